@@ -1,0 +1,1 @@
+"""Chooses what to try; the only Optuna."""

@@ -1,0 +1,131 @@
+"""The Optuna study of a job: asked in batches, told in order, rebuilt from our own records.
+
+Optuna keeps no database here: our store is the truth, and the study is replayed from it, system attributes included
+(without them NSGA-II would start again at generation zero).
+"""
+
+import json
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import optuna
+from optuna.trial import TrialState as OptunaState
+
+from search.sampler import BASELINE_BATCH, ORIGIN, FrontSampler, PlanCodec
+from search.strategy import UNIFORM, Proposal
+from space.menu import SearchSpace
+from space.plan import Plan
+from storage.records import Trial, TrialState
+
+_BUDGET = "budget"
+_ATTRS = "system_attrs"
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A trial that the sampler asked for."""
+
+    number: int
+    proposal: Proposal
+
+
+class Ledger:
+    """Ask for batches of plans, tell results; the only holder of the study."""
+
+    def __init__(self, sampler: optuna.samplers.BaseSampler, codec: PlanCodec, space: SearchSpace, budget: int) -> None:
+        """Make an empty study of two objectives: weight bytes and KL divergence."""
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
+        self._sampler, self._codec, self._space, self._budget = sampler, codec, space, budget
+        self.study = optuna.create_study(
+            storage=optuna.storages.InMemoryStorage(), sampler=sampler, directions=["minimize", "minimize"]
+        )
+        self._open: dict[int, optuna.Trial] = {}
+
+    def replay(self, trials: Sequence[Trial]) -> list[Asked]:
+        """Rebuild the study from records; return the trials that were asked but have no end yet."""
+        for trial in trials:
+            self.study.add_trial(self._frozen(trial))
+        waiting = [t for t in trials if not t.state.is_finished]
+        asked = []
+        for trial in waiting:
+            open_trial = self.study.ask(self._codec.distributions)
+            assert open_trial.number == trial.number  # noqa: S101 (records are in the order of asking)
+            self._open[trial.number] = open_trial
+            asked.append(Asked(trial.number, _proposal_of(trial)))
+        return asked
+
+    def ask(self, limit: int) -> list[Asked]:
+        """Return the next batch, at most `limit` plans; empty when the sampler has nothing left."""
+        if limit <= 0:
+            return []
+        if not self.study.get_trials(deepcopy=False):
+            self._enqueue_uniform()
+        count = self._waiting() or self._batch_size()
+        return [self._ask_one() for _ in range(min(count, limit))]
+
+    def tell(self, asked: Asked, size_bytes: int, kl_divergence: float | None) -> None:
+        """Tell a result; None is a failed or refused trial."""
+        trial = self._open.pop(asked.number)
+        trial.set_constraint(_BUDGET, size_bytes - self._budget)
+        if kl_divergence is None:
+            self.study.tell(trial, state=OptunaState.FAIL)
+        else:
+            self.study.tell(trial, [size_bytes, kl_divergence])
+
+    def sampler_state(self, asked: Asked) -> dict[str, Any]:
+        """Return what must be recorded with a trial for its replay, as JSON."""
+        attrs = dict(self.study.get_trials(deepcopy=False)[asked.number].system_attrs)
+        base = asked.proposal.base
+        return {
+            "num_sequences": asked.proposal.num_sequences,
+            "base": base.to_json() if base else None,
+            _ATTRS: json.loads(json.dumps(attrs)),
+        }
+
+    def _enqueue_uniform(self) -> None:
+        for _, plan in self._space.uniform_plans():
+            if not isinstance(self._sampler, FrontSampler):
+                self.study.enqueue_trial(self._codec.params(plan), user_attrs={ORIGIN: UNIFORM}, skip_if_exists=True)
+
+    def _waiting(self) -> int:
+        return len(self.study.get_trials(deepcopy=False, states=(OptunaState.WAITING,)))
+
+    def _batch_size(self) -> int:
+        return self._sampler.batch_size(self.study) if isinstance(self._sampler, FrontSampler) else BASELINE_BATCH
+
+    def _ask_one(self) -> Asked:
+        trial = self.study.ask(self._codec.distributions)
+        self._open[trial.number] = trial
+        proposal = self._sampler.proposal(trial.number) if isinstance(self._sampler, FrontSampler) else None
+        if proposal is None:
+            origin = trial.user_attrs.get(ORIGIN, type(self._sampler).__name__.removesuffix("Sampler").lower())
+            proposal = Proposal(self._codec.plan(trial.params), origin)
+        trial.set_user_attr(ORIGIN, proposal.origin)
+        return Asked(trial.number, proposal)
+
+    def _frozen(self, trial: Trial) -> optuna.trial.FrozenTrial:
+        params = self._codec.params(trial.plan)
+        attrs: dict[str, Any] = dict(trial.sampler_state.get(_ATTRS, {}))
+        complete = trial.state is TrialState.COMPLETE and trial.measurement is not None
+        state = OptunaState.COMPLETE if complete else OptunaState.FAIL
+        if not trial.state.is_finished:
+            state, attrs = OptunaState.WAITING, attrs | {"fixed_params": params}
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            return optuna.trial.create_trial(
+                state=state,
+                params=params if trial.state.is_finished else {},
+                distributions=self._codec.distributions if trial.state.is_finished else {},
+                values=[trial.size_bytes, trial.measurement.kl_divergence] if complete and trial.measurement else None,
+                user_attrs={ORIGIN: trial.origin},
+                system_attrs=attrs,
+                constraints={_BUDGET: trial.size_bytes - self._budget} if trial.state.is_finished else None,
+            )
+
+
+def _proposal_of(trial: Trial) -> Proposal:
+    state: Mapping[str, Any] = trial.sampler_state
+    base = Plan.from_json(state["base"]) if state.get("base") else None
+    return Proposal(trial.plan, trial.origin, state.get("num_sequences"), base)

@@ -1,0 +1,66 @@
+"""From a request to a search space, reading no weights: what a dry run shows and a run starts from."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from space.budget import format_bytes, parse_budget
+from space.cost import key_value_bytes
+from space.errors import InfeasibleBudgetError, ModelError
+from space.inventory import Inventory
+from space.menu import SearchSpace, build_space
+from space.spec import JobSpec
+from workers.models.files import resolve_model
+from workers.models.inventory import inspect_model
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A checked request: its budget can be reached.
+
+    Attributes:
+        folder: the model.
+        inventory: its modules.
+        space: levels allowed per module.
+        budget_bytes: the budget, key/value cache included.
+        cache_bytes: the part of it that the key/value cache takes.
+
+    """
+
+    folder: Path
+    inventory: Inventory
+    space: SearchSpace
+    budget_bytes: int
+    cache_bytes: int
+
+    @property
+    def weight_budget(self) -> int:
+        """Return the bytes left for weights."""
+        return self.budget_bytes - self.cache_bytes
+
+
+def prepare(spec: JobSpec) -> Prepared:
+    """Resolve the model, list its modules, build the space and check the budget.
+
+    Raises:
+        ModelError: the model cannot be found, is unsafe or broken.
+        SpecError: a pin makes no sense for this model.
+        InfeasibleBudgetError: no plan has the asked size; the message gives the reachable range.
+
+    """
+    folder = resolve_model(spec.model, spec.revision)
+    inventory = inspect_model(folder)
+    if spec.context and inventory.key_value is None:
+        raise ModelError(f"{folder}: config.json does not tell the key/value cache's shape; leave --context out.")
+    space = build_space(inventory, spec.menu, spec.target, spec.parsed_pins)
+    cache = key_value_bytes(inventory, spec.context, spec.batch)
+    budget = parse_budget(spec.budget).size_bytes(inventory)
+    low, high = space.smallest_bytes + cache, space.largest_bytes + cache
+    if not low <= budget <= high:
+        side = "below the smallest" if budget < low else "above the largest"
+        counted = f" (key/value cache {format_bytes(cache)} included)" if cache else ""
+        raise InfeasibleBudgetError(
+            f"Budget {spec.budget} is {budget:,} bytes, {side} plan of this menu: reachable are {low:,} to {high:,} "
+            f"bytes, {format_bytes(low)} to {format_bytes(high)}{counted}. The dense checkpoint has "
+            f"{inventory.dense_bytes:,}. Change the budget or the menu (--bits, --group-size, --sparsity, --rank)."
+        )
+    return Prepared(folder, inventory, space, budget, cache)

@@ -1,0 +1,49 @@
+"""When to stop: trials, minutes, or a hypervolume that no longer grows."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+
+@dataclass(slots=True)
+class StopRule:
+    """Any of the limits ends the search; the reason is a sentence for the user.
+
+    Attributes:
+        max_trials: measured trials, probes included.
+        max_minutes: time since the rule was made; None has no limit.
+        patience: refinement rounds without growth of the hypervolume.
+        clock: seconds; replaced in tests.
+
+    """
+
+    max_trials: int
+    max_minutes: float | None = None
+    patience: int = 2
+    min_growth: float = 1e-3
+    clock: Callable[[], float] = time.monotonic
+    _started: float = field(init=False)
+    _best: float = field(default=0.0, init=False)
+    _flat_rounds: int = field(default=0, init=False)
+
+    def __post_init__(self) -> None:
+        """Start the clock."""
+        self._started = self.clock()
+
+    def note_batch(self, hypervolume: float, *, is_refinement: bool) -> None:
+        """Take note of the hypervolume after a batch; only refinement rounds can count as flat."""
+        if hypervolume > self._best + self.min_growth:
+            self._flat_rounds = 0
+        elif is_refinement:
+            self._flat_rounds += 1
+        self._best = max(self._best, hypervolume)
+
+    def reason(self, num_trials: int) -> str | None:
+        """Return why to stop now, or None."""
+        if num_trials >= self.max_trials:
+            return f"{num_trials} trials done, the limit"
+        if self.max_minutes is not None and self.clock() - self._started > 60 * self.max_minutes:
+            return f"{self.max_minutes:g} minutes are over"
+        if self._flat_rounds >= self.patience:
+            return f"the front has not grown for {self._flat_rounds} rounds"
+        return None

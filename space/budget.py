@@ -1,0 +1,64 @@
+"""Budgets: what users write (`4GiB`, `3.5MB`, `60%`, `3.25bpw`) and the bytes it means for one model."""
+
+import re
+from dataclasses import dataclass
+
+from space.errors import BudgetError
+from space.inventory import Inventory
+
+_UNITS = {
+    **{"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12},
+    **{"KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40},
+}
+_TEXT = re.compile(r"(?P<number>\d+(\.\d+)?|\.\d+)\s*(?P<unit>%|[A-Za-z]+)")
+_HELP = "write a size (`4GiB`, `3.5MB`), a share of the dense checkpoint (`60%`) or bits per weight (`3.25bpw`)"
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """A memory budget as written: `unit` is an upper-case byte unit, `%` or `BPW`."""
+
+    number: float
+    unit: str
+
+    def size_bytes(self, inventory: Inventory) -> int:
+        """Return the budget in bytes for one model, rounded down."""
+        if self.unit == "%":
+            return int(inventory.dense_bytes * self.number / 100)
+        if self.unit == "BPW":
+            return int(inventory.num_parameters * self.number / 8)
+        return int(self.number * _UNITS[self.unit])
+
+
+def parse_budget(text: str) -> Budget:
+    """Read a budget.
+
+    Raises:
+        BudgetError: the text is not a budget, has no unit, or is not above zero.
+
+    >>> parse_budget("3.25bpw"), parse_budget("60 %")
+    (Budget(number=3.25, unit='BPW'), Budget(number=60.0, unit='%'))
+
+    """
+    match = _TEXT.fullmatch(text.strip())
+    if match is None:
+        raise BudgetError(f"Budget {text!r} cannot be read: {_HELP}.")
+    number, unit = float(match["number"]), match["unit"].upper()
+    if unit not in (*_UNITS, "%", "BPW"):
+        raise BudgetError(f"Budget {text!r} has the unknown unit {match['unit']!r}: {_HELP}.")
+    if number <= 0:
+        raise BudgetError(f"Budget {text!r} must be above zero: {_HELP}.")
+    return Budget(number, unit)
+
+
+def format_bytes(size_bytes: float) -> str:
+    """Return a size for people, in binary units.
+
+    >>> format_bytes(3_500_000), format_bytes(812)
+    ('3.34 MiB', '812 B')
+    """
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if size_bytes < 1024:  # noqa: PLR2004 (binary units)
+            return f"{size_bytes:.0f} B" if unit == "B" else f"{size_bytes:.2f} {unit}"
+        size_bytes /= 1024
+    return f"{size_bytes:.2f} TiB"

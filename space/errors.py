@@ -1,0 +1,85 @@
+"""Every error tightfit raises on purpose; a message says what is wrong, where, and what to do next.
+
+TightfitError
+├── UsageError (ValueError)        exit 2   the request cannot be understood or allowed
+│   ├── BudgetError                         a budget that is not one
+│   ├── SpecError                           an option, level, pin or menu that makes no sense
+│   ├── ModelError                          a model folder that is missing, unsafe or broken
+│   ├── CalibrationError                    text that is missing or too short
+│   └── OutputError                         a place that cannot be written
+├── NotFoundError (KeyError)       exit 2   no such job, trial or point
+├── InfeasibleBudgetError          exit 3   no plan of the menu has the asked size
+├── JobFailedError                 exit 4   a job ended without a front
+├── TrialError                              one trial failed; the job goes on
+├── StateError                              a move that the table of legal moves forbids
+├── StoreError                     exit 4   the database cannot be used
+└── VerificationError              exit 4   an export does not hold what was promised
+"""
+
+
+class TightfitError(Exception):
+    """Base of all errors that tightfit raises on purpose."""
+
+    exit_code = 4
+
+
+class UsageError(TightfitError, ValueError):
+    """The request cannot be understood or is not allowed."""
+
+    exit_code = 2
+
+
+class BudgetError(UsageError):
+    """A budget that cannot be read, such as `four` or `-1GiB`."""
+
+
+class SpecError(UsageError):
+    """An option, level, pin or menu that makes no sense."""
+
+
+class ModelError(UsageError):
+    """A model folder that is missing, unsafe or broken."""
+
+
+class CalibrationError(UsageError):
+    """Text for calibration or measuring that is missing, unreadable or too short."""
+
+
+class OutputError(UsageError):
+    """A place that cannot be written, such as a non-empty export folder."""
+
+
+class NotFoundError(TightfitError, KeyError):
+    """No such job, trial or point."""
+
+    exit_code = 2
+
+    def __str__(self) -> str:
+        """Return the message itself: KeyError would quote it."""
+        return str(self.args[0])
+
+
+class InfeasibleBudgetError(TightfitError):
+    """No plan of the menu has the asked size; the message names the smallest and largest reachable one."""
+
+    exit_code = 3
+
+
+class JobFailedError(TightfitError):
+    """A job ended without a front; the message names the cause."""
+
+
+class TrialError(TightfitError):
+    """One trial failed; the job goes on. The message carries the evidence."""
+
+
+class StateError(TightfitError):
+    """A move that the table of legal moves forbids."""
+
+
+class StoreError(TightfitError):
+    """The database cannot be opened, read or written."""
+
+
+class VerificationError(TightfitError):
+    """An export does not hold what was promised; the message names each difference."""

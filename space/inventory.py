@@ -1,0 +1,107 @@
+"""What a model consists of: its compressible modules and every other stored tensor, by name, shape and bytes."""
+
+from dataclasses import dataclass
+from math import prod
+from typing import Literal
+
+ModuleKind = Literal["linear", "embedding"]
+ITEM_BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1, "BOOL": 1}
+
+
+@dataclass(frozen=True, slots=True)
+class TensorInfo:
+    """One stored tensor: `dtype` is the safetensors name, such as `BF16`."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+
+    @property
+    def num_elements(self) -> int:
+        """Return the number of values."""
+        return prod(self.shape)
+
+    @property
+    def size_bytes(self) -> int:
+        """Return the stored size in bytes, without the container's header."""
+        return self.num_elements * ITEM_BYTES[self.dtype]
+
+
+@dataclass(frozen=True, slots=True)
+class ModuleInfo:
+    """One compressible module; `weight` is (out_features, in_features) or (vocabulary, hidden) of an embedding.
+
+    Attributes:
+        name: dotted name as in `named_modules`.
+        kind: "linear" or "embedding".
+        weight: the stored weight tensor.
+        block: index of the transformer block it lives in, or None outside the blocks.
+        tied: names of modules that use the same stored weight (a tied head).
+
+    """
+
+    name: str
+    kind: ModuleKind
+    weight: TensorInfo
+    block: int | None = None
+    tied: tuple[str, ...] = ()
+
+    @property
+    def module_type(self) -> str:
+        """Return the last part of the name, such as `q_proj`."""
+        return self.name.rpartition(".")[2]
+
+    @property
+    def out_features(self) -> int:
+        """Return the number of rows."""
+        return self.weight.shape[0]
+
+    @property
+    def in_features(self) -> int:
+        """Return the number of columns."""
+        return self.weight.shape[1]
+
+
+@dataclass(frozen=True, slots=True)
+class KeyValueShape:
+    """The shape of the key/value cache: values per token over all blocks, and bytes of one value."""
+
+    values_per_token: int
+    item_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Inventory:
+    """A model as the search sees it.
+
+    Attributes:
+        modules: compressible modules in forward order.
+        others: stored tensors that are left alone (norms, biases, ...).
+        key_value: shape of the key/value cache, or None where the config does not tell it.
+        num_blocks: number of transformer blocks.
+
+    """
+
+    modules: tuple[ModuleInfo, ...]
+    others: tuple[TensorInfo, ...]
+    key_value: KeyValueShape | None
+    num_blocks: int
+
+    @property
+    def num_parameters(self) -> int:
+        """Return the number of stored values, tied weights once."""
+        return sum(m.weight.num_elements for m in self.modules) + sum(t.num_elements for t in self.others)
+
+    @property
+    def dense_bytes(self) -> int:
+        """Return the bytes of the dense checkpoint's tensors, tied weights once."""
+        return sum(m.weight.size_bytes for m in self.modules) + self.others_bytes
+
+    @property
+    def others_bytes(self) -> int:
+        """Return the bytes of the tensors that are left alone."""
+        return sum(t.size_bytes for t in self.others)
+
+    def module(self, name: str) -> ModuleInfo:
+        """Return a module by name."""
+        return next(m for m in self.modules if m.name == name)

@@ -1,0 +1,102 @@
+"""One setting of one module: bits, group size, sparsity and rank together, and the text form users write."""
+
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+from space.errors import SpecError
+
+Pattern = Literal["unstructured", "2:4"]
+BITS = (2, 3, 4, 5, 6, 7, 8)
+_TEXT = re.compile(r"b(?P<bits>\d+)(-g(?P<group>\d+|ch))?(-s(?P<sparsity>0?\.\d+|2:4))?(-r(?P<rank>\d+))?")
+
+
+@dataclass(frozen=True, order=True, slots=True)
+class Level:
+    """How one module's weight is stored.
+
+    Attributes:
+        bits: 2-8 for symmetric integers, or None: the weight is kept as it is in the checkpoint ("dense").
+        group_size: consecutive columns that share one float16 scale; None is one scale per output channel.
+        sparsity: share of zeros in each row, 0 <= sparsity < 1.
+        pattern: where zeros may stand; "2:4" keeps two of every four consecutive columns (sparsity 0.5).
+        rank: rank of the 8-bit low-rank correction added to the quantized weight; 0 is none.
+
+    """
+
+    bits: int | None = None
+    group_size: int | None = None
+    sparsity: float = 0.0
+    pattern: Pattern = "unstructured"
+    rank: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuse a combination that cannot be stored."""
+        if self.bits is None and (self.group_size, self.sparsity, self.rank) != (None, 0.0, 0):
+            raise SpecError("A dense level has no group size, sparsity or rank; give it bits (2-8) or drop them.")
+        if self.bits is not None and self.bits not in BITS:
+            raise SpecError(f"bits={self.bits} cannot be stored; use 2 to 8, or `dense`.")
+        if self.group_size is not None and self.group_size < 1:
+            raise SpecError(f"group_size={self.group_size} must be at least 1; leave it out for one scale per channel.")
+        if not 0 <= self.sparsity < 1:
+            raise SpecError(f"sparsity={self.sparsity} must be at least 0 and below 1.")
+        if round(self.sparsity, 4) != self.sparsity:
+            raise SpecError(f"sparsity={self.sparsity} has more than four decimals; round it.")
+        if self.pattern == "2:4" and self.sparsity != 0.5:  # noqa: PLR2004 (two of four)
+            raise SpecError(f"The 2:4 pattern has sparsity 0.5, not {self.sparsity}.")
+        if self.rank < 0:
+            raise SpecError(f"rank={self.rank} must not be negative.")
+
+    @property
+    def is_dense(self) -> bool:
+        """Tell whether the weight stays as it is in the checkpoint."""
+        return self.bits is None
+
+    @property
+    def is_plain(self) -> bool:
+        """Tell whether the level is quantization alone, without sparsity and rank."""
+        return self.sparsity == 0 and self.rank == 0
+
+    def __str__(self) -> str:
+        """Return the text form, such as `b4-g64-s.5-r16`, `b3-gch-s2:4` or `dense`.
+
+        >>> str(Level(4, 64, sparsity=0.5, rank=16))
+        'b4-g64-s0.5-r16'
+        """
+        if self.bits is None:
+            return "dense"
+        text = f"b{self.bits}-g{self.group_size or 'ch'}"
+        if self.pattern == "2:4":
+            text += "-s2:4"
+        elif self.sparsity:
+            text += f"-s{self.sparsity:.4f}".rstrip("0")
+        return text + (f"-r{self.rank}" if self.rank else "")
+
+
+DENSE = Level()
+
+
+def parse_level(text: str) -> Level:
+    """Read a level from its text form; a missing group means 64.
+
+    Raises:
+        SpecError: the text is not a level.
+
+    >>> parse_level("b3"), parse_level("b4-gch-s2:4") == Level(4, None, 0.5, "2:4")
+    (Level(bits=3, group_size=64, sparsity=0.0, pattern='unstructured', rank=0), True)
+
+    """
+    if text.strip() in ("dense", "16"):
+        return DENSE
+    match = _TEXT.fullmatch(text.strip())
+    if match is None:
+        raise SpecError(f"{text!r} is not a level; write for example `b4-g64`, `b3-gch-s2:4-r16` or `dense`.")
+    group = match["group"] or "64"
+    sparsity = match["sparsity"] or "0"
+    return Level(
+        bits=int(match["bits"]),
+        group_size=None if group == "ch" else int(group),
+        sparsity=0.5 if sparsity == "2:4" else float(sparsity),
+        pattern="2:4" if sparsity == "2:4" else "unstructured",
+        rank=int(match["rank"] or 0),
+    )

@@ -1,0 +1,175 @@
+"""The decision space: which levels each module may take, under a menu, pins and what the target can hold."""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import product
+from math import prod
+
+from space.cost import Target, module_bytes
+from space.errors import SpecError
+from space.inventory import Inventory, ModuleInfo
+from space.level import DENSE, Level
+from space.plan import Plan
+
+EMBEDDING_AXES_NOTE = "embeddings take plain quantization only"
+UNIFORM_GROUP_SIZE = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Menu:
+    """The values each axis may take; a module's levels are their product, as far as the target can hold it.
+
+    Attributes:
+        bits: bit-widths, 2-8; 16 stands for "keep dense".
+        group_sizes: columns per scale; None is one scale per channel.
+        sparsities: shares of zeros; the text "2:4" is the semi-structured pattern.
+        ranks: ranks of the low-rank correction.
+
+    """
+
+    bits: tuple[int, ...] = (2, 3, 4, 5, 6, 8)
+    group_sizes: tuple[int | None, ...] = (32, 64, 128, None)
+    sparsities: tuple[float | str, ...] = (0.0, 0.5)
+    ranks: tuple[int, ...] = (0, 8)
+
+    def levels(self) -> tuple[Level, ...]:
+        """Return every level of the menu."""
+        found = [DENSE] if 16 in self.bits else []  # noqa: PLR2004 (16 means dense)
+        bits = [b for b in self.bits if b != 16]  # noqa: PLR2004
+        for b, group, sparsity, rank in product(bits, self.group_sizes, self.sparsities, self.ranks):
+            pattern_24 = sparsity == "2:4"
+            share = 0.5 if pattern_24 else float(sparsity)
+            found.append(Level(b, group, share, "2:4" if pattern_24 else "unstructured", rank))
+        return tuple(found)
+
+    def uniform_levels(self) -> tuple[Level, ...]:
+        """Return the plain levels that uniform plans compare: each bit-width at group 64 (or the menu's first)."""
+        group = UNIFORM_GROUP_SIZE if UNIFORM_GROUP_SIZE in self.group_sizes else self.group_sizes[0]
+        return tuple(Level(b, group) for b in sorted(self.bits) if b != 16)  # noqa: PLR2004
+
+
+def is_legal(module: ModuleInfo, level: Level, target: Target) -> bool:
+    """Tell whether a target's container can hold a level of a module."""
+    if level.is_dense:
+        return True
+    columns = module.in_features
+    if target == "compressed-tensors":
+        divides = level.group_size is None or columns % level.group_size == 0
+        return module.kind == "linear" and level.is_plain and divides
+    if module.kind == "embedding" and not level.is_plain:
+        return False
+    if level.group_size is not None and level.group_size > columns:
+        return False
+    if level.pattern == "2:4" and columns % 4:
+        return False
+    return level.rank < min(module.out_features, columns)
+
+
+@dataclass(frozen=True)
+class SearchSpace:
+    """Levels allowed per module, in the inventory's order; each tuple is sorted by bytes."""
+
+    inventory: Inventory
+    target: Target
+    allowed: tuple[tuple[str, tuple[Level, ...]], ...]
+    uniform_levels: tuple[Level, ...]
+    pinned: tuple[str, ...] = ()
+
+    @cached_property
+    def levels(self) -> Mapping[str, tuple[Level, ...]]:
+        """Return module name -> allowed levels."""
+        return dict(self.allowed)
+
+    @cached_property
+    def sizes(self) -> Mapping[str, Mapping[Level, int]]:
+        """Return module name -> level -> stored bytes."""
+        return {
+            module.name: {level: module_bytes(module, level, self.target) for level in self.levels[module.name]}
+            for module in self.inventory.modules
+        }
+
+    @property
+    def smallest_bytes(self) -> int:
+        """Return the weight bytes of the smallest reachable plan."""
+        return self.inventory.others_bytes + sum(min(sizes.values()) for sizes in self.sizes.values())
+
+    @property
+    def largest_bytes(self) -> int:
+        """Return the weight bytes of the largest reachable plan."""
+        return self.inventory.others_bytes + sum(max(sizes.values()) for sizes in self.sizes.values())
+
+    @property
+    def num_plans(self) -> int:
+        """Return how many plans the space holds."""
+        return prod(len(levels) for levels in self.levels.values())
+
+    def weight_bytes(self, plan: Plan) -> int:
+        """Return the exact bytes of the weight files of a plan of this space."""
+        sizes = self.sizes
+        return self.inventory.others_bytes + sum(sizes[name][level] for name, level in plan.levels)
+
+    def uniform_plan(self, level: Level) -> Plan:
+        """Return the plan that gives every module this level, or its nearest legal one (pins are kept)."""
+        return Plan.of({name: nearest_level(levels, level) for name, levels in self.levels.items()})
+
+    def uniform_plans(self) -> Iterator[tuple[Level, Plan]]:
+        """Yield the uniform plans of the menu's bit-widths."""
+        for level in self.uniform_levels:
+            yield level, self.uniform_plan(level)
+
+    def restricted(self, kept: Mapping[str, Sequence[Level]]) -> "SearchSpace":
+        """Return the space with only some of each module's levels (dominated ones dropped)."""
+        allowed = tuple((name, tuple(v for v in levels if v in kept[name])) for name, levels in self.allowed)
+        return SearchSpace(self.inventory, self.target, allowed, self.uniform_levels, self.pinned)
+
+
+def nearest_level(levels: Sequence[Level], wanted: Level) -> Level:
+    """Return `wanted` if allowed; else the allowed level nearest in bits, then in group size, plain ones first."""
+
+    def distance(level: Level) -> tuple[float, bool, float]:
+        group, wanted_group = level.group_size or 10**6, wanted.group_size or 10**6
+        return abs((level.bits or 16) - (wanted.bits or 16)), not level.is_plain, abs(group - wanted_group)
+
+    return min(levels, key=distance)
+
+
+def build_space(inventory: Inventory, menu: Menu, target: Target, pins: Sequence[tuple[str, Level]]) -> SearchSpace:
+    """Return the search space of a model.
+
+    Args:
+        inventory: the model.
+        menu: the values of each axis.
+        target: the container that the result is for.
+        pins: (regular expression, level) pairs; a later pin wins where two match.
+
+    Raises:
+        SpecError: a pattern is not a regular expression, matches nothing, or asks for a level the target cannot hold.
+
+    """
+    pinned = _match_pins(inventory, pins, target)
+    allowed = []
+    for module in inventory.modules:
+        legal = [level for level in menu.levels() if is_legal(module, level, target)]
+        levels = [pinned[module.name]] if module.name in pinned else legal or [DENSE]
+        allowed.append((module.name, tuple(sorted(levels, key=lambda v: (module_bytes(module, v, target), str(v))))))
+    return SearchSpace(inventory, target, tuple(allowed), menu.uniform_levels(), tuple(pinned))
+
+
+def _match_pins(inventory: Inventory, pins: Sequence[tuple[str, Level]], target: Target) -> dict[str, Level]:
+    pinned: dict[str, Level] = {}
+    for pattern, level in pins:
+        try:
+            expression = re.compile(pattern)
+        except re.error as error:
+            raise SpecError(f"--pin {pattern!r} is not a regular expression: {error}.") from error
+        matched = [m for m in inventory.modules if expression.search(m.name)]
+        if not matched:
+            names = ", ".join(m.name for m in inventory.modules[:3])
+            raise SpecError(f"--pin {pattern!r} matches no module; names look like {names}. See `--dry-run` for all.")
+        for module in matched:
+            if not is_legal(module, level, target):
+                raise SpecError(f"--pin {pattern!r}: {module.name} cannot be stored as {level} for target {target}.")
+            pinned[module.name] = level
+    return pinned

@@ -1,0 +1,127 @@
+"""All that a user may ask of a job: the only place of configuration."""
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from space.budget import parse_budget
+from space.cost import Target
+from space.digest import digest
+from space.errors import SpecError
+from space.level import BITS, Level, parse_level
+from space.menu import Menu
+
+SamplerName = Literal["front", "nsga2", "tpe", "random"]
+DENSE_BITS = 16
+
+
+class JobSpec(BaseModel):
+    """A request: which model, which budget, which menu, how much work. Frozen; its digest names it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    model: str
+    """A local folder or `org/name`."""
+    revision: str | None = None
+    """A commit, tag or branch on the hub; None is the default branch or a local folder as it is."""
+    budget: str
+    """As written: `4GiB`, `60%`, `3.25bpw`."""
+    context: int = Field(0, ge=0)
+    """Tokens of key/value cache inside the budget; 0 counts weights only."""
+    batch: int = Field(1, ge=1)
+    """Sequences of key/value cache inside the budget."""
+    calibration: str | None = None
+    """A text or JSONL file or a dataset name; None samples text from the model itself."""
+    target: Target = "packed"
+    """The container that the result is for."""
+    bits: tuple[int, ...] = Menu().bits
+    """Bit-widths of the menu, 2-8; 16 keeps a module dense."""
+    group_sizes: tuple[int | None, ...] = Menu().group_sizes
+    """Columns per scale; None is one scale per output channel."""
+    sparsities: tuple[float | Literal["2:4"], ...] = Menu().sparsities  # type: ignore[assignment]
+    """Shares of zeros, or the text `2:4`."""
+    ranks: tuple[int, ...] = Menu().ranks
+    """Ranks of the low-rank correction."""
+    pins: tuple[tuple[str, str], ...] = ()
+    """(regular expression, level text) pairs."""
+    sampler: SamplerName = "front"
+    """Who proposes plans."""
+    max_trials: int = Field(200, ge=1)
+    """Most trials to measure, uniform plans and sensitivity probes included."""
+    max_minutes: float | None = Field(None, gt=0)
+    """Stop proposing after this time."""
+    workers: int = Field(2, ge=1)
+    """Ray workers; the front does not depend on it."""
+    seed: int = 0
+    """Seed of everything random."""
+    sequence_length: int = Field(256, ge=8)
+    """Tokens per sequence."""
+    num_samples: int = Field(128, ge=1)
+    """Sequences of calibration text."""
+    num_search_samples: int = Field(32, ge=2)
+    """Sequences a trial is measured on."""
+    num_held_out_samples: int = Field(64, ge=2)
+    """Sequences the front is measured on, never seen by the search."""
+
+    @field_validator("budget")
+    @classmethod
+    def _budget_is_readable(cls, value: str) -> str:
+        parse_budget(value)
+        return value
+
+    @field_validator("bits", "group_sizes", "sparsities", "ranks")
+    @classmethod
+    def _axis_is_not_empty(cls, value: tuple[Any, ...]) -> tuple[Any, ...]:
+        if not value:
+            raise ValueError("needs at least one value")
+        return value
+
+    @field_validator("bits")
+    @classmethod
+    def _bits_are_storable(cls, value: tuple[int, ...]) -> tuple[int, ...]:
+        wrong = [bits for bits in value if bits not in (*BITS, DENSE_BITS)]
+        if wrong or set(value) == {DENSE_BITS}:
+            raise ValueError(f"{wrong or value} cannot be searched; use 2 to 8, and 16 beside them to keep modules dense")
+        return value
+
+    @property
+    def menu(self) -> Menu:
+        """Return the values of each axis; the compressed-tensors target has neither sparsity nor rank."""
+        plain = self.target == "compressed-tensors"
+        return Menu(
+            self.bits,
+            self.group_sizes,
+            (0.0,) if plain else self.sparsities,
+            (0,) if plain else self.ranks,
+        )
+
+    @property
+    def parsed_pins(self) -> tuple[tuple[str, Level], ...]:
+        """Return the pins with their levels read."""
+        return tuple((pattern, parse_level(text)) for pattern, text in self.pins)
+
+    @property
+    def digest(self) -> str:
+        """Return the sha256 of the request."""
+        return digest(self.model_dump(mode="json"))
+
+
+def make_spec(**values: Any) -> JobSpec:
+    """Return a checked request.
+
+    Raises:
+        SpecError: a value is not allowed; the message names the field.
+        BudgetError: the budget cannot be read.
+
+    """
+    parse_budget(str(values.get("budget", "")))
+    try:
+        spec = JobSpec(**values)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        field = ".".join(str(part) for part in first["loc"])
+        raise SpecError(f"{field}: {first['msg']} (got {first['input']!r}).") from error
+    menu_levels = spec.menu.levels()  # refuses impossible combinations now, not in a worker
+    assert menu_levels  # noqa: S101 (bits are never empty)
+    spec.parsed_pins  # noqa: B018 (reads every pin now)
+    return spec

@@ -1,0 +1,1 @@
+"""What is remembered: jobs, trials and measurements in SQL, fronts in MLflow."""

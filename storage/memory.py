@@ -1,0 +1,187 @@
+"""A store in memory: the reference of the contract, for tests and for searches that nobody asks about later."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from threading import RLock
+from typing import Any
+
+from space.document import FrontDocument
+from space.errors import StateError
+from space.measurement import Measurement
+from space.plan import Plan
+from space.spec import JobSpec
+from storage.records import (
+    Job,
+    JobState,
+    Trial,
+    TrialState,
+    check_job_move,
+    check_trial_finish,
+    job_move_values,
+    job_not_found,
+    json_copy,
+    trial_not_found,
+)
+
+_NUM_NEWEST = 5
+
+
+class MemoryStore:
+    """Keeps every record in dicts, under one lock; see `Store` for the verbs. Nothing outlives the process."""
+
+    def __init__(self) -> None:
+        """Make an empty store."""
+        self._lock = RLock()
+        self._jobs: dict[str, Job] = {}
+        self._trials: dict[str, dict[int, Trial]] = {}
+        self._measurements: dict[tuple[str, str], Measurement] = {}
+
+    def create_job(self, job_id: str, spec: JobSpec) -> Job:
+        """Create a QUEUED job. Raises StateError if the id exists."""
+        with self._lock:
+            if job_id in self._jobs:
+                raise StateError(f"Job {job_id} exists already; choose another id.")
+            self._jobs[job_id] = Job(job_id, spec, JobState.QUEUED, datetime.now(UTC))
+            self._trials[job_id] = {}
+            return self.get_job(job_id)
+
+    def get_job(self, job_id: str) -> Job:
+        """Return a job. Raises NotFoundError, naming the newest jobs."""
+        with self._lock:
+            job = self._job(job_id)
+            return replace(job, facts=json_copy(job.facts))
+
+    def list_jobs(self) -> Sequence[Job]:
+        """Return all jobs, newest first."""
+        with self._lock:
+            return [self.get_job(job_id) for job_id in reversed(self._jobs)]
+
+    def set_job_state(self, job_id: str, state: JobState, error: str | None = None) -> Job:
+        """Move a job. Raises NotFoundError, StateError."""
+        with self._lock:
+            job = self._job(job_id)
+            check_job_move(job_id, job.state, state)
+            self._jobs[job_id] = replace(job, **job_move_values(state, datetime.now(UTC), error))
+            return self.get_job(job_id)
+
+    def update_job(
+        self,
+        job_id: str,
+        *,
+        phase: str | None = None,
+        facts: dict[str, Any] | None = None,
+        document: FrontDocument | None = None,
+    ) -> None:
+        """Set what is given; facts are merged key by key. Raises NotFoundError."""
+        with self._lock:
+            job = self._job(job_id)
+            self._jobs[job_id] = replace(
+                job,
+                phase=job.phase if phase is None else phase,
+                facts={**job.facts, **json_copy(facts or {})},
+                document=job.document if document is None else FrontDocument.from_json(json_copy(document.to_json())),
+            )
+
+    def request_cancel(self, job_id: str) -> None:
+        """Ask a job to stop; a QUEUED one becomes CANCELLED at once. Raises NotFoundError."""
+        with self._lock:
+            job = self._job(job_id)
+            if job.state is JobState.QUEUED:
+                job = replace(job, **job_move_values(JobState.CANCELLED, datetime.now(UTC), None))
+            elif job.state.is_finished:
+                return
+            self._jobs[job_id] = replace(job, cancel_requested=True)
+
+    def create_trials(self, trials: Sequence[Trial]) -> None:
+        """Add trials of one job, all or none. Raises NotFoundError, StateError if a number exists."""
+        if not trials:
+            return
+        with self._lock:
+            job_id = trials[0].job_id
+            assert all(trial.job_id == job_id for trial in trials)  # noqa: S101 (the controller has one job)
+            self._job(job_id)
+            known = dict(self._trials[job_id])
+            for trial in trials:
+                if trial.number in known:
+                    raise StateError(f"Job {job_id} has a trial {trial.number} already; nothing was added.")
+                known[trial.number] = _copied(trial)
+            self._trials[job_id] = known
+
+    def finish_trial(
+        self,
+        job_id: str,
+        number: int,
+        state: TrialState,
+        measurement: Measurement | None = None,
+        reason: str | None = None,
+    ) -> None:
+        """Move a trial (WAITING trials start through RUNNING). Raises NotFoundError, StateError."""
+        with self._lock:
+            trial = self._trial(job_id, number)
+            check_trial_finish(job_id, number, trial.state, state)
+            self._trials[job_id][number] = replace(
+                trial, state=state, measurement=_copied_measurement(measurement), reason=reason
+            )
+
+    def set_held_out(self, job_id: str, number: int, measurement: Measurement) -> None:
+        """Record a COMPLETE trial's held-out measurement. Raises NotFoundError, StateError."""
+        with self._lock:
+            trial = self._trial(job_id, number)
+            if trial.state is not TrialState.COMPLETE:
+                raise StateError(f"Trial {number} of job {job_id} is {trial.state}; only COMPLETE ones are held out.")
+            self._trials[job_id][number] = replace(trial, held_out=_copied_measurement(measurement))
+
+    def list_trials(self, job_id: str) -> Sequence[Trial]:
+        """Return a job's trials by number. Raises NotFoundError."""
+        with self._lock:
+            self._job(job_id)
+            return [_copied(trial) for _, trial in sorted(self._trials[job_id].items())]
+
+    def requeue_trials(self, job_id: str) -> int:
+        """Make RUNNING and STOPPED trials WAITING again; return how many. Raises NotFoundError."""
+        with self._lock:
+            self._job(job_id)
+            trials = self._trials[job_id]
+            again = [t for t in trials.values() if t.state in (TrialState.RUNNING, TrialState.STOPPED)]
+            trials.update({t.number: replace(t, state=TrialState.WAITING, reason=None) for t in again})
+            return len(again)
+
+    def put_measurement(self, plan: Plan, evaluation_digest: str, measurement: Measurement) -> None:
+        """Remember a measurement under its key for all jobs; an existing one is kept."""
+        copied = _copied_measurement(measurement)
+        assert copied is not None  # noqa: S101 (a measurement was given)
+        with self._lock:
+            self._measurements.setdefault((plan.digest, evaluation_digest), copied)
+
+    def find_measurement(self, plan: Plan, evaluation_digest: str) -> Measurement | None:
+        """Return the known answer to (plan, evaluation), whoever measured it."""
+        with self._lock:
+            return self._measurements.get((plan.digest, evaluation_digest))
+
+    def close(self) -> None:
+        """Do nothing: there is no database to release."""
+
+    def _job(self, job_id: str) -> Job:
+        if job_id not in self._jobs:
+            raise job_not_found(job_id, list(reversed(self._jobs))[:_NUM_NEWEST])
+        return self._jobs[job_id]
+
+    def _trial(self, job_id: str, number: int) -> Trial:
+        self._job(job_id)
+        if number not in self._trials[job_id]:
+            raise trial_not_found(job_id, number)
+        return self._trials[job_id][number]
+
+
+def _copied(trial: Trial) -> Trial:
+    return replace(
+        trial,
+        measurement=_copied_measurement(trial.measurement),
+        held_out=_copied_measurement(trial.held_out),
+        sampler_state=json_copy(trial.sampler_state),
+    )
+
+
+def _copied_measurement(measurement: Measurement | None) -> Measurement | None:
+    return None if measurement is None else Measurement.from_json(json_copy(measurement.to_json()))

@@ -1,0 +1,190 @@
+"""The tables as they are now, and records from and to their rows; `versions/` holds how a database gets there."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    DateTime,
+    Dialect,
+    Enum,
+    ForeignKey,
+    Integer,
+    MetaData,
+    String,
+    Text,
+    TypeDecorator,
+)
+from sqlalchemy.orm import DeclarativeBase, Mapped, MappedAsDataclass, mapped_column
+
+from space.document import FrontDocument
+from space.errors import StoreError
+from space.measurement import Measurement
+from space.plan import Plan
+from space.spec import JobSpec
+from storage.records import Job, JobState, Trial, TrialState, json_copy
+
+
+class Words(TypeDecorator[str]):
+    """Text from anywhere (a worker's error, a command line): what PostgreSQL cannot hold becomes a replacement mark."""
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:  # noqa: ARG002
+        """Replace lone surrogates and the NUL character."""
+        return None if value is None else value.encode(errors="replace").decode().replace("\x00", "\ufffd")
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """An instant in UTC; SQLite keeps no zone, so it is taken off and put back here."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002
+        """Return the instant in UTC."""
+        assert value is None or value.tzinfo is not None  # noqa: S101 (we make every instant with a zone)
+        return None if value is None else value.astimezone(UTC)
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002
+        """Return the instant in UTC."""
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+class Base(MappedAsDataclass, DeclarativeBase):
+    """The tables; JSON stays text on PostgreSQL too, since JSONB would forget the order of a plan's modules."""
+
+    metadata = MetaData(
+        naming_convention={
+            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "ck": "ck_%(table_name)s_%(constraint_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+    type_annotation_map = {  # noqa: RUF012 (SQLAlchemy reads it)
+        str: Words(),
+        datetime: UtcDateTime(),
+        dict[str, Any]: JSON(none_as_null=True),
+        JobState: Enum(JobState, native_enum=False, length=16, validate_strings=True),
+        TrialState: Enum(TrialState, native_enum=False, length=16, validate_strings=True),
+    }
+
+
+class JobRow(Base):
+    """One job; `position` rises with every job, so that "newest first" does not trust the clock."""
+
+    __tablename__ = "jobs"
+
+    position: Mapped[int] = mapped_column(BigInteger().with_variant(Integer(), "sqlite"), primary_key=True, init=False)
+    job_id: Mapped[str] = mapped_column(unique=True)
+    spec: Mapped[dict[str, Any]]
+    state: Mapped[JobState]
+    created_at: Mapped[datetime]
+    started_at: Mapped[datetime | None]
+    finished_at: Mapped[datetime | None]
+    phase: Mapped[str]
+    error: Mapped[str | None]
+    cancel_requested: Mapped[bool]
+    facts: Mapped[dict[str, Any]]
+    document: Mapped[dict[str, Any] | None]
+
+
+class TrialRow(Base):
+    """One trial of a job."""
+
+    __tablename__ = "trials"
+
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.job_id"), primary_key=True)
+    number: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    plan: Mapped[dict[str, Any]]
+    origin: Mapped[str]
+    state: Mapped[TrialState]
+    size_bytes: Mapped[int] = mapped_column(BigInteger)
+    measurement: Mapped[dict[str, Any] | None]
+    held_out: Mapped[dict[str, Any] | None]
+    sampler_state: Mapped[dict[str, Any]]
+    reason: Mapped[str | None]
+
+
+class MeasurementRow(Base):
+    """The answer to one question: this plan under this evaluation."""
+
+    __tablename__ = "measurements"
+
+    plan_digest: Mapped[str] = mapped_column(String(64), primary_key=True)
+    evaluation_digest: Mapped[str] = mapped_column(String(64), primary_key=True)
+    measurement: Mapped[dict[str, Any]]
+    created_at: Mapped[datetime]
+
+
+@contextmanager
+def reading(what: str) -> Iterator[None]:
+    """Turn what cannot be read back into a StoreError."""
+    try:
+        yield
+    except (KeyError, TypeError, ValueError) as error:
+        raise StoreError(f"{what} cannot be read ({error}): another tightfit may have written it.") from error
+
+
+def job_of(row: JobRow) -> Job:
+    """Return a row's record. Raises StoreError."""
+    with reading(f"Job {row.job_id}"):
+        return Job(
+            job_id=row.job_id,
+            spec=JobSpec(**row.spec),
+            state=row.state,
+            created_at=row.created_at,
+            started_at=row.started_at,
+            finished_at=row.finished_at,
+            phase=row.phase,
+            error=row.error,
+            cancel_requested=row.cancel_requested,
+            facts=row.facts,
+            document=None if row.document is None else FrontDocument.from_json(row.document),
+        )
+
+
+def trial_of(row: TrialRow) -> Trial:
+    """Return a row's record. Raises StoreError."""
+    with reading(f"Trial {row.number} of job {row.job_id}"):
+        return Trial(
+            job_id=row.job_id,
+            number=row.number,
+            plan=Plan.from_json(row.plan),
+            origin=row.origin,
+            state=row.state,
+            size_bytes=row.size_bytes,
+            measurement=None if row.measurement is None else Measurement.from_json(row.measurement),
+            held_out=None if row.held_out is None else Measurement.from_json(row.held_out),
+            sampler_state=row.sampler_state,
+            reason=row.reason,
+        )
+
+
+def trial_values(trial: Trial) -> dict[str, Any]:
+    """Return the columns of a trial. Raises StoreError where a number is not finite."""
+    return {
+        "job_id": trial.job_id,
+        "number": trial.number,
+        "plan": trial.plan.to_json(),
+        "origin": trial.origin,
+        "state": trial.state,
+        "size_bytes": trial.size_bytes,
+        "measurement": measurement_json(trial.measurement),
+        "held_out": measurement_json(trial.held_out),
+        "sampler_state": json_copy(trial.sampler_state),
+        "reason": trial.reason,
+    }
+
+
+def measurement_json(measurement: Measurement | None) -> dict[str, Any] | None:
+    """Return the column of a measurement. Raises StoreError where a number is not finite."""
+    return None if measurement is None else json_copy(measurement.to_json())

@@ -1,0 +1,42 @@
+"""Open the store that a URL names; SQLAlchemy is imported only for a database."""
+
+from pathlib import Path
+
+from space.errors import StoreError
+from storage.memory import MemoryStore
+from storage.store import Store
+
+_SQLITE = "sqlite:///"
+_POSTGRESQL = ("postgresql://", "postgresql+psycopg://", "postgres://")
+_HELP = "write sqlite:///folder/tightfit.db, postgresql://user:password@host/database or memory:"
+
+
+def open_store(url: str) -> Store:
+    """Open a store and bring its tables up to date; missing folders of a SQLite file are made.
+
+    Args:
+        url: `memory:`, `sqlite:///relative.db`, `sqlite:////absolute.db` or `postgresql://user:password@host/database`.
+
+    Raises:
+        StoreError: the URL names no store, or the database cannot be opened, is not ours or is newer than the program.
+
+    """
+    if url == "memory:":
+        return MemoryStore()
+    if url.startswith(_SQLITE):
+        path = url.removeprefix(_SQLITE).partition("?")[0]
+        if not path.startswith("file:"):  # SQLite's own URI: for a database that exists
+            _make_parent(Path(path))
+    elif not url.startswith(_POSTGRESQL):
+        # Only the scheme: the rest may hold a password.
+        raise StoreError(f"The database URL {url.partition(':')[0]}:... names no store: {_HELP}.")
+    from storage.sql import SqlStore  # noqa: PLC0415 (slow to import)
+
+    return SqlStore(url)
+
+
+def _make_parent(path: Path) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StoreError(f"The folder {path.parent} cannot be made ({error.strerror}): name another place.") from error

@@ -1,0 +1,55 @@
+"""The contract of a tracker: what shows a job while it runs and after; MLflow's is in storage/tracking.py."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from space.document import FrontDocument
+from storage.records import Job, Trial
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """Metrics of one step of a job, and when they were known."""
+
+    job: Job
+    number: int
+    metrics: Mapping[str, float]
+    timestamp_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Front:
+    """All that is shown of a job."""
+
+    job: Job
+    trials: Sequence[Trial]
+    document: FrontDocument
+    report_html: str
+
+
+class Tracker(Protocol):
+    """Shows a job while it runs and after. No verb blocks or raises."""
+
+    def progress(self, job: Job, step: int, metrics: Mapping[str, float]) -> None:
+        """Show the metrics of one step of a search."""
+
+    def publish(self, job: Job, trials: Sequence[Trial], document: FrontDocument, report_html: str) -> None:
+        """Show a job's front, in place of what was shown of it."""
+
+    def close(self, timeout_seconds: float) -> bool:
+        """Deliver what waits, for at most this long; return whether everything was delivered."""
+
+
+class NullTracker:
+    """Shows nothing."""
+
+    def progress(self, job: Job, step: int, metrics: Mapping[str, float]) -> None:
+        """Do nothing."""
+
+    def publish(self, job: Job, trials: Sequence[Trial], document: FrontDocument, report_html: str) -> None:
+        """Do nothing."""
+
+    def close(self, timeout_seconds: float) -> bool:  # noqa: ARG002 (the contract's argument)
+        """Do nothing."""
+        return True

@@ -1,0 +1,109 @@
+"""The contract of a store as tests: every implementation inherits them and gives its own `store` fixture."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from hypothesis import given
+
+from space.errors import NotFoundError
+from space.level import DENSE
+from space.measurement import Measurement
+from space.plan import Plan
+from space.spec import JobSpec
+from storage.records import JobState, Trial, TrialState
+from storage.store import Store
+from tests.storage.contract_jobs import JobContract
+from tests.storage.contract_trials import TrialContract
+from tests.storage.values import MEASURED, PLAN, json_objects, measurements, only, plans, properties, spec, specs, trial
+
+
+class StoreContract(JobContract, TrialContract):
+    """One test per behaviour and per error of each verb; here those of measurements and those of all verbs."""
+
+    def test_measurement_is_found_under_its_key_only(self, store: Store) -> None:
+        """Another plan or another evaluation is another question."""
+        store.put_measurement(PLAN, "e" * 64, MEASURED)
+        assert store.find_measurement(PLAN, "e" * 64) == MEASURED
+        assert store.find_measurement(PLAN, "f" * 64) is None
+        assert store.find_measurement(PLAN.replace({PLAN.levels[0][0]: DENSE}), "e" * 64) is None
+
+    def test_first_measurement_is_kept(self, store: Store) -> None:
+        """The same question has the same answer for ever."""
+        store.put_measurement(PLAN, "e" * 64, MEASURED)
+        store.put_measurement(PLAN, "e" * 64, replace(MEASURED, seconds=99.0))
+        assert store.find_measurement(PLAN, "e" * 64) == MEASURED
+
+    def test_order_of_modules_is_no_new_question(self, store: Store) -> None:
+        """A plan is named by its content."""
+        store.put_measurement(PLAN, "e" * 64, MEASURED)
+        assert store.find_measurement(Plan(PLAN.levels[::-1]), "e" * 64) == MEASURED
+
+    @pytest.mark.parametrize(
+        "verb",
+        [
+            lambda store: store.get_job("none"),
+            lambda store: store.set_job_state("none", JobState.RUNNING),
+            lambda store: store.update_job("none", phase="x"),
+            lambda store: store.update_job("none"),
+            lambda store: store.request_cancel("none"),
+            lambda store: store.create_trials([replace(trial(0), job_id="none")]),
+            lambda store: store.finish_trial("none", 0, TrialState.COMPLETE),
+            lambda store: store.set_held_out("none", 0, MEASURED),
+            lambda store: store.list_trials("none"),
+            lambda store: store.requeue_trials("none"),
+        ],
+    )
+    @pytest.mark.usefixtures("job")
+    def test_every_verb_names_an_unknown_job(self, store: Store, verb: Callable[[Store], object]) -> None:
+        """NotFoundError says which job, and which ones there are."""
+        with pytest.raises(NotFoundError, match="no job 'none'; the newest are one"):
+            verb(store)
+
+    @pytest.mark.parametrize(
+        "verb",
+        [
+            lambda store: store.finish_trial("one", 7, TrialState.COMPLETE),
+            lambda store: store.set_held_out("one", 7, MEASURED),
+        ],
+    )
+    @pytest.mark.usefixtures("job")
+    def test_verbs_of_a_trial_name_an_unknown_one(self, store: Store, verb: Callable[[Store], object]) -> None:
+        """NotFoundError says which trial of which job."""
+        with pytest.raises(NotFoundError, match="Job one has no trial 7"):
+            verb(store)
+
+    @pytest.mark.usefixtures("job")
+    def test_values_go_in_and_out_by_copy(self, store: Store) -> None:
+        """What a caller does to a dict before or after changes no record."""
+        facts: dict[str, Any] = {"a": {"b": 1}}
+        store.update_job("one", facts=facts)
+        store.create_trials([trial(0, sampler_state=facts)])
+        facts["a"]["b"] = 2
+        store.get_job("one").facts["a"]["b"] = 3
+        only(store).sampler_state["a"]["b"] = 4
+        assert store.get_job("one").facts == only(store).sampler_state == {"a": {"b": 1}}
+
+    @properties
+    @given(plan=plans, measurement=measurements, state=json_objects)
+    def test_any_trial_comes_back_equal(
+        self, store: Store, plan: Plan, measurement: Measurement, state: dict[str, Any]
+    ) -> None:
+        """Plans keep their order, numbers every bit, and JSON its shape."""
+        job_id = uuid4().hex
+        store.create_job(job_id, spec())
+        kept = Trial(job_id, 0, plan, "tpe", TrialState.COMPLETE, 2**62, measurement, sampler_state=state)
+        store.create_trials([kept])
+        assert store.list_trials(job_id) == [kept]
+
+    @properties
+    @given(request_=specs, facts=json_objects)
+    def test_any_request_comes_back_equal(self, store: Store, request_: JobSpec, facts: dict[str, Any]) -> None:
+        """A request is read as it was written, with its digest."""
+        job_id = uuid4().hex
+        store.create_job(job_id, request_)
+        store.update_job(job_id, facts=facts)
+        found = store.get_job(job_id)
+        assert (found.spec, found.spec.digest, found.facts) == (request_, request_.digest, facts)

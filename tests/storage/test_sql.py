@@ -1,0 +1,189 @@
+"""The store in SQLite keeps the contract, and its errors say what, where and what to do next."""
+
+import os
+import sqlite3
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from space.errors import StoreError
+from storage.open import open_store
+from storage.store import Store
+from tests.storage.contract import StoreContract
+from tests.storage.values import MEASURED, spec, trial
+
+ROOT = Path(__file__).parents[2]
+
+
+class TestSqliteStore(StoreContract):
+    """`sqlite:///`."""
+
+    @pytest.fixture
+    def store(self, tmp_path: Path) -> Iterator[Store]:
+        """Give an empty store."""
+        store = open_store(f"sqlite:///{tmp_path}/store.db")
+        yield store
+        store.close()
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Path:
+    """Give the path of a database with one job and one trial."""
+    path = tmp_path / "new" / "folders" / "100% ours.db"
+    store = open_store(f"sqlite:///{path}")
+    store.create_job("one", spec())
+    store.create_trials([trial(0, measurement=MEASURED)])
+    store.close()
+    return path
+
+
+def change(database: Path, statement: str) -> None:
+    """Change a database behind the store's back."""
+    connection = sqlite3.connect(database)
+    connection.execute(statement)
+    connection.commit()
+    connection.close()
+
+
+def python(code: str, *arguments: str) -> str:
+    """Return what a new interpreter prints; warnings are errors."""
+    command = [sys.executable, "-W", "error", "-c", code, *arguments]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=True).stdout.strip()
+
+
+def test_records_outlive_the_store(database: Path) -> None:
+    """A file in folders that did not exist is found again by the next store."""
+    store = open_store(f"sqlite:///{database}")
+    assert store.list_trials("one") == [trial(0, measurement=MEASURED)]
+    store.close()
+
+
+def test_database_is_in_wal_mode(database: Path) -> None:
+    """Readers and the writer do not wait for each other."""
+    connection = sqlite3.connect(database)
+    assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    connection.close()
+
+
+def test_reader_does_not_wait_for_a_writer(database: Path) -> None:
+    """While another program holds the write lock, reading goes on."""
+    store = open_store(f"sqlite:///{database}")
+    connection = sqlite3.connect(database, isolation_level=None)
+    connection.execute("BEGIN IMMEDIATE")
+    assert store.get_job("one").job_id == "one"
+    connection.close()
+    store.close()
+
+
+def test_locked_database_says_so(database: Path) -> None:
+    """A writer that never ends becomes an error once the time of the URL is over."""
+    store = open_store(f"sqlite:///{database}?timeout=0.1")
+    connection = sqlite3.connect(database, isolation_level=None)
+    connection.execute("BEGIN IMMEDIATE")
+    with pytest.raises(StoreError, match=r"locked.*another program keeps it locked"):
+        store.update_job("one", phase="x")
+    connection.close()
+    store.close()
+
+
+def test_importing_the_door_is_light() -> None:
+    """SQLAlchemy is imported for a database only."""
+    assert python("import sys, storage.open; print('sqlalchemy' in sys.modules)") == "False"
+
+
+def test_opening_a_current_database_imports_no_alembic(database: Path) -> None:
+    """Migrations cost nothing where there is nothing to do."""
+    code = "import sys, storage.open as o; o.open_store(sys.argv[1]).close(); print('alembic' in sys.modules)"
+    assert python(code, f"sqlite:///{database}") == "False"
+    assert python(code, f"sqlite:///{database}.new") == "True"
+
+
+def test_file_of_another_kind_is_refused_unchanged(tmp_path: Path) -> None:
+    """A text file is no database, and stays what it is."""
+    path = tmp_path / "notes.txt"
+    path.write_text("dear diary\n" * 100)
+    with pytest.raises(StoreError, match=r"notes\.txt cannot be used \(file is not a database\): .* name another one"):
+        open_store(f"sqlite:///{path}")
+    assert path.read_text() == "dear diary\n" * 100
+
+
+def test_folder_is_no_database(tmp_path: Path) -> None:
+    """A folder's name cannot be opened."""
+    with pytest.raises(StoreError, match="unable to open database file"):
+        open_store(f"sqlite:///{tmp_path}")
+
+
+def test_parent_that_is_a_file_is_named(tmp_path: Path) -> None:
+    """A folder that cannot be made is an error of ours."""
+    (tmp_path / "file").touch()
+    with pytest.raises(StoreError, match=r"file/sub cannot be made \(Not a directory\): name another place"):
+        open_store(f"sqlite:///{tmp_path}/file/sub/store.db")
+
+
+@pytest.mark.usefixtures("database")  # opened before, so that nothing is left to import
+def test_read_only_folder_is_refused() -> None:
+    """A new database needs a folder that can be written."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o555)
+        user = os.geteuid()
+        os.seteuid(user or 65534)  # root may write everywhere
+        try:
+            with pytest.raises(StoreError, match="check that its folder exists and can be written"):
+                open_store(f"sqlite:///{folder}/store.db")
+        finally:
+            os.seteuid(user)
+
+
+def test_read_only_database_can_be_read(database: Path) -> None:
+    """Reading goes on where writing is refused."""
+    store = open_store(f"sqlite:///file:{database}?mode=ro&uri=true")
+    assert store.get_job("one").job_id == "one"
+    with pytest.raises(StoreError, match=r"readonly database\): check that the file and its folder can be written"):
+        store.update_job("one", phase="x")
+    store.close()
+
+
+@pytest.mark.parametrize("url", ["sqlite://", "sqlite:///", "sqlite:///:memory:"])
+def test_url_without_file_is_refused(url: str) -> None:
+    """SQLite's own store in memory would be another one in every thread."""
+    with pytest.raises(StoreError, match="memory:"):
+        open_store(url)
+
+
+def test_unknown_scheme_shows_no_password() -> None:
+    """The error lists what can be written, and no part of the URL that may be secret."""
+    with pytest.raises(StoreError, match=r"mysql:\.\.\. names no store: write sqlite:///") as caught:
+        open_store("mysql://me:secret@host/jobs")
+    assert "secret" not in str(caught.value)
+
+
+def test_missing_table_is_an_error_of_ours(database: Path) -> None:
+    """Damage behind the store's back is told without statement and values."""
+    change(database, "DROP TABLE measurements")
+    store = open_store(f"sqlite:///{database}")
+    with pytest.raises(StoreError, match=r"100% ours\.db cannot be used \(no such table: measurements\)") as caught:
+        store.find_measurement(trial(0).plan, "secret")
+    assert "SELECT" not in str(caught.value)
+    store.close()
+
+
+@pytest.mark.parametrize(
+    ("statement", "what"),
+    [
+        ("UPDATE jobs SET spec = replace(spec, 'budget', 'wish')", "Job one cannot be read"),
+        ("UPDATE jobs SET state = 'ASLEEP'", "ASLEEP"),
+        ("UPDATE trials SET plan = replace(plan, 'b4', 'b99')", "Trial 0 of job one cannot be read"),
+        ("UPDATE trials SET measurement = '{}'", "Trial 0 of job one cannot be read"),
+    ],
+)
+def test_record_that_cannot_be_read_is_named(database: Path, statement: str, what: str) -> None:
+    """A record of another version is an error that says which one."""
+    change(database, statement)
+    store = open_store(f"sqlite:///{database}")
+    with pytest.raises(StoreError, match=what):
+        (store.get_job("one"), store.list_trials("one"))
+    store.close()

@@ -1,0 +1,25 @@
+"""MLflow for this home: the page that shows a job's front, and the server behind it."""
+
+import sys
+import time
+
+from storage.mlflow_server import start_server, stop_server
+from tightfit.service import Service, newest_job
+
+
+def serve_ui(service: Service, job_id: str | None, port: int | None) -> None:
+    """Serve MLflow until Ctrl-C, printing the address of the job's Pareto view."""
+    job = service.store.get_job(job_id) if job_id else newest_job(service.store.list_jobs())
+    service.front(job.job_id)  # a job without a front has nothing to show
+    if service.settings.mlflow_uri and service.settings.mlflow_uri.startswith("http"):
+        print(service.sync_mlflow(job.job_id))
+        return
+    home = service.settings.home
+    server = start_server(home, port)
+    try:
+        print(f"Pareto view of {job.job_id}: {service.sync_mlflow(job.job_id, server.url)}", flush=True)
+        print("Ctrl-C stops the server.", file=sys.stderr)
+        while True:
+            time.sleep(3600)
+    except KeyboardInterrupt:
+        stop_server(home)

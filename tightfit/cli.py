@@ -1,0 +1,243 @@
+"""The command line. With --json exactly one JSON document goes to stdout; everything else goes to stderr."""
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+
+from space.errors import TightfitError
+
+if TYPE_CHECKING:
+    from tightfit.service import Service
+
+INTERRUPTED = 130
+app = typer.Typer(
+    name="tightfit",
+    help="Find how to compress a model so that it fits a memory budget and loses as little as possible.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+mlflow_app = typer.Typer(help="MLflow's picture of the jobs.", no_args_is_help=True)
+app.add_typer(mlflow_app, name="mlflow")
+
+Home = Annotated[Path | None, typer.Option("--home", help="Folder for everything [default: $TIGHTFIT_HOME].")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
+JobName = Annotated[str, typer.Argument(help="The job's id.")]
+
+
+def _service(home: Path | None = None) -> "Service":
+    from tightfit.config import load_settings  # noqa: PLC0415 (keeps --help fast)
+    from tightfit.service import Service  # noqa: PLC0415
+
+    return Service(load_settings(home))
+
+
+def _print_json(value: Any) -> None:
+    print(json.dumps(value, indent=2, allow_nan=False))
+
+
+@app.command()
+def demo(home: Home = None) -> None:
+    """Search the bundled model, export the best point under the budget and verify it."""
+    from tightfit.demo import run_demo  # noqa: PLC0415
+
+    run_demo(home)
+
+
+@app.command()
+def submit(
+    model: Annotated[str, typer.Argument(help="A local folder or `org/name[@revision]`.")],
+    budget: Annotated[str, typer.Option(help="`4GiB`, `3.5MB`, `60%` of dense, or `3.25bpw`.")],
+    context: Annotated[int, typer.Option(help="Tokens of key/value cache inside the budget.")] = 0,
+    batch: Annotated[int, typer.Option(help="Sequences of key/value cache inside the budget.")] = 1,
+    calibration: Annotated[
+        str | None, typer.Option(help="Text or JSONL file, `python-stdlib`, or a dataset name [default: sampled].")
+    ] = None,
+    target: Annotated[str, typer.Option(help="`packed` or `compressed-tensors`.")] = "packed",
+    bits: Annotated[str | None, typer.Option(help="Such as `2,3,4`.")] = None,
+    group_size: Annotated[str | None, typer.Option(help="Such as `32,64,channel`.")] = None,
+    sparsity: Annotated[str | None, typer.Option(help="Such as `0,0.5,2:4`.")] = None,
+    rank: Annotated[str | None, typer.Option(help="Such as `0,16`.")] = None,
+    pin: Annotated[list[str] | None, typer.Option(help="`REGEX=LEVEL`, such as `down_proj=b4-g64-s0.5-r16`.")] = None,
+    sampler: Annotated[str, typer.Option(help="`front`, `nsga2`, `tpe` or `random`.")] = "front",
+    max_trials: Annotated[int, typer.Option(help="Most plans to measure.")] = 200,
+    max_minutes: Annotated[float | None, typer.Option(help="Stop searching after this time.")] = None,
+    workers: Annotated[int, typer.Option(help="Ray workers.")] = 2,
+    seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show sizes and costs; read no weights.")] = False,
+    detach: Annotated[bool, typer.Option("--detach", help="Return at once; see `tightfit status`.")] = False,
+    as_json: AsJson = False,
+    home: Home = None,
+) -> None:
+    """Search how to compress MODEL so that it fits BUDGET."""
+    from tightfit.options import spec_from_options  # noqa: PLC0415
+    from tightfit.show import show_dry_run, show_result  # noqa: PLC0415
+
+    spec = spec_from_options(
+        model=model, budget=budget, context=context, batch=batch, calibration=calibration, target=target, bits=bits,
+        group_size=group_size, sparsity=sparsity, rank=rank, pin=pin, sampler=sampler, max_trials=max_trials,
+        max_minutes=max_minutes, workers=workers, seed=seed,
+    )  # fmt: skip
+    service = _service(home)
+    if dry_run:
+        found = service.dry_run(spec)
+        _print_json(found.to_json()) if as_json else show_dry_run(found)
+        return
+    job = service.submit(spec)
+    if detach:
+        service.start_detached(job.job_id)
+        text = f"Job {job.job_id} is queued and runs on its own; watch it with `tightfit status {job.job_id} --watch`."
+        _print_json({"job": job.job_id, "state": str(job.state)}) if as_json else print(text)
+        return
+    _run(service, job.job_id)
+    document = service.front(job.job_id)
+    _print_json(document.to_json()) if as_json else show_result(document)
+
+
+def _run(service: "Service", job_id: str) -> None:
+    from tightfit.show import TerminalListener  # noqa: PLC0415
+
+    try:
+        job = service.run(job_id, TerminalListener())
+    except KeyboardInterrupt:
+        print(f"Interrupted; `tightfit resume {job_id}` goes on from here.", file=sys.stderr)
+        raise
+    if job.state == "CANCELLED":
+        print(f"Job {job_id} was cancelled; `tightfit resume {job_id}` goes on from here.", file=sys.stderr)
+
+
+@app.command(hidden=True)
+def run(job: JobName, home: Home = None) -> None:
+    """Run a queued job in this process."""
+    _run(_service(home), job)
+
+
+@app.command()
+def status(
+    job: Annotated[str | None, typer.Argument(help="A job's id [default: all].")] = None,
+    watch: Annotated[bool, typer.Option("--watch", help="Follow until the job ends.")] = False,
+    as_json: AsJson = False,
+    home: Home = None,
+) -> None:
+    """Show jobs and how far they are."""
+    from tightfit.show import job_json, show_jobs, watch_job  # noqa: PLC0415
+
+    service = _service(home)
+    jobs = [service.store.get_job(job)] if job else list(service.store.list_jobs())
+    if watch and jobs:
+        watch_job(service, jobs[0].job_id)
+        jobs = [service.store.get_job(jobs[0].job_id)]
+    if as_json:
+        rows = [job_json(service, j) for j in jobs]
+        _print_json(rows[0] if job else rows)
+    else:
+        show_jobs(service, jobs)
+
+
+@app.command()
+def front(
+    job: JobName,
+    as_json: AsJson = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print the front as CSV.")] = False,
+    html: Annotated[Path | None, typer.Option(help="Write the report page to a file.")] = None,
+    home: Home = None,
+) -> None:
+    """Show a job's Pareto front."""
+    from tightfit.show import front_csv, show_front  # noqa: PLC0415
+
+    service = _service(home)
+    document = service.front(job)
+    if html is not None:
+        html.write_text(service.report(job), encoding="utf-8")
+        print(f"Report: {html}", file=sys.stderr)
+    if as_json:
+        _print_json(document.to_json())
+    elif as_csv:
+        print(front_csv(document), end="")
+    elif html is None:
+        show_front(document)
+
+
+@app.command()
+def export(
+    job: JobName,
+    out: Annotated[Path, typer.Option(help="A new folder.")],
+    point: Annotated[str | None, typer.Option(help="A point of the front [default: the recommended one].")] = None,
+    budget: Annotated[str | None, typer.Option(help="The best point within this size.")] = None,
+    fmt: Annotated[str | None, typer.Option("--format", help="`packed` or `compressed-tensors`.")] = None,
+    as_json: AsJson = False,
+    home: Home = None,
+) -> None:
+    """Write a point as a checkpoint and verify it by loading it again."""
+    from dataclasses import asdict  # noqa: PLC0415
+
+    from tightfit.show import show_export  # noqa: PLC0415
+
+    exported = _service(home).export(job, out, point, budget, fmt)
+    _print_json(asdict(exported)) if as_json else show_export(exported)
+
+
+@app.command()
+def cancel(job: JobName, home: Home = None) -> None:
+    """Stop a job; its front so far is kept."""
+    state = _service(home).cancel(job).state
+    print(f"Job {job}: {'stopping' if state == 'RUNNING' else state}.")
+
+
+@app.command()
+def resume(job: JobName, home: Home = None) -> None:
+    """Go on with a job that was cancelled, failed or whose process has gone."""
+    from tightfit.show import show_result  # noqa: PLC0415
+
+    service = _service(home)
+    service.requeue(job)
+    _run(service, job)
+    show_result(service.front(job))
+
+
+@app.command()
+def ui(
+    job: Annotated[str | None, typer.Argument(help="A job's id [default: the newest].")] = None,
+    port: Annotated[int | None, typer.Option(help="Port of the MLflow server.")] = None,
+    home: Home = None,
+) -> None:
+    """Serve MLflow and print the address of the job's Pareto view; Ctrl-C stops it."""
+    from tightfit.browse import serve_ui  # noqa: PLC0415
+
+    serve_ui(_service(home), job, port)
+
+
+@app.command()
+def doctor(as_json: AsJson = False, home: Home = None) -> None:
+    """Check the installation: versions, folders, database, workers, MLflow."""
+    from tightfit.doctor import examine, show_findings  # noqa: PLC0415
+
+    findings = examine(home)
+    _print_json([f.to_json() for f in findings]) if as_json else show_findings(findings)
+    if not all(f.ok for f in findings):
+        raise typer.Exit(4)
+
+
+@mlflow_app.command()
+def sync(job: JobName, home: Home = None) -> None:
+    """Rebuild MLflow's picture of a job from the store."""
+    print(_service(home).sync_mlflow(job))
+
+
+def main() -> NoReturn:
+    """Run the command line; errors become one sentence on stderr and an exit code."""
+    try:
+        app(standalone_mode=True)
+    except TightfitError as error:
+        print(f"tightfit: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
+    sys.exit(0)
+
+
+if __name__ == "__main__":
+    main()

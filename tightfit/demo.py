@@ -1,0 +1,49 @@
+"""The main job on the bundled model: search, front, export, proof, and where to look at it."""
+
+import sys
+from pathlib import Path
+
+from space.errors import JobFailedError
+from space.spec import JobSpec, make_spec
+from storage.mlflow_server import start_server, wait_until_ready
+from tightfit.config import MODEL_FOLDER, load_settings
+from tightfit.service import Service
+from tightfit.show import TerminalListener, show_export, show_result
+
+DEMO_BUDGET = "3.25bpw"
+
+
+def demo_spec() -> JobSpec:
+    """Return the demo's request: the bundled model, text from the standard library, the size of 3 bits and scales."""
+    return make_spec(
+        model=str(MODEL_FOLDER),
+        budget=DEMO_BUDGET,
+        calibration="python-stdlib",
+        num_samples=64,
+        num_held_out_samples=48,
+        max_trials=152,
+    )
+
+
+def run_demo(home: Path | None) -> None:
+    """Run the demo from submit to a verified export, and print where its front can be browsed."""
+    service = Service(load_settings(home))
+    folder = service.settings.home
+    if service.settings.mlflow_uri is None:
+        start_server(folder, wait=False)  # takes seconds to come up; the search goes on meanwhile
+    spec = demo_spec()
+    print(f"Compressing {spec.model} to {spec.budget} with {spec.workers} workers.", file=sys.stderr)
+    job = service.submit(spec)
+    service.run(job.job_id, TerminalListener())
+    document = service.front(job.job_id)
+    show_result(document)
+    best = document.recommended
+    if best is None:
+        raise JobFailedError(f"Job {job.job_id}: no measured plan fits {document.budget_bytes:,} bytes.")
+    show_export(service.export(job.job_id, folder / "exports" / job.job_id))
+    report = folder / "reports" / f"{job.job_id}.html"
+    report.parent.mkdir(parents=True, exist_ok=True)
+    report.write_text(service.report(job.job_id), encoding="utf-8")
+    print(f"Report: {report}")
+    url = service.settings.mlflow_uri or wait_until_ready(folder).url
+    print(f"MLflow: {service.sync_mlflow(job.job_id, url)}")

@@ -1,0 +1,106 @@
+"""What a job would cost, told before any weight is read."""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from search.contenders import MAX_CONTENDERS
+from search.prepare import Prepared
+from space.cost import Cost, plan_cost
+from space.spec import JobSpec
+
+_FLOPS_PER_CORE = 4e10  # float32 forward of a small model, one thread; measured, see docs/benchmarks.md
+_PROBE_SHARE = 0.3  # probes use half of the text and, on average, a little over half of the blocks
+_LEVEL_SECONDS_PER_VALUE = 1.2e-5  # all levels of the default menu
+
+
+@dataclass(frozen=True, slots=True)
+class UniformSize:
+    """A uniform plan's cost."""
+
+    level: str
+    cost: Cost
+
+
+@dataclass(frozen=True, slots=True)
+class DryRun:
+    """The answer to `--dry-run`.
+
+    Attributes:
+        modules: (name, kind, rows, columns, levels, smallest bytes, largest bytes).
+        uniform: sizes of the uniform plans.
+        smallest_bytes, largest_bytes: the reachable range, key/value cache included.
+        num_plans: plans in the space.
+        seconds: estimated time with the asked workers.
+        disk_bytes: estimated size of the cache.
+
+    """
+
+    model: str
+    budget_bytes: int
+    dense_bytes: int
+    key_value_bytes: int
+    others_bytes: int
+    modules: tuple[tuple[str, str, int, int, int, int, int], ...]
+    uniform: tuple[UniformSize, ...]
+    smallest_bytes: int
+    largest_bytes: int
+    num_plans: int
+    seconds: float
+    disk_bytes: int
+
+    def to_json(self) -> dict[str, Any]:
+        """Return a JSON object; the number of plans is a string where JSON numbers cannot hold it."""
+        value = asdict(self)
+        value["num_plans"] = str(self.num_plans)
+        names = ("name", "kind", "rows", "columns", "levels", "smallest_bytes", "largest_bytes")
+        value["modules"] = [dict(zip(names, row, strict=True)) for row in self.modules]
+        value["uniform"] = [{"level": u.level, "size_bytes": u.cost.size_bytes} for u in self.uniform]
+        return value
+
+
+def estimate(spec: JobSpec, prepared: Prepared) -> DryRun:
+    """Return what a job would search and cost."""
+    space, inventory = prepared.space, prepared.inventory
+    rows = []
+    for module in inventory.modules:
+        sizes = space.sizes[module.name].values()
+        shape = (module.out_features, module.in_features)
+        rows.append((module.name, module.kind, *shape, len(sizes), min(sizes), max(sizes)))
+    uniform = tuple(
+        UniformSize(str(level), plan_cost(inventory, plan, spec.target, spec.context, spec.batch))
+        for level, plan in space.uniform_plans()
+    )
+    return DryRun(
+        model=spec.model,
+        budget_bytes=prepared.budget_bytes,
+        dense_bytes=inventory.dense_bytes,
+        key_value_bytes=prepared.cache_bytes,
+        others_bytes=inventory.others_bytes,
+        modules=tuple(rows),
+        uniform=uniform,
+        smallest_bytes=space.smallest_bytes + prepared.cache_bytes,
+        largest_bytes=space.largest_bytes + prepared.cache_bytes,
+        num_plans=space.num_plans,
+        seconds=_seconds(spec, prepared),
+        disk_bytes=_disk_bytes(spec, prepared),
+    )
+
+
+def _seconds(spec: JobSpec, prepared: Prepared) -> float:
+    inventory = prepared.inventory
+    length = spec.sequence_length
+    probes = min(2 * len(inventory.modules), spec.max_trials) if spec.sampler == "front" else 0
+    search = (spec.max_trials - probes + _PROBE_SHARE * probes) * spec.num_search_samples
+    held_out = (len(prepared.space.uniform_levels) + MAX_CONTENDERS) * spec.num_held_out_samples
+    tokens = length * (search + held_out + spec.num_samples)
+    forward = 2 * inventory.num_parameters * tokens / _FLOPS_PER_CORE
+    levels = _LEVEL_SECONDS_PER_VALUE * inventory.num_parameters
+    return (forward + levels) / spec.workers + 20
+
+
+def _disk_bytes(spec: JobSpec, prepared: Prepared) -> int:
+    """Return stored levels (an upper bound: dominated ones are dropped) and the dense model's answers."""
+    levels = sum(sum(sizes.values()) for sizes in prepared.space.sizes.values())
+    vocabulary = max((m.out_features for m in prepared.inventory.modules if m.block is None), default=0)
+    answers = (spec.num_search_samples + spec.num_held_out_samples) * spec.sequence_length * vocabulary * 4
+    return levels + answers

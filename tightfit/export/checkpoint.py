@@ -1,0 +1,125 @@
+"""Writing a chosen plan as a Hugging Face folder: whole or absent."""
+
+import json
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from space.cost import Target, plan_cost
+from space.errors import OutputError, SpecError
+from space.inventory import Inventory
+from space.level import Level
+from space.menu import is_legal
+from space.plan import Plan
+from tightfit.export.container import Entry, stored_entry, write_container
+from tightfit.export.formats import FORMATS
+from workers.levels import LevelStore
+from workers.models.files import read_config, read_header, read_headers
+
+WEIGHTS = "model.safetensors"
+_COPIED = ("generation_config.json", "tokenizer*", "special_tokens_map.json", "vocab.*", "merges.txt", "added_tokens.json")
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What was written: bytes of the tensors, of the whole weight file, and what `cost` had said."""
+
+    folder: Path
+    size_bytes: int
+    file_bytes: int
+    predicted_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where a plan's bytes come from."""
+
+    model_folder: Path
+    inventory: Inventory
+    levels: LevelStore
+    plan: Plan
+
+
+def check_format(source: Source, target: Target) -> None:
+    """Refuse a plan that a format cannot hold.
+
+    Raises:
+        SpecError: names the first module that does not fit.
+
+    """
+    for module in source.inventory.modules:
+        level = source.plan[module.name]
+        if not is_legal(module, level, target):
+            raise SpecError(
+                f"{module.name} is {level}, which {target} cannot hold. Export with --format packed, "
+                f"or submit a job with --target {target}."
+            )
+
+
+@contextmanager
+def new_folder(out: Path) -> Iterator[Path]:
+    """Yield a folder beside `out` that becomes `out` when all went well, and leaves nothing when not.
+
+    Raises:
+        OutputError: `out` exists and is not empty, or cannot be written.
+
+    """
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise OutputError(f"{out}: already there and not empty. Give a new folder with --out.")
+    temporary = out.with_name(f".{out.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        temporary.mkdir(parents=True)
+    except OSError as error:
+        raise OutputError(f"{out}: cannot be written ({error.strerror}). Give another folder with --out.") from error
+    try:
+        yield temporary
+        if out.exists():
+            out.rmdir()
+        temporary.replace(out)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def write_checkpoint(folder: Path, source: Source, target: Target, record: dict[str, Any], card: str) -> Written:
+    """Write weights, config, tokenizer, model card and `compression.json` into a folder.
+
+    Args:
+        folder: exists and is empty.
+        source: the plan and its bytes.
+        target: the container.
+        record: provenance, written as `compression.json`.
+        card: README.md.
+
+    """
+    size = write_container(folder / WEIGHTS, _entries(source, target))
+    config = read_config(source.model_folder)
+    config["quantization_config"] = FORMATS[target].config(source.inventory, source.plan)
+    _write_json(folder / "config.json", config)
+    _write_json(folder / "compression.json", record)
+    (folder / "README.md").write_text(card, encoding="utf-8")
+    for pattern in _COPIED:
+        for path in source.model_folder.glob(pattern):
+            shutil.copyfile(path, folder / path.name)
+    predicted = plan_cost(source.inventory, source.plan, target).weight_bytes
+    return Written(folder, size, (folder / WEIGHTS).stat().st_size, predicted)
+
+
+def _entries(source: Source, target: Target) -> list[Entry]:
+    stored = read_headers(source.model_folder)
+    entries = [stored_entry(tensor.name, stored[tensor.name]) for tensor in source.inventory.others]
+    for module in source.inventory.modules:
+        level: Level = source.plan[module.name]
+        if level.is_dense:
+            entries.append(stored_entry(module.weight.name, stored[module.weight.name]))
+        else:
+            tensors = {t.info.name: t for t in read_header(source.levels.path(module.name, level))}
+            entries += FORMATS[target].entries(module, level, tensors)
+    return sorted(entries, key=lambda entry: entry.info.name)
+
+
+def _write_json(path: Path, value: dict[str, Any]) -> None:
+    path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -1,0 +1,219 @@
+"use strict";
+(function () {
+  const data = JSON.parse(document.getElementById("data").textContent);
+  const byId = (id) => document.getElementById(id);
+  const points = data.points.slice().sort((a, b) => a.size - b.size);
+  let selected = Math.max(0, points.findIndex((p) => p.best));
+  let axis = "bits";
+
+  function make(tag, className, text) {
+    const element = document.createElement(tag);
+    if (className) element.className = className;
+    if (text !== undefined) element.textContent = text;
+    return element;
+  }
+  function size(bytes) {
+    for (const unit of ["B", "KiB", "MiB", "GiB"]) {
+      if (bytes < 1024) return unit === "B" ? bytes + " B" : bytes.toFixed(2) + " " + unit;
+      bytes /= 1024;
+    }
+    return bytes.toFixed(2) + " TiB";
+  }
+  const number = (value) => (value === null ? "not finite" : value !== 0 && Math.abs(value) < 0.001 ? value.toExponential(2) : String(Number(value.toPrecision(3))));
+
+  // level = [text, bits, group size, sparsity, rank]
+  const axes = {
+    bits: { title: "Bits", note: "Bits per weight; 16 is a module left dense.", value: (v) => v[1], text: (v) => String(v[1]) },
+    group: { title: "Group size", note: "Columns that share one scale: fewer is finer and costs more bytes; ch is one scale per channel.", value: (v) => (v[2] === "dense" ? null : v[2] === "ch" ? 0 : 1 / v[2]), text: (v) => (v[2] === "dense" ? "–" : String(v[2])) },
+    sparsity: { title: "Sparsity", note: "Share of weights that are zero and not stored.", value: (v) => v[3], text: (v) => (v[3] ? Math.round(100 * v[3]) + "%" : "0"), range: [0, 0.8] },
+    rank: { title: "Rank", note: "Rank of the low-rank correction added to the quantized weight.", value: (v) => v[4], text: (v) => String(v[4]) },
+  };
+
+  function figure(list, name, value, small) {
+    const group = make("div");
+    const shown = make("dd", "", value);
+    if (small) shown.append(make("small", "", small));
+    group.append(make("dt", "", name), shown);
+    list.append(group);
+  }
+  function showFigures(point) {
+    const list = byId("figures");
+    list.replaceChildren();
+    const share = Math.round((100 * point.size) / data.dense.size);
+    figure(list, "Size", size(point.size), share + "% of dense");
+    figure(list, "KL divergence", number(point.kl), "95% interval " + number(point.ci[0]) + " to " + number(point.ci[1]));
+    figure(list, "Perplexity", point.perplexity === null ? "not finite" : point.perplexity.toFixed(2), data.dense.perplexity === null ? "" : "dense " + data.dense.perplexity.toFixed(2));
+    figure(list, "Bits per weight", point.bits === null ? "not finite" : point.bits.toFixed(2), "");
+  }
+  function showBytes(point) {
+    const bar = byId("bar"), parts = byId("parts");
+    bar.replaceChildren();
+    parts.replaceChildren();
+    const sizes = point.bytes || [];
+    const total = sizes.reduce((sum, value) => sum + value, 0);
+    sizes.forEach((bytes, index) => {
+      if (!bytes) return;
+      const share = (100 * bytes) / total, color = "var(--c" + index + ")";
+      const name = data.categories[index];
+      const piece = make("i");
+      piece.style.cssText = "flex:" + share + " 0 0;background:" + color;
+      piece.title = name + ": " + size(bytes);
+      bar.append(piece);
+      const item = make("li"), mark = make("i");
+      mark.style.background = color;
+      item.append(mark, name + " ", make("b", "", size(bytes)), " " + (share < 0.1 ? "<0.1" : share.toFixed(1)) + "%");
+      parts.append(item);
+    });
+    bar.setAttribute("aria-label", "Size by part: " + parts.textContent);
+  }
+
+  const bounds = {};
+  for (const name of Object.keys(axes)) {
+    const values = data.levels.map(axes[name].value).filter((v) => v !== null);
+    const fixed = axes[name].range;
+    bounds[name] = fixed || [0, Math.max(...values, 1e-9)];
+  }
+  const quantized = data.levels.map(axes.bits.value).filter((bits) => bits < 16);
+  if (quantized.length) bounds.bits = [Math.min(...quantized) - 0.5, Math.max(Math.min(...quantized) + 3, ...quantized)];
+
+  function cell(point, index, span) {
+    const shown = make("td");
+    if (index === undefined) {
+      shown.className = "none";
+      return shown;
+    }
+    const told = data.cells[index], level = data.levels[point.map[index]], value = axes[axis].value(level);
+    const [low, high] = bounds[axis];
+    const share = value === null ? 0 : Math.min(1, Math.max(0, (value - low) / (high - low)));
+    shown.style.setProperty("--v", share.toFixed(3));
+    if (share > 0.5) shown.classList.add("deep");
+    shown.textContent = axes[axis].text(level);
+    shown.title = told.name + "\n" + level[0] + "\n" + told.shape;
+    if (span > 1) shown.colSpan = span;
+    return shown;
+  }
+  function rows() {
+    const found = new Map();
+    data.cells.forEach((told, index) => {
+      const key = told.block === null ? "-" + told.column : String(told.block);
+      if (!found.has(key)) found.set(key, { block: told.block, name: told.column, cells: {} });
+      found.get(key).cells[told.column] = index;
+    });
+    return [...found.values()];
+  }
+  const allRows = rows();
+  function showMap(point) {
+    const table = byId("map");
+    table.replaceChildren();
+    byId("map-note").textContent = point.map ? axes[axis].note : "This report keeps no map of this point; its plan is exported in full.";
+    if (!point.map) return;
+    const columns = make("colgroup");
+    columns.append(make("col", "names"));
+    data.columns.forEach(() => columns.append(make("col")));
+    const head = make("thead"), names = make("tr");
+    names.append(make("th"));
+    for (const name of data.columns) {
+      const title = make("th", "", name);
+      title.scope = "col";
+      title.title = name;
+      names.append(title);
+    }
+    head.append(names);
+    const body = make("tbody");
+    for (const row of allRows) {
+      const line = make("tr");
+      const short = row.name.slice(row.name.lastIndexOf(".") + 1);
+      const title = make("th", "", row.block === null ? short : "block " + row.block);
+      title.scope = "row";
+      title.title = row.block === null ? row.name : title.textContent;
+      line.append(title);
+      if (row.block === null) line.append(cell(point, row.cells[row.name], data.columns.length));
+      else for (const name of data.columns) line.append(cell(point, row.cells[name], 1));
+      body.append(line);
+    }
+    table.append(columns, ...(data.columns.length ? [head] : []), body);
+  }
+
+  function show() {
+    const point = points[selected];
+    byId("detail-title").textContent = "Plan " + point.id + (point.best ? " (recommended)" : "");
+    byId("smaller").disabled = selected === 0;
+    byId("larger").disabled = selected === points.length - 1;
+    byId("detail-command").textContent = point.command;
+    byId("detail-copy").dataset.copy = point.command;
+    showFigures(point);
+    showBytes(point);
+    showMap(point);
+    for (const mark of document.querySelectorAll("[data-point]")) {
+      const on = mark.dataset.point === point.id;
+      mark.classList.toggle("on", on);
+      if (mark.getAttribute("role") === "button") mark.setAttribute("aria-pressed", String(on));
+    }
+  }
+  function select(index) {
+    if (index < 0 || index >= points.length || index === selected) return;
+    selected = index;
+    show();
+  }
+
+  async function copy(button) {
+    const text = button.dataset.copy;
+    let done = false;
+    try {
+      await navigator.clipboard.writeText(text);
+      done = true;
+    } catch (refused) {
+      const area = make("textarea");
+      area.value = text;
+      area.style.cssText = "position:fixed;opacity:0";
+      document.body.append(area);
+      area.select();
+      done = document.execCommand("copy");
+      area.remove();
+      button.focus();
+    }
+    const label = button.dataset.label || button.textContent;
+    button.dataset.label = label;
+    button.textContent = done ? "Copied" : "Not allowed here";
+    setTimeout(() => (button.textContent = label), 1600);
+  }
+
+  document.addEventListener("click", (event) => {
+    const button = event.target.closest(".copy");
+    if (button) return void copy(button);
+    const mark = event.target.closest("[data-point]");
+    if (mark) select(points.findIndex((p) => p.id === mark.dataset.point));
+  });
+  document.addEventListener("mouseover", (event) => {
+    const mark = event.target.closest("g[data-point]");
+    if (mark) select(points.findIndex((p) => p.id === mark.dataset.point));
+  });
+  document.addEventListener("keydown", (event) => {
+    const mark = event.target.closest("g[data-point]");
+    if (!mark) return;
+    const step = { ArrowRight: 1, ArrowLeft: -1, ArrowDown: 1, ArrowUp: -1 }[event.key] || 0;
+    if (!step && event.key !== "Enter" && event.key !== " ") return;
+    event.preventDefault();
+    const from = points.findIndex((p) => p.id === mark.dataset.point);
+    const to = Math.min(points.length - 1, Math.max(0, from + step));
+    select(to);
+    for (const other of mark.ownerSVGElement.querySelectorAll("[data-point]")) if (other.dataset.point === points[to].id) other.focus();
+  });
+  byId("smaller").addEventListener("click", () => select(selected - 1));
+  byId("larger").addEventListener("click", () => select(selected + 1));
+
+  if (!points.length) return;
+  for (const name of Object.keys(axes)) {
+    const button = make("button", "", axes[name].title);
+    button.type = "button";
+    button.setAttribute("aria-pressed", String(name === axis));
+    button.addEventListener("click", () => {
+      axis = name;
+      for (const other of byId("switch").children) other.setAttribute("aria-pressed", String(other === button));
+      showMap(points[selected]);
+    });
+    byId("switch").append(button);
+  }
+  byId("detail").hidden = false;
+  show();
+})();

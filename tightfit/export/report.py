@@ -1,0 +1,190 @@
+"""One self-contained HTML page of a job's front: works offline, in an MLflow frame, in light and dark.
+
+Everything that comes from outside (model names above all) is escaped, the page's script builds its elements from text,
+and a content security policy forbids the page to load anything.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from html import escape
+from importlib.resources import files
+
+from space.budget import format_bytes
+from space.document import FrontDocument, FrontPoint, UniformPoint
+from space.inventory import Inventory
+from space.plan import Plan
+from space.spec import JobSpec
+from tightfit.export.report_chart import format_kl, front_chart, uniform_label
+from tightfit.export.report_data import export_command, report_data, script_json
+
+_PLACEHOLDER = re.compile(r"\{\{(\w+)\}\}")
+_MINUTE = 60
+_MAX_NAME = 200
+
+
+def render_report(
+    document: FrontDocument, plans: Mapping[str, Plan], inventory: Inventory, spec: JobSpec, notes: Sequence[str] = ()
+) -> str:
+    """Return the report of a job as one HTML file below 300 KB.
+
+    Args:
+        document: the front.
+        plans: point -> plan; points without a plan have no heat map.
+        inventory: the model.
+        spec: the request.
+        notes: sentences for the reader, shown as they are.
+
+    """
+    parts = {
+        "title": escape(f"{_short(document.model)} in {format_bytes(document.budget_bytes)}"),
+        "model": escape(_short(document.model)),
+        "answer": _answer(document),
+        "comparison": _comparison(document),
+        "notices": "".join(f'<p class="notice">{escape(note)}</p>' for note in _notices(document, notes)),
+        "chart_wide": front_chart(document, 820, 390),
+        "chart_narrow": front_chart(document, 380, 360),
+        "front_rows": "".join(_front_row(document, point) for point in document.front),
+        "uniform_rows": "".join(_uniform_row(document, point) for point in document.uniform),
+        "export": _export(document),
+        "provenance": "".join(f"<div><dt>{k}</dt><dd>{escape(v)}</dd></div>" for k, v in _provenance(document, spec)),
+        "dense": f"{format_bytes(document.dense.size_bytes)}, perplexity {_perplexity(document.dense.perplexity)}",
+        "measured_on": "held-out text" if document.measured_on == "held_out" else "the text of the search",
+        "data": script_json(report_data(document, plans, inventory, spec)),
+        "style": _resource("report.css"),
+        "script": _resource("report.js"),
+    }
+    return _PLACEHOLDER.sub(lambda match: parts[match[1]], _resource("report_template.html"))
+
+
+def _resource(name: str) -> str:
+    return files("tightfit.export").joinpath(name).read_text(encoding="utf-8")
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= _MAX_NAME else text[: _MAX_NAME - 1] + "…"
+
+
+def _answer(document: FrontDocument) -> str:
+    best, budget = document.recommended, format_bytes(document.budget_bytes)
+    if best is None:
+        found = "No plan was measured yet." if not document.front else f"The smallest point is {_smallest(document)}."
+        return f"No point fits the budget of {budget}. {found}"
+    low, high = best.kl_divergence_ci95
+    return (
+        f"Take <strong>{escape(best.point)}</strong>: <strong>{format_bytes(best.size_bytes)}</strong> of the {budget} "
+        f"budget, at a KL divergence of <strong>{format_kl(best.kl_divergence)}</strong> nats per token "
+        f"(95&#8239;% interval {format_kl(low)} to {format_kl(high)})."
+    )
+
+
+def _smallest(document: FrontDocument) -> str:
+    point = min(document.front, key=lambda p: p.size_bytes)
+    return f"{escape(point.point)} at {format_bytes(point.size_bytes)}"
+
+
+def _comparison(document: FrontDocument) -> str:
+    best = document.recommended
+    if best is None or not document.uniform:
+        return ""
+    nearest = min(document.uniform, key=lambda u: (abs(u.size_bytes - best.size_bytes), u.size_bytes))
+    share = 100 * (nearest.size_bytes / best.size_bytes - 1)
+    size = "the same size" if abs(share) < 0.5 else f"{abs(share):.0f}&#8239;% {'larger' if share > 0 else 'smaller'}"  # noqa: PLR2004
+    name = escape(uniform_label(nearest.level))
+    told = f"Uniform {name}, the nearest plan with one setting for all modules, is {size}"
+    kl = format_kl(nearest.kl_divergence)
+    return f"{told} with a KL divergence of {kl}{_ratio(nearest.kl_divergence, best.kl_divergence)}."
+
+
+def _ratio(theirs: float, ours: float) -> str:
+    if ours <= 0 or theirs <= 0:
+        return ""
+    ratio = theirs / ours
+    if ratio >= 1.005:  # noqa: PLR2004 (prints as 1.01)
+        return f": {ratio:.3g} times as much"
+    return f": {ratio:.2f} times as much, so less" if ratio < 0.995 else ": as much"  # noqa: PLR2004
+
+
+def _notices(document: FrontDocument, notes: Sequence[str]) -> list[str]:
+    found = []
+    if document.measured_on != "held_out":
+        found.append("Preliminary: measured on the text the search used, not yet on held-out text.")
+    if document.state not in ("DONE", "RUNNING"):
+        found.append(f"The job ended as {document.state}; this is the front as far as it came.")
+    return [*found, *notes]
+
+
+def _interval(point: FrontPoint | UniformPoint) -> str:
+    low, high = point.kl_divergence_ci95
+    return f'{format_kl(point.kl_divergence)} <span class="ci">{format_kl(low)} to {format_kl(high)}</span>'
+
+
+def _front_row(document: FrontDocument, point: FrontPoint) -> str:
+    name, command = escape(point.point), escape(export_command(document, point))
+    fits = "" if point.size_bytes <= document.budget_bytes else ' <span class="badge over">over budget</span>'
+    badge = ' <span class="badge">recommended</span>' if point.recommended else fits
+    return (
+        f'<tr data-point="{name}"><th scope="row"><button type="button" class="pick">{name}</button>{badge}</th>'
+        f"<td>{format_bytes(point.size_bytes)}</td><td>{point.bits_per_weight:.2f}</td><td>{_interval(point)}</td>"
+        f'<td>{_perplexity(point.perplexity)}</td><td class="command">{_copy_button(command, name)}</td></tr>'
+    )
+
+
+def _uniform_row(document: FrontDocument, point: UniformPoint) -> str:
+    inside = [p for p in document.front if p.size_bytes <= point.size_bytes]
+    better = min(inside, key=lambda p: p.kl_divergence, default=None)
+    told = "none this small"
+    if better is not None:
+        told = f"{escape(better.point)}: {format_kl(better.kl_divergence)}"
+        told += f' <span class="ci">{format_bytes(better.size_bytes)}</span>'
+    return (
+        f'<tr><th scope="row">{escape(uniform_label(point.level))} <span class="ci">{escape(point.level)}</span></th>'
+        f"<td>{format_bytes(point.size_bytes)}</td><td>{_interval(point)}</td><td>{_perplexity(point.perplexity)}</td>"
+        f"<td>{told}</td></tr>"
+    )
+
+
+def _perplexity(value: float) -> str:
+    return f"{value:.2f}" if value < 1e4 else f"{value:.2e}"  # noqa: PLR2004 (readable as a decimal)
+
+
+def _copyable(command: str) -> str:
+    return f'<code>{command}</code><button type="button" class="copy" data-copy="{command}">Copy</button>'
+
+
+def _copy_button(command: str, name: str) -> str:
+    return (
+        f'<button type="button" class="copy" data-copy="{command}" title="{command}" '
+        f'aria-label="Copy the export command of {name}">Copy command</button>'
+    )
+
+
+def _export(document: FrontDocument) -> str:
+    point = document.recommended or next(iter(document.front), None)
+    if point is None:
+        return "<p>There is no point to export.</p>"
+    return f'<p class="terminal">{_copyable(escape(export_command(document, point)))}</p>'
+
+
+def _provenance(document: FrontDocument, spec: JobSpec) -> list[tuple[str, str]]:
+    cost = document.cost
+    minutes, seconds = divmod(round(cost.wall_seconds), _MINUTE)
+    cache = f", with the KV cache of {spec.batch} x {spec.context} tokens" if spec.context else ", weights only"
+    return [
+        ("Job", f"{document.job} ({document.state.lower()})"),
+        ("Model", _short(document.model) + (f" at {spec.revision}" if spec.revision else "")),
+        ("Budget", f"{spec.budget} = {document.budget_bytes:,} bytes{cache}"),
+        ("Target", document.target),
+        ("Sampler and seed", f"{spec.sampler}, {document.seed}"),
+        ("Trials", f"{cost.trials:,}"),
+        ("Token forwards", f"{cost.token_forwards:,.0f}"),
+        ("Wall time", f"{minutes} min {seconds} s"),
+        ("Measured on", f"{document.measured_on.replace('_', '-')} text, {_sequences(document, spec)}"),
+        ("Calibration", spec.calibration or "text sampled from the model itself"),
+        ("Hypervolume", f"{document.hypervolume:.4f}"),
+        ("Format version", str(document.schema_version)),
+    ]
+
+
+def _sequences(document: FrontDocument, spec: JobSpec) -> str:
+    count = spec.num_held_out_samples if document.measured_on == "held_out" else spec.num_search_samples
+    return f"{count} sequences of {spec.sequence_length} tokens"

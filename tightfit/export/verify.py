@@ -1,0 +1,108 @@
+"""The check of an export: nothing is believed that the files do not show."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from space.cost import Target, module_bytes
+from space.errors import VerificationError
+from space.inventory import Inventory
+from space.plan import Plan
+from tightfit.export.checkpoint import WEIGHTS, Written
+from workers.models.files import read_header
+
+_TIMEOUT_SECONDS = 3600
+_KL_TOLERANCE = 1e-6  # the same arithmetic on the same bytes; only another machine's rounding is allowed for
+_LOGIT_TOLERANCE = 1e-4
+
+
+@dataclass(frozen=True, slots=True)
+class Promise:
+    """What was promised: weight bytes that must not be exceeded, and the recorded held-out KL (None: not measured)."""
+
+    weight_budget: int
+    kl_divergence: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """What the reload measured."""
+
+    kl_divergence: float
+    perplexity: float
+    logit_difference: float
+
+
+def verify_export(
+    written: Written, inventory: Inventory, plan: Plan, target: Target, promise: Promise, request: Mapping[str, Any]
+) -> Verified:
+    """Check the files and reload them in a fresh process.
+
+    Args:
+        written: the export.
+        inventory: of the dense model.
+        plan: what was to be written.
+        target: its container.
+        promise: what must hold.
+        request: where the searched model, its levels and its text are (see `workers.reload`).
+
+    Raises:
+        VerificationError: names everything that differs; the files are kept for a look.
+
+    """
+    differences = [*_size_differences(written, promise), *_module_differences(written.folder, inventory, plan, target)]
+    answer = _reload({**request, "folder": str(written.folder), "plan": plan.to_json()})
+    differences += [f"{kind}: {', '.join(names[:3])}" for kind, names in answer["problems"].items()]
+    if answer["logit_difference"] > _LOGIT_TOLERANCE:
+        differences.append(f"logits differ from the searched model by {answer['logit_difference']:.3g}")
+    kl = answer["kl_divergence"]
+    recorded = promise.kl_divergence
+    if recorded is not None and abs(kl - recorded) > _KL_TOLERANCE + 1e-4 * recorded:
+        differences.append(f"KL divergence is {kl:.6g}, recorded is {recorded:.6g}")
+    if differences:
+        raise VerificationError(f"{written.folder}: the export is not what was promised: " + "; ".join(differences))
+    return Verified(kl, answer["perplexity"], answer["logit_difference"])
+
+
+def _size_differences(written: Written, promise: Promise) -> list[str]:
+    found = []
+    if written.size_bytes != written.predicted_bytes:
+        found.append(f"the tensors take {written.size_bytes:,} bytes, predicted were {written.predicted_bytes:,}")
+    if written.size_bytes > promise.weight_budget:
+        found.append(f"the tensors take {written.size_bytes:,} bytes, the budget is {promise.weight_budget:,}")
+    return found
+
+
+def _module_differences(folder: Path, inventory: Inventory, plan: Plan, target: Target) -> list[str]:
+    """Compare the stored bytes of every module with its level."""
+    stored: dict[str, int] = {}
+    for tensor in read_header(folder / WEIGHTS):
+        owner = tensor.info.name.rpartition(".")[0]
+        if not tensor.info.name.endswith(".bias"):
+            stored[owner] = stored.get(owner, 0) + tensor.info.size_bytes
+    wrong = []
+    for module in inventory.modules:
+        expected = module_bytes(module, plan[module.name], target)
+        if stored.get(module.name) != expected:
+            wrong.append(f"{module.name} takes {stored.get(module.name)} bytes, {plan[module.name]} has {expected}")
+    return wrong
+
+
+def _reload(request: Mapping[str, Any]) -> dict[str, Any]:
+    done = subprocess.run(
+        [sys.executable, "-m", "workers.reload"],
+        input=json.dumps(request),
+        capture_output=True,
+        text=True,
+        timeout=_TIMEOUT_SECONDS,
+        check=False,
+    )
+    if done.returncode != 0:
+        last = "\n".join(done.stderr.strip().splitlines()[-3:])
+        raise VerificationError(f"{request['folder']}: cannot be loaded again: {last}")
+    answer: dict[str, Any] = json.loads(done.stdout)
+    return answer

@@ -1,0 +1,75 @@
+"""One export from choice to proof: select, write beside, verify by reloading, put in place."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import get_args
+
+from space.budget import parse_budget
+from space.cost import Target
+from space.document import FrontDocument
+from space.errors import SpecError
+from storage.records import Job, Trial
+from tightfit.card import model_card, provenance
+from tightfit.export.checkpoint import Source, check_format, new_folder, write_checkpoint
+from tightfit.export.select import select_point
+from tightfit.export.verify import Promise, verify_export
+from tightfit.service import Exported
+from workers.levels import LevelStore
+from workers.models.files import resolve_model
+from workers.models.inventory import inspect_model
+
+
+def export_point(
+    job: Job,
+    document: FrontDocument,
+    trials: Sequence[Trial],
+    out: Path,
+    point_name: str | None,
+    budget: str | None,
+    target_name: str | None,
+) -> Exported:
+    """Export one point of a front; see `Service.export`."""
+    folder = resolve_model(job.spec.model, job.spec.revision)
+    inventory = inspect_model(folder)
+    point = select_point(document, inventory, point_name, budget)
+    plan = next(t.plan for t in trials if t.number == point.trial)
+    target = _target(target_name or job.spec.target)
+    tokens = job.facts["tokens"]
+    store = LevelStore(Path(job.facts["cache_folder"]) / "levels", job.facts["model_digest"], tokens["digest"])
+    source = Source(folder, inventory, store, plan)
+    check_format(source, target)
+    limit = parse_budget(budget).size_bytes(inventory) if budget else document.budget_bytes
+    if point_name is not None:
+        limit = max(limit, point.size_bytes)
+    cache = document.dense.size_bytes - inventory.dense_bytes
+    recorded = point.kl_divergence if document.measured_on == "held_out" else None
+    with new_folder(out) as temporary:
+        record = provenance(job, document, point, plan, target)
+        written = write_checkpoint(temporary, source, target, record, model_card(job, document, point, target))
+        request = {
+            "model_folder": str(folder),
+            "cache_folder": job.facts["cache_folder"],
+            "model_digest": job.facts["model_digest"],
+            "tokens": tokens,
+        }
+        verified = verify_export(written, inventory, plan, target, Promise(limit - cache, recorded), request)
+    return Exported(
+        path=str(out),
+        format=target,
+        point=point.point,
+        size_bytes=written.size_bytes,
+        file_bytes=written.file_bytes,
+        predicted_bytes=written.predicted_bytes,
+        budget_bytes=limit,
+        kl_divergence=verified.kl_divergence,
+        recorded_kl_divergence=point.kl_divergence,
+        logit_difference=verified.logit_difference,
+        verified=True,
+    )
+
+
+def _target(name: str) -> Target:
+    for target in get_args(Target):
+        if name == target:
+            return target  # type: ignore[no-any-return]
+    raise SpecError(f"--format {name!r} is not known; use {' or '.join(get_args(Target))}.")

@@ -1,0 +1,9 @@
+"""Let transformers load `packed` checkpoints.
+
+    import tightfit.hf
+    model = AutoModelForCausalLM.from_pretrained(folder)
+"""
+
+from workers.transformers_hook import PackedConfig, PackedQuantizer
+
+__all__ = ["PackedConfig", "PackedQuantizer"]

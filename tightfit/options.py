@@ -1,0 +1,63 @@
+"""From command-line text to a checked request."""
+
+from typing import Any
+
+from space.errors import SpecError
+from space.spec import JobSpec, make_spec
+
+
+def spec_from_options(  # noqa: PLR0913 (one parameter per option)
+    *,
+    bits: str | None,
+    group_size: str | None,
+    sparsity: str | None,
+    rank: str | None,
+    pin: list[str] | None,
+    **values: Any,
+) -> JobSpec:
+    """Return the request that options ask for; what is not given keeps its default.
+
+    Raises:
+        SpecError, BudgetError: an option cannot be read.
+
+    """
+    if bits is not None:
+        values["bits"] = tuple(sorted({_number(text, "--bits") for text in _split(bits)}))
+    if group_size is not None:
+        values["group_sizes"] = tuple(_group(text) for text in _split(group_size))
+    if sparsity is not None:
+        values["sparsities"] = tuple(_sparsity(text) for text in _split(sparsity))
+    if rank is not None:
+        values["ranks"] = tuple(_number(text, "--rank") for text in _split(rank))
+    return make_spec(pins=tuple(_pin(text) for text in pin or ()), **values)
+
+
+def _split(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def _number(text: str, option: str) -> int:
+    try:
+        return int(text)
+    except ValueError as error:
+        raise SpecError(f"{option}: {text!r} is not a whole number.") from error
+
+
+def _group(text: str) -> int | None:
+    return None if text in ("channel", "ch") else _number(text, "--group-size")
+
+
+def _sparsity(text: str) -> float | str:
+    if text == "2:4":
+        return text
+    try:
+        return float(text)
+    except ValueError as error:
+        raise SpecError(f"--sparsity: {text!r} is neither a share such as 0.5 nor 2:4.") from error
+
+
+def _pin(text: str) -> tuple[str, str]:
+    pattern, separator, level = text.rpartition("=")
+    if not separator or not pattern:
+        raise SpecError(f"--pin {text!r}: write REGEX=LEVEL, such as 'down_proj=b4-g64'.")
+    return pattern, level

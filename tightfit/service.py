@@ -1,0 +1,232 @@
+"""The verbs of tightfit, wired to their parts; the command line and any other face call only this."""
+
+import os
+import secrets
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from space.document import FrontDocument
+from space.errors import JobFailedError, NotFoundError, StateError
+from space.plan import Plan
+from space.spec import JobSpec
+from storage.open import open_store
+from storage.records import Job, JobState, Trial
+from storage.store import Store
+from storage.tracker import NullTracker, Tracker
+from tightfit.config import Settings, load_settings
+
+if TYPE_CHECKING:
+    from search.controller import Listener
+    from tightfit.estimate import DryRun
+
+_CLOSE_SECONDS = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """A verified export: `size_bytes` is what the weight files' tensors take, `file_bytes` with the header."""
+
+    path: str
+    format: str
+    point: str
+    size_bytes: int
+    file_bytes: int
+    predicted_bytes: int
+    budget_bytes: int
+    kl_divergence: float
+    recorded_kl_divergence: float
+    logit_difference: float
+    verified: bool
+
+
+class Service:
+    """Submit, run, look at, export, cancel and resume jobs of one home."""
+
+    def __init__(self, settings: Settings | None = None) -> None:
+        """Open the store of the settings (default: from the environment)."""
+        self.settings = settings or load_settings()
+        self.store: Store = open_store(self.settings.database_url)
+
+    def dry_run(self, spec: JobSpec) -> "DryRun":
+        """Return what a job would search and cost; reads no weights."""
+        from search.prepare import prepare  # noqa: PLC0415 (torch)
+        from tightfit.estimate import estimate  # noqa: PLC0415
+
+        return estimate(spec, prepare(spec))
+
+    def submit(self, spec: JobSpec) -> Job:
+        """Check a request and queue it.
+
+        Raises:
+            UsageError: the model, text or an option cannot be used.
+            InfeasibleBudgetError: no plan has the asked size.
+
+        """
+        from search.prepare import prepare  # noqa: PLC0415 (torch)
+        from workers.models.text import check_source  # noqa: PLC0415
+
+        prepare(spec)
+        check_source(spec.calibration)
+        return self.store.create_job(f"j{secrets.token_hex(3)}", spec)
+
+    def run(self, job_id: str, listener: "Listener", *, inline: bool = False) -> Job:
+        """Run a queued job here until it ends; `inline` uses no Ray.
+
+        Raises:
+            TightfitError: the job failed; the reason is recorded with it.
+
+        """
+        from search.controller import Controller  # noqa: PLC0415 (torch)
+        from tightfit.listen import TrackingListener  # noqa: PLC0415
+
+        job = self.store.get_job(job_id)
+        if job.state is not JobState.QUEUED:
+            raise StateError(f"Job {job_id} is {job.state}; only QUEUED jobs run. `tightfit resume {job_id}` queues it.")
+        tracker = self._tracker()
+        try:
+            heard = TrackingListener(listener, tracker)
+            job = Controller(self.store, _make_executor(inline=inline), self.settings.cache_folder, heard).run(job_id)
+            self._publish(job, tracker)
+        finally:
+            tracker.close(_CLOSE_SECONDS)
+        return job
+
+    def start_detached(self, job_id: str) -> int:
+        """Run a queued job in a process of its own; return its id. Its log is in the home."""
+        log = self.settings.log_path(job_id)
+        log.parent.mkdir(parents=True, exist_ok=True)
+        environment = {**os.environ, "TIGHTFIT_HOME": str(self.settings.home)}
+        with log.open("ab") as out:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "tightfit.cli", "run", job_id],
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=out,
+                start_new_session=True,
+                env=environment,
+            )
+        return process.pid
+
+    def front(self, job_id: str) -> FrontDocument:
+        """Return a job's front.
+
+        Raises:
+            JobFailedError: there is none yet; the message says how far the job is.
+
+        """
+        job = self.store.get_job(job_id)
+        if job.document is None:
+            what = job.error or job.phase or "nothing measured yet"
+            raise JobFailedError(f"Job {job_id} is {job.state} and has no front yet: {what}")
+        return job.document
+
+    def plans(self, document: FrontDocument) -> dict[str, Plan]:
+        """Return point -> plan of a front."""
+        trials = {trial.number: trial for trial in self.store.list_trials(document.job)}
+        return {point.point: trials[point.trial].plan for point in document.front}
+
+    def report(self, job_id: str) -> str:
+        """Return a job's report: one self-contained HTML page."""
+        from tightfit.export.report import render_report  # noqa: PLC0415
+        from workers.models.files import resolve_model  # noqa: PLC0415
+        from workers.models.inventory import inspect_model  # noqa: PLC0415 (torch)
+
+        job, document = self.store.get_job(job_id), self.front(job_id)
+        inventory = inspect_model(resolve_model(job.spec.model, job.spec.revision))
+        notes = [note] if (note := job.facts.get("tokens", {}).get("note")) else []
+        return render_report(document, self.plans(document), inventory, job.spec, notes)
+
+    def export(
+        self, job_id: str, out: Path, point: str | None = None, budget: str | None = None, target: str | None = None
+    ) -> Exported:
+        """Write a point of a job's front as a checkpoint and verify it by reloading.
+
+        Raises:
+            NotFoundError, InfeasibleBudgetError: no such point.
+            OutputError: `out` cannot be used.
+            VerificationError: the files do not hold what was promised.
+
+        """
+        from tightfit.exporting import export_point  # noqa: PLC0415 (torch)
+
+        job, document = self.store.get_job(job_id), self.front(job_id)
+        return export_point(job, document, self.store.list_trials(job_id), out, point, budget, target)
+
+    def cancel(self, job_id: str) -> Job:
+        """Ask a job to stop; its front so far is kept. Idempotent."""
+        self.store.request_cancel(job_id)
+        return self.store.get_job(job_id)
+
+    def requeue(self, job_id: str) -> Job:
+        """Queue a job again that ended or whose process has gone; finished trials are not run again."""
+        job = self.store.get_job(job_id)
+        if job.state is not JobState.QUEUED:
+            self.store.set_job_state(job_id, JobState.QUEUED)
+        self.store.requeue_trials(job_id)
+        return self.store.get_job(job_id)
+
+    def sync_mlflow(self, job_id: str, link_base: str | None = None) -> str:
+        """Rebuild MLflow's picture of a job from the store; return the link of its Pareto view.
+
+        `link_base` is the address of the server where the tracking URI is a database.
+        """
+        from search.progress import progress_of  # noqa: PLC0415
+        from storage.tracking import sync  # noqa: PLC0415 (mlflow)
+
+        job, document = self.store.get_job(job_id), self.front(job_id)
+        trials = self.store.list_trials(job_id)
+        steps = progress_of(document, trials)
+        return sync(self.mlflow_uri, job, trials, document, self.report(job_id), steps, link_base=link_base)
+
+    @property
+    def mlflow_uri(self) -> str:
+        """Return where fronts are recorded: MLFLOW_TRACKING_URI or the home's own database."""
+        from storage.mlflow_server import tracking_database  # noqa: PLC0415
+
+        return self.settings.mlflow_uri or tracking_database(self.settings.home)
+
+    def _tracker(self) -> Tracker:
+        with suppress(ImportError):
+            from storage.tracking import MlflowTracker  # noqa: PLC0415 (mlflow)
+
+            return MlflowTracker(self.mlflow_uri)
+        return NullTracker()
+
+    def _publish(self, job: Job, tracker: Tracker) -> None:
+        if job.document is not None:
+            tracker.publish(job, self.store.list_trials(job.job_id), job.document, self.report(job.job_id))
+
+
+def _make_executor(*, inline: bool) -> Any:
+    from workers.executor import InlineExecutor  # noqa: PLC0415
+
+    if inline:
+        return lambda workspace, _: InlineExecutor(workspace)
+    from workers.ray_pool import RayPool  # noqa: PLC0415 (ray)
+
+    return RayPool
+
+
+def newest_job(jobs: Sequence[Job]) -> Job:
+    """Return the newest of a store's jobs.
+
+    Raises:
+        NotFoundError: there are none.
+
+    """
+    if not jobs:
+        raise NotFoundError("There are no jobs yet; `tightfit submit MODEL --budget B` or `tightfit demo` makes one.")
+    return jobs[0]
+
+
+def trial_counts(trials: Sequence[Trial]) -> Mapping[str, int]:
+    """Return how many trials are in each state."""
+    counts: dict[str, int] = {}
+    for trial in trials:
+        counts[str(trial.state)] = counts.get(str(trial.state), 0) + 1
+    return counts

@@ -1,0 +1,109 @@
+"""Calibration: the Hessian x xᵀ of every compressible module's input, one transformer block at a time.
+
+Modules that read the same input (q/k/v, gate/up) share one Hessian. Shape legend: B, T tokens, I in_features.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from torch import Tensor, nn
+
+from space.inventory import Inventory
+from workers.atomic import write_safetensors
+from workers.models.blocks import BlockRunner
+
+_BATCH = 8
+_LOOKUP_SHARE = 0.1  # weight of the plain (lookup) error of a tied embedding beside its error as a head
+
+
+class _HessianCollector:
+    """Sums x xᵀ over the inputs of hooked modules; equal inputs are summed once."""
+
+    def __init__(self, modules: Mapping[str, nn.Module]) -> None:
+        self.sums: dict[str, Tensor] = {}
+        self.owner: dict[str, str] = {}
+        self._last: tuple[Tensor | None, str] = (None, "")
+        self._hooks = [m.register_forward_pre_hook(self._hook(name)) for name, m in modules.items()]
+
+    def _hook(self, name: str) -> Any:
+        def add(_module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+            source, owner = self._last
+            shared = source is inputs[0]
+            self.owner[name] = owner if shared else name
+            if shared:
+                return
+            rows = inputs[0].flatten(0, -2).float()
+            if name in self.sums:
+                self.sums[name].addmm_(rows.T, rows)
+            else:
+                self.sums[name] = rows.T @ rows
+            self._last = (inputs[0], name)
+
+        return add
+
+    def close(self) -> None:
+        for hook in self._hooks:
+            hook.remove()
+
+    def write(self, path: Path) -> None:
+        """Write each sum once; the metadata tells which module reads which."""
+        write_safetensors(path, self.sums, {"owner": json.dumps(self.owner)})
+
+
+def calibrate(runner: BlockRunner, inventory: Inventory, tokens: Tensor, out_folder: Path) -> None:
+    """Write the Hessians of all modules under `out_folder`, one file per block and one for the head.
+
+    Args:
+        runner: the dense model.
+        inventory: its modules.
+        tokens: (N, T) calibration sequences.
+        out_folder: made if missing; files are written atomically and kept if already there.
+
+    """
+    modules = dict(runner.model.named_modules())
+    batches = list(tokens.split(_BATCH))
+    outputs: list[Any] = [None] * len(batches)
+    for index in range(runner.num_blocks):
+        inside = {m.name: modules[m.name] for m in inventory.modules if m.block == index}
+        collector = _HessianCollector(inside)
+        try:
+            outputs = [runner.run_block(index, b, o) for b, o in zip(batches, outputs, strict=True)]
+        finally:
+            collector.close()
+        collector.write(out_folder / f"block-{index:04d}.safetensors")
+    heads = {m.name: modules[(m.tied or (m.name,))[0]] for m in inventory.modules if m.block is None and _is_head(m)}
+    collector = _HessianCollector(heads)
+    try:
+        for batch, output in zip(batches, outputs, strict=True):
+            runner.logits(batch, [output] * runner.num_blocks, start=runner.num_blocks)
+    finally:
+        collector.close()
+    collector.write(out_folder / "head.safetensors")
+
+
+def _is_head(module: Any) -> bool:
+    return module.kind == "linear" or bool(module.tied)
+
+
+def is_calibrated(folder: Path, inventory: Inventory) -> bool:
+    """Tell whether all of a calibration's files are there."""
+    names = [f"block-{i:04d}" for i in range(inventory.num_blocks)] + ["head"]
+    return all((folder / f"{name}.safetensors").exists() for name in names)
+
+
+def load_hessian(folder: Path, inventory: Inventory, module_name: str) -> Tensor:
+    """Return the (I, I) Hessian of a module's input; the identity for an embedding that is only looked up."""
+    module = inventory.module(module_name)
+    if module.block is None and not _is_head(module):
+        return torch.eye(module.in_features)
+    name = "head" if module.block is None else f"block-{module.block:04d}"
+    with safe_open(folder / f"{name}.safetensors", framework="pt") as file:
+        owner = json.loads(file.metadata()["owner"])[module_name]
+        hessian: Tensor = file.get_tensor(owner)
+    if module.kind == "embedding":
+        hessian = hessian + torch.eye(len(hessian)) * hessian.diagonal().mean() * _LOOKUP_SHARE
+    return hessian

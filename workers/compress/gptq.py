@@ -1,0 +1,74 @@
+"""GPTQ (arXiv 2210.17323, algorithm 1) with static scales, for many levels of one weight at once.
+
+Rows never interact, so levels are stacked as more rows; columns are taken in order of falling activation energy, which
+static scales allow for any group size. A mask keeps pruned columns at zero while their error is still fed forward.
+Shape legend: I in_features, N stacked rows (levels x out_features), B columns of one block.
+"""
+
+import torch
+from torch import Tensor
+
+_BLOCK = 32
+_DAMPING = 0.01
+
+
+def damped(hessian: Tensor) -> Tensor:
+    """Return the (I, I) Hessian with dead columns set to one and 1 % of the mean diagonal added."""
+    diagonal = hessian.diagonal()
+    mean = diagonal.mean().clamp_min(1e-12)
+    return hessian + torch.diag(torch.where(diagonal == 0, mean, mean * _DAMPING))
+
+
+def inverse_factor(hessian: Tensor) -> Tensor:
+    """Return U, upper triangular with UᵀU = H⁻¹ (the Cholesky form of algorithm 1)."""
+    inverse = torch.cholesky_inverse(torch.linalg.cholesky(damped(hessian).double()))
+    return torch.linalg.cholesky(inverse, upper=True).float()
+
+
+def gptq(weight: Tensor, scale: Tensor, half: Tensor, hessian: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Quantize rows with error feedback.
+
+    Args:
+        weight: (N, I) float32.
+        scale: (N, I) float32, the fixed scale of every value.
+        half: (N,) 2^(bits - 1) of each row: integers lie in [-half, half - 1].
+        hessian: (I, I) float32.
+        mask: (N, I) bool, True where kept; None keeps all.
+
+    Returns:
+        (N, I) int16 values, zero where pruned.
+
+    """
+    order = torch.argsort(hessian.diagonal(), descending=True, stable=True)
+    factor = inverse_factor(hessian[order][:, order])
+    left_in = weight.T[order].contiguous()
+    scale_in = scale.T[order].contiguous()
+    keep_in = None if mask is None else mask.T[order].to(weight.dtype).contiguous()
+    codes_in = torch.empty_like(left_in)
+    columns, low, high = left_in.shape[0], -half, half - 1
+    for start in range(0, columns, _BLOCK):
+        stop = min(start + _BLOCK, columns)
+        errors_bn = torch.empty_like(left_in[start:stop])
+        for i in range(start, stop):
+            code = (left_in[i] / scale_in[i]).round_()
+            code = torch.minimum(torch.maximum(code, low), high)
+            if keep_in is not None:
+                code *= keep_in[i]
+            codes_in[i] = code
+            error = (left_in[i] - code * scale_in[i]).div_(factor[i, i])
+            if i + 1 < stop:
+                left_in[i + 1 : stop].addr_(factor[i, i + 1 : stop], error, alpha=-1)
+            errors_bn[i - start] = error
+        if stop < columns:
+            left_in[stop:].addmm_(factor[start:stop, stop:].T, errors_bn, alpha=-1)
+    codes = torch.empty_like(codes_in)
+    codes[order] = codes_in
+    return codes.T.to(torch.int16)
+
+
+def output_error(weight: Tensor, rebuilt: Tensor, hessian: Tensor) -> float:
+    """Return ||(W - Q) X||² / ||W X||² over the calibration tokens behind the Hessian."""
+    difference = weight - rebuilt
+    signal = (weight @ hessian).mul_(weight).sum(dtype=torch.float64)
+    noise = (difference @ hessian).mul_(difference).sum(dtype=torch.float64)
+    return float(noise / signal.clamp_min(1e-30))

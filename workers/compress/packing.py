@@ -1,0 +1,127 @@
+"""Bit packing: the stored form of one module at one level, and its way back to a dense weight.
+
+Shape legend: O out_features, I in_features, G groups, K kept values per row, R rank.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from space.level import Level
+
+_PAIRS = ((0, 1), (0, 2), (0, 3), (1, 2), (1, 3), (2, 3))
+Tensors = Mapping[str, Tensor]
+
+
+@dataclass(frozen=True, slots=True)
+class Codes:
+    """A quantized weight before packing.
+
+    Attributes:
+        values: (O, I) int16 in [-2^(bits-1), 2^(bits-1) - 1], zero where pruned.
+        scale: (O, G) float16.
+        mask: (O, I) bool, True where kept; None is dense.
+        left, right: (O, R) and (R, I) int8 with factor_scale (R,) float32, or None.
+
+    """
+
+    values: Tensor
+    scale: Tensor
+    mask: Tensor | None = None
+    left: Tensor | None = None
+    right: Tensor | None = None
+    factor_scale: Tensor | None = None
+
+
+def pack_bits(values: Tensor, bits: int) -> Tensor:
+    """Pack (rows, K) unsigned values below 2^bits into (rows, ceil(K * bits / 8)) uint8, least significant bit first.
+
+    Eight values make one 64-bit word of which `bits` bytes are kept.
+    """
+    rows, count = values.shape
+    padded = torch.nn.functional.pad(values.to(torch.int64), (0, -count % 8)).view(rows, -1, 8)
+    shifts = torch.arange(8, device=values.device) * bits
+    words = (padded << shifts).sum(-1) if bits < 8 else _pack_bytes(padded)  # noqa: PLR2004 (8 x 8 bits)
+    stream = words.view(torch.uint8).view(rows, -1, 8)[..., :bits].reshape(rows, -1)
+    return stream[:, : -(-count * bits // 8)].contiguous()
+
+
+def _pack_bytes(padded: Tensor) -> Tensor:
+    return padded.to(torch.uint8).contiguous().view(torch.int64).squeeze(-1)
+
+
+def unpack_bits(stream: Tensor, bits: int, count: int) -> Tensor:
+    """Return the (rows, count) int64 values of packed rows."""
+    rows = stream.shape[0]
+    padded = torch.nn.functional.pad(stream, (0, -stream.shape[1] % bits)).view(rows, -1, bits)
+    words = torch.nn.functional.pad(padded, (0, 8 - bits)).view(torch.int64)
+    shifts = torch.arange(8, device=stream.device) * bits
+    return ((words >> shifts) & (2**bits - 1)).view(rows, -1)[:, :count]
+
+
+def pack_mask(mask: Tensor, level: Level) -> Tensor:
+    """Pack a (O, I) mask: one bit per column, or for 2:4 one three-bit code per four columns."""
+    if level.pattern == "2:4":
+        quads = mask.view(mask.shape[0], -1, 4)
+        weights = torch.tensor([8, 4, 2, 1], device=mask.device)
+        table = torch.zeros(16, dtype=torch.int64, device=mask.device)
+        for code, (first, second) in enumerate(_PAIRS):
+            table[weights[first] + weights[second]] = code
+        return pack_bits(table[(quads * weights).sum(-1)], 3)
+    return pack_bits(mask.to(torch.int64), 1)
+
+
+def unpack_mask(stream: Tensor, level: Level, in_features: int) -> Tensor:
+    """Return the (O, I) bool mask."""
+    if level.pattern == "2:4":
+        codes = unpack_bits(stream, 3, in_features // 4)
+        table = torch.zeros(6, 4, dtype=torch.bool, device=stream.device)
+        for code, pair in enumerate(_PAIRS):
+            table[code, list(pair)] = True
+        return table[codes].view(stream.shape[0], in_features)
+    return unpack_bits(stream, 1, in_features).bool()
+
+
+def pack(codes: Codes, level: Level) -> dict[str, Tensor]:
+    """Return the stored tensors of a level; `space.cost` counts exactly these bytes."""
+    assert level.bits is not None  # noqa: S101 (dense levels are never packed)
+    unsigned = codes.values.to(torch.int64) + 2 ** (level.bits - 1)
+    tensors = {"scale": codes.scale.contiguous()}
+    if codes.mask is not None:
+        unsigned = unsigned[codes.mask].view(unsigned.shape[0], -1)
+        tensors["mask"] = pack_mask(codes.mask, level)
+    tensors["qweight"] = pack_bits(unsigned, level.bits)
+    if codes.left is not None and codes.right is not None and codes.factor_scale is not None:
+        tensors |= {
+            "left": codes.left.contiguous(),
+            "right": codes.right.contiguous(),
+            "factor_scale": codes.factor_scale.contiguous(),
+        }
+    return tensors
+
+
+def column_scale(scale: Tensor, level: Level, in_features: int) -> Tensor:
+    """Return (O, I) or broadcastable (O, 1) float32 scales from (O, G)."""
+    if level.group_size is None:
+        return scale.float()
+    return scale.float().repeat_interleave(level.group_size, dim=1)[:, :in_features]
+
+
+def unpack(tensors: Tensors, level: Level, in_features: int) -> Tensor:
+    """Return the (O, I) float32 weight that packed tensors stand for; rows may be any subset of the stored rows."""
+    assert level.bits is not None  # noqa: S101 (dense levels are never packed)
+    qweight = tensors["qweight"]
+    half = 2 ** (level.bits - 1)
+    if "mask" in tensors:
+        mask = unpack_mask(tensors["mask"], level, in_features)
+        kept = int(mask[0].sum()) if mask.numel() else 0
+        weight = torch.zeros(mask.shape, dtype=torch.float32, device=qweight.device)
+        weight[mask] = (unpack_bits(qweight, level.bits, kept) - half).float().flatten()
+    else:
+        weight = (unpack_bits(qweight, level.bits, in_features) - half).float()
+    weight = weight.mul_(column_scale(tensors["scale"], level, in_features))
+    if "left" in tensors:
+        weight += (tensors["left"].float() * tensors["factor_scale"]) @ tensors["right"].float()
+    return weight

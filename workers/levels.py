@@ -1,0 +1,87 @@
+"""The level store: every (module, level) of a model made once, packed, on disk, memory-mapped when read.
+
+A level's file name is the digest of all that decides its bytes: model, calibration tokens, module, level and method
+version. Files are whole or absent, so any number of workers and jobs may share a store.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from space.digest import digest
+from space.level import Level, parse_level
+from workers.atomic import write_safetensors, write_text
+from workers.compress.build import METHOD_VERSION, BuiltLevel
+from workers.compress.packing import unpack
+from workers.tasks import BuildLevels, LevelRecord
+
+
+@dataclass(frozen=True, slots=True)
+class LevelStore:
+    """Levels of one model under one calibration.
+
+    Attributes:
+        folder: where the files are.
+        model_digest: content of the model.
+        tokens_digest: calibration, search and held-out tokens.
+
+    """
+
+    folder: Path
+    model_digest: str
+    tokens_digest: str
+
+    def path(self, module_name: str, level: Level) -> Path:
+        """Return a level's file."""
+        key = digest([self.model_digest, self.tokens_digest, module_name, str(level), METHOD_VERSION])
+        return self.folder / f"{key[:2]}" / f"{key}.safetensors"
+
+    def write(self, module_name: str, built: BuiltLevel) -> None:
+        """Store a built level."""
+        metadata = {"module": module_name, "level": str(built.level), "output_error": repr(built.output_error)}
+        write_safetensors(self.path(module_name, built.level), built.tensors, metadata)
+
+    def output_error(self, module_name: str, level: Level) -> float | None:
+        """Return the calibrated output error of a stored level, or None where it is not (or no longer whole)."""
+        path = self.path(module_name, level)
+        if not path.exists():
+            return None
+        try:
+            with safe_open(path, framework="pt") as file:
+                return float(file.metadata()["output_error"])
+        except (SafetensorError, KeyError, ValueError):
+            path.unlink(missing_ok=True)
+            return None
+
+    def tensors(self, module_name: str, level: Level) -> dict[str, Tensor]:
+        """Return a level's packed tensors, memory-mapped."""
+        with safe_open(self.path(module_name, level), framework="pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+
+    def weight(self, module_name: str, level: Level, shape: torch.Size) -> Tensor:
+        """Return the (O, I) float32 weight of a level."""
+        return unpack(self.tensors(module_name, level), level, shape[1])
+
+    def _records_path(self, task: BuildLevels) -> Path:
+        sizes = {str(level): size for level, size in task.sizes}
+        required = sorted(str(level) for level in task.required)
+        key = digest([self.model_digest, self.tokens_digest, task.module_name, sizes, required, METHOD_VERSION])
+        return self.folder / f"{key[:2]}" / f"{key}.json"
+
+    def write_records(self, task: BuildLevels, records: tuple[LevelRecord, ...]) -> None:
+        """Remember the answer to a task."""
+        rows = [[str(r.level), r.size_bytes, r.output_error] for r in records]
+        write_text(self._records_path(task), json.dumps(rows))
+
+    def read_records(self, task: BuildLevels) -> tuple[LevelRecord, ...] | None:
+        """Return the remembered answer to a task, or None where it is unknown or a level has gone."""
+        path = self._records_path(task)
+        if not path.exists():
+            return None
+        records = tuple(LevelRecord(parse_level(text), size, error) for text, size, error in json.loads(path.read_text()))
+        whole = all(r.level.is_dense or self.output_error(task.module_name, r.level) is not None for r in records)
+        return records if whole else None

@@ -1,0 +1,131 @@
+"""Run a decoder from any block on, through the model's own forward, so that every architecture keeps its own rules.
+
+Blocks before the start are replaced by stubs that pass the remembered output on; indices and attributes stay as they
+were. Shape legend: B sequences, T tokens, D hidden, V vocabulary.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from space.errors import ModelError
+
+BlockOutput = Any  # a (B, T, D) tensor, or a tuple that starts with one, as the architecture returns it
+
+
+class _Stub(nn.Module):
+    """Stands for a skipped block: the last one returns the remembered output, others their input.
+
+    `original` is kept out of the module tree, so that its parameters do not appear twice.
+    """
+
+    def __init__(self, original: nn.Module, output: BlockOutput, *, is_last: bool) -> None:
+        super().__init__()
+        object.__setattr__(self, "_original", original)
+        self._output, self._is_last = output, is_last
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            return getattr(object.__getattribute__(self, "_original"), name)
+
+    def forward(self, hidden: Tensor, *_: Any, **__: Any) -> BlockOutput:
+        if self._is_last:
+            return self._output
+        return (hidden,) if isinstance(self._output, tuple) else hidden
+
+
+class _StopForwardError(Exception):
+    """Ends a forward after the block that was asked for."""
+
+
+class BlockRunner:
+    """A causal language model whose forward can start at a block and remember block outputs."""
+
+    def __init__(self, model: Any) -> None:
+        """Find the model's list of transformer blocks."""
+        self.model = model
+        self._blocks = _find_blocks(model)
+
+    @property
+    def num_blocks(self) -> int:
+        """Return the number of transformer blocks."""
+        return len(self._blocks)
+
+    def logits(self, input_ids: Tensor, outputs: list[BlockOutput] | None = None, start: int = 0) -> Tensor:
+        """Return (B, T, V) logits, running blocks `start` and later.
+
+        Args:
+            input_ids: (B, T).
+            outputs: remembered outputs of all blocks; read at `start - 1`, and filled from `start` on if `start` is 0.
+            start: first block to run.
+
+        """
+        if start:
+            assert outputs is not None  # noqa: S101 (a start needs what came before it)
+            with self._stubs(start, outputs[start - 1]):
+                return self._forward(input_ids)
+        if outputs is None:
+            return self._forward(input_ids)
+        outputs.clear()
+        hooks = [b.register_forward_hook(lambda _m, _i, out: outputs.append(out)) for b in self._blocks]
+        try:
+            return self._forward(input_ids)
+        finally:
+            for hook in hooks:
+                hook.remove()
+
+    def run_block(self, index: int, input_ids: Tensor, previous: BlockOutput) -> BlockOutput:
+        """Return the output of block `index` alone, given the output of the block before it."""
+        found: list[BlockOutput] = []
+
+        def stop(_module: nn.Module, _inputs: Any, output: BlockOutput) -> None:
+            found.append(output)
+            raise _StopForwardError
+
+        hook = self._blocks[index].register_forward_hook(stop)
+        try:
+            with self._stubs(index, previous):
+                self._forward(input_ids)
+        except _StopForwardError:
+            pass
+        finally:
+            hook.remove()
+        return found[0]
+
+    def block(self, index: int) -> nn.Module:
+        """Return a transformer block."""
+        return self._blocks[index]
+
+    @torch.no_grad()
+    def _forward(self, input_ids: Tensor) -> Tensor:
+        logits: Tensor = self.model(input_ids=input_ids, use_cache=False).logits
+        return logits
+
+    @contextmanager
+    def _stubs(self, start: int, output: BlockOutput) -> Iterator[None]:
+        originals = [self._blocks[i] for i in range(start)]
+        for i, original in enumerate(originals):
+            self._blocks[i] = _Stub(original, output, is_last=i == start - 1)
+        try:
+            yield
+        finally:
+            for i, original in enumerate(originals):
+                self._blocks[i] = original
+
+
+def _find_blocks(model: nn.Module) -> nn.ModuleList:
+    """Return the longest list of equal-typed modules: the transformer blocks.
+
+    Raises:
+        ModelError: there is none.
+
+    """
+    lists = [m for m in model.modules() if isinstance(m, nn.ModuleList) and len({type(b) for b in m}) == 1]
+    if not lists:
+        raise ModelError(f"{type(model).__name__} has no list of equal transformer blocks; it cannot be searched yet.")
+    return max(lists, key=len)

@@ -1,0 +1,113 @@
+"""The inventory of a model folder, from its config and safetensors headers: no weight is read."""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from space.errors import ModelError
+from space.inventory import ITEM_BYTES, Inventory, KeyValueShape, ModuleInfo
+from workers.models.files import StoredTensor, read_config, read_headers
+
+_BLOCK_INDEX = re.compile(r"\.(\d+)\.")
+
+
+def skeleton(folder: Path) -> nn.Module:
+    """Return the model on the meta device: structure without weights.
+
+    Raises:
+        ModelError: transformers has no such architecture, or the config is inconsistent.
+
+    """
+    from transformers import AutoConfig, AutoModelForCausalLM  # noqa: PLC0415 (slow)
+
+    read_config(folder)
+    try:
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+        with torch.device("meta"):
+            model: nn.Module = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
+    except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
+        reason = str(error).splitlines()[0]
+        raise ModelError(f"{folder}: transformers cannot build a causal language model from it: {reason}") from error
+    return model
+
+
+def inspect_model(folder: Path) -> Inventory:
+    """Return the inventory of a model folder."""
+    model = skeleton(folder)
+    stored = read_headers(folder)
+    modules = _compressible(model, stored)
+    _check_complete(folder, model, stored)
+    taken = {m.weight.name for m in modules}
+    others = tuple(t.info for name, t in stored.items() if name not in taken and not _is_tied_copy(name, model, stored))
+    blocks = [m.block for m in modules if m.block is not None]
+    return Inventory(tuple(modules), others, _key_value_shape(model), max(blocks, default=-1) + 1)
+
+
+def _compressible(model: nn.Module, stored: Mapping[str, StoredTensor]) -> list[ModuleInfo]:
+    """Return linear and embedding modules in forward order, modules that share a stored weight once."""
+    tied = _tied_names(model)
+    found = []
+    for name, module in model.named_modules():
+        weight = stored.get(f"{name}.weight")
+        if weight is None or name in tied or not isinstance(module, nn.Linear | nn.Embedding):
+            continue
+        match = _BLOCK_INDEX.search(name)
+        found.append(
+            ModuleInfo(
+                name=name,
+                kind="embedding" if isinstance(module, nn.Embedding) else "linear",
+                weight=weight.info,
+                block=int(match[1]) if match else None,
+                tied=tuple(copy for copy, original in tied.items() if original == name),
+            )
+        )
+    return found
+
+
+def _tied_names(model: nn.Module) -> dict[str, str]:
+    """Return module -> module whose weight it uses (a head tied to the embedding)."""
+    config = getattr(model, "config", None)
+    embedding, head = _embedding_and_head(model)
+    if embedding is None or head is None or not getattr(config, "tie_word_embeddings", False):
+        return {}
+    names = {id(module): name for name, module in model.named_modules()}
+    return {names[id(head)]: names[id(embedding)]}
+
+
+def _embedding_and_head(model: Any) -> tuple[nn.Module | None, nn.Module | None]:
+    return model.get_input_embeddings(), model.get_output_embeddings()
+
+
+def _is_tied_copy(name: str, model: nn.Module, stored: Mapping[str, StoredTensor]) -> bool:
+    owner = _tied_names(model).get(name.removesuffix(".weight"))
+    return owner is not None and f"{owner}.weight" in stored
+
+
+def _check_complete(folder: Path, model: nn.Module, stored: Mapping[str, StoredTensor]) -> None:
+    """Refuse a checkpoint whose tensors do not fit its config: transformers would fill gaps with random weights."""
+    tied = _tied_names(model)
+    for name, parameter in model.named_parameters():
+        tensor = stored.get(name)
+        if tensor is None:
+            if name.removesuffix(".weight") not in tied:
+                raise ModelError(f"{folder}: the weights lack {name}, which config.json asks for.")
+        elif tensor.info.shape != tuple(parameter.shape):
+            asked = tuple(parameter.shape)
+            raise ModelError(f"{folder}: {name} is stored as {tensor.info.shape}, but config.json asks for {asked}.")
+
+
+def _key_value_shape(model: Any) -> KeyValueShape | None:
+    config = model.config.get_text_config()
+    layers, heads = getattr(config, "num_hidden_layers", None), getattr(config, "num_attention_heads", None)
+    hidden = getattr(config, "hidden_size", None)
+    if not (layers and heads and hidden):
+        return None
+    key_value_heads = getattr(config, "num_key_value_heads", None) or heads
+    head_dim = getattr(config, "head_dim", None) or hidden // heads
+    dtype = str(getattr(config, "dtype", None) or "bfloat16").rpartition(".")[2]
+    item_bytes = {"float32": ITEM_BYTES["F32"]}.get(dtype, ITEM_BYTES["BF16"])
+    return KeyValueShape(2 * layers * key_value_heads * head_dim, item_bytes)

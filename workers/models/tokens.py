@@ -1,0 +1,118 @@
+"""Token sequences of the three splits, made once per (model, text, lengths) and kept beside the model's cache.
+
+Shape legend: N sequences, T sequence_length.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from torch import Tensor
+
+from space.digest import digest
+from space.errors import CalibrationError, ModelError
+from workers.atomic import write_safetensors
+from workers.models.text import STDLIB, Split, read_text, text_digest
+
+SPLITS: tuple[Split, ...] = ("calibration", "search", "held_out")
+_MIN_SEQUENCES = 2
+
+
+@dataclass(frozen=True, slots=True)
+class TextRequest:
+    """Which text, and how many sequences of which length for each split."""
+
+    source: str | None
+    sequence_length: int
+    num_calibration: int
+    num_search: int
+    num_held_out: int
+    seed: int
+
+    def count(self, split: Split) -> int:
+        """Return the number of sequences asked for a split."""
+        return {"calibration": self.num_calibration, "search": self.num_search, "held_out": self.num_held_out}[split]
+
+
+@dataclass(frozen=True, slots=True)
+class TokenSet:
+    """Tokens on disk: `digest` names them, `note` says in one sentence where they come from."""
+
+    path: str
+    digest: str
+    note: str
+
+    def load(self, split: Split) -> Tensor:
+        """Return the (N, T) int64 sequences of a split."""
+        with safe_open(self.path, framework="pt") as file:
+            tokens: Tensor = file.get_tensor(split)
+        return tokens
+
+
+def tokenize(folder: Path, request: TextRequest, out_folder: Path) -> TokenSet:
+    """Read the text, cut it into sequences and write them.
+
+    Raises:
+        CalibrationError: not enough text.
+        ModelError: the folder has no tokenizer.
+
+    """
+    assert request.source is not None  # noqa: S101 (sampling from the model is the worker's)
+    text = read_text(request.source)
+    encode = _encoder(folder)
+    if isinstance(text, dict):
+        parts = {split: _cut(encode(text[split]), request) for split in SPLITS}
+        names = json.dumps({split: text_digest(text[split])[:12] for split in SPLITS})
+        note = f"text: {request.source} of this interpreter, digests {names}"
+    else:
+        parts = _divide(_cut(encode(text), request), request)
+        note = f"text: {request.source}, digest {text_digest(text)[:12]}, divided into three disjoint parts"
+    chosen = {split: _spread(parts[split], request.count(split), request, split) for split in SPLITS}
+    return save_tokens(chosen, out_folder, note)
+
+
+def save_tokens(chosen: dict[Split, Tensor], out_folder: Path, note: str) -> TokenSet:
+    """Write the splits under the digest of their content."""
+    name = digest({split: tokens.tolist() for split, tokens in chosen.items()})
+    path = out_folder / f"tokens-{name[:16]}.safetensors"
+    write_safetensors(path, {str(split): tokens.contiguous() for split, tokens in chosen.items()})
+    return TokenSet(str(path), name, note)
+
+
+def _encoder(folder: Path):  # type: ignore[no-untyped-def]  # noqa: ANN202
+    from transformers import AutoTokenizer  # noqa: PLC0415 (slow)
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+    except (OSError, ValueError, KeyError) as error:
+        reason = str(error).splitlines()[0]
+        raise ModelError(f"{folder}: its tokenizer cannot be loaded: {reason}") from error
+    return lambda text: torch.tensor(tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
+
+
+def _cut(ids: Tensor, request: TextRequest) -> Tensor:
+    length = request.sequence_length
+    return ids[: len(ids) // length * length].view(-1, length)
+
+
+def _divide(rows: Tensor, request: TextRequest) -> dict[Split, Tensor]:
+    """Divide consecutive sequences into three contiguous parts, in proportion to what is asked."""
+    total = sum(request.count(split) for split in SPLITS)
+    first = len(rows) * request.num_calibration // total
+    second = first + len(rows) * request.num_search // total
+    return {"calibration": rows[:first], "search": rows[first:second], "held_out": rows[second:]}
+
+
+def _spread(rows: Tensor, count: int, request: TextRequest, split: Split) -> Tensor:
+    """Choose `count` sequences evenly over a part, or all where it has fewer."""
+    if len(rows) < _MIN_SEQUENCES:
+        raise CalibrationError(
+            f"{request.source}: too short: {len(rows)} sequences of {request.sequence_length} tokens for the {split} "
+            f"split, at least {_MIN_SEQUENCES} are needed. Give more text or a smaller sequence length."
+        )
+    if request.source == STDLIB and len(rows) < count:
+        raise CalibrationError(f"{STDLIB} holds {len(rows)} sequences for {split}, {count} were asked.")
+    picks = torch.linspace(0, len(rows) - 1, min(count, len(rows))).round().long()
+    return rows[picks]

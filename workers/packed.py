@@ -1,0 +1,125 @@
+"""Modules that hold packed levels and unpack them on the fly: bytes stay packed in memory.
+
+Shape legend: O out_features or vocabulary, I in_features or hidden.
+"""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from space.cost import kept_columns, mask_row_bytes, num_groups
+from space.level import Level, parse_level
+from workers.compress.packing import unpack
+
+_ROW_TENSORS = ("qweight", "scale", "mask", "left")
+
+
+def packed_shapes(level: Level, rows: int, columns: int) -> dict[str, tuple[tuple[int, ...], torch.dtype]]:
+    """Return name -> (shape, dtype) of a level's stored tensors, for a (rows, columns) weight."""
+    assert level.bits is not None  # noqa: S101 (dense levels are never packed)
+    value_bytes = -(-kept_columns(level, columns) * level.bits // 8)
+    shapes: dict[str, tuple[tuple[int, ...], torch.dtype]] = {
+        "qweight": ((rows, value_bytes), torch.uint8),
+        "scale": ((rows, num_groups(level, columns)), torch.float16),
+    }
+    if level.sparsity:
+        shapes["mask"] = ((rows, mask_row_bytes(level, columns)), torch.uint8)
+    if level.rank:
+        shapes["left"] = ((rows, level.rank), torch.int8)
+        shapes["right"] = ((level.rank, columns), torch.int8)
+        shapes["factor_scale"] = ((level.rank,), torch.float32)
+    return shapes
+
+
+class _Packed(nn.Module):
+    """Buffers of one packed level."""
+
+    def __init__(self, level: Level, rows: int, columns: int) -> None:
+        super().__init__()
+        self.level, self.rows, self.columns = level, rows, columns
+        for name, (shape, dtype) in packed_shapes(level, rows, columns).items():
+            self.register_buffer(name, torch.empty(shape, dtype=dtype))
+
+    def dense_weight(self, rows: Tensor | None = None) -> Tensor:
+        """Return the (O, I) float32 weight, or only some of its rows."""
+        tensors = dict(self.named_buffers())
+        if rows is not None:
+            tensors = {n: t[rows] if n in _ROW_TENSORS else t for n, t in tensors.items()}
+        return unpack(tensors, self.level, self.columns)
+
+    def extra_repr(self) -> str:
+        return f"{self.rows}, {self.columns}, level={self.level}"
+
+
+class PackedLinear(_Packed):
+    """A linear layer: unpacks its weight for each call and lets it go again."""
+
+    def __init__(self, level: Level, rows: int, columns: int, bias: nn.Parameter | None = None) -> None:
+        """Make empty buffers; `bias` is kept as it is."""
+        super().__init__(level, rows, columns)
+        self.register_parameter("bias", bias)
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """Return hidden @ weightᵀ + bias; (..., I) in, (..., O) out."""
+        return nn.functional.linear(hidden, self.dense_weight().to(hidden.dtype), self.bias)
+
+
+class PackedEmbedding(_Packed):
+    """An embedding: unpacks only the rows that are looked up."""
+
+    def __init__(self, level: Level, rows: int, columns: int, output_dtype: torch.dtype) -> None:
+        """Make empty buffers; rows come out in `output_dtype`."""
+        super().__init__(level, rows, columns)
+        self.output_dtype = output_dtype
+
+    def forward(self, token_ids: Tensor) -> Tensor:
+        """Return (..., I) rows of (...) token ids."""
+        unique, inverse = token_ids.unique(return_inverse=True)
+        return self.dense_weight(unique)[inverse].to(self.output_dtype)
+
+
+class TiedHead(nn.Module):
+    """A head that reads the packed weight of its embedding; it stores nothing itself."""
+
+    def __init__(self, embedding: PackedEmbedding) -> None:
+        """Refer to the embedding without owning it, so that it appears once in the state dict."""
+        super().__init__()
+        object.__setattr__(self, "_embedding", embedding)
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """Return (..., vocabulary) logits of (..., I) hidden states."""
+        embedding: PackedEmbedding = object.__getattribute__(self, "_embedding")
+        return nn.functional.linear(hidden, embedding.dense_weight().to(hidden.dtype))
+
+
+def install_packed(model: nn.Module, plan: Mapping[str, str], tied: Mapping[str, str]) -> list[str]:
+    """Replace a model's modules by packed ones, in place; a meta model stays without memory.
+
+    Args:
+        model: as built from the config.
+        plan: module name -> level text; dense ones stay.
+        tied: head name -> embedding name.
+
+    Returns:
+        the heads that now read a packed embedding.
+
+    """
+    for name, text in plan.items():
+        level = parse_level(text)
+        if level.is_dense:
+            continue
+        old = model.get_submodule(name)
+        rows, columns = old.weight.shape  # type: ignore[union-attr,misc]
+        if isinstance(old, nn.Embedding):
+            new: nn.Module = PackedEmbedding(level, rows, columns, old.weight.dtype)
+        else:
+            new = PackedLinear(level, rows, columns, getattr(old, "bias", None))
+        model.set_submodule(name, new)
+    heads = []
+    for head, embedding_name in tied.items():
+        embedding = model.get_submodule(embedding_name)
+        if isinstance(embedding, PackedEmbedding):
+            model.set_submodule(head, TiedHead(embedding))
+            heads.append(head)
+    return heads

@@ -1,0 +1,187 @@
+"""Workers as long-lived Ray actors: one torch thread each on CPU, a GPU or a fraction of one where there is one.
+
+A dead actor costs one retry of its task; a task past its deadline has its actor killed, which is the only way to stop
+a running actor method. The only importer of Ray.
+"""
+
+import logging
+import os
+import time
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray.exceptions import GetTimeoutError, RayActorError, RayError
+
+from space.errors import TrialError, UsageError
+from workers.executor import Executor, Handle, Outcome, run_task
+from workers.tasks import Task, Workspace
+
+DEADLINE_SECONDS = 1800.0
+_MAX_ATTEMPTS = 2
+os.environ.setdefault("RAY_worker_niceness", "0")  # Ray asks for 15, and starves beside any other work
+_WORKER_ENVIRONMENT = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+
+
+class _Actor:
+    """The actor's side: one worker, made before its first task."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        import torch  # noqa: PLC0415 (in the actor's process only)
+
+        from workers.worker import Worker  # noqa: PLC0415 (torch)
+
+        torch.set_num_threads(1)
+        self._worker = Worker(workspace)
+        self._worker.warm_up()
+
+    def run(self, number: int, task: Task) -> Outcome:
+        return run_task(self._worker, Handle(number), task)
+
+    def process_id(self) -> int:
+        return os.getpid()
+
+
+@dataclass(slots=True)
+class _Flight:
+    """A task on its way."""
+
+    handle: Handle
+    task: Task
+    attempts: int
+    worker: int = -1
+    deadline: float = field(default=float("inf"))
+
+
+class RayPool:
+    """Runs tasks on `num_workers` actors of a local Ray runtime, or of the cluster that RAY_ADDRESS names."""
+
+    def __init__(self, workspace: Workspace, num_workers: int, deadline_seconds: float = DEADLINE_SECONDS) -> None:
+        """Start Ray where it is not running, and the actors.
+
+        Raises:
+            UsageError: the cluster has fewer CPUs than workers.
+
+        """
+        self._owns_ray = start_ray(num_workers)
+        self.num_workers = num_workers
+        self._deadline_seconds = deadline_seconds
+        gpus = ray.cluster_resources().get("GPU", 0.0)
+        options = {
+            "num_cpus": 1,
+            "num_gpus": min(1.0, gpus / num_workers),
+            "max_restarts": -1,
+            "max_task_retries": 0,
+            "runtime_env": {"env_vars": _WORKER_ENVIRONMENT},
+        }
+        actor_class: Any = ray.remote(_Actor)
+        self._actors = [actor_class.options(**options).remote(workspace) for _ in range(num_workers)]
+        self._idle = deque(range(num_workers))
+        self._queue: deque[_Flight] = deque()
+        self._in_flight: dict[Any, _Flight] = {}
+        self._count = 0
+
+    def submit(self, task: Task) -> Handle:
+        """Queue a task."""
+        handle = Handle(self._count)
+        self._count += 1
+        self._queue.append(_Flight(handle, task, attempts=0))
+        self._dispatch()
+        return handle
+
+    def wait(self, timeout_seconds: float) -> Sequence[Outcome]:
+        """Return what ended; waits for at least one end, at most `timeout_seconds`."""
+        self._dispatch()
+        if not self._in_flight:
+            return []
+        done, _ = ray.wait(list(self._in_flight), num_returns=1, timeout=timeout_seconds)
+        outcomes = [outcome for ref in done if (outcome := self._collect(ref)) is not None]
+        self._kill_overdue()
+        self._dispatch()
+        return outcomes
+
+    def process_ids(self) -> list[int]:
+        """Return the actors' process ids."""
+        ids: list[int] = ray.get([actor.process_id.remote() for actor in self._actors], timeout=120)
+        return ids
+
+    def close(self) -> None:
+        """Kill the actors, and Ray where this pool started it."""
+        self._queue.clear()
+        for actor in self._actors:
+            ray.kill(actor)
+        self._actors, self._in_flight = [], {}
+        if self._owns_ray:
+            ray.shutdown()
+
+    def _dispatch(self) -> None:
+        while self._queue and self._idle:
+            flight = self._queue.popleft()
+            flight.worker = self._idle.popleft()
+            flight.attempts += 1
+            flight.deadline = time.monotonic() + self._deadline_seconds
+            ref = self._actors[flight.worker].run.remote(flight.handle.number, flight.task)
+            self._in_flight[ref] = flight
+
+    def _collect(self, ref: Any) -> Outcome | None:
+        """Return the end of a task, or None where it is queued again because its worker died."""
+        flight = self._in_flight.pop(ref)
+        self._idle.append(flight.worker)
+        try:
+            outcome: Outcome = ray.get(ref, timeout=60)
+        except (RayActorError, GetTimeoutError) as error:
+            if flight.attempts < _MAX_ATTEMPTS:
+                self._queue.appendleft(flight)
+                return None
+            reason = str(error).splitlines()[0]
+            name = type(flight.task).__name__
+            return Outcome(flight.handle, error=TrialError(f"{name} lost its worker {flight.attempts} times: {reason}"))
+        except RayError as error:
+            return Outcome(flight.handle, error=TrialError(f"Ray: {str(error).splitlines()[0]}"))
+        return outcome
+
+    def _kill_overdue(self) -> None:
+        now = time.monotonic()
+        for flight in self._in_flight.values():
+            if now > flight.deadline:
+                flight.deadline = float("inf")
+                ray.kill(self._actors[flight.worker], no_restart=False)
+
+
+def start_ray(num_workers: int) -> bool:
+    """Connect to Ray, starting a private local runtime unless RAY_ADDRESS names one; tell whether one was started.
+
+    Raises:
+        UsageError: there are fewer CPUs than workers.
+
+    """
+    if ray.is_initialized():
+        started = False
+    else:
+        address = os.environ.get("RAY_ADDRESS")
+        quiet = {"log_to_driver": False, "logging_level": logging.ERROR, "namespace": "tightfit"}
+        if address:
+            ray.init(address=address, **quiet)
+        else:
+            ray.init(num_cpus=num_workers, include_dashboard=False, object_store_memory=256 * 2**20, **quiet)
+            _protect_token()
+        started = True
+    cpus = ray.cluster_resources().get("CPU", 0.0)
+    if cpus < num_workers:
+        if started:
+            ray.shutdown()
+        raise UsageError(f"--workers {num_workers}: Ray has {cpus:g} CPUs. Ask for fewer workers or add nodes.")
+    return started
+
+
+def _protect_token() -> None:
+    """Make Ray's token readable by its owner only: Ray writes it with open permissions."""
+    token = Path.home() / ".ray" / "auth_token"
+    if token.exists():
+        token.chmod(0o600)
+
+
+_: type[Executor] = RayPool

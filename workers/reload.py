@@ -1,0 +1,98 @@
+"""Load an exported folder in a fresh process and say what it really holds: `python -m workers.reload`.
+
+Reads one JSON request on stdin and prints one JSON answer on stdout. The exported files are judged twice: against the
+recorded KL, and against the searched model's own logits.
+"""
+
+import json
+import sys
+from contextlib import redirect_stdout
+from dataclasses import asdict, dataclass
+from math import exp
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from space.plan import Plan
+from workers.evaluate.quality import sequence_quality
+from workers.evaluate.teacher import BATCH, read_teacher
+from workers.models.blocks import BlockRunner
+from workers.models.inventory import inspect_model
+from workers.models.tokens import TokenSet
+from workers.tasks import Workspace
+from workers.worker import Worker
+
+_LOGIT_SEQUENCES = 2
+
+
+@dataclass(frozen=True, slots=True)
+class ReloadAnswer:
+    """What a fresh process found in an exported folder.
+
+    Attributes:
+        problems: loader's report, kind of key -> names; empty when every key was used and none is missing.
+        logit_difference: largest absolute difference to the searched model's logits.
+        kl_divergence: on held-out text, nats per token.
+        perplexity: on held-out text.
+
+    """
+
+    problems: dict[str, list[str]]
+    logit_difference: float
+    kl_divergence: float
+    perplexity: float
+
+
+def load_exported(folder: Path) -> tuple[Any, dict[str, list[str]]]:
+    """Return the model in float32 and the loader's report of missing, unexpected and mismatched keys."""
+    from transformers import AutoModelForCausalLM  # noqa: PLC0415 (slow)
+
+    import workers.transformers_hook  # noqa: F401, PLC0415 (registers the packed format)
+
+    model, report = AutoModelForCausalLM.from_pretrained(
+        folder,
+        dtype=torch.float32,
+        use_safetensors=True,
+        trust_remote_code=False,
+        local_files_only=True,
+        output_loading_info=True,
+    )
+    return model.eval(), {kind: sorted(map(str, keys)) for kind, keys in report.items() if keys}
+
+
+def reload(folder: Path, plan: Plan, workspace: Workspace, tokens: TokenSet) -> ReloadAnswer:
+    """Measure the exported folder and compare it with the searched model."""
+    model, problems = load_exported(folder)
+    runner, text = BlockRunner(model), tokens.load("held_out")
+    worker = Worker(workspace)
+    with torch.no_grad():
+        logits = runner.logits(text[:BATCH])[:_LOGIT_SEQUENCES]
+        searched = worker.logits(plan, tokens, text[:BATCH])[:_LOGIT_SEQUENCES]
+        teacher = read_teacher(worker.teacher_path(tokens, "held_out"))
+
+        def forward(_: int, batch: Tensor) -> Tensor:
+            return runner.logits(batch)
+
+        kl, loss = sequence_quality(forward, text, teacher)
+    difference = float((logits - searched).abs().max())
+    return ReloadAnswer(problems, difference, sum(kl) / len(kl), exp(sum(loss) / len(loss)))
+
+
+def main() -> None:
+    """Answer the request on stdin; whatever libraries print goes to stderr."""
+    request = json.loads(sys.stdin.read())
+    torch.set_num_threads(1)
+    with redirect_stdout(sys.stderr):
+        model_folder = request["model_folder"]
+        inventory = inspect_model(Path(model_folder))
+        workspace = Workspace(model_folder, request["cache_folder"], request["model_digest"], inventory)
+        answer = reload(
+            Path(request["folder"]), Plan.from_json(request["plan"]), workspace, TokenSet(**request["tokens"])
+        )
+    print(json.dumps(asdict(answer)))
+
+
+if __name__ == "__main__":
+    main()

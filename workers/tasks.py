@@ -1,0 +1,99 @@
+"""What crosses the wire: frozen tasks out, frozen results back."""
+
+from dataclasses import dataclass
+
+from space.inventory import Inventory
+from space.level import Level
+from space.plan import Plan
+from workers.models.text import Split
+from workers.models.tokens import TextRequest, TokenSet
+
+
+@dataclass(frozen=True, slots=True)
+class Workspace:
+    """Where a worker finds a model and keeps what it makes of it.
+
+    Attributes:
+        model_folder: the dense checkpoint.
+        cache_folder: levels, calibration, teacher answers; shared by all workers of a node.
+        model_digest: content of the checkpoint.
+        inventory: its modules.
+
+    """
+
+    model_folder: str
+    cache_folder: str
+    model_digest: str
+    inventory: Inventory
+
+
+@dataclass(frozen=True, slots=True)
+class PrepareText:
+    """Make the token sequences. Result: TokenSet."""
+
+    request: TextRequest
+
+
+@dataclass(frozen=True, slots=True)
+class Calibrate:
+    """Collect the Hessians. Result: None."""
+
+    tokens: TokenSet
+
+
+@dataclass(frozen=True, slots=True)
+class Teach:
+    """Compute the dense model's answers on a split. Result: its perplexity, a float."""
+
+    tokens: TokenSet
+    split: Split
+
+
+@dataclass(frozen=True, slots=True)
+class BuildLevels:
+    """Build a module's levels. Result: tuple of LevelRecord, dominated levels left out.
+
+    Attributes:
+        tokens: calibration.
+        module_name: the module.
+        sizes: (level, stored bytes) pairs to consider.
+        required: levels that stay even if dominated (uniform and pinned ones).
+
+    """
+
+    tokens: TokenSet
+    module_name: str
+    sizes: tuple[tuple[Level, int], ...]
+    required: tuple[Level, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class LevelRecord:
+    """A level that can be used: its bytes and calibrated relative output error."""
+
+    level: Level
+    size_bytes: int
+    output_error: float
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluate:
+    """Measure a plan. Result: Measurement.
+
+    Attributes:
+        tokens: the text.
+        plan: what to measure.
+        split: on which text.
+        num_sequences: only the first so many sequences; None is all.
+        base: a plan whose block outputs are kept, so that only blocks from the first difference on are run.
+
+    """
+
+    tokens: TokenSet
+    plan: Plan
+    split: Split
+    num_sequences: int | None = None
+    base: Plan | None = None
+
+
+Task = PrepareText | Calibrate | Teach | BuildLevels | Evaluate

@@ -1,0 +1,53 @@
+"""Registers the `packed` format with transformers by its own hooks for quantizers; no code comes from a checkpoint."""
+
+from typing import Any
+
+from torch import nn
+from transformers.quantizers import HfQuantizer, register_quantization_config, register_quantizer
+from transformers.utils.quantization_config import QuantizationConfigMixin
+
+from workers.packed import install_packed
+
+QUANT_METHOD = "tightfit"
+
+
+@register_quantization_config(QUANT_METHOD)
+class PackedConfig(QuantizationConfigMixin):  # type: ignore[misc]
+    """The `quantization_config` of a packed checkpoint.
+
+    Attributes:
+        plan: module name -> level text.
+        tied: head name -> embedding name.
+        schema_version: of this object.
+
+    """
+
+    def __init__(self, plan: dict[str, str], tied: dict[str, str], schema_version: int = 1, **_: Any) -> None:
+        """Take the fields as stored."""
+        self.quant_method = QUANT_METHOD
+        self.plan, self.tied, self.schema_version = plan, tied, schema_version
+        if schema_version != 1:
+            raise ValueError(f"This checkpoint has schema {schema_version}; this tightfit reads 1. Update tightfit.")
+
+
+@register_quantizer(QUANT_METHOD)
+class PackedQuantizer(HfQuantizer):  # type: ignore[misc]
+    """Puts packed modules in place before the weights are read."""
+
+    requires_calibration = True
+
+    def _process_model_before_weight_loading(self, model: nn.Module, **_: Any) -> None:
+        for head in install_packed(model, self.quantization_config.plan, self.quantization_config.tied):
+            model.all_tied_weights_keys.pop(f"{head}.weight", None)  # there is no such parameter any more
+
+    def _process_model_after_weight_loading(self, model: nn.Module, **_: Any) -> nn.Module:
+        return model
+
+    def is_serializable(self, *_: Any, **__: Any) -> bool:
+        """Tell transformers that `save_pretrained` works."""
+        return True
+
+    @property
+    def is_trainable(self) -> bool:
+        """Tell transformers that packed weights cannot be trained."""
+        return False
