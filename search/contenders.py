@@ -112,7 +112,9 @@ def build_document(
         front=tuple(_front_point(i, j, prepared, recommended) for i, j in enumerate(front)),
         hypervolume=front_hypervolume([j.point for j in front], reference, smallest),
         reference_point=reference,
-        cost=SearchCost(sum(m.token_forwards for m in measured), sum(t.state.is_finished for t in trials), wall_seconds),
+        cost=SearchCost(
+            sum(m.token_forwards for m in measured), sum(t.state.is_finished for t in trials), wall_seconds
+        ),
         measured_on="held_out" if held_out else "search",
     )
 

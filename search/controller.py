@@ -115,9 +115,7 @@ class _Run:
         strategy = FrontStrategy(
             space, errors, self._prepared.weight_budget, seed=spec.seed, max_trials=spec.max_trials
         )
-        ledger = Ledger(
-            make_sampler(spec.sampler, strategy, codec), codec, space, self._prepared.weight_budget
-        )
+        ledger = Ledger(make_sampler(spec.sampler, strategy, codec), codec, space, self._prepared.weight_budget)
         self._search(executor, ledger, tokens, space)
         self._judge(executor, tokens)
         self.publish(self._job)
@@ -238,9 +236,7 @@ class _Run:
         def collect(index: int, outcome: Outcome) -> None:
             a, task = unknown[index]
             if outcome.error is not None:
-                self._store.finish_trial(
-                    self._job.job_id, a.number, TrialState.FAILED, reason=str(outcome.error)
-                )
+                self._store.finish_trial(self._job.job_id, a.number, TrialState.FAILED, reason=str(outcome.error))
                 return
             measurement: Measurement = outcome.value
             self._store.finish_trial(self._job.job_id, a.number, TrialState.COMPLETE, measurement)
@@ -260,7 +256,9 @@ class _Run:
         chosen = choose_contenders(trials, uniform, self._prepared.budget_bytes)
         self._note(f"judging {len(chosen)} plans on held-out text")
         tasks = [Evaluate(tokens, t.plan, "held_out") for t in chosen]
-        known = [self._store.find_measurement(t.plan, self._evaluation_digest(e)) for t, e in zip(chosen, tasks, strict=True)]
+        known = [
+            self._store.find_measurement(t.plan, self._evaluation_digest(e)) for t, e in zip(chosen, tasks, strict=True)
+        ]
         missing = [i for i, m in enumerate(known) if m is None]
         found = require_all(executor, [tasks[i] for i in missing], check_stop=self._check_stop)
         for index, measurement in zip(missing, found, strict=True):

@@ -6,6 +6,7 @@ whose reduced cost can still win closes the gap (MCKP core, Pisinger 1995, secti
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from space.level import Level
 
@@ -55,7 +56,7 @@ class Knapsack:
     def _all_steps(self) -> list[_Step]:
         steps = []
         for module, hull in enumerate(self._hulls):
-            for before, after in zip(hull, hull[1:], strict=False):
+            for before, after in pairwise(hull):
                 extra, saved = after.size_bytes - before.size_bytes, before.loss - after.loss
                 steps.append(_Step(saved / extra, module, after, extra, saved))
         return steps
@@ -168,4 +169,3 @@ def spread_sizes(smallest: int, largest: int, count: int) -> list[int]:
         return [largest]
     ratio = largest / smallest
     return [int(smallest * ratio ** (i / (count - 1))) for i in range(count)]
-

@@ -60,7 +60,10 @@ def fit_probes(errors: Errors, probes: Sequence[Probe]) -> AdditiveModel:
     rates = [kl / error for points in by_module.values() for error, kl in points]
     pooled = median(rates) if rates else 1.0
     return AdditiveModel(
-        {name: {v: _price(e, sorted(by_module[name]), pooled) for v, e in levels.items()} for name, levels in errors.items()}
+        {
+            name: {v: _price(e, sorted(by_module[name]), pooled) for v, e in levels.items()}
+            for name, levels in errors.items()
+        }
     )
 
 

@@ -89,9 +89,7 @@ def key_value_bytes(inventory: Inventory, context: int, batch: int) -> int:
     return inventory.key_value.values_per_token * inventory.key_value.item_bytes * context * batch
 
 
-def plan_cost(
-    inventory: Inventory, plan: Plan, target: Target = "packed", context: int = 0, batch: int = 1
-) -> Cost:
+def plan_cost(inventory: Inventory, plan: Plan, target: Target = "packed", context: int = 0, batch: int = 1) -> Cost:
     """Return the exact cost of a plan for a target."""
     levels = plan.mapping
     modules = sum(module_bytes(module, levels[module.name], target) for module in inventory.modules)

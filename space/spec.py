@@ -81,7 +81,9 @@ class JobSpec(BaseModel):
     def _bits_are_storable(cls, value: tuple[int, ...]) -> tuple[int, ...]:
         wrong = [bits for bits in value if bits not in (*BITS, DENSE_BITS)]
         if wrong or set(value) == {DENSE_BITS}:
-            raise ValueError(f"{wrong or value} cannot be searched; use 2 to 8, and 16 beside them to keep modules dense")
+            raise ValueError(
+                f"{wrong or value} cannot be searched; use 2 to 8, and 16 beside them to keep modules dense"
+            )
         return value
 
     @property

@@ -102,7 +102,7 @@ def trial_not_found(job_id: str, number: int) -> NotFoundError:
     return NotFoundError(f"Job {job_id} has no trial {number}.")
 
 
-def json_copy(value: Any) -> Any:  # noqa: ANN401 (JSON)
+def json_copy(value: Any) -> Any:
     """Return a value as it comes back from JSON: keys become text and tuples lists.
 
     Raises:

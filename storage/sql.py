@@ -260,7 +260,7 @@ def _parsed(url: str) -> URL:
     try:
         parsed = make_url(url)
         if not url.startswith("sqlite") and "@" in f"{parsed.host}{parsed.database}":
-            raise ValueError("the rest of a password")
+            raise ValueError("the rest of a password")  # noqa: TRY301
     except (SQLAlchemyError, ValueError):
         # Neither the URL nor the cause is shown: either may hold a password.
         scheme = url.partition(":")[0]
@@ -292,7 +292,7 @@ def _made_engine(url: URL, place: str) -> Engine:
     return engine
 
 
-def _prepare_sqlite(connection: Any, _record: object) -> None:  # noqa: ANN401 (the driver's own)
+def _prepare_sqlite(connection: Any, _record: object) -> None:
     connection.isolation_level = None  # `_begin_sqlite` begins transactions, not the driver
     cursor = connection.cursor()
     for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON"):

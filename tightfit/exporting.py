@@ -1,6 +1,7 @@
 """One export from choice to proof: select, write beside, verify by reloading, put in place."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
 
@@ -13,10 +14,26 @@ from tightfit.card import model_card, provenance
 from tightfit.export.checkpoint import Source, check_format, new_folder, write_checkpoint
 from tightfit.export.select import select_point
 from tightfit.export.verify import Promise, verify_export
-from tightfit.service import Exported
 from workers.levels import LevelStore
 from workers.models.files import resolve_model
 from workers.models.inventory import inspect_model
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """A verified export: `size_bytes` is what the weight files' tensors take, `file_bytes` with the header."""
+
+    path: str
+    format: str
+    point: str
+    size_bytes: int
+    file_bytes: int
+    predicted_bytes: int
+    budget_bytes: int
+    kl_divergence: float
+    recorded_kl_divergence: float
+    logit_difference: float
+    verified: bool
 
 
 def export_point(

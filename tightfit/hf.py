@@ -1,7 +1,7 @@
 """Let transformers load `packed` checkpoints.
 
-    import tightfit.hf
-    model = AutoModelForCausalLM.from_pretrained(folder)
+import tightfit.hf
+model = AutoModelForCausalLM.from_pretrained(folder)
 """
 
 from workers.transformers_hook import PackedConfig, PackedQuantizer

@@ -6,7 +6,7 @@ from space.errors import SpecError
 from space.spec import JobSpec, make_spec
 
 
-def spec_from_options(  # noqa: PLR0913 (one parameter per option)
+def spec_from_options(
     *,
     bits: str | None,
     group_size: str | None,

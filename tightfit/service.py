@@ -4,9 +4,8 @@ import os
 import secrets
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +14,7 @@ from space.errors import JobFailedError, NotFoundError, StateError
 from space.plan import Plan
 from space.spec import JobSpec
 from storage.open import open_store
-from storage.records import Job, JobState, Trial
+from storage.records import Job, JobState
 from storage.store import Store
 from storage.tracker import NullTracker, Tracker
 from tightfit.config import Settings, load_settings
@@ -23,25 +22,9 @@ from tightfit.config import Settings, load_settings
 if TYPE_CHECKING:
     from search.controller import Listener
     from tightfit.estimate import DryRun
+    from tightfit.exporting import Exported
 
 _CLOSE_SECONDS = 30.0
-
-
-@dataclass(frozen=True, slots=True)
-class Exported:
-    """A verified export: `size_bytes` is what the weight files' tensors take, `file_bytes` with the header."""
-
-    path: str
-    format: str
-    point: str
-    size_bytes: int
-    file_bytes: int
-    predicted_bytes: int
-    budget_bytes: int
-    kl_divergence: float
-    recorded_kl_divergence: float
-    logit_difference: float
-    verified: bool
 
 
 class Service:
@@ -86,7 +69,9 @@ class Service:
 
         job = self.store.get_job(job_id)
         if job.state is not JobState.QUEUED:
-            raise StateError(f"Job {job_id} is {job.state}; only QUEUED jobs run. `tightfit resume {job_id}` queues it.")
+            raise StateError(
+                f"Job {job_id} is {job.state}; only QUEUED jobs run. `tightfit resume {job_id}` queues it."
+            )
         tracker = self._tracker()
         try:
             heard = TrackingListener(listener, tracker)
@@ -102,7 +87,7 @@ class Service:
         log.parent.mkdir(parents=True, exist_ok=True)
         environment = {**os.environ, "TIGHTFIT_HOME": str(self.settings.home)}
         with log.open("ab") as out:
-            process = subprocess.Popen(
+            process = subprocess.Popen(  # noqa: S603 (our own program)
                 [sys.executable, "-m", "tightfit.cli", "run", job_id],
                 stdin=subprocess.DEVNULL,
                 stdout=out,
@@ -143,7 +128,7 @@ class Service:
 
     def export(
         self, job_id: str, out: Path, point: str | None = None, budget: str | None = None, target: str | None = None
-    ) -> Exported:
+    ) -> "Exported":
         """Write a point of a job's front as a checkpoint and verify it by reloading.
 
         Raises:
@@ -222,11 +207,3 @@ def newest_job(jobs: Sequence[Job]) -> Job:
     if not jobs:
         raise NotFoundError("There are no jobs yet; `tightfit submit MODEL --budget B` or `tightfit demo` makes one.")
     return jobs[0]
-
-
-def trial_counts(trials: Sequence[Trial]) -> Mapping[str, int]:
-    """Return how many trials are in each state."""
-    counts: dict[str, int] = {}
-    for trial in trials:
-        counts[str(trial.state)] = counts.get(str(trial.state), 0) + 1
-    return counts

@@ -4,6 +4,7 @@ import csv
 import io
 import sys
 import time
+from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,8 @@ from storage.records import Job
 
 if TYPE_CHECKING:
     from tightfit.estimate import DryRun
-    from tightfit.service import Exported, Service
+    from tightfit.exporting import Exported
+    from tightfit.service import Service
 
 _POLL_SECONDS = 1.0
 
@@ -77,7 +79,9 @@ def show_front(document: FrontDocument) -> None:
         mark = "recommended" if p.recommended else ("" if p.size_bytes <= document.budget_bytes else "over the budget")
         bits = f"{p.bits_per_weight:.3f}"
         interval = f"{low:.5f} - {high:.5f}"
-        table.add_row(p.point, f"{p.size_bytes:,}", bits, f"{p.kl_divergence:.5f}", interval, f"{p.perplexity:.3f}", mark)
+        table.add_row(
+            p.point, f"{p.size_bytes:,}", bits, f"{p.kl_divergence:.5f}", interval, f"{p.perplexity:.3f}", mark
+        )
     console.print(table)
     uniform = Table("uniform", "bytes", "KL divergence", "95 %", "perplexity", title="Uniform plans")
     for u in document.uniform:
@@ -132,8 +136,6 @@ def show_export(exported: "Exported") -> None:
 
 def job_json(service: "Service", job: Job) -> dict[str, Any]:
     """Return a job's status as a JSON object."""
-    from tightfit.service import trial_counts  # noqa: PLC0415 (circle of types)
-
     return {
         "job": job.job_id,
         "state": str(job.state),
@@ -144,7 +146,7 @@ def job_json(service: "Service", job: Job) -> dict[str, Any]:
         "created_at": job.created_at.isoformat(),
         "started_at": job.started_at.isoformat() if job.started_at else None,
         "finished_at": job.finished_at.isoformat() if job.finished_at else None,
-        "trials": dict(trial_counts(service.store.list_trials(job.job_id))),
+        "trials": dict(Counter(str(t.state) for t in service.store.list_trials(job.job_id))),
     }
 
 

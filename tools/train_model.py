@@ -54,13 +54,16 @@ def source_files(root: Path) -> Iterator[Path]:
                 yield path
 
 
+def _read(path: Path) -> str:
+    return path.read_text(encoding="utf-8", errors="ignore")
+
+
 def read_corpus() -> tuple[list[str], list[str]]:
     """Return the texts of the standard library and of the packages."""
     stdlib = Path(sysconfig.get_paths()["stdlib"])
     site = Path(sysconfig.get_paths()["purelib"])
-    read = lambda path: path.read_text(encoding="utf-8", errors="ignore")  # noqa: E731
-    own = [read(path) for path in source_files(stdlib)]
-    other = [read(path) for package in PACKAGES for path in source_files(site / package)]
+    own = [_read(path) for path in source_files(stdlib)]
+    other = [_read(path) for package in PACKAGES for path in source_files(site / package)]
     return [t for t in own if len(t) > 400], [t for t in other if 400 < len(t) < 200_000]
 
 
@@ -162,7 +165,9 @@ def train(rank: int, arguments: argparse.Namespace) -> None:
     torch.set_num_threads(1)
     world = arguments.processes
     if world > 1:
-        store = dist.FileStore(str(arguments.state / "rendezvous"), world)
+        store = dist.FileStore(  # type: ignore[attr-defined]
+            str(arguments.state / "rendezvous"), world
+        )
         dist.init_process_group("gloo", store=store, rank=rank, world_size=world)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     streams = [np.load(arguments.state / f"{name}.npy") for name in ("stdlib", "packages")]
@@ -181,7 +186,7 @@ def train(rank: int, arguments: argparse.Namespace) -> None:
                 group["lr"] = base * rate(tokens, stable, arguments.decay_tokens)
         for _ in range(MICRO_STEPS):
             loss = loss_of(model, windows(streams, rng, MICRO_BATCH).to(device)) / MICRO_STEPS
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             mean += loss.item()
         average_gradients(model, world)
         for optimizer in optimizers:
@@ -260,7 +265,7 @@ def main() -> None:
     if arguments.processes == 1:
         train(0, arguments)
     else:
-        torch.multiprocessing.spawn(train, args=(arguments,), nprocs=arguments.processes)  # type: ignore[no-untyped-call]
+        torch.multiprocessing.spawn(train, args=(arguments,), nprocs=arguments.processes)  # type: ignore[attr-defined,no-untyped-call]
 
 
 if __name__ == "__main__":

@@ -86,7 +86,7 @@ def run_task(worker: Any, handle: Handle, task: Task) -> Outcome:
         return Outcome(handle, worker.run(task))
     except TightfitError as error:
         return Outcome(handle, error=error)
-    except Exception as error:  # whatever a trial raises must cost only that trial
+    except Exception as error:  # noqa: BLE001 whatever a trial raises must cost only that trial
         where = "".join(traceback.format_exception(error)[-3:]).strip()
         return Outcome(handle, error=TrialError(f"{type(task).__name__} failed: {error!r}\n{where}"))
 

@@ -82,6 +82,8 @@ class LevelStore:
         path = self._records_path(task)
         if not path.exists():
             return None
-        records = tuple(LevelRecord(parse_level(text), size, error) for text, size, error in json.loads(path.read_text()))
+        records = tuple(
+            LevelRecord(parse_level(text), size, error) for text, size, error in json.loads(path.read_text())
+        )
         whole = all(r.level.is_dense or self.output_error(task.module_name, r.level) is not None for r in records)
         return records if whole else None

@@ -58,7 +58,7 @@ class PackedLinear(_Packed):
     def __init__(self, level: Level, rows: int, columns: int, bias: nn.Parameter | None = None) -> None:
         """Make empty buffers; `bias` is kept as it is."""
         super().__init__(level, rows, columns)
-        self.register_parameter("bias", bias)
+        self.bias = bias
 
     def forward(self, hidden: Tensor) -> Tensor:
         """Return hidden @ weightᵀ + bias; (..., I) in, (..., O) out."""
@@ -110,9 +110,9 @@ def install_packed(model: nn.Module, plan: Mapping[str, str], tied: Mapping[str,
         if level.is_dense:
             continue
         old = model.get_submodule(name)
-        rows, columns = old.weight.shape  # type: ignore[union-attr,misc]
+        rows, columns = (int(n) for n in getattr(old, "weight").shape)  # noqa: B009 (linear or embedding)
         if isinstance(old, nn.Embedding):
-            new: nn.Module = PackedEmbedding(level, rows, columns, old.weight.dtype)
+            new: nn.Module = PackedEmbedding(level, rows, columns, getattr(old, "weight").dtype)  # noqa: B009
         else:
             new = PackedLinear(level, rows, columns, getattr(old, "bias", None))
         model.set_submodule(name, new)

@@ -36,7 +36,7 @@ class PackedQuantizer(HfQuantizer):  # type: ignore[misc]
 
     requires_calibration = True
 
-    def _process_model_before_weight_loading(self, model: nn.Module, **_: Any) -> None:
+    def _process_model_before_weight_loading(self, model: Any, **_: Any) -> None:
         for head in install_packed(model, self.quantization_config.plan, self.quantization_config.tied):
             model.all_tied_weights_keys.pop(f"{head}.weight", None)  # there is no such parameter any more
 

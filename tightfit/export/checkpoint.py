@@ -21,7 +21,14 @@ from workers.levels import LevelStore
 from workers.models.files import read_config, read_header, read_headers
 
 WEIGHTS = "model.safetensors"
-_COPIED = ("generation_config.json", "tokenizer*", "special_tokens_map.json", "vocab.*", "merges.txt", "added_tokens.json")
+_COPIED = (
+    "generation_config.json",
+    "tokenizer*",
+    "special_tokens_map.json",
+    "vocab.*",
+    "merges.txt",
+    "added_tokens.json",
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,13 +1,15 @@
 """Writing safetensors files by copying byte ranges: nothing is decoded, no more than a buffer is in memory."""
 
 import json
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from space.inventory import TensorInfo
 from workers.models.files import StoredTensor
+
+_CHUNK_BYTES = 2**22
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,17 +49,17 @@ def write_container(path: Path, entries: Sequence[Entry]) -> int:
     return offset
 
 
-def _copy(entry: Entry, out: object) -> None:
+def _copy(entry: Entry, out: BinaryIO) -> None:
     if isinstance(entry.source, bytes):
         assert len(entry.source) == entry.info.size_bytes  # noqa: S101 (our own conversion)
-        out.write(entry.source)  # type: ignore[attr-defined]
+        out.write(entry.source)
         return
     with entry.source.file.open("rb") as source:
         source.seek(entry.source.start)
         left = entry.info.size_bytes
         while left:
-            chunk = source.read(min(left, shutil.COPY_BUFSIZE))
+            chunk = source.read(min(left, _CHUNK_BYTES))
             if not chunk:
                 raise OSError(f"{entry.source.file} ended before {entry.info.name} was whole")
-            out.write(chunk)  # type: ignore[attr-defined]
+            out.write(chunk)
             left -= len(chunk)

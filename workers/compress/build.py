@@ -90,14 +90,14 @@ def _quantize(
     importance = hessian.diagonal()
     level_masks = [masks.get((level.sparsity, level.pattern)) for level, _ in jobs]
     scales = [search_scales(w, v, importance, m) for (v, w), m in zip(jobs, level_masks, strict=True)]
-    per_column = [
-        column_scale(s, v, columns).expand(rows, columns) for (v, _), s in zip(jobs, scales, strict=True)
-    ]
+    per_column = [column_scale(s, v, columns).expand(rows, columns) for (v, _), s in zip(jobs, scales, strict=True)]
     halves = torch.tensor([2.0 ** ((level.bits or 8) - 1) for level, _ in jobs]).repeat_interleave(rows)
     everything = torch.ones(rows, columns, dtype=torch.bool)
-    stacked_mask = torch.cat([everything if m is None else m for m in level_masks]) if any(
-        m is not None for m in level_masks
-    ) else None
+    stacked_mask = (
+        torch.cat([everything if m is None else m for m in level_masks])
+        if any(m is not None for m in level_masks)
+        else None
+    )
     values = gptq(torch.cat([w for _, w in jobs]), torch.cat(per_column), halves, hessian, stacked_mask)
     parts = zip(jobs, values.split(rows), scales, level_masks, strict=True)
     return {level: Codes(part, scale, mask) for (level, _), part, scale, mask in parts}

@@ -22,7 +22,8 @@ def damped(hessian: Tensor) -> Tensor:
 def inverse_factor(hessian: Tensor) -> Tensor:
     """Return U, upper triangular with UᵀU = H⁻¹ (the Cholesky form of algorithm 1)."""
     inverse = torch.cholesky_inverse(torch.linalg.cholesky(damped(hessian).double()))
-    return torch.linalg.cholesky(inverse, upper=True).float()
+    factor: Tensor = torch.linalg.cholesky(inverse, upper=True).float()
+    return factor
 
 
 def gptq(weight: Tensor, scale: Tensor, half: Tensor, hessian: Tensor, mask: Tensor | None = None) -> Tensor:

@@ -45,11 +45,13 @@ def pack_bits(values: Tensor, bits: int) -> Tensor:
     shifts = torch.arange(8, device=values.device) * bits
     words = (padded << shifts).sum(-1) if bits < 8 else _pack_bytes(padded)  # noqa: PLR2004 (8 x 8 bits)
     stream = words.view(torch.uint8).view(rows, -1, 8)[..., :bits].reshape(rows, -1)
-    return stream[:, : -(-count * bits // 8)].contiguous()
+    packed: Tensor = stream[:, : -(-count * bits // 8)].contiguous()
+    return packed
 
 
 def _pack_bytes(padded: Tensor) -> Tensor:
-    return padded.to(torch.uint8).contiguous().view(torch.int64).squeeze(-1)
+    words: Tensor = padded.to(torch.uint8).contiguous().view(torch.int64).squeeze(-1)
+    return words
 
 
 def unpack_bits(stream: Tensor, bits: int, count: int) -> Tensor:
@@ -58,7 +60,8 @@ def unpack_bits(stream: Tensor, bits: int, count: int) -> Tensor:
     padded = torch.nn.functional.pad(stream, (0, -stream.shape[1] % bits)).view(rows, -1, bits)
     words = torch.nn.functional.pad(padded, (0, 8 - bits)).view(torch.int64)
     shifts = torch.arange(8, device=stream.device) * bits
-    return ((words >> shifts) & (2**bits - 1)).view(rows, -1)[:, :count]
+    values: Tensor = ((words >> shifts) & (2**bits - 1)).view(rows, -1)[:, :count]
+    return values
 
 
 def pack_mask(mask: Tensor, level: Level) -> Tensor:

@@ -43,12 +43,11 @@ def search_scales(weight: Tensor, level: Level, importance: Tensor | None = None
             better = error < best_error
             best_error = torch.where(better, error, best_error)
             best_scale = torch.where(better, scale[..., 0], best_scale)
-    return best_scale.half()
+    found: Tensor = best_scale.half()
+    return found
 
 
-def _grouped(
-    weight: Tensor, level: Level, importance: Tensor | None, mask: Tensor | None
-) -> tuple[Tensor, Tensor]:
+def _grouped(weight: Tensor, level: Level, importance: Tensor | None, mask: Tensor | None) -> tuple[Tensor, Tensor]:
     """Return weights and their importance as (O, G, S), the last group padded with zeros of no importance."""
     rows, columns = weight.shape
     size = level.group_size or columns

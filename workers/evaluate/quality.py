@@ -5,7 +5,6 @@ Shape legend: B sequences, P scored positions, V vocabulary.
 
 from collections.abc import Callable
 
-import torch
 from torch import Tensor
 
 from workers.evaluate.teacher import BATCH, Teacher

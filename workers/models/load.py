@@ -31,7 +31,7 @@ def load_model(folder: Path, device: str = "cpu") -> Any:
         )
     except (OSError, ValueError, RuntimeError) as error:
         raise ModelError(f"{folder}: cannot be loaded: {str(error).splitlines()[0]}") from error
-    problems = [f"{kind}: {sorted(map(str, report[kind]))[0]}" for kind in report if kind in _PROBLEMS and report[kind]]
+    problems = [f"{kind}: {min(map(str, report[kind]))}" for kind in report if kind in _PROBLEMS and report[kind]]
     if problems:
         raise ModelError(f"{folder}: weights do not fit the config ({'; '.join(problems)}).")
     _check_finite(folder, model)
