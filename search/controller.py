@@ -2,6 +2,9 @@
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from itertools import groupby
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -29,6 +32,7 @@ from workers.tasks import BuildLevels, Calibrate, Evaluate, LevelRecord, Prepare
 
 PROTOCOL_VERSION = 1  # part of every evaluation's digest: raise it when measurements are no longer comparable
 MakeExecutor = Callable[[Workspace, int], Executor]
+_BATCH = "batch"  # in a trial's sampler_state: the number of the first trial that was asked with it
 
 
 class Listener(Protocol):
@@ -98,7 +102,7 @@ class _Run:
         self._workspace = Workspace(
             str(self._prepared.folder), str(cache_folder / digest_[:16]), digest_, self._prepared.inventory
         )
-        self._dense_perplexity = 0.0
+        self._dense_perplexity: float = job.facts.get("dense_perplexity", 0.0)
 
     def close(self) -> None:
         if self._executor is not None:
@@ -115,16 +119,16 @@ class _Run:
         strategy = FrontStrategy(
             space, errors, self._prepared.weight_budget, seed=spec.seed, max_trials=spec.max_trials
         )
-        ledger = Ledger(make_sampler(spec.sampler, strategy, codec), codec, space, self._prepared.weight_budget)
+        make = partial(make_sampler, spec.sampler, strategy, codec)
+        ledger = Ledger(make, codec, space, self._prepared.weight_budget)
         self._search(executor, ledger, tokens, space)
         self._judge(executor, tokens)
-        self.publish(self._job)
+        self.publish(replace(self._job, state=JobState.DONE))
 
     def publish(self, job: Job) -> None:
-        """Record the front as far as it is known."""
+        """Record the front as far as it is known, under the state that the job has or is about to enter."""
         trials = self._store.list_trials(job.job_id)
         if any(t.measurement for t in trials):
-            job = self._store.get_job(job.job_id)
             self._store.update_job(job.job_id, document=self._document(job, trials))
 
     def _document(self, job: Job, trials: Sequence[Trial]) -> FrontDocument:
@@ -179,7 +183,9 @@ class _Run:
 
     def _search(self, executor: Executor, ledger: Ledger, tokens: TokenSet, space: SearchSpace) -> None:
         """Ask, measure, record, tell, until a rule says stop."""
-        waiting = ledger.replay(self._store.list_trials(self._job.job_id))
+        recorded = self._store.list_trials(self._job.job_id)
+        waiting = ledger.replay(recorded)
+        self._replay_stop(recorded)
         if waiting:
             self._finish_batch(executor, ledger, tokens, waiting)
         while True:
@@ -204,7 +210,7 @@ class _Run:
                     origin=a.proposal.origin,
                     state=TrialState.WAITING,
                     size_bytes=space.weight_bytes(a.proposal.plan) + cache,
-                    sampler_state=ledger.sampler_state(a),
+                    sampler_state={**ledger.sampler_state(a), _BATCH: asked[0].number},
                 )
                 for a in asked
             ]
@@ -215,10 +221,21 @@ class _Run:
         for a in asked:  # in the order of asking, so that the study never depends on who was faster
             ledger.tell(a, self._prepared.space.weight_bytes(a.proposal.plan), measured.get(a.number))
         trials = self._store.list_trials(self._job.job_id)
-        metrics = self._metrics(trials)
-        is_refinement = asked[0].proposal.origin == REFINE
-        self._stop.note_batch(metrics.get("hypervolume", 0.0), is_refinement=is_refinement)
+        metrics = self._note_batch(trials)
         self._listener.progress(self._job, len(trials), metrics)
+
+    def _note_batch(self, trials: Sequence[Trial]) -> dict[str, float]:
+        """Tell the stop rule about the last batch of these trials; return their metrics."""
+        metrics = self._metrics(trials)
+        self._stop.note_batch(metrics.get("hypervolume", 0.0), is_refinement=trials[-1].origin == REFINE)
+        return metrics
+
+    def _replay_stop(self, trials: Sequence[Trial]) -> None:
+        """Tell the stop rule about every batch that had ended before, so that a resumed search stops where it would."""
+        for first, batch in groupby(trials, key=lambda t: t.sampler_state.get(_BATCH)):
+            ended = list(batch)
+            if first is not None and all(t.state.is_finished for t in ended):
+                self._note_batch(trials[: ended[-1].number + 1])
 
     def _measure(self, executor: Executor, tokens: TokenSet, asked: Sequence[Asked]) -> dict[int, float]:
         """Measure a batch, recording each end as it comes; return KL by trial number."""

@@ -6,7 +6,7 @@ Optuna keeps no database here: our store is the truth, and the study is replayed
 
 import json
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +21,8 @@ from storage.records import Trial, TrialState
 
 _BUDGET = "budget"
 _ATTRS = "system_attrs"
+MakeSampler = Callable[[int], optuna.samplers.BaseSampler]
+"""number of trials so far -> the sampler of the next batch"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,12 +36,13 @@ class Asked:
 class Ledger:
     """Ask for batches of plans, tell results; the only holder of the study."""
 
-    def __init__(self, sampler: optuna.samplers.BaseSampler, codec: PlanCodec, space: SearchSpace, budget: int) -> None:
+    def __init__(self, make: MakeSampler, codec: PlanCodec, space: SearchSpace, budget: int) -> None:
         """Make an empty study of two objectives: weight bytes and KL divergence."""
         optuna.logging.set_verbosity(optuna.logging.ERROR)
-        self._sampler, self._codec, self._space, self._budget = sampler, codec, space, budget
+        self._make, self._codec, self._space, self._budget = make, codec, space, budget
+        self._sampler = make(0)
         self.study = optuna.create_study(
-            storage=optuna.storages.InMemoryStorage(), sampler=sampler, directions=["minimize", "minimize"]
+            storage=optuna.storages.InMemoryStorage(), sampler=self._sampler, directions=["minimize", "minimize"]
         )
         self._open: dict[int, optuna.Trial] = {}
 
@@ -60,9 +63,13 @@ class Ledger:
         """Return the next batch, at most `limit` plans; empty when the sampler has nothing left."""
         if limit <= 0:
             return []
-        if not self.study.get_trials(deepcopy=False):
+        num_trials = len(self.study.get_trials(deepcopy=False))
+        if num_trials == 0:
             self._enqueue_uniform()
-        count = self._waiting() or self._batch_size()
+        count = self._waiting()
+        if count == 0:  # a new batch: its sampler remembers nothing but the study, as after a replay
+            self._sampler = self.study.sampler = self._make(num_trials)
+            count = self._batch_size()
         return [self._ask_one() for _ in range(min(count, limit))]
 
     def tell(self, asked: Asked, size_bytes: int, kl_divergence: float | None) -> None:

@@ -13,6 +13,7 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from search.strategy import FrontStrategy, Observation, Proposal
+from space.digest import digest
 from space.menu import SearchSpace
 from space.plan import Plan
 from space.spec import SamplerName
@@ -88,15 +89,19 @@ def _observations(study: Study, codec: PlanCodec) -> list[Observation]:
     return [Observation(codec.plan(t.params), t.user_attrs[ORIGIN], t.values[1]) for t in trials]
 
 
-def make_sampler(name: SamplerName, strategy: FrontStrategy, codec: PlanCodec) -> BaseSampler:
-    """Return a sampler by name; all see the same space, the same uniform plans and the same number of trials."""
+def make_sampler(name: SamplerName, strategy: FrontStrategy, codec: PlanCodec, num_trials: int = 0) -> BaseSampler:
+    """Return a sampler by name; all see the same space, the same uniform plans and the same number of trials.
+
+    Its seed depends on the trials there are, so that a batch is the same whether or not the search was interrupted.
+    """
     if name == "front":
         return FrontSampler(strategy, codec)
+    seed = int(digest([strategy.seed, num_trials])[:8], 16)
     if name == "nsga2":
-        return NSGAIISampler(population_size=2 * BASELINE_BATCH, seed=strategy.seed)
+        return NSGAIISampler(population_size=2 * BASELINE_BATCH, seed=seed)
     if name == "tpe":
-        return TPESampler(multivariate=True, constant_liar=True, seed=strategy.seed)
-    return RandomSampler(seed=strategy.seed)
+        return TPESampler(multivariate=True, constant_liar=True, seed=seed)
+    return RandomSampler(seed=seed)
 
 
 def quiet_optuna() -> None:

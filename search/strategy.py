@@ -137,7 +137,7 @@ class FrontStrategy:
         """Solve at every size with the corrected model, then with draws from its belief, until a round is full."""
         measured = [(o.plan, o.kl_divergence) for o in observations if o.origin != SENSITIVITY]
         correction = fit_correction(model, measured)
-        rng = np.random.default_rng([self.seed, len(measured)])
+        rng = np.random.default_rng([self.seed % 2**64, len(measured)])
         focus = [min(self.budget_bytes, self.space.largest_bytes), *self._uniform_sizes_by_distance()]
         found = _distinct([Proposal(p, REFINE) for p in self._solve(model.scaled(correction.factors()), focus)], seen)
         found = found[: self.round_size]

@@ -17,6 +17,7 @@ _UNITS = {
     "GIB": 2**30,
     "TIB": 2**40,
 }
+_MAX_NUMBER = 1e18  # beyond it the bytes would no longer be a finite float
 _TEXT = re.compile(r"(?P<number>\d+(\.\d+)?|\.\d+)\s*(?P<unit>%|[A-Za-z]+)")
 _HELP = "write a size (`4GiB`, `3.5MB`), a share of the dense checkpoint (`60%`) or bits per weight (`3.25bpw`)"
 
@@ -53,8 +54,8 @@ def parse_budget(text: str) -> Budget:
     number, unit = float(match["number"]), match["unit"].upper()
     if unit not in (*_UNITS, "%", "BPW"):
         raise BudgetError(f"Budget {text!r} has the unknown unit {match['unit']!r}: {_HELP}.")
-    if number <= 0:
-        raise BudgetError(f"Budget {text!r} must be above zero: {_HELP}.")
+    if not 0 < number < _MAX_NUMBER:
+        raise BudgetError(f"Budget {text!r} must be above zero and below {_MAX_NUMBER:.0e}: {_HELP}.")
     return Budget(number, unit)
 
 

@@ -42,12 +42,12 @@ class Menu:
             pattern_24 = sparsity == "2:4"
             share = 0.5 if pattern_24 else float(sparsity)
             found.append(Level(b, group, share, "2:4" if pattern_24 else "unstructured", rank))
-        return tuple(found)
+        return tuple(dict.fromkeys(found))
 
     def uniform_levels(self) -> tuple[Level, ...]:
         """Return the plain levels that uniform plans compare: each bit-width at group 64 (or the menu's first)."""
         group = UNIFORM_GROUP_SIZE if UNIFORM_GROUP_SIZE in self.group_sizes else self.group_sizes[0]
-        return tuple(Level(b, group) for b in sorted(self.bits) if b != 16)  # noqa: PLR2004
+        return tuple(Level(b, group) for b in sorted(set(self.bits)) if b != 16)  # noqa: PLR2004
 
 
 def is_legal(module: ModuleInfo, level: Level, target: Target) -> bool:

@@ -101,8 +101,9 @@ class Worker:
             weight = self._dense_weight(task.module_name)
             hessian = load_hessian(self._calibration_folder(task.tokens), self._space.inventory, task.module_name)
             packed = {v: size for v, size in sizes.items() if not v.is_dense}
-            missing = [v for v in screen_levels(weight, hessian, packed, task.required) if known[v] is None]
-            for built in build_levels(weight, hessian, missing) if missing else []:
+            worthwhile, scales = screen_levels(weight, hessian, packed, task.required)
+            missing = [v for v in worthwhile if known[v] is None]
+            for built in build_levels(weight, hessian, missing, scales) if missing else []:
                 store.write(task.module_name, built)
                 known[built.level] = built.output_error
         errors = {v: e for v, e in known.items() if e is not None} | {v: 0.0 for v in sizes if v.is_dense}

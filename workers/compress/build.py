@@ -3,14 +3,14 @@
 Shape legend: O out_features, I in_features, N stacked rows (levels x O).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from space.level import Level
-from workers.compress.gptq import gptq, output_error
+from workers.compress.gptq import gptq, output_energy
 from workers.compress.lowrank import low_rank
 from workers.compress.packing import Codes, column_scale, pack, unpack
 from workers.compress.prune import prune_mask
@@ -29,13 +29,16 @@ class BuiltLevel:
     output_error: float
 
 
-def build_levels(weight: Tensor, hessian: Tensor, levels: Sequence[Level]) -> list[BuiltLevel]:
+def build_levels(
+    weight: Tensor, hessian: Tensor, levels: Sequence[Level], scales: Mapping[Level, Tensor] | None = None
+) -> list[BuiltLevel]:
     """Compress one weight at several levels.
 
     Args:
         weight: (O, I) float32.
         hessian: (I, I) float32; the identity gives plain round-to-nearest.
         levels: no dense ones.
+        scales: what screening found for plain levels, so that it is not searched again.
 
     Returns:
         one result per level, in order.
@@ -44,15 +47,17 @@ def build_levels(weight: Tensor, hessian: Tensor, levels: Sequence[Level]) -> li
     masks = _masks(weight, hessian, levels)
     codes: dict[Level, Codes] = {}
     for chunk in _chunks([v for v in levels if v.rank == 0] + _bases(levels), weight.numel()):
-        codes |= _quantize(weight, hessian, [(level, weight) for level in chunk], masks)
+        codes |= _quantize(weight, hessian, [(level, weight) for level in chunk], masks, scales or {})
     for chunk in _chunks([v for v in levels if v.rank > 0], weight.numel()):
         codes |= _with_correction(weight, hessian, chunk, codes, masks)
-    return [_finish(weight, hessian, level, codes[level]) for level in levels]
+    signal = output_energy(weight, hessian)
+    return [_finish(weight, hessian, signal, level, codes[level]) for level in levels]
 
 
-def _finish(weight: Tensor, hessian: Tensor, level: Level, codes: Codes) -> BuiltLevel:
+def _finish(weight: Tensor, hessian: Tensor, signal: float, level: Level, codes: Codes) -> BuiltLevel:
     tensors = pack(codes, level)
-    return BuiltLevel(level, tensors, output_error(weight, unpack(tensors, level, weight.shape[1]), hessian))
+    noise = output_energy(weight - unpack(tensors, level, weight.shape[1]), hessian)
+    return BuiltLevel(level, tensors, noise / max(signal, 1e-30))
 
 
 def _base(level: Level) -> Level:
@@ -84,12 +89,16 @@ def _quantize(
     hessian: Tensor,
     jobs: Sequence[tuple[Level, Tensor]],
     masks: dict[tuple[float, str], Tensor],
+    known_scales: Mapping[Level, Tensor],
 ) -> dict[Level, Codes]:
     """Quantize (level, weight to quantize) pairs in one stacked GPTQ call."""
     rows, columns = weight.shape
     importance = hessian.diagonal()
     level_masks = [masks.get((level.sparsity, level.pattern)) for level, _ in jobs]
-    scales = [search_scales(w, v, importance, m) for (v, w), m in zip(jobs, level_masks, strict=True)]
+    scales = [
+        known_scales[v] if v in known_scales else search_scales(w, v, importance, m)
+        for (v, w), m in zip(jobs, level_masks, strict=True)
+    ]
     per_column = [column_scale(s, v, columns).expand(rows, columns) for (v, _), s in zip(jobs, scales, strict=True)]
     halves = torch.tensor([2.0 ** ((level.bits or 8) - 1) for level, _ in jobs]).repeat_interleave(rows)
     everything = torch.ones(rows, columns, dtype=torch.bool)
@@ -120,5 +129,5 @@ def _with_correction(
         jobs.append((level, weight - (left.float() * factor_scale) @ right.float()))
     return {
         level: Codes(c.values, c.scale, c.mask, *factors[level])
-        for level, c in _quantize(weight, hessian, jobs, masks).items()
+        for level, c in _quantize(weight, hessian, jobs, masks, {}).items()
     }

@@ -67,9 +67,6 @@ def gptq(weight: Tensor, scale: Tensor, half: Tensor, hessian: Tensor, mask: Ten
     return codes.T.to(torch.int16)
 
 
-def output_error(weight: Tensor, rebuilt: Tensor, hessian: Tensor) -> float:
-    """Return ||(W - Q) X||² / ||W X||² over the calibration tokens behind the Hessian."""
-    difference = weight - rebuilt
-    signal = (weight @ hessian).mul_(weight).sum(dtype=torch.float64)
-    noise = (difference @ hessian).mul_(difference).sum(dtype=torch.float64)
-    return float(noise / signal.clamp_min(1e-30))
+def output_energy(weight: Tensor, hessian: Tensor) -> float:
+    """Return ||W X||² over the calibration tokens behind the Hessian; of a difference of weights, the output error."""
+    return float((weight @ hessian).mul_(weight).sum(dtype=torch.float64))

@@ -1,0 +1,49 @@
+"""Fixtures that several parts share: tiny models, benches on them, and one Ray runtime."""
+
+from collections.abc import Callable, Iterator
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from tests.workers.tiny_models import Bench, TinyKind
+
+pytest.register_assert_rewrite("tests.workers.contract")
+
+
+@pytest.fixture(scope="session")
+def text_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give a text file that is long enough."""
+    from tests.workers.tiny_models import write_text_file
+
+    return write_text_file(tmp_path_factory.mktemp("text") / "text.txt")
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> "Callable[[TinyKind], Path]":
+    """Give the folder of a tiny model of a kind; never change what is in it."""
+    from tests.workers.tiny_models import make_tiny
+
+    return cache(lambda kind: make_tiny(tmp_path_factory.mktemp(f"model-{kind}"), kind))
+
+
+@pytest.fixture(scope="session")
+def bench(
+    tmp_path_factory: pytest.TempPathFactory, tiny: "Callable[[TinyKind], Path]", text_file: Path
+) -> "Callable[[TinyKind], Bench]":
+    """Give the bench of a kind of model, made once."""
+    from tests.workers.tiny_models import make_bench
+
+    return cache(lambda kind: make_bench(tiny(kind), tmp_path_factory.mktemp(f"cache-{kind}"), text_file))
+
+
+@pytest.fixture(scope="session")
+def ray_of_two() -> Iterator[None]:
+    """Run one Ray runtime with two CPUs for all tests that need one."""
+    from workers.ray_pool import ray, start_ray
+
+    assert start_ray(2)
+    yield
+    ray.shutdown()

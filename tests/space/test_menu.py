@@ -1,0 +1,176 @@
+"""The decision space: menu, pins and what a target can hold."""
+
+import pytest
+from hypothesis import given
+
+from space.cost import plan_cost
+from space.errors import SpecError
+from space.inventory import ModuleInfo
+from space.level import DENSE, Level, parse_level
+from space.menu import Menu, build_space, is_legal, nearest_level
+from space.spec import make_spec
+from tests.space.values import EMBEDDING, MODULES, inventory, levels, module, space
+
+SMALL = Menu(bits=(2, 4), group_sizes=(32, None), sparsities=(0.0, "2:4"), ranks=(0, 8))
+
+
+def test_menu_is_the_product_of_its_axes() -> None:
+    """Each value of each axis with each other, once; 16 bits add one dense level."""
+    assert len(SMALL.levels()) == 2 * 2 * 2 * 2
+    assert Menu((4, 16), (64,), (0.0,), (0,)).levels() == (DENSE, Level(4, 64))
+    assert Menu((4, 4), (64, 64), (0.0, 0.0), (0, 0)).levels() == (Level(4, 64),)
+
+
+def test_uniform_levels_are_plain_and_distinct() -> None:
+    """Group 64 where the menu has it, else its first."""
+    assert Menu(bits=(4, 2, 4, 16)).uniform_levels() == (Level(2, 64), Level(4, 64))
+    assert SMALL.uniform_levels() == (Level(2, 32), Level(4, 32))
+
+
+def test_a_pin_that_matches_nothing() -> None:
+    """The message shows what names look like."""
+    with pytest.raises(SpecError, match=r"'nothing' matches no module; names look like embed_tokens, layers\.0"):
+        space(pins=(("nothing", Level(4, 64)),))
+
+
+def test_a_pin_that_is_no_regular_expression() -> None:
+    """The message says why."""
+    with pytest.raises(SpecError, match="is not a regular expression: "):
+        space(pins=(("(", Level(4, 64)),))
+
+
+def test_a_pin_that_cannot_be_stored() -> None:
+    """The message names the module, the level and the target."""
+    with pytest.raises(SpecError, match=r"embed_tokens cannot be stored as b4-g64-r8 for target packed"):
+        space(pins=(("", Level(4, 64, rank=8)),))
+    with pytest.raises(SpecError, match=r"layers\.0\.q_proj cannot be stored as .* for target compressed-tensors"):
+        build_space(inventory(), Menu(), "compressed-tensors", [("q_proj", Level(4, 64, 0.5))])
+
+
+def test_the_later_pin_wins() -> None:
+    """A pinned module has one level, which no uniform plan changes; it need not be on the menu."""
+    wide, dense = Level(7, 16), DENSE
+    found = space(SMALL, (("proj", wide), (r"layers\.1\.", dense)))
+    assert found.levels[MODULES[0]] == (wide,)
+    assert found.levels[MODULES[3]] == (dense,)
+    assert len(found.levels[EMBEDDING]) > 1
+    assert found.uniform_plan(Level(2, 32))[MODULES[0]] == wide
+    assert set(found.pinned) == set(MODULES)
+
+
+@pytest.mark.parametrize(
+    ("shape", "kind", "text", "packed", "compressed_tensors"),
+    [
+        ((32, 64), "linear", "dense", True, True),
+        ((32, 64), "linear", "b4-g64", True, True),
+        ((32, 64), "linear", "b4-gch", True, True),
+        ((32, 64), "linear", "b4-g128", False, False),
+        ((32, 72), "linear", "b4-g64", True, False),
+        ((32, 64), "linear", "b4-g64-s0.5", True, False),
+        ((32, 64), "linear", "b4-g64-s2:4", True, False),
+        ((32, 66), "linear", "b4-gch-s2:4", False, False),
+        ((32, 64), "linear", "b4-g64-r31", True, False),
+        ((32, 64), "linear", "b4-g64-r32", False, False),
+        ((32, 64), "embedding", "b4-g64", True, False),
+        ((32, 64), "embedding", "b4-g64-r8", False, False),
+        ((32, 64), "embedding", "b4-g64-s0.5", False, False),
+        ((32, 64), "embedding", "dense", True, True),
+    ],
+)
+def test_what_targets_hold(
+    shape: tuple[int, int],
+    kind: str,
+    text: str,
+    packed: bool,
+    compressed_tensors: bool,  # noqa: FBT001
+) -> None:
+    """Each container holds what its format can say, no more."""
+    info: ModuleInfo = module("m", *shape, kind=kind)
+    assert is_legal(info, parse_level(text), "packed") is packed
+    assert is_legal(info, parse_level(text), "compressed-tensors") is compressed_tensors
+
+
+def test_a_module_without_a_legal_level_stays_dense() -> None:
+    """Embeddings of compressed-tensors are not compressed."""
+    found = build_space(inventory(), SMALL, "compressed-tensors", [])
+    assert found.levels[EMBEDDING] == (DENSE,)
+
+
+def test_nearest_level() -> None:
+    """The wanted level itself; else bits first, then plain, then the group size."""
+    offered = [Level(2, 32), Level(4, 32, rank=8), Level(4, None), Level(4, 128)]
+    assert nearest_level(offered, Level(2, 32)) == Level(2, 32)
+    assert nearest_level(offered, Level(4, 64)) == Level(4, 128)
+    assert nearest_level(offered, Level(8, None)) == Level(4, None)
+    assert nearest_level([*offered, DENSE], Level(8, 64)) == Level(4, 128)
+    assert nearest_level([Level(2, 64), DENSE], DENSE) == DENSE
+
+
+@given(levels)
+def test_uniform_plans_are_of_the_space(level: Level) -> None:
+    """Whatever level is wished, every module gets one that it may have."""
+    found = space(SMALL)
+    plan = found.uniform_plan(level)
+    assert all(v in found.levels[name] for name, v in plan.levels)
+
+
+def test_reachable_range_and_bytes() -> None:
+    """Levels are sorted by bytes; the ends of the range are plans, and bytes are those of `plan_cost`."""
+    found = space(SMALL)
+    ends = [found.uniform_plan(DENSE).replace({n: v[i] for n, v in found.levels.items()}) for i in (0, -1)]
+    assert [found.weight_bytes(plan) for plan in ends] == [found.smallest_bytes, found.largest_bytes]
+    for plan in ends:
+        assert found.weight_bytes(plan) == plan_cost(found.inventory, plan).weight_bytes
+    for sizes in found.sizes.values():
+        assert list(sizes.values()) == sorted(sizes.values())
+    assert found.num_plans == 4 * 16**4
+
+
+def test_uniform_plans_are_what_people_do_today() -> None:
+    """One plan per bit-width, larger with more bits."""
+    found = space(SMALL)
+    sizes = [found.weight_bytes(plan) for _, plan in found.uniform_plans()]
+    assert [str(level) for level, _ in found.uniform_plans()] == ["b2-g32", "b4-g32"]
+    assert sizes == sorted(sizes)
+
+
+def test_restricted_keeps_order_and_pins() -> None:
+    """A restricted space is the same space with fewer levels."""
+    found = space(SMALL, ((MODULES[0], DENSE),))
+    kept = {name: levels[::-1][:2] for name, levels in found.levels.items()}
+    fewer = found.restricted(kept)
+    assert fewer.levels[MODULES[1]] == found.levels[MODULES[1]][-2:]
+    assert (fewer.levels[MODULES[0]], fewer.pinned) == ((DENSE,), found.pinned)
+
+
+@pytest.mark.parametrize(
+    ("values", "field"),
+    [
+        ({"bits": ()}, "bits"),
+        ({"bits": (1,)}, "bits"),
+        ({"bits": (16,)}, "bits"),
+        ({"group_sizes": (0,)}, "group_size"),
+        ({"sparsities": (1.5,)}, "sparsity"),
+        ({"ranks": (-1,)}, "rank"),
+        ({"pins": (("a", "b99"),)}, "bits=99"),
+        ({"sampler": "best"}, "sampler"),
+        ({"target": "gguf"}, "target"),
+        ({"max_trials": 0}, "max_trials"),
+        ({"max_minutes": 0}, "max_minutes"),
+        ({"workers": 0}, "workers"),
+        ({"context": -1}, "context"),
+        ({"frobnicate": 1}, "frobnicate"),
+    ],
+)
+def test_requests_that_make_no_sense(values: dict[str, object], field: str) -> None:
+    """The message names the field."""
+    with pytest.raises(SpecError, match=field):
+        make_spec(model="m", budget="60%", **values)
+
+
+def test_requests_have_digests() -> None:
+    """Equal requests have one digest; compressed-tensors has neither sparsity nor rank."""
+    one, other = make_spec(model="m", budget="60%"), make_spec(model="m", budget="60%", seed=1)
+    assert one.digest == make_spec(model="m", budget="60%").digest != other.digest
+    plain = make_spec(model="m", budget="60%", target="compressed-tensors").menu.levels()
+    assert all(level.is_plain for level in plain)
