@@ -10,27 +10,24 @@ from typing import Any, Protocol
 
 from search.contenders import build_document, choose_contenders, whole_text_trials
 from search.dispatch import StopRequestedError, require_all, run_tasks
+from search.evaluation import evaluation_digest, required_levels, text_request
 from search.ledger import Asked, Ledger
 from search.prepare import Prepared, prepare
 from search.progress import metrics_of
 from search.sampler import PlanCodec, make_sampler
 from search.stopping import StopRule
 from search.strategy import REFINE, FrontStrategy
-from space.digest import digest
 from space.document import FrontDocument
 from space.errors import JobFailedError, TightfitError
 from space.measurement import Measurement
 from space.menu import SearchSpace
-from space.spec import JobSpec
 from storage.records import Job, JobState, Trial, TrialState
 from storage.store import Store
 from workers.executor import Executor, Outcome
 from workers.models.files import model_digest
-from workers.models.text import Split
-from workers.models.tokens import TextRequest, TokenSet
+from workers.models.tokens import TokenSet
 from workers.tasks import BuildLevels, Calibrate, Evaluate, LevelRecord, PrepareText, Teach, Workspace
 
-PROTOCOL_VERSION = 1  # part of every evaluation's digest: raise it when measurements are no longer comparable
 MakeExecutor = Callable[[Workspace, int], Executor]
 _BATCH = "batch"  # in a trial's sampler_state: the number of the first trial that was asked with it
 
@@ -164,7 +161,7 @@ class _Run:
         """Build all levels; return the space without dominated ones and each level's output error."""
         space = self._prepared.space
         tasks = [
-            BuildLevels(tokens, name, tuple(sizes.items()), _required(space, name))
+            BuildLevels(tokens, name, tuple(sizes.items()), required_levels(space, name))
             for name, sizes in space.sizes.items()
         ]
         total = len(tasks)
@@ -277,10 +274,13 @@ class _Run:
             self._store.find_measurement(t.plan, self._evaluation_digest(e)) for t, e in zip(chosen, tasks, strict=True)
         ]
         missing = [i for i, m in enumerate(known) if m is None]
-        found = require_all(executor, [tasks[i] for i in missing], check_stop=self._check_stop)
-        for index, measurement in zip(missing, found, strict=True):
+
+        def keep(number: int, measurement: Measurement) -> None:
+            index = missing[number]
             self._store.put_measurement(chosen[index].plan, self._evaluation_digest(tasks[index]), measurement)
             known[index] = measurement
+
+        require_all(executor, [tasks[i] for i in missing], check_stop=self._check_stop, keep=keep)
         for trial, measurement in zip(chosen, known, strict=True):
             if measurement is not None:
                 self._store.set_held_out(self._job.job_id, trial.number, measurement)
@@ -297,25 +297,3 @@ class _Run:
 
     def _evaluation_digest(self, task: Evaluate) -> str:
         return evaluation_digest(self._workspace.model_digest, task.tokens, task.split, task.num_sequences)
-
-
-def text_request(spec: JobSpec) -> TextRequest:
-    """Return which text a job needs."""
-    return TextRequest(
-        spec.calibration,
-        spec.sequence_length,
-        spec.num_samples,
-        spec.num_search_samples,
-        spec.num_held_out_samples,
-        spec.seed,
-    )
-
-
-def evaluation_digest(model: str, tokens: TokenSet, split: Split, num_sequences: int | None) -> str:
-    """Return the key of an evaluation: same model, text and protocol, same answer."""
-    return digest([model, tokens.digest, split, num_sequences, PROTOCOL_VERSION])
-
-
-def _required(space: SearchSpace, module_name: str) -> tuple[Any, ...]:
-    """Return the levels of a module that its uniform plans use."""
-    return tuple(dict.fromkeys(plan[module_name] for _, plan in space.uniform_plans()))

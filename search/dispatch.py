@@ -40,8 +40,11 @@ def require_all(
     tasks: Sequence[Task],
     progress: Callable[[int], None] = lambda _: None,
     check_stop: Callable[[], None] = lambda: None,
+    keep: Callable[[int, Any], None] = lambda _index, _value: None,
 ) -> list[Any]:
     """Return the values of tasks that a job cannot do without.
+
+    `progress` hears how many have ended, `keep` gets each index and value as it comes: what must outlive a stop.
 
     Raises:
         JobFailedError: one failed; a usage error of the task is raised as it is.
@@ -55,6 +58,7 @@ def require_all(
                 raise outcome.error
             raise JobFailedError(f"{type(tasks[index]).__name__}: {outcome.error}") from outcome.error
         values[index] = outcome.value
+        keep(index, outcome.value)
         progress(len(values))
 
     run_tasks(executor, tasks, collect, check_stop)

@@ -21,6 +21,7 @@ from storage.records import Trial, TrialState
 
 _BUDGET = "budget"
 _ATTRS = "system_attrs"
+_GENERATION = "NSGAIISampler:generation"  # Optuna's own key in a trial's system attributes
 MakeSampler = Callable[[int], optuna.samplers.BaseSampler]
 """number of trials so far -> the sampler of the next batch"""
 
@@ -57,6 +58,7 @@ class Ledger:
             assert open_trial.number == trial.number  # noqa: S101 (records are in the order of asking)
             self._open[trial.number] = open_trial
             asked.append(Asked(trial.number, _proposal_of(trial)))
+        self._choose_parents()
         return asked
 
     def ask(self, limit: int) -> list[Asked]:
@@ -91,6 +93,13 @@ class Ledger:
             _ATTRS: json.loads(json.dumps(attrs)),
         }
 
+    def _choose_parents(self) -> None:
+        """Have NSGA-II choose every generation's parents again: it orders them differently the first time it does."""
+        if isinstance(self._sampler, optuna.samplers.NSGAIISampler):
+            generations = [t.system_attrs.get(_GENERATION, 0) for t in self.study.get_trials(deepcopy=False)]
+            for generation in range(1, max(generations, default=0) + 1):
+                self._sampler.get_parent_population(self.study, generation)
+
     def _enqueue_uniform(self) -> None:
         for _, plan in self._space.uniform_plans():
             if not isinstance(self._sampler, FrontSampler):
@@ -114,6 +123,7 @@ class Ledger:
 
     def _frozen(self, trial: Trial) -> optuna.trial.FrozenTrial:
         params = self._codec.params(trial.plan)
+        size_bytes = self._space.weight_bytes(trial.plan)  # a record counts the key/value cache too
         attrs: dict[str, Any] = dict(trial.sampler_state.get(_ATTRS, {}))
         complete = trial.state is TrialState.COMPLETE and trial.measurement is not None
         state = OptunaState.COMPLETE if complete else OptunaState.FAIL
@@ -125,10 +135,10 @@ class Ledger:
                 state=state,
                 params=params if trial.state.is_finished else {},
                 distributions=self._codec.distributions if trial.state.is_finished else {},
-                values=[trial.size_bytes, trial.measurement.kl_divergence] if complete and trial.measurement else None,
+                values=[size_bytes, trial.measurement.kl_divergence] if complete and trial.measurement else None,
                 user_attrs={ORIGIN: trial.origin},
                 system_attrs=attrs,
-                constraints={_BUDGET: trial.size_bytes - self._budget} if trial.state.is_finished else None,
+                constraints={_BUDGET: size_bytes - self._budget} if trial.state.is_finished else None,
             )
 
 

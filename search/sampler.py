@@ -3,7 +3,7 @@
 A plan is one integer parameter per free module: the index of its level in the space, by bytes.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import optuna
@@ -102,13 +102,3 @@ def make_sampler(name: SamplerName, strategy: FrontStrategy, codec: PlanCodec, n
     if name == "tpe":
         return TPESampler(multivariate=True, constant_liar=True, seed=seed)
     return RandomSampler(seed=seed)
-
-
-def quiet_optuna() -> None:
-    """Leave the user's terminal to us."""
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-
-
-def plans_of(study: Study, codec: PlanCodec, states: Sequence[TrialState]) -> list[Plan]:
-    """Return the plans of a study's trials in some states."""
-    return [codec.plan(t.params) for t in study.get_trials(deepcopy=False, states=tuple(states))]

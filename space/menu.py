@@ -13,7 +13,6 @@ from space.inventory import Inventory, ModuleInfo
 from space.level import DENSE, Level
 from space.plan import Plan
 
-EMBEDDING_AXES_NOTE = "embeddings take plain quantization only"
 UNIFORM_GROUP_SIZE = 64
 
 
@@ -29,7 +28,7 @@ class Menu:
 
     """
 
-    bits: tuple[int, ...] = (2, 3, 4, 5, 6, 8)
+    bits: tuple[int, ...] = (2, 3, 4, 5, 6, 8, 16)
     group_sizes: tuple[int | None, ...] = (32, 64, 128, None)
     sparsities: tuple[float | str, ...] = (0.0, 0.5)
     ranks: tuple[int, ...] = (0, 8)

@@ -52,7 +52,7 @@ class JobSpec(BaseModel):
     """Stop proposing after this time."""
     workers: int = Field(2, ge=1)
     """Ray workers; the front does not depend on it."""
-    seed: int = 0
+    seed: int = Field(0, ge=0, lt=2**63)
     """Seed of everything random."""
     sequence_length: int = Field(256, ge=8)
     """Tokens per sequence."""

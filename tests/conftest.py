@@ -1,11 +1,15 @@
 """Fixtures that several parts share: tiny models, benches on them, and one Ray runtime."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
+
+from space.errors import VerificationError
+from space.plan import Plan
 
 if TYPE_CHECKING:
     from tests.workers.tiny_models import Bench, TinyKind
@@ -42,8 +46,31 @@ def bench(
 @pytest.fixture(scope="session")
 def ray_of_two() -> Iterator[None]:
     """Run one Ray runtime with two CPUs for all tests that need one."""
-    from workers.ray_pool import ray, start_ray
+    import ray
+
+    from workers.ray_pool import start_ray
 
     assert start_ray(2)
     yield
     ray.shutdown()
+
+
+@pytest.fixture
+def reload_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reload exports in this process, which saves seconds; other tests use fresh ones."""
+    from tightfit.export import verify
+    from workers.models.inventory import inspect_model
+    from workers.models.tokens import TokenSet
+    from workers.reload import reload
+    from workers.tasks import Workspace
+
+    def in_process(request: Mapping[str, Any]) -> dict[str, Any]:
+        model = request["model_folder"]
+        workspace = Workspace(model, request["cache_folder"], request["model_digest"], inspect_model(Path(model)))
+        plan, tokens = Plan.from_json(request["plan"]), TokenSet(**request["tokens"])
+        try:
+            return asdict(reload(Path(request["folder"]), plan, workspace, tokens))
+        except Exception as error:
+            raise VerificationError(f"cannot be loaded again: {error}") from error
+
+    monkeypatch.setattr(verify, "_reload", in_process)

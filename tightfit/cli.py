@@ -49,7 +49,7 @@ def demo(home: Home = None) -> None:
 
 @app.command()
 def submit(
-    model: Annotated[str, typer.Argument(help="A local folder or `org/name[@revision]`.")],
+    model: Annotated[str, typer.Argument(help="A local folder, `org/name[@revision]`, or `bundled`.")],
     budget: Annotated[str, typer.Option(help="`4GiB`, `3.5MB`, `60%` of dense, or `3.25bpw`.")],
     context: Annotated[int, typer.Option(help="Tokens of key/value cache inside the budget.")] = 0,
     batch: Annotated[int, typer.Option(help="Sequences of key/value cache inside the budget.")] = 1,

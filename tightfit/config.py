@@ -5,9 +5,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-MODEL_FOLDER = Path(__file__).resolve().parent / "model"
-"""The bundled model."""
-
 
 @dataclass(frozen=True, slots=True)
 class Settings:

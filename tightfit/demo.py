@@ -6,7 +6,7 @@ from pathlib import Path
 from space.errors import JobFailedError
 from space.spec import JobSpec, make_spec
 from storage.mlflow_server import start_server, wait_until_ready
-from tightfit.config import MODEL_FOLDER, load_settings
+from tightfit.config import load_settings
 from tightfit.service import Service
 from tightfit.show import TerminalListener, show_export, show_result
 
@@ -16,7 +16,7 @@ DEMO_BUDGET = "3.25bpw"
 def demo_spec() -> JobSpec:
     """Return the demo's request: the bundled model, text from the standard library, the size of 3 bits and scales."""
     return make_spec(
-        model=str(MODEL_FOLDER),
+        model="bundled",
         budget=DEMO_BUDGET,
         calibration="python-stdlib",
         num_samples=64,

@@ -11,7 +11,8 @@ from space.budget import format_bytes
 from space.errors import TightfitError
 from storage.mlflow_server import find_server
 from storage.open import open_store
-from tightfit.config import MODEL_FOLDER, Settings, load_settings
+from tightfit.config import Settings, load_settings
+from workers.models.files import BUNDLED_FOLDER
 
 _PACKAGES = ("torch", "transformers", "optuna", "ray", "mlflow", "sqlalchemy", "compressed-tensors")
 _LOW_DISK_BYTES = 2 * 2**30
@@ -56,9 +57,9 @@ def _packages() -> list[Finding]:
 
 
 def _bundled_model() -> Finding:
-    weights = MODEL_FOLDER / "model.safetensors"
+    weights = BUNDLED_FOLDER / "model.safetensors"
     mend = "Install tightfit again: its package data is missing."
-    return Finding("bundled model", weights.exists(), str(MODEL_FOLDER), mend)
+    return Finding("bundled model", weights.exists(), str(BUNDLED_FOLDER), mend)
 
 
 def _home(settings: Settings) -> Finding:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import get_args
 
 from space.budget import parse_budget
-from space.cost import Target
+from space.cost import Target, plan_cost
 from space.document import FrontDocument
 from space.errors import SpecError
 from storage.records import Job, Trial
@@ -55,10 +55,10 @@ def export_point(
     store = LevelStore(Path(job.facts["cache_folder"]) / "levels", job.facts["model_digest"], tokens["digest"])
     source = Source(folder, inventory, store, plan)
     check_format(source, target)
-    limit = parse_budget(budget).size_bytes(inventory) if budget else document.budget_bytes
-    if point_name is not None:
-        limit = max(limit, point.size_bytes)
     cache = document.dense.size_bytes - inventory.dense_bytes
+    limit = parse_budget(budget).size_bytes(inventory) if budget else document.budget_bytes
+    if point_name is not None:  # asked for by name: what it takes in this format is what it may take
+        limit = max(limit, plan_cost(inventory, plan, target).weight_bytes + cache)
     recorded = point.kl_divergence if document.measured_on == "held_out" else None
     with new_folder(out) as temporary:
         record = provenance(job, document, point, plan, target)

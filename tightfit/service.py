@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -88,7 +89,7 @@ class Service:
         environment = {**os.environ, "TIGHTFIT_HOME": str(self.settings.home)}
         with log.open("ab") as out:
             process = subprocess.Popen(  # noqa: S603 (our own program)
-                [sys.executable, "-m", "tightfit.cli", "run", job_id],
+                [sys.executable, "-P", "-m", "tightfit.cli", "run", job_id],
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=out,
@@ -108,7 +109,7 @@ class Service:
         if job.document is None:
             what = job.error or job.phase or "nothing measured yet"
             raise JobFailedError(f"Job {job_id} is {job.state} and has no front yet: {what}")
-        return job.document
+        return replace(job.document, state=str(job.state))
 
     def plans(self, document: FrontDocument) -> dict[str, Plan]:
         """Return point -> plan of a front."""
@@ -184,7 +185,8 @@ class Service:
 
     def _publish(self, job: Job, tracker: Tracker) -> None:
         if job.document is not None:
-            tracker.publish(job, self.store.list_trials(job.job_id), job.document, self.report(job.job_id))
+            document = self.front(job.job_id)
+            tracker.publish(job, self.store.list_trials(job.job_id), document, self.report(job.job_id))
 
 
 def _make_executor(*, inline: bool) -> Any:

@@ -53,7 +53,7 @@ class LevelStore:
         try:
             with safe_open(path, framework="pt") as file:
                 return float(file.metadata()["output_error"])
-        except (SafetensorError, KeyError, ValueError):
+        except (SafetensorError, KeyError, ValueError, TypeError):  # not whole, or no metadata at all
             path.unlink(missing_ok=True)
             return None
 
@@ -79,11 +79,10 @@ class LevelStore:
 
     def read_records(self, task: BuildLevels) -> tuple[LevelRecord, ...] | None:
         """Return the remembered answer to a task, or None where it is unknown or a level has gone."""
-        path = self._records_path(task)
-        if not path.exists():
+        try:
+            rows = json.loads(self._records_path(task).read_text(encoding="utf-8"))
+            records = tuple(LevelRecord(parse_level(text), size, error) for text, size, error in rows)
+        except (OSError, ValueError, TypeError):  # not there, or damaged
             return None
-        records = tuple(
-            LevelRecord(parse_level(text), size, error) for text, size, error in json.loads(path.read_text())
-        )
         whole = all(r.level.is_dense or self.output_error(task.module_name, r.level) is not None for r in records)
-        return records if whole else None
+        return records if records and whole else None

@@ -1,7 +1,8 @@
 """Workers as long-lived Ray actors: one torch thread each on CPU, a GPU or a fraction of one where there is one.
 
 A dead actor costs one retry of its task; a task past its deadline has its actor killed, which is the only way to stop
-a running actor method. The only importer of Ray.
+a running actor method. A dead actor is replaced by a new one, which takes tasks at once and runs them when it is up:
+one that Ray restarts refuses them until then. The only importer of Ray.
 """
 
 import logging
@@ -70,15 +71,16 @@ class RayPool:
         self.num_workers = num_workers
         self._deadline_seconds = deadline_seconds
         gpus = ray.cluster_resources().get("GPU", 0.0)
-        options = {
-            "num_cpus": 1,
-            "num_gpus": min(1.0, gpus / num_workers),
-            "max_restarts": -1,
-            "max_task_retries": 0,
-            "runtime_env": {"env_vars": _WORKER_ENVIRONMENT},
-        }
         actor_class: Any = ray.remote(_Actor)
-        self._actors = [actor_class.options(**options).remote(workspace) for _ in range(num_workers)]
+        self._actor_class = actor_class.options(
+            num_cpus=1,
+            num_gpus=min(1.0, gpus / num_workers),
+            max_restarts=0,
+            max_task_retries=0,
+            runtime_env={"env_vars": _WORKER_ENVIRONMENT},
+        )
+        self._workspace = workspace
+        self._actors = [self._actor_class.remote(workspace) for _ in range(num_workers)]
         self._idle = deque(range(num_workers))
         self._queue: deque[_Flight] = deque()
         self._in_flight: dict[Any, _Flight] = {}
@@ -133,6 +135,8 @@ class RayPool:
         try:
             outcome: Outcome = ray.get(ref, timeout=60)
         except (RayActorError, GetTimeoutError) as error:
+            ray.kill(self._actors[flight.worker])  # it may live and only be out of reach
+            self._actors[flight.worker] = self._actor_class.remote(self._workspace)
             if flight.attempts < _MAX_ATTEMPTS:
                 self._queue.appendleft(flight)
                 return None
@@ -148,7 +152,7 @@ class RayPool:
         for flight in self._in_flight.values():
             if now > flight.deadline:
                 flight.deadline = float("inf")
-                ray.kill(self._actors[flight.worker], no_restart=False)
+                ray.kill(self._actors[flight.worker])
 
 
 def start_ray(num_workers: int) -> bool:

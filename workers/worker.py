@@ -56,6 +56,8 @@ class Worker:
         model = load_model(Path(self._space.model_folder), best_device())
         parameters = dict(model.named_parameters())
         self._weights: Mapping[str, Tensor] = {m.name: parameters[m.weight.name] for m in self._space.inventory.modules}
+        head = model.get_output_embeddings()
+        self._head_name = next((name for name, module in model.named_modules() if module is head), None)
         return BlockRunner(model)
 
     def _level_store(self, tokens: TokenSet) -> LevelStore:
@@ -184,7 +186,7 @@ class Worker:
         first = self._runner.num_blocks
         for module in self._space.inventory.modules:
             if plan[module.name] != base[module.name]:
-                is_head = module.block is None and module.kind == "linear"
+                is_head = module.name == self._head_name
                 block = self._runner.num_blocks if is_head else module.block or 0
                 first = min(first, block)
         return first

@@ -63,7 +63,8 @@ def test_bootstrap_interval_of_a_known_sample() -> None:
     sample = [float(i % 10) for i in range(200)]
     low, high = bootstrap_interval(sample)
     half = 1.96 * 2.872 / 200**0.5
-    assert (low, high) == (pytest.approx(4.5 - half, abs=0.1), pytest.approx(4.5 + half, abs=0.1))
+    assert low == pytest.approx(4.5 - half, abs=0.1)
+    assert high == pytest.approx(4.5 + half, abs=0.1)
     assert bootstrap_interval([2.0] * 9) == (2.0, 2.0)
     assert bootstrap_interval(sample, seed=1) != (low, high)
 
@@ -79,5 +80,5 @@ def test_paired_interval_sees_small_steady_differences() -> None:
 
 def test_paired_interval_needs_the_same_sequences() -> None:
     """Sequences that only one of them saw cannot be paired."""
-    with pytest.raises(ValueError, match="shorter"):
+    with pytest.raises(ValueError, match="zip"):
         paired_interval([1.0], [1.0, 2.0])

@@ -81,7 +81,7 @@ def test_what_targets_hold(
     shape: tuple[int, int],
     kind: str,
     text: str,
-    packed: bool,
+    packed: bool,  # noqa: FBT001
     compressed_tensors: bool,  # noqa: FBT001
 ) -> None:
     """Each container holds what its format can say, no more."""

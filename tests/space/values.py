@@ -27,9 +27,8 @@ def module(name: str, rows: int, columns: int, kind: str = "linear", block: int 
 
 def inventory(columns: int = 64) -> Inventory:
     """Return an embedding, two blocks of two linear modules, and norms that are left alone."""
-    modules = [module(EMBEDDING, 50, columns, "embedding")]
-    for name in MODULES:
-        modules.append(module(name, 32, columns, block=int(name.split(".")[1])))
+    blocks = [module(name, 32, columns, block=int(name.split(".")[1])) for name in MODULES]
+    modules = [module(EMBEDDING, 50, columns, "embedding"), *blocks]
     others = (TensorInfo("norm.weight", (columns,), "F32"), TensorInfo("head.bias", (7,), "BF16"))
     return Inventory(tuple(modules), others, KeyValueShape(2 * 2 * 16, 2), 2)
 

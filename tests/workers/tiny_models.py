@@ -20,7 +20,7 @@ from workers.models.tokens import TextRequest, TokenSet
 from workers.tasks import BuildLevels, Calibrate, PrepareText, Teach, Workspace
 from workers.worker import Worker
 
-TinyKind = Literal["tied", "untied", "neox", "opt"]
+TinyKind = Literal["tied", "untied", "phi", "opt"]
 VOCABULARY = 300
 EVERY_KIND = (
     *("b4-g32", "b3-gch-s0.5", "b4-g32-s2:4", "b5-gch-r4", "b3-g64-s0.25-r3", "b2-g32-s2:4-r2"),
@@ -85,10 +85,11 @@ def _with_random_biases(model: Any) -> Any:
     return model
 
 
-def _neox() -> Any:
-    from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
+def _phi() -> Any:
+    """Return a Phi: another block layout, and biases everywhere, at the head too."""
+    from transformers import PhiConfig, PhiForCausalLM
 
-    config = GPTNeoXConfig(
+    config = PhiConfig(
         vocab_size=VOCABULARY,
         hidden_size=64,
         intermediate_size=100,
@@ -99,7 +100,7 @@ def _neox() -> Any:
         bos_token_id=0,
         eos_token_id=1,
     )
-    return _with_random_biases(GPTNeoXForCausalLM(config))
+    return _with_random_biases(PhiForCausalLM(config))
 
 
 def _opt() -> Any:
@@ -125,7 +126,7 @@ def _opt() -> Any:
 _MAKERS: dict[TinyKind, Any] = {
     "tied": lambda: _llama(tied=True, intermediate=96),
     "untied": lambda: _llama(tied=False, intermediate=100),
-    "neox": _neox,
+    "phi": _phi,
     "opt": _opt,
 }
 

@@ -18,7 +18,8 @@ def correlated_hessian(columns: int, seed: int = 1) -> Tensor:
     mixing = torch.randn(columns, columns, generator=generator) / columns**0.5 + torch.eye(columns)
     mixing *= torch.logspace(-1, 0.5, columns)[torch.randperm(columns, generator=generator)]
     rows = torch.randn(4 * columns, columns, generator=generator) @ mixing
-    return rows.T @ rows
+    hessian: Tensor = rows.T @ rows
+    return hessian
 
 
 def output_error(weight: Tensor, rebuilt: Tensor, hessian: Tensor) -> float:

@@ -6,11 +6,12 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 from space.cost import Target, plan_cost
-from space.errors import OutputError, SpecError
+from space.errors import OutputError, SpecError, VerificationError
 from space.inventory import Inventory
 from space.level import Level
 from space.menu import is_legal
@@ -71,12 +72,15 @@ def check_format(source: Source, target: Target) -> None:
 def new_folder(out: Path) -> Iterator[Path]:
     """Yield a folder beside `out` that becomes `out` when all went well, and leaves nothing when not.
 
+    What failed its verification is kept for a look, as `out` with `.unverified` behind it, never as `out`.
+
     Raises:
         OutputError: `out` exists and is not empty, or cannot be written.
 
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise OutputError(f"{out}: already there and not empty. Give a new folder with --out.")
+    out = out.absolute()
     temporary = out.with_name(f".{out.name}.{secrets.token_hex(4)}.tmp")
     try:
         temporary.mkdir(parents=True)
@@ -87,8 +91,20 @@ def new_folder(out: Path) -> Iterator[Path]:
         if out.exists():
             out.rmdir()
         temporary.replace(out)
+    except VerificationError as error:
+        kept = _unverified(out)
+        temporary.replace(kept)
+        told = str(error).replace(str(temporary), str(out))
+        raise VerificationError(f"{told}. The files are kept in {kept} for a look; do not use them.") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _unverified(out: Path) -> Path:
+    """Return a name beside `out` that is not taken and cannot be mistaken for a good export."""
+    taken = {path.name for path in out.parent.iterdir()}
+    names = (f"{out.name}.unverified{f'-{i}' if i > 1 else ''}" for i in count(1))
+    return out.with_name(next(name for name in names if name not in taken))
 
 
 def write_checkpoint(folder: Path, source: Source, target: Target, record: dict[str, Any], card: str) -> Written:

@@ -63,6 +63,7 @@ def _compressed_tensors_config(inventory: Inventory, plan: Plan) -> dict[str, An
     by_level: dict[Level, list[str]] = {}
     for name, level in plan.levels:
         by_level.setdefault(level, []).append(name)
+    packed = [(level, names) for level, names in by_level.items() if not level.is_dense]
     groups = {
         f"group_{index}": {
             "targets": [f"re:^{re.escape(name)}$" for name in names],
@@ -77,7 +78,7 @@ def _compressed_tensors_config(inventory: Inventory, plan: Plan) -> dict[str, An
             "input_activations": None,
             "output_activations": None,
         }
-        for index, (level, names) in enumerate(sorted((v, n) for v, n in by_level.items() if not v.is_dense))
+        for index, (level, names) in enumerate(sorted(packed, key=lambda item: str(item[0])))
     }
     dense = [m.name for m in inventory.modules if plan[m.name].is_dense and m.kind == "linear"]
     ignored = dense + [copy for m in inventory.modules if plan[m.name].is_dense for copy in m.tied]

@@ -40,7 +40,7 @@ def render_report(
         "model": escape(_short(document.model)),
         "answer": _answer(document),
         "comparison": _comparison(document),
-        "notices": "".join(f'<p class="notice">{escape(note)}</p>' for note in _notices(document, notes)),
+        "notices": _paragraphs("notice", _notices(document)) + _paragraphs("lead", notes),
         "chart_wide": front_chart(document, 820, 390),
         "chart_narrow": front_chart(document, 380, 360),
         "front_rows": "".join(_front_row(document, point) for point in document.front),
@@ -104,13 +104,17 @@ def _ratio(theirs: float, ours: float) -> str:
     return f": {ratio:.2f} times as much, so less" if ratio < 0.995 else ": as much"  # noqa: PLR2004
 
 
-def _notices(document: FrontDocument, notes: Sequence[str]) -> list[str]:
+def _paragraphs(css_class: str, texts: Sequence[str]) -> str:
+    return "".join(f'<p class="{css_class}">{escape(text)}</p>' for text in texts)
+
+
+def _notices(document: FrontDocument) -> list[str]:
     found = []
     if document.measured_on != "held_out":
         found.append("Preliminary: measured on the text the search used, not yet on held-out text.")
     if document.state not in ("DONE", "RUNNING"):
         found.append(f"The job ended as {document.state}; this is the front as far as it came.")
-    return [*found, *notes]
+    return found
 
 
 def _interval(point: FrontPoint | UniformPoint) -> str:

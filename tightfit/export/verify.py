@@ -51,21 +51,29 @@ def verify_export(
         request: where the searched model, its levels and its text are (see `workers.reload`).
 
     Raises:
-        VerificationError: names everything that differs; the files are kept for a look.
+        VerificationError: names everything that differs; the files are left as they are.
 
     """
     differences = [*_size_differences(written, promise), *_module_differences(written.folder, inventory, plan, target)]
-    answer = _reload({**request, "folder": str(written.folder), "plan": plan.to_json()})
-    differences += [f"{kind}: {', '.join(names[:3])}" for kind, names in answer["problems"].items()]
-    if answer["logit_difference"] > _LOGIT_TOLERANCE:
-        differences.append(f"logits differ from the searched model by {answer['logit_difference']:.3g}")
-    kl = answer["kl_divergence"]
-    recorded = promise.kl_divergence
-    if recorded is not None and abs(kl - recorded) > _KL_TOLERANCE + 1e-4 * recorded:
-        differences.append(f"KL divergence is {kl:.6g}, recorded is {recorded:.6g}")
+    try:
+        answer = _reload({**request, "folder": str(written.folder.resolve()), "plan": plan.to_json()})
+        differences += _reload_differences(answer, promise)
+    except VerificationError as error:
+        differences.append(str(error))
     if differences:
         raise VerificationError(f"{written.folder}: the export is not what was promised: " + "; ".join(differences))
-    return Verified(kl, answer["perplexity"], answer["logit_difference"])
+    return Verified(answer["kl_divergence"], answer["perplexity"], answer["logit_difference"])
+
+
+def _reload_differences(answer: Mapping[str, Any], promise: Promise) -> list[str]:
+    """Compare what a fresh process found; a difference that is not a number is one."""
+    found = [f"{kind}: {', '.join(names[:3])}" for kind, names in answer["problems"].items()]
+    if not answer["logit_difference"] <= _LOGIT_TOLERANCE:
+        found.append(f"logits differ from the searched model by {answer['logit_difference']:.3g}")
+    kl, recorded = answer["kl_divergence"], promise.kl_divergence
+    if recorded is not None and not abs(kl - recorded) <= _KL_TOLERANCE + 1e-4 * recorded:
+        found.append(f"KL divergence is {kl:.6g}, recorded is {recorded:.6g}")
+    return found
 
 
 def _size_differences(written: Written, promise: Promise) -> list[str]:
@@ -93,16 +101,20 @@ def _module_differences(folder: Path, inventory: Inventory, plan: Plan, target: 
 
 
 def _reload(request: Mapping[str, Any]) -> dict[str, Any]:
-    done = subprocess.run(
-        [sys.executable, "-m", "workers.reload"],
-        input=json.dumps(request),
-        capture_output=True,
-        text=True,
-        timeout=_TIMEOUT_SECONDS,
-        check=False,
-    )
+    """Ask a fresh process; `-P` keeps it from importing anything out of the folder where it is started."""
+    try:
+        done = subprocess.run(
+            [sys.executable, "-P", "-m", "workers.reload"],
+            input=json.dumps(request),
+            capture_output=True,
+            text=True,
+            timeout=_TIMEOUT_SECONDS,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise VerificationError(f"reloading took more than {_TIMEOUT_SECONDS} seconds") from error
     if done.returncode != 0:
         last = "\n".join(done.stderr.strip().splitlines()[-3:])
-        raise VerificationError(f"{request['folder']}: cannot be loaded again: {last}")
+        raise VerificationError(f"cannot be loaded again: {last}")
     answer: dict[str, Any] = json.loads(done.stdout)
     return answer

@@ -14,6 +14,9 @@ from typing import Any
 from space.errors import ModelError
 from space.inventory import ITEM_BYTES, TensorInfo
 
+BUNDLED = "bundled"
+"""The name of the model that ships with tightfit."""
+BUNDLED_FOLDER = Path(__file__).resolve().parents[2] / "tightfit" / "model"
 _MAX_HEADER_BYTES = 100_000_000
 _ALLOWED_FILES = ["*.safetensors", "*.safetensors.index.json", "config.json", "generation_config.json", "tokenizer*"]
 _TOKENIZER_FILES = ["special_tokens_map.json", "vocab.json", "vocab.txt", "merges.txt", "added_tokens.json"]
@@ -29,13 +32,13 @@ class StoredTensor:
 
 
 def resolve_model(model: str, revision: str | None = None) -> Path:
-    """Return the local folder of a model: a folder as it is, or `org/name[@revision]` fetched from the hub.
+    """Return the local folder of a model: a folder as it is, `org/name[@revision]` fetched from the hub, or `bundled`.
 
     Raises:
         ModelError: no such folder, or the hub cannot give it.
 
     """
-    folder = Path(model).expanduser()
+    folder = BUNDLED_FOLDER if model == BUNDLED else Path(model).expanduser()
     if folder.is_dir():
         return folder.resolve()
     name, _, at_revision = model.partition("@")
@@ -97,7 +100,10 @@ def weight_files(folder: Path) -> list[Path]:
     """
     index = folder / "model.safetensors.index.json"
     if index.exists():
-        names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+        try:
+            names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ModelError(f"{index}: not an index of weight files ({error!r}). Download the model again.") from error
         for name in names:
             if Path(name).name != name or not (folder / name).exists():
                 raise ModelError(f"{folder}: {index.name} names {name}, which is missing. Download the model again.")
@@ -135,13 +141,16 @@ def read_header(path: Path) -> list[StoredTensor]:
             for name, e in entries.items()
         ]
         end = base + max((e["data_offsets"][1] for e in entries.values()), default=0)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise ModelError(f"{path}: not a safetensors file ({error}).") from error
     if end != size:
         raise ModelError(f"{path}: {size} bytes, but its header promises {end}: truncated. Download it again.")
     for tensor in found:
         if tensor.info.dtype not in ITEM_BYTES:
             raise ModelError(f"{path}: {tensor.info.name} has the type {tensor.info.dtype}, which is not supported.")
+        begin, stop = entries[tensor.info.name]["data_offsets"]
+        if begin < 0 or stop - begin != tensor.info.size_bytes:
+            raise ModelError(f"{path}: {tensor.info.name} has no place for {tensor.info.shape}. Download it again.")
     return sorted(found, key=lambda t: t.start)
 
 

@@ -29,8 +29,8 @@ def skeleton(folder: Path) -> nn.Module:
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
         with torch.device("meta"):
             model: nn.Module = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
-    except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
-        reason = str(error).splitlines()[0]
+    except Exception as error:  # the library raises many kinds, all of them about the user's config
+        reason = (str(error) or repr(error)).splitlines()[0]
         raise ModelError(f"{folder}: transformers cannot build a causal language model from it: {reason}") from error
     return model
 
@@ -42,18 +42,23 @@ def inspect_model(folder: Path) -> Inventory:
     modules = _compressible(model, stored)
     _check_complete(folder, model, stored)
     taken = {m.weight.name for m in modules}
-    others = tuple(t.info for name, t in stored.items() if name not in taken and not _is_tied_copy(name, model, stored))
+    known = set(model.state_dict()) - taken
+    others = tuple(t.info for name, t in stored.items() if name in known and not _is_tied_copy(name, model, stored))
     blocks = [m.block for m in modules if m.block is not None]
     return Inventory(tuple(modules), others, _key_value_shape(model), max(blocks, default=-1) + 1)
 
 
 def _compressible(model: nn.Module, stored: Mapping[str, StoredTensor]) -> list[ModuleInfo]:
-    """Return linear and embedding modules in forward order, modules that share a stored weight once."""
+    """Return linear and embedding modules in forward order, modules that share a stored weight once.
+
+    Subclasses are left alone: their forward has rules of its own (scaled or shifted embeddings) that a packed module
+    would not keep.
+    """
     tied = _tied_names(model)
     found = []
     for name, module in model.named_modules():
         weight = stored.get(f"{name}.weight")
-        if weight is None or name in tied or not isinstance(module, nn.Linear | nn.Embedding):
+        if weight is None or name in tied or type(module) not in (nn.Linear, nn.Embedding):
             continue
         match = _BLOCK_INDEX.search(name)
         found.append(

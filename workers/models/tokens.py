@@ -3,7 +3,6 @@
 Shape legend: N sequences, T sequence_length.
 """
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -64,8 +63,8 @@ def tokenize(folder: Path, request: TextRequest, out_folder: Path) -> TokenSet:
     encode = _encoder(folder)
     if isinstance(text, dict):
         parts = {split: _cut(encode(text[split]), request) for split in SPLITS}
-        names = json.dumps({split: text_digest(text[split])[:12] for split in SPLITS})
-        note = f"text: {request.source} of this interpreter, digests {names}"
+        names = ", ".join(f"{split} {text_digest(text[split])[:12]}" for split in SPLITS)
+        note = f"text: {request.source} of this interpreter ({names})"
     else:
         parts = _divide(_cut(encode(text), request), request)
         note = f"text: {request.source}, digest {text_digest(text)[:12]}, divided into three disjoint parts"

@@ -1,0 +1,32 @@
+"""What a job asks its workers: which text, which levels, and the key under which an answer is known for ever."""
+
+from space.digest import digest
+from space.level import Level
+from space.menu import SearchSpace
+from space.spec import JobSpec
+from workers.models.text import Split
+from workers.models.tokens import TextRequest, TokenSet
+
+PROTOCOL_VERSION = 1  # part of every evaluation's digest: raise it when measurements are no longer comparable
+
+
+def text_request(spec: JobSpec) -> TextRequest:
+    """Return which text a job needs."""
+    return TextRequest(
+        spec.calibration,
+        spec.sequence_length,
+        spec.num_samples,
+        spec.num_search_samples,
+        spec.num_held_out_samples,
+        spec.seed,
+    )
+
+
+def evaluation_digest(model: str, tokens: TokenSet, split: Split, num_sequences: int | None) -> str:
+    """Return the key of an evaluation: same model, text and protocol, same answer."""
+    return digest([model, tokens.digest, split, num_sequences, PROTOCOL_VERSION])
+
+
+def required_levels(space: SearchSpace, module_name: str) -> tuple[Level, ...]:
+    """Return the levels of a module that its uniform plans use."""
+    return tuple(dict.fromkeys(plan[module_name] for _, plan in space.uniform_plans()))

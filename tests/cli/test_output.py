@@ -1,0 +1,144 @@
+"""Output of the command line: with --json exactly one document, and help without waiting."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from space.document import FrontDocument
+from storage.open import open_store
+from storage.records import JobState
+from tests.cli.conftest import Cli
+from tests.storage.sample_job import SampleJob, sample_job
+from tightfit import __version__
+from tightfit.config import load_settings
+
+HEAVY = ("torch", "transformers", "ray", "optuna", "mlflow", "sqlalchemy", "alembic", "numpy", "datasets", "pydantic")
+
+
+@pytest.fixture
+def done(home: Path) -> SampleJob:
+    """Give a home with one finished job."""
+    sample = sample_job("calm-otter-7")
+    store = open_store(load_settings().database_url)
+    store.create_job(sample.job.job_id, sample.job.spec)
+    store.create_trials(sample.trials)
+    store.set_job_state(sample.job.job_id, JobState.RUNNING)
+    store.update_job(sample.job.job_id, document=sample.document)
+    store.set_job_state(sample.job.job_id, JobState.DONE)
+    store.close()
+    return sample
+
+
+def test_dry_run(cli: Cli, model: str) -> None:
+    """Sizes and costs as one document; nothing else on stdout, and no job is made."""
+    found = cli("submit", model, "--budget", "50%", "--dry-run", "--json")
+    assert found.exit_code == 0
+    assert found.json["budget_bytes"] == found.json["dense_bytes"] // 2
+    assert len(found.json["modules"]) == 1 + 2 * 7
+    assert [u["level"] for u in found.json["uniform"]] == [f"b{bits}-g64" for bits in (2, 3, 4, 5, 6, 8)]
+    assert int(found.json["num_plans"]) > 10**20
+    assert cli("status", "--json").json == []
+
+
+def test_dry_run_counts_the_cache(cli: Cli, model: str) -> None:
+    """2 blocks x keys and values x 2 heads of 16 x bytes of a value, per token and sequence."""
+    plain = cli("submit", model, "--budget", "60%", "--dry-run", "--json").json
+    cached = cli("submit", model, "--budget", "60%", "--context", "8", "--batch", "2", "--dry-run", "--json").json
+    assert cached["key_value_bytes"] in (2 * 2 * 2 * 16 * size * 8 * 2 for size in (2, 4))
+    assert cached["smallest_bytes"] == plain["smallest_bytes"] + cached["key_value_bytes"]
+    assert cached["uniform"][0]["size_bytes"] == plain["uniform"][0]["size_bytes"] + cached["key_value_bytes"]
+
+
+def test_menu_options(cli: Cli, model: str) -> None:
+    """Lists with spaces, repeats and `channel`."""
+    menu = ["--bits", "4, 2,4", "--group-size", "64,channel,64", "--sparsity", "0,2:4", "--rank", "0,0"]
+    found = cli("submit", model, "--budget", "3.5bpw", *menu, "--dry-run", "--json").json
+    assert {m["levels"] for m in found["modules"] if m["kind"] == "linear"} == {2 * 2 * 2}
+    assert [u["level"] for u in found["uniform"]] == ["b2-g64", "b4-g64"]
+
+
+def test_tables_for_people(cli: Cli, model: str, done: SampleJob) -> None:
+    """Without --json the same verbs print tables on stdout and nothing on stderr."""
+    for arguments in (["status"], ["front", done.job.job_id], ["submit", model, "--budget", "50%", "--dry-run"]):
+        found = cli(*arguments)
+        assert (found.exit_code, found.err) == (0, "")
+        assert len(found.out.splitlines()) > 2
+
+
+def test_status(cli: Cli, done: SampleJob) -> None:
+    """One job is an object, all jobs are a list."""
+    (only,) = cli("status", "--json").json
+    assert only == cli("status", done.job.job_id, "--json").json
+    assert (only["job"], only["state"], only["error"]) == (done.job.job_id, "DONE", None)
+    assert sum(only["trials"].values()) == len(done.trials)
+    watched = cli("status", done.job.job_id, "--watch", "--json")
+    assert watched.json == only
+    assert "60/60 trials" in watched.err
+
+
+def test_front(cli: Cli, done: SampleJob) -> None:
+    """The stored document, and the same points as CSV."""
+    document = cli("front", done.job.job_id, "--json").json
+    assert FrontDocument.from_json(document) == done.document
+    rows = cli("front", done.job.job_id, "--csv").out.splitlines()
+    assert rows[0].startswith("point,trial,size_bytes,bits_per_weight,kl_divergence,kl_low,kl_high,perplexity")
+    assert [row.split(",")[0] for row in rows[1:]] == [p.point for p in done.document.front]
+
+
+def test_front_of_a_job_without_one(cli: Cli, model: str, home: Path, done: SampleJob) -> None:
+    """Exit 4, and how far the job is."""
+    open_store(load_settings().database_url).create_job("young-wren-1", done.job.spec)
+    found = cli("front", "young-wren-1", "--json")
+    assert (found.exit_code, found.out) == (4, "")
+    assert "young-wren-1 is QUEUED and has no front yet" in found.err
+
+
+def test_cancel(cli: Cli, done: SampleJob) -> None:
+    """A queued job is cancelled at once; a finished one is left alone; twice is as good as once."""
+    open_store(load_settings().database_url).create_job("young-wren-1", done.job.spec)
+    for _ in range(2):
+        assert cli("cancel", "young-wren-1").out == "Job young-wren-1: CANCELLED.\n"
+    assert cli("cancel", done.job.job_id).out == f"Job {done.job.job_id}: DONE.\n"
+
+
+def test_unknown_job_names_the_known(cli: Cli, done: SampleJob) -> None:
+    """So that a slip of the finger is found at once."""
+    assert f"the newest are {done.job.job_id}" in cli("front", "calm-otter-8").err
+
+
+@pytest.mark.parametrize(
+    "code", ["import tightfit.cli", "import sys; sys.argv[1:] = ['--help']; import tightfit.cli as c; c.main()"]
+)
+def test_help_is_light(code: str) -> None:
+    """Nothing heavy is imported to show help."""
+    report = "import sys, atexit; atexit.register(lambda: print(*sys.modules, sep='\\n', file=sys.stderr))\n"
+    done = subprocess.run([sys.executable, "-c", report + code], capture_output=True, text=True, check=True)
+    assert "tightfit.cli" in done.stderr.split()
+    assert [name for name in HEAVY if name in done.stderr.split()] == []
+
+
+@pytest.mark.parametrize(
+    "verb", ["submit", "status", "front", "export", "cancel", "resume", "ui", "doctor", "demo", "mlflow"]
+)
+def test_every_verb_explains_itself(cli: Cli, verb: str) -> None:
+    """`--help` works everywhere, and a hidden verb stays hidden."""
+    assert cli(verb, "--help").exit_code == 0
+    listed = cli("--help").out
+    assert verb in listed
+    assert "Run a queued job" not in listed
+
+
+def test_as_a_process() -> None:
+    """`python -m tightfit.cli` keeps stdout for the answer: a failed command prints one line elsewhere."""
+    command = [sys.executable, "-m", "tightfit.cli", "submit", "/nowhere", "--budget", "four", "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("tightfit: Budget 'four' cannot be read")
+
+
+def test_version() -> None:
+    """Numbers, as packagers want them."""
+    assert json.dumps([int(part) for part in __version__.split(".")])

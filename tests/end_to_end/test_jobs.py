@@ -1,0 +1,291 @@
+"""Whole jobs on tiny models: submit, search, front, export, verified."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from space.document import FrontDocument
+from space.errors import (
+    CalibrationError,
+    InfeasibleBudgetError,
+    JobFailedError,
+    ModelError,
+    NotFoundError,
+    OutputError,
+    StateError,
+    TightfitError,
+    VerificationError,
+)
+from space.level import Level
+from space.spec import JobSpec
+from storage.records import JobState
+from tests.end_to_end.jobs import PlainService, Quiet, open_service, run_job, small_spec
+from tests.workers.tiny_models import TinyKind
+from workers.models.files import read_header
+
+Tiny = Callable[[TinyKind], Path]
+BUDGETS = ("2.2bpw", "2.7bpw", "3.5bpw", "4.5bpw", "6bpw")
+
+
+@pytest.fixture
+def service(tmp_path: Path) -> Iterator[PlainService]:
+    """Give a service with an empty home."""
+    service = open_service(tmp_path / "home")
+    yield service
+    service.store.close()
+
+
+@pytest.fixture(scope="module")
+def finished(
+    tiny: Tiny, text_file: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[PlainService, str]]:
+    """Give a service with one finished job for the packed format, whose levels have every axis."""
+    service = open_service(tmp_path_factory.mktemp("finished"))
+    spec = small_spec(
+        tiny("tied"),
+        text_file,
+        budget="3.5bpw",
+        sparsities=(0.0, 0.5),
+        ranks=(0, 2),
+        pins=(("0.*up_proj", "b4-g32-s0.5-r2"), ("1.*up_proj", "b4-g32-s2:4"), ("1.*o_proj", "dense")),
+    )
+    yield service, run_job(service, spec)[0]
+    service.store.close()
+
+
+def test_packed_job_from_end_to_end(finished: tuple[PlainService, str], tmp_path: Path) -> None:
+    """The recommended point fits the budget, keeps its pins, and its files hold what the front says."""
+    service, job_id = finished
+    document = service.front(job_id)
+    best = document.recommended
+    assert best is not None
+    assert document.state == "DONE"
+    assert document.measured_on == "held_out"
+    assert best.size_bytes <= document.budget_bytes
+    exported = service.export(job_id, tmp_path / "out")
+    assert exported.verified
+    assert exported.point == best.point
+    assert exported.size_bytes == exported.predicted_bytes == best.size_bytes <= exported.budget_bytes
+    assert exported.logit_difference == 0.0
+    assert exported.kl_divergence == pytest.approx(best.kl_divergence, rel=1e-6)
+    plan = service.plans(document)[best.point]
+    assert plan["model.layers.0.mlp.up_proj"] == Level(4, 32, 0.5, rank=2)
+    assert plan["model.layers.1.mlp.up_proj"] == Level(4, 32, 0.5, "2:4")
+    assert plan["model.layers.1.self_attn.o_proj"].is_dense
+    stored = {t.info.name for t in read_header(tmp_path / "out" / "model.safetensors")}
+    assert {f"model.layers.0.mlp.up_proj.{part}" for part in ("mask", "left", "right")} <= stored
+    assert [p.name for p in tmp_path.iterdir()] == ["out"]
+
+
+def test_front_is_a_front(finished: tuple[PlainService, str]) -> None:
+    """Points rise in bytes and fall in KL, none is beaten by a uniform plan, and the document survives JSON."""
+    document = finished[0].front(finished[1])
+    sizes, losses = [p.size_bytes for p in document.front], [p.kl_divergence for p in document.front]
+    assert sizes == sorted(set(sizes))
+    assert losses == sorted(losses, reverse=True)
+    for point in document.front:
+        assert not [
+            u for u in document.uniform if u.size_bytes <= point.size_bytes and u.kl_divergence < point.kl_divergence
+        ]
+    assert FrontDocument.from_json(document.to_json()) == document
+
+
+def test_export_refusals(finished: tuple[PlainService, str], tmp_path: Path) -> None:
+    """A full folder, an unknown point or format, or one that cannot hold the plan is refused; nothing is left."""
+    service, job_id = finished
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "mine").write_text("mine")
+    new = tmp_path / "new"
+    refusals: list[tuple[type[TightfitError], str, Callable[[], object]]] = [
+        (OutputError, "already there and not empty", lambda: service.export(job_id, tmp_path / "full")),
+        (NotFoundError, "no point 'p99'; its front has p0", lambda: service.export(job_id, new, point="p99")),
+        (InfeasibleBudgetError, "smallest measured one has", lambda: service.export(job_id, new, budget="1bpw")),
+        (ValueError, "--format 'gguf' is not known", lambda: service.export(job_id, new, target="gguf")),  # type: ignore[list-item]
+        (
+            ValueError,
+            "which compressed-tensors cannot hold",
+            lambda: service.export(job_id, new, target="compressed-tensors"),
+        ),  # type: ignore[list-item]
+        (NotFoundError, "none", lambda: service.export("none", new)),
+    ]
+    for kind, told, export in refusals:
+        with pytest.raises(kind, match=told):
+            export()
+    assert [p.name for p in tmp_path.iterdir()] == ["full"]
+    assert [(p.name, p.read_text()) for p in (tmp_path / "full").iterdir()] == [("mine", "mine")]
+
+
+@pytest.mark.usefixtures("reload_here")
+def test_failed_check_of_an_export_keeps_the_files(
+    finished: tuple[PlainService, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A record that the files do not show is an error with exit code 4; the files are kept, marked as unverified."""
+    service, job_id = finished
+    document = service.front(job_id)
+    wrong = replace(document, front=tuple(replace(p, kl_divergence=2 * p.kl_divergence) for p in document.front))
+    monkeypatch.setattr(service, "front", lambda _: wrong)
+    with pytest.raises(
+        VerificationError, match=r"KL divergence is .*, recorded is .* kept in .*out\.unverified"
+    ) as caught:
+        service.export(job_id, tmp_path / "out")
+    assert caught.value.exit_code == 4
+    assert [p.name for p in tmp_path.iterdir()] == ["out.unverified"]
+    assert (tmp_path / "out.unverified" / "model.safetensors").exists()
+
+
+def test_compressed_tensors_job_from_end_to_end(
+    service: PlainService, tiny: Tiny, text_file: Path, tmp_path: Path
+) -> None:
+    """The other format: plain levels only, budget kept, logits equal."""
+    spec = small_spec(tiny("phi"), text_file, budget="7bpw", target="compressed-tensors", sparsities=(0.5,), ranks=(2,))
+    job_id, document = run_job(service, spec)
+    assert all(level.is_plain for plan in service.plans(document).values() for _, level in plan.levels)
+    exported = service.export(job_id, tmp_path / "out")
+    assert exported.verified
+    assert exported.logit_difference == 0.0
+    assert exported.size_bytes == exported.predicted_bytes <= exported.budget_bytes
+
+
+@pytest.mark.usefixtures("reload_here")
+def test_point_of_one_format_in_the_other(service: PlainService, tiny: Tiny, text_file: Path, tmp_path: Path) -> None:
+    """A named plain point can be had in both formats, each with its own bytes, even where one is over the budget."""
+    job_id, document = run_job(
+        service, small_spec(tiny("untied"), text_file, pins=(("embed", "dense"),), max_trials=12)
+    )
+    point = document.front[-1]
+    for target in ("packed", "compressed-tensors"):
+        exported = service.export(job_id, tmp_path / target, point=point.point, target=target)
+        assert exported.size_bytes == exported.predicted_bytes <= exported.budget_bytes
+        assert exported.kl_divergence == pytest.approx(point.kl_divergence, rel=1e-6)
+        assert (exported.size_bytes == point.size_bytes) == (target == "packed")
+
+
+@pytest.mark.usefixtures("reload_here")
+def test_every_budget_is_kept(service: PlainService, tiny: Tiny, text_file: Path, tmp_path: Path) -> None:
+    """From 2.2 to 6 bits per weight: the files have the predicted bytes, and no more than the budget."""
+    for budget in BUDGETS:
+        spec = small_spec(
+            tiny("untied"), text_file, budget=budget, max_trials=16, bits=(2, 3, 4, 8), group_sizes=(64, None)
+        )
+        job_id, document = run_job(service, spec)
+        exported = service.export(job_id, tmp_path / budget)
+        assert exported.verified
+        assert exported.size_bytes == exported.predicted_bytes <= exported.budget_bytes == document.budget_bytes
+        size = sum(t.info.size_bytes for t in read_header(tmp_path / budget / "model.safetensors"))
+        assert size == exported.size_bytes
+        assert size > 0.5 * exported.budget_bytes
+
+
+@pytest.mark.usefixtures("reload_here")
+def test_key_value_cache_counts(service: PlainService, tiny: Tiny, text_file: Path, tmp_path: Path) -> None:
+    """With a context the cache is part of the budget and of each size, and the files take the rest at most."""
+    spec = small_spec(tiny("tied"), text_file, budget="5bpw", context=32, batch=2, max_trials=16)
+    job_id, document = run_job(service, spec)
+    cache = 2 * 2 * 2 * 16 * 2 * 32 * 2  # keys and values, blocks, heads, width, bytes, tokens, sequences
+    best = document.recommended
+    assert best is not None
+    exported = service.export(job_id, tmp_path / "out")
+    assert exported.size_bytes + cache == best.size_bytes <= document.budget_bytes
+
+
+def _comparable(document: FrontDocument) -> FrontDocument:
+    return replace(document, job="", cost=replace(document.cost, wall_seconds=0.0))
+
+
+def test_front_does_not_depend_on_the_workers(tiny: Tiny, text_file: Path, tmp_path: Path, ray_of_two: None) -> None:
+    """In this process, on one Ray worker and on two: the same plans with the same measurements."""
+    spec = small_spec(tiny("tied"), text_file)
+    found = []
+    for name, workers, inline in (("inline", 1, True), ("one", 1, False), ("two", 2, False)):
+        service = open_service(tmp_path / name)
+        _, document = run_job(service, spec.model_copy(update={"workers": workers}), inline=inline)
+        found.append((_comparable(document), service.plans(document)))
+        service.store.close()
+    assert found[0] == found[1]
+    assert found[1] == found[2]
+
+
+def _home_is_as_new(service: PlainService) -> None:
+    assert service.store.list_jobs() == []
+    assert {p.name.partition("-")[0] for p in service.settings.home.iterdir()} <= {"tightfit.db"}
+
+
+def test_refused_requests_leave_nothing(service: PlainService, tiny: Tiny, text_file: Path, tmp_path: Path) -> None:
+    """Text, budget, pin and model are checked before a job is made."""
+    empty = tmp_path / "empty.txt"
+    empty.touch()
+    refused: list[tuple[type[Exception], str, JobSpec]] = [
+        (CalibrationError, "holds no text", small_spec(tiny("tied"), empty)),
+        (CalibrationError, "no such file", small_spec(tiny("tied"), tmp_path / "none.txt")),
+        (InfeasibleBudgetError, "below the smallest plan", small_spec(tiny("tied"), text_file, budget="1bpw")),
+        (InfeasibleBudgetError, "above the largest plan", small_spec(tiny("tied"), text_file, budget="100%")),
+        (InfeasibleBudgetError, "key/value cache", small_spec(tiny("tied"), text_file, budget="4bpw", context=10**6)),
+        (ValueError, "matches no module", small_spec(tiny("tied"), text_file, pins=(("no_such", "b4"),))),
+        (ModelError, "no such folder", small_spec(tmp_path / "no-model", text_file)),
+    ]
+    for kind, told, spec in refused:
+        with pytest.raises(kind, match=told):
+            service.submit(spec)
+    _home_is_as_new(service)
+
+
+def test_unknown_job_is_named(service: PlainService) -> None:
+    """Every verb says that there is no such job."""
+    verbs: list[Callable[[], object]] = [
+        lambda: service.run("none", Quiet(), inline=True),
+        lambda: service.front("none"),
+        lambda: service.report("none"),
+        lambda: service.export("none", Path("out")),
+        lambda: service.cancel("none"),
+        lambda: service.requeue("none"),
+    ]
+    for verb in verbs:
+        with pytest.raises(NotFoundError, match="no job 'none'"):
+            verb()
+    _home_is_as_new(service)
+
+
+def test_job_that_fails_says_why(service: PlainService, tiny: Tiny, text_file: Path, tmp_path: Path) -> None:
+    """Text too short for its sequences fails the job, not the service; there is no front, and no second run."""
+    short = tmp_path / "short.txt"
+    short.write_text(text_file.read_text()[:200])
+    job = service.submit(small_spec(tiny("tied"), short))
+    with pytest.raises(JobFailedError, match="has no front yet"):
+        service.front(job.job_id)
+    with pytest.raises(CalibrationError, match=r"short\.txt: too short"):
+        service.run(job.job_id, Quiet(), inline=True)
+    failed = service.store.get_job(job.job_id)
+    assert failed.state is JobState.FAILED
+    assert "too short" in (failed.error or "")
+    with pytest.raises(JobFailedError, match="too short"):
+        service.front(job.job_id)
+    with pytest.raises(StateError, match="only QUEUED jobs run"):
+        service.run(job.job_id, Quiet(), inline=True)
+
+
+def test_second_job_finds_its_levels(
+    service: PlainService, tiny: Tiny, text_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same request again builds nothing, measures nothing and has the same front."""
+    import workers.worker
+
+    spec = small_spec(tiny("tied"), text_file, max_trials=12)
+    _, first = run_job(service, spec)
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("done again")
+
+    monkeypatch.setattr(workers.worker, "build_levels", refuse)
+    monkeypatch.setattr(workers.worker, "sequence_quality", refuse)
+    _, second = run_job(service, spec)
+    assert _comparable(second) == _comparable(first)
+
+
+def test_model_without_text_samples_its_own(service: PlainService, tiny: Tiny) -> None:
+    """No calibration text is needed; the report says where it came from."""
+    spec = small_spec(tiny("tied"), None, max_trials=6, sequence_length=16, bits=(3, 8), group_sizes=(None,))
+    job_id, document = run_job(service, spec)
+    assert document.recommended is not None
+    assert "sampled from the model itself, seed 0" in service.report(job_id)

@@ -1,0 +1,15 @@
+"""Fixtures of the search tests."""
+
+import pytest
+
+from search import controller
+from tests.search.house import House
+from tests.search.scripted import prepared
+
+
+@pytest.fixture
+def house(monkeypatch: pytest.MonkeyPatch) -> House:
+    """Give an empty house whose models are scripted."""
+    monkeypatch.setattr(controller, "prepare", prepared)
+    monkeypatch.setattr(controller, "model_digest", lambda _: "m" * 64)
+    return House()

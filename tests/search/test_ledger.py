@@ -1,0 +1,125 @@
+"""The ledger: a study rebuilt from records goes on as if nothing had happened."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from typing import get_args
+
+import pytest
+
+from search.ledger import Asked, Ledger
+from search.sampler import PlanCodec, make_sampler
+from search.strategy import UNIFORM, FrontStrategy
+from space.measurement import Measurement
+from space.spec import SamplerName
+from storage.records import Trial, TrialState, json_copy
+from tests.search.scripted import errors_of, loss, prepared, spec
+
+PREPARED = prepared(spec())
+SPACE = PREPARED.space
+SAMPLERS: tuple[SamplerName, ...] = get_args(SamplerName)
+LIMIT = 1000
+
+
+def _ledger(name: SamplerName, seed: int = 0) -> Ledger:
+    strategy = FrontStrategy(SPACE, errors_of(SPACE), PREPARED.weight_budget, max_trials=60, seed=seed)
+    codec = PlanCodec(SPACE)
+    return Ledger(partial(make_sampler, name, strategy, codec), codec, SPACE, PREPARED.weight_budget)
+
+
+def _record(ledger: Ledger, asked: Asked) -> Trial:
+    plan = asked.proposal.plan
+    state = json_copy(ledger.sampler_state(asked))
+    size = SPACE.weight_bytes(plan)
+    return Trial("one", asked.number, plan, asked.proposal.origin, TrialState.WAITING, size, sampler_state=state)
+
+
+def _finish(ledger: Ledger, asked: Sequence[Asked], records: dict[int, Trial]) -> None:
+    """Tell and record a batch; every seventh trial fails."""
+    for a in asked:
+        trial = records[a.number]
+        kl = None if a.number % 7 == 6 else loss(trial.plan)
+        ledger.tell(a, trial.size_bytes, kl)
+        measurement = None if kl is None else Measurement(kl, 1.0, (kl,), 1, 1.0, 0.0)
+        state = TrialState.FAILED if kl is None else TrialState.COMPLETE
+        records[a.number] = replace(trial, state=state, measurement=measurement)
+
+
+def _run(ledger: Ledger, num_batches: int, records: dict[int, Trial]) -> list[list[Asked]]:
+    batches = []
+    for _ in range(num_batches):
+        asked = ledger.ask(LIMIT)
+        records |= {a.number: _record(ledger, a) for a in asked}
+        _finish(ledger, asked, records)
+        batches.append(asked)
+    return batches
+
+
+@pytest.mark.parametrize(
+    ("name", "num_before"), [("front", 1), ("front", 3), ("nsga2", 3), ("nsga2", 5), ("tpe", 2), ("random", 2)]
+)
+def test_replay_between_batches(name: SamplerName, num_before: int) -> None:
+    """After a replay the next batches are those of an uninterrupted search, generation counters included."""
+    records: dict[int, Trial] = {}
+    whole = _run(_ledger(name), 6, records)
+    split = sum(map(len, whole[:num_before]))
+    ledger = _ledger(name)
+    known = {number: records[number] for number in range(split)}
+    assert ledger.replay(list(known.values())) == []
+    again = _run(ledger, 6 - num_before, known)
+    assert again == whole[num_before:]
+    assert known == records
+
+
+@pytest.mark.parametrize(
+    ("name", "index"), [("front", 1), ("front", 3), ("nsga2", 1), ("nsga2", 4), ("nsga2", 5), ("tpe", 2), ("random", 2)]
+)
+def test_replay_within_a_batch(name: SamplerName, index: int) -> None:
+    """Trials without an end are handed out again, bases and sequences included; then the search goes on the same."""
+    records: dict[int, Trial] = {}
+    whole = _run(_ledger(name), index + 3, records)
+    first, last = whole[index][0].number, whole[index][-1].number
+    known = {number: records[number] for number in range(last + 1)}
+    lost = [number for number in range(first, last + 1) if number % 2]
+    for number in lost:
+        known[number] = replace(known[number], state=TrialState.WAITING, measurement=None)
+    ledger = _ledger(name)
+    waiting = ledger.replay(list(known.values()))
+    assert waiting == [a for a in whole[index] if a.number in lost]
+    _finish(ledger, waiting, known)
+    assert _run(ledger, 2, known) == whole[index + 1 :]
+
+
+def test_records_count_the_cache_and_the_study_does_not() -> None:
+    """A replayed trial has the value and the constraint that were told, whatever the key/value cache takes."""
+    records: dict[int, Trial] = {}
+    told, replayed = _ledger("random"), _ledger("random")
+    _run(told, 1, records)
+    replayed.replay([replace(trial, size_bytes=trial.size_bytes + 1000) for trial in records.values()])
+    for one, other in zip(told.study.trials, replayed.study.trials, strict=True):
+        assert (one.values, one.params, one.constraints) == (other.values, other.params, other.constraints)
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_all_samplers_start_from_uniform_plans(name: SamplerName) -> None:
+    """Baselines see the same anchors."""
+    batch = _ledger(name).ask(LIMIT)
+    assert [a.proposal.plan for a in batch] == [plan for _, plan in SPACE.uniform_plans()]
+    assert {a.proposal.origin for a in batch} == {UNIFORM}
+
+
+@pytest.mark.parametrize("name", ["nsga2", "tpe", "random"])
+def test_batches_of_a_baseline_differ(name: SamplerName) -> None:
+    """Each batch draws anew, and another seed draws other plans."""
+    batches, other = _run(_ledger(name), 4, {}), _run(_ledger(name, seed=-1), 4, {})
+    plans = [{a.proposal.plan.digest for a in batch} for batch in batches[1:]]
+    assert plans[0] != plans[1] != plans[2]
+    assert [a.proposal.plan for a in batches[1]] != [a.proposal.plan for a in other[1]]
+    assert {a.proposal.origin for a in batches[1]} <= {"nsgaii", "tpe", "random"}
+
+
+def test_the_limit_is_kept() -> None:
+    """Never more than allowed, nothing when nothing is."""
+    ledger = _ledger("front")
+    assert len(ledger.ask(2)) == 2
+    assert ledger.ask(0) == []

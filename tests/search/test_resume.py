@@ -1,0 +1,134 @@
+"""The same front whatever happens: workers of any speed, cancellations, interruptions, resumes."""
+
+from functools import partial
+from pathlib import Path
+from typing import get_args
+
+import pytest
+
+from search import controller
+from search.controller import Controller
+from search.stopping import StopRule
+from space.spec import SamplerName
+from storage.records import JobState
+from tests.search.house import House, cancel_after, comparable, forgetful, undisturbed
+from tests.search.scripted import DENSE_PERPLEXITY, ScriptedExecutor
+
+SAMPLERS: tuple[SamplerName, ...] = get_args(SamplerName)
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_order_of_ends_does_not_matter(house: House, sampler: SamplerName) -> None:
+    """The same front from workers of any speed."""
+    expected, _ = undisturbed(sampler=sampler, max_trials=44)
+    house.submit(sampler=sampler, max_trials=44)
+    house.run(ScriptedExecutor("random"))
+    assert comparable(house.document()) == expected
+
+
+@pytest.mark.parametrize("count", [0, 2, 7, 25])
+def test_cancel_keeps_the_front_so_far(house: House, count: int) -> None:
+    """A cancelled job has the front of the search text and says so; what was not measured waits."""
+    house.submit()
+    executor = ScriptedExecutor(on_evaluate=cancel_after(house, count))
+    assert house.run(executor).state is JobState.CANCELLED
+    document = house.document()
+    assert (document.state, document.measured_on) == ("CANCELLED", "search")
+    assert len(executor.evaluated) == count + 1
+    assert document.cost.trials == count + 1
+    assert document.dense.perplexity == DENSE_PERPLEXITY
+
+
+def test_cancel_before_the_first_measurement(house: House) -> None:
+    """There is no front then, and no error either."""
+    house.submit()
+    executor = ScriptedExecutor()
+    cancelling = Controller(house.store, lambda *_: executor, Path("/cache"), house.notes)
+    house.notes.phase = lambda job, text: house.store.request_cancel("one")  # type: ignore[method-assign]
+    assert cancelling.run("one").state is JobState.CANCELLED
+    assert house.store.get_job("one").document is None
+    assert executor.evaluated == []
+
+
+def test_interrupt_is_a_cancellation(house: House) -> None:
+    """Ctrl-C keeps what was measured and is passed on."""
+
+    def interrupt(number: int) -> None:
+        if number == 6:
+            raise KeyboardInterrupt
+
+    house.submit()
+    with pytest.raises(KeyboardInterrupt):
+        house.run(ScriptedExecutor(on_evaluate=interrupt))
+    assert house.store.get_job("one").state is JobState.CANCELLED
+    assert house.document().measured_on == "search"
+
+
+@pytest.mark.parametrize(
+    ("sampler", "count"),
+    [("front", 2), ("front", 8), ("front", 39), ("nsga2", 8), ("nsga2", 21), ("tpe", 17), ("random", 9)],
+)
+def test_resume_ends_as_if_undisturbed(house: House, sampler: SamplerName, count: int) -> None:
+    """No trial is measured twice, and the front is the same."""
+    expected, num_searched = undisturbed(sampler=sampler, max_trials=44)
+    house.submit(sampler=sampler, max_trials=44)
+    before, after = ScriptedExecutor("random", on_evaluate=cancel_after(house, count)), ScriptedExecutor("last")
+    house.run(before)
+    house.store = forgetful(house.store)
+    assert house.resume(after).state is JobState.DONE
+    assert len(before.searched) + len(after.searched) == num_searched
+    assert comparable(house.document()) == expected
+
+
+def test_flat_rounds_before_an_interruption_count(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A resumed search stops after as many rounds without growth as an undisturbed one."""
+    monkeypatch.setattr(controller, "StopRule", partial(StopRule, min_growth=10.0))
+    expected, num_searched = undisturbed(max_trials=120)
+    house.submit(max_trials=120)
+    before, after = ScriptedExecutor(on_evaluate=cancel_after(house, num_searched - 3)), ScriptedExecutor()
+    house.run(before)
+    house.resume(after)
+    assert "search ended: the front has not grown for 2 rounds" in house.notes.phases
+    assert len(before.searched) + len(after.searched) == num_searched
+    assert comparable(house.document()) == expected
+
+
+def test_many_interruptions(house: House) -> None:
+    """A job that is stopped after every seventh plan, stop rule and all, ends as if undisturbed."""
+    expected, num_searched = undisturbed(max_trials=120)
+    house.submit(max_trials=120)
+    executor = ScriptedExecutor(on_evaluate=cancel_after(house, 6))
+    job, total = house.run(executor), 0
+    for _ in range(40):
+        total += len(executor.searched)
+        if job.state is JobState.DONE:
+            break
+        executor = ScriptedExecutor(on_evaluate=cancel_after(house, 6))
+        job = house.resume(executor)
+    assert total == num_searched
+    assert comparable(house.document()) == expected
+
+
+def test_the_search_may_end_before_its_trials(house: House) -> None:
+    """A front that no longer grows ends the search, and a resume of a finished job measures nothing."""
+    _, num_searched = undisturbed(max_trials=120)
+    assert num_searched < 200
+    house.submit(max_trials=120)
+    house.run(ScriptedExecutor())
+    assert any("not grown" in text or "nothing left" in text for text in house.notes.phases)
+    first, executor = comparable(house.document()), ScriptedExecutor()
+    house.resume(executor)
+    assert executor.evaluated == []
+    assert comparable(house.document()) == first
+
+
+def test_cancel_while_judging(house: House) -> None:
+    """The search is not repeated; the held-out measurements are made once more in all."""
+    expected, num_searched = undisturbed()
+    house.submit()
+    before, after = ScriptedExecutor(on_evaluate=cancel_after(house, num_searched + 2)), ScriptedExecutor()
+    house.run(before)
+    assert house.document().measured_on == "search"
+    house.resume(after)
+    assert (len(before.searched), after.searched) == (num_searched, [])
+    assert comparable(house.document()) == expected

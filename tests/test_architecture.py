@@ -1,0 +1,137 @@
+"""The house: imports go one way, there are no circles, and each foreign library has one door."""
+
+import ast
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from configparser import ConfigParser
+from pathlib import Path
+
+import grimp
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGES = ("space", "storage", "workers", "search", "tightfit")
+DOORS = {
+    "optuna": ("search/",),
+    "ray": ("workers/ray_pool.py",),
+    "sqlalchemy": ("storage/sql.py", "storage/migrations/"),
+    "alembic": ("storage/sql.py", "storage/migrations/"),
+    "mlflow": ("storage/tracking.py",),
+    "torch": ("workers/",),
+    "transformers": ("workers/",),
+    "safetensors": ("workers/",),
+    "huggingface_hub": ("workers/",),
+    "datasets": ("workers/",),
+    "pydantic": ("space/spec.py",),
+    "typer": ("tightfit/cli.py",),
+    "rich": ("tightfit/show.py",),
+}
+BESIDE = {"tightfit.__init__"}
+LINT = "from importlinter.cli import lint_imports; raise SystemExit(lint_imports(no_cache=True, no_logo=True))"
+
+
+def _lint(folder: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-c", LINT], cwd=folder, capture_output=True, text=True, check=False)
+
+
+def _files() -> list[Path]:
+    return [path for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))]
+
+
+def _imported(node: ast.AST) -> Iterator[str]:
+    """Yield the top-level packages that code imports at any depth; what only type checkers see does not count."""
+    if isinstance(node, ast.Import):
+        yield from (alias.name.partition(".")[0] for alias in node.names)
+    elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+        yield node.module.partition(".")[0]
+    for_types = isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING")
+    for child in node.orelse if isinstance(node, ast.If) and for_types else ast.iter_child_nodes(node):
+        yield from _imported(child)
+
+
+def _circles(graph: grimp.ImportGraph, modules: set[str]) -> list[str]:
+    """Return the modules that can be reached from themselves."""
+    left = {m: {n for n in graph.find_modules_directly_imported_by(m) if n in modules} for m in modules}
+    while free := [m for m, imported in left.items() if not imported & left.keys()]:
+        for module in free:
+            del left[module]
+    return sorted(left)
+
+
+def test_imports_go_one_way() -> None:
+    """The import-linter contract holds."""
+    done = _lint(ROOT)
+    assert done.returncode == 0, done.stdout
+
+
+def test_the_contract_names_every_module() -> None:
+    """No floor and no module of the face is left out."""
+    options = ConfigParser()
+    options.read(ROOT / ".importlinter")
+    named = set(options["importlinter:contract:layers"]["layers"].replace("|", " ").split())
+    face = {f"tightfit.{path.stem}" for path in (ROOT / "tightfit").iterdir() if path.suffix == ".py" or path.is_dir()}
+    code = {name for name in face if (ROOT / name.replace(".", "/")).with_suffix(".py").exists()} | {"tightfit.export"}
+    assert named == {"space", "storage", "workers", "search"} | code - BESIDE
+
+
+@pytest.mark.parametrize(
+    ("module", "line"),
+    [
+        ("space/digest.py", "import storage.records"),
+        ("workers/atomic.py", "import storage.records"),
+        ("storage/records.py", "def f() -> None:\n    from workers import tasks"),
+        ("search/stopping.py", "import tightfit.export.select"),
+        ("tightfit/export/select.py", "import search.prepare"),
+        ("workers/atomic.py", "import tightfit"),
+        ("storage/open.py", "from tightfit.config import load_settings"),
+    ],
+)
+def test_a_planted_violation_is_caught(tmp_path: Path, module: str, line: str) -> None:
+    """The contract is not empty: an import that goes up or across breaks it, wherever it stands."""
+    for package in PACKAGES:
+        shutil.copytree(ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("model", "__pycache__"))
+    shutil.copy(ROOT / ".importlinter", tmp_path)
+    with (tmp_path / module).open("a") as file:
+        file.write(f"\n{line}\n")
+    done = _lint(tmp_path)
+    assert done.returncode == 1
+    assert "BROKEN" in done.stdout
+
+
+def test_no_circles() -> None:
+    """No module reaches itself, neither within a package nor across; imports for types and late ones count too."""
+    graph = grimp.build_graph(*PACKAGES, cache_dir=None)
+    assert _circles(graph, {m for m in graph.modules if m != "tightfit"}) == []
+
+
+def test_circles_are_found() -> None:
+    """The search for circles finds one."""
+    graph = grimp.ImportGraph()
+    for importer, imported in (("a", "b"), ("b", "c"), ("c", "b"), ("d", "a")):
+        graph.add_import(importer=importer, imported=imported)
+    assert _circles(graph, set(graph.modules)) == ["a", "b", "c", "d"]
+
+
+@pytest.mark.parametrize("library", DOORS)
+def test_one_door_per_library(library: str) -> None:
+    """Only the files of its door import a library."""
+    found = [str(path.relative_to(ROOT)) for path in _files() if library in _imported(ast.parse(path.read_text()))]
+    assert found
+    assert [name for name in found if not name.startswith(DOORS[library])] == []
+
+
+def test_late_imports_count() -> None:
+    """The door test sees imports in functions and after `else`, and leaves those for types alone."""
+    lines = (
+        "if TYPE_CHECKING:",
+        " import a",
+        "else:",
+        " import b",
+        "def f():",
+        " from c.d import e",
+        " with x:",
+        "  import g.h",
+    )
+    assert list(_imported(ast.parse("\n".join(lines)))) == ["b", "c", "g"]
