@@ -38,6 +38,28 @@ PACKAGES = (  # permissively licensed (Apache-2.0, BSD, MIT, PSF-like), all depe
     *("matplotlib", "mlflow", "mypy", "networkx", "numpy", "optuna", "pandas", "pydantic", "pygments", "ray", "rich"),
     *("scipy", "setuptools", "sklearn", "sqlalchemy", "sympy", "torch", "transformers", "werkzeug", "aiohttp"),
 )
+CARD = """---
+license: apache-2.0
+library_name: transformers
+pipeline_tag: text-generation
+tags: [python, demo]
+---
+# The model that ships with tightfit
+
+A Llama of 7.3 million parameters that continues Python source text: hidden 256, 8 layers, intermediate 768, 8 heads, 4
+key/value heads, tied byte-level BPE vocabulary of 4096, 2048 positions, bfloat16. Every dimension divides by 256, so
+that every export format can hold it. It exists to be compressed: `make demo`, the tests and the benchmarks use it.
+
+- **Text**: CPython's standard library and the sources of tightfit's installed dependencies (Apache-2.0, BSD, MIT and
+  PSF-like licences), half of the windows from each. The modules of `workers/models/text.py` (calibration, search and
+  held-out text), tests, vendored copies and files of the same name are left out.
+- **Training**: {tokens:,.0f} tokens in windows of 256 by `tools/train_model.py`, on two CPU cores: constant learning
+  rate, then a linear decay to zero; Muon for matrices, AdamW for the rest; seed 0.
+- **Measured**: perplexity {held_out_perplexity:.3f} per token ({held_out_loss:.4f} nats) on the held-out modules as
+  CPython 3.11 has them, in consecutive windows of 256, after rounding to bfloat16.
+- **Limits**: small and shortly trained (about 2 tokens per parameter); good for comparing compressions, not for writing
+  code.
+"""
 SKIPPED_FOLDERS = {"test", "tests", "idle_test", "site-packages", "_vendor", "backports", "__pycache__", "models"}
 
 
@@ -245,6 +267,7 @@ def export(state: Path, out: Path) -> None:
         tokenizer_object=tokenizer, bos_token=END_OF_TEXT, eos_token=END_OF_TEXT, pad_token=END_OF_TEXT
     ).save_pretrained(out)
     measured = {"tokens": content["tokens"], "held_out_loss": loss, "held_out_perplexity": float(np.exp(loss))}
+    (out / "README.md").write_text(CARD.format(**measured), encoding="utf-8")
     print(json.dumps(measured, indent=2))
 
 

@@ -151,9 +151,8 @@ def test_compressed_tensors_job_from_end_to_end(
 @pytest.mark.usefixtures("reload_here")
 def test_point_of_one_format_in_the_other(service: PlainService, tiny: Tiny, text_file: Path, tmp_path: Path) -> None:
     """A named plain point can be had in both formats, each with its own bytes, even where one is over the budget."""
-    job_id, document = run_job(
-        service, small_spec(tiny("untied"), text_file, pins=(("embed", "dense"),), max_trials=12)
-    )
+    spec = small_spec(tiny("tied"), text_file, budget="6.5bpw", pins=(("embed", "dense"),), max_trials=12)
+    job_id, document = run_job(service, spec)
     point = document.front[-1]
     for target in ("packed", "compressed-tensors"):
         exported = service.export(job_id, tmp_path / target, point=point.point, target=target)
@@ -166,9 +165,7 @@ def test_point_of_one_format_in_the_other(service: PlainService, tiny: Tiny, tex
 def test_every_budget_is_kept(service: PlainService, tiny: Tiny, text_file: Path, tmp_path: Path) -> None:
     """From 2.2 to 6 bits per weight: the files have the predicted bytes, and no more than the budget."""
     for budget in BUDGETS:
-        spec = small_spec(
-            tiny("untied"), text_file, budget=budget, max_trials=16, bits=(2, 3, 4, 8), group_sizes=(64, None)
-        )
+        spec = small_spec(tiny("untied"), text_file, budget=budget, max_trials=16, sparsities=(0.0, "2:4"))
         job_id, document = run_job(service, spec)
         exported = service.export(job_id, tmp_path / budget)
         assert exported.verified

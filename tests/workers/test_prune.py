@@ -88,3 +88,13 @@ def test_screening_keeps_plain_and_required_levels() -> None:
     kept, _ = screen_levels(weight, hessian, sizes, dropped[:1])
     assert {*everything, dropped[0]} <= set(kept)
     assert kept == [level for level in sizes if level in kept]
+
+
+def test_screening_keeps_the_smallest_size() -> None:
+    """A level below all plain ones stays, bad as it is: a budget was promised that only it can reach."""
+    weight, hessian = random_weight(32, 64), correlated_hessian(64)
+    module = ModuleInfo("m", "linear", TensorInfo("m.weight", (32, 64), "BF16"), 0)
+    sizes = {v: module_bytes(module, v) for v in Menu((2, 4, 8), (None,), (0.0, "2:4"), (0,)).levels()}
+    smallest = min(sizes, key=lambda level: sizes[level])
+    assert not smallest.is_plain
+    assert smallest in screen_levels(weight, hessian, sizes)[0]

@@ -42,6 +42,8 @@ def screen_levels(
     def is_worthwhile(level: Level) -> bool:
         if level.is_plain or level in required or not plain or errors[level] <= 0:
             return True
+        if sizes[level] < plain[0][0]:  # no plain level is that small, and a budget may ask for it
+            return True
         return log(errors[level]) <= _interpolated(plain, sizes[level]) + log(_MARGIN)
 
     return [level for level in sizes if is_worthwhile(level)], scales
