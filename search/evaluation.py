@@ -4,6 +4,7 @@ from space.digest import digest
 from space.level import Level
 from space.menu import SearchSpace
 from space.spec import JobSpec
+from workers.compress.build import METHOD_VERSION
 from workers.models.text import Split
 from workers.models.tokens import TextRequest, TokenSet
 
@@ -23,8 +24,8 @@ def text_request(spec: JobSpec) -> TextRequest:
 
 
 def evaluation_digest(model: str, tokens: TokenSet, split: Split, num_sequences: int | None) -> str:
-    """Return the key of an evaluation: same model, text and protocol, same answer."""
-    return digest([model, tokens.digest, split, num_sequences, PROTOCOL_VERSION])
+    """Return the key of an evaluation: same model, text, protocol and compression methods, same answer."""
+    return digest([model, tokens.digest, split, num_sequences, PROTOCOL_VERSION, METHOD_VERSION])
 
 
 def required_levels(space: SearchSpace, module_name: str) -> tuple[Level, ...]:

@@ -20,6 +20,7 @@ from workers.evaluate.quality import sequence_quality
 from workers.evaluate.teacher import BATCH, read_teacher
 from workers.models.blocks import BlockRunner
 from workers.models.inventory import inspect_model
+from workers.models.load import best_device, compute_dtype
 from workers.models.tokens import TokenSet
 from workers.tasks import Workspace
 from workers.worker import Worker
@@ -46,26 +47,26 @@ class ReloadAnswer:
 
 
 def load_exported(folder: Path) -> tuple[Any, dict[str, list[str]]]:
-    """Return the model in float32 and the loader's report of missing, unexpected and mismatched keys."""
+    """Return the model as searches run it, and the loader's report of missing, unexpected and mismatched keys."""
     from transformers import AutoModelForCausalLM  # noqa: PLC0415 (slow)
 
     import workers.transformers_hook  # noqa: F401, PLC0415 (registers the packed format)
 
     model, report = AutoModelForCausalLM.from_pretrained(
         folder,
-        dtype=torch.float32,
+        dtype=compute_dtype(best_device()),
         use_safetensors=True,
         trust_remote_code=False,
         local_files_only=True,
         output_loading_info=True,
     )
-    return model.eval(), {kind: sorted(map(str, keys)) for kind, keys in report.items() if keys}
+    return model.eval().to(best_device()), {kind: sorted(map(str, keys)) for kind, keys in report.items() if keys}
 
 
 def reload(folder: Path, plan: Plan, workspace: Workspace, tokens: TokenSet) -> ReloadAnswer:
     """Measure the exported folder and compare it with the searched model."""
     model, problems = load_exported(folder)
-    runner, text = BlockRunner(model), tokens.load("held_out")
+    runner, text = BlockRunner(model), tokens.load("held_out").to(best_device())
     worker = Worker(workspace)
     with torch.no_grad():
         logits = runner.logits(text[:BATCH])[:_LOGIT_SEQUENCES]
@@ -76,7 +77,7 @@ def reload(folder: Path, plan: Plan, workspace: Workspace, tokens: TokenSet) -> 
             return runner.logits(batch)
 
         kl, loss = sequence_quality(forward, text, teacher)
-    difference = float((logits - searched).abs().max())
+    difference = float((logits.float() - searched.float()).abs().max())
     return ReloadAnswer(problems, difference, sum(kl) / len(kl), exp(sum(loss) / len(loss)))
 
 

@@ -13,7 +13,7 @@ _COARSE_BITS = 4  # at and below this many bits clipping pays, so the grid reach
 
 
 def _ratios(bits: int) -> Tensor:
-    return torch.linspace(0.5, 1.05, 16) if bits <= _COARSE_BITS else torch.linspace(0.85, 1.0, 6)
+    return torch.linspace(0.52, 1.0, 17) if bits <= _COARSE_BITS else torch.linspace(0.85, 1.0, 6)
 
 
 def search_scales(weight: Tensor, level: Level, importance: Tensor | None = None, mask: Tensor | None = None) -> Tensor:

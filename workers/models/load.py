@@ -23,7 +23,7 @@ def load_model(folder: Path, device: str = "cpu") -> Any:
     try:
         model, report = AutoModelForCausalLM.from_pretrained(
             folder,
-            dtype=torch.float32 if device == "cpu" else torch.bfloat16,
+            dtype=compute_dtype(device),
             use_safetensors=True,
             trust_remote_code=False,
             local_files_only=True,
@@ -45,6 +45,11 @@ def _check_finite(folder: Path, model: nn.Module) -> None:
     for name, parameter in model.named_parameters():
         if not torch.isfinite(parameter).all():
             raise ModelError(f"{folder}: {name} holds NaN or infinite values. The checkpoint is broken; fetch it anew.")
+
+
+def compute_dtype(device: str) -> torch.dtype:
+    """Return what models are run in: float32 on CPU, bfloat16 on a GPU."""
+    return torch.float32 if device == "cpu" else torch.bfloat16
 
 
 def best_device() -> str:
