@@ -21,6 +21,7 @@ def take(page: Page, link: str, report: Path) -> None:
     """Write docs/pareto.png and docs/report.png."""
     page.goto(link)
     page.locator(".js-plotly-plot .scatterlayer .point, .js-plotly-plot .points path").first.wait_for()
+    page.get_by_role("button", name="Close").first.click()  # MLflow's assistant panel
     page.wait_for_timeout(2000)
     page.screenshot(path=DOCS / "pareto.png")
     page.goto(report.as_uri())
