@@ -172,11 +172,15 @@ def _recorded(folder: Path) -> RunningServer | None:
 def _is_ours(server: RunningServer, folder: Path) -> bool:
     if not _group_lives(server.pid):
         return False
-    try:
-        command = Path(f"/proc/{server.pid}/cmdline").read_bytes()
-    except OSError:  # no /proc on this system: only the server itself can tell
-        return _answers(server)
-    return str(folder / "mlflow.db").encode() in command
+    for _ in range(20):
+        try:
+            command = Path(f"/proc/{server.pid}/cmdline").read_bytes()
+        except OSError:  # no /proc on this system: only the server itself can tell
+            return _answers(server)
+        if command:
+            return str(folder / "mlflow.db").encode() in command
+        time.sleep(0.05)  # empty for a moment while the program is being loaded
+    return False
 
 
 def _answers(server: RunningServer) -> bool:
