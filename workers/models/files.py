@@ -5,7 +5,6 @@ Only safetensors are ever opened. A pickle, code in the folder (`auto_map`) or a
 
 import hashlib
 import json
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -167,9 +166,3 @@ def model_digest(folder: Path) -> str:
             part = hashlib.file_digest(file, "sha256")
         whole.update(f"{path.name}:{part.hexdigest()}\n".encode())
     return whole.hexdigest()
-
-
-def is_writable_new_folder(path: Path) -> bool:
-    """Tell whether a folder can be made at a path that does not exist yet or is empty."""
-    parent = path if path.exists() else next(p for p in path.resolve().parents if p.exists())
-    return os.access(parent, os.W_OK) and (not path.exists() or (path.is_dir() and not any(path.iterdir())))
