@@ -12,8 +12,10 @@ from space.measurement import Measurement
 from space.plan import Plan
 from space.spec import JobSpec
 from storage.records import (
+    Asking,
     Job,
     JobState,
+    Known,
     Trial,
     TrialState,
     check_job_move,
@@ -35,7 +37,7 @@ class MemoryStore:
         self._lock = RLock()
         self._jobs: dict[str, Job] = {}
         self._trials: dict[str, dict[int, Trial]] = {}
-        self._measurements: dict[tuple[str, str], Measurement] = {}
+        self._measurements: dict[tuple[str, str], Known] = {}
 
     def create_job(self, job_id: str, spec: JobSpec) -> Job:
         """Create a QUEUED job. Raises StateError if the id exists."""
@@ -147,17 +149,30 @@ class MemoryStore:
             trials.update({t.number: replace(t, state=TrialState.WAITING, reason=None) for t in again})
             return len(again)
 
-    def put_measurement(self, plan: Plan, evaluation_digest: str, measurement: Measurement) -> None:
-        """Remember a measurement under its key for all jobs; an existing one is kept."""
+    def put_measurement(
+        self, plan: Plan, evaluation_digest: str, measurement: Measurement, asking: Asking | None = None
+    ) -> None:
+        """Remember a measurement under its key for all jobs, and who asked for it; an existing one is kept."""
         copied = _copied_measurement(measurement)
         assert copied is not None  # noqa: S101 (a measurement was given)
+        known = Known(plan, evaluation_digest, copied, asking)
         with self._lock:
-            self._measurements.setdefault((plan.digest, evaluation_digest), copied)
+            self._measurements.setdefault((evaluation_digest, plan.digest), known)
 
     def find_measurement(self, plan: Plan, evaluation_digest: str) -> Measurement | None:
         """Return the known answer to (plan, evaluation), whoever measured it."""
         with self._lock:
-            return self._measurements.get((plan.digest, evaluation_digest))
+            known = self._measurements.get((evaluation_digest, plan.digest))
+        return known.measurement if known else None
+
+    def list_measurements(self, evaluation_digests: Sequence[str]) -> Sequence[Known]:
+        """Return all that is known of some evaluations, by evaluation and plan digest."""
+        with self._lock:
+            return [
+                known
+                for key, known in sorted(self._measurements.items(), key=lambda i: i[0])
+                if key[0] in evaluation_digests
+            ]
 
     def close(self) -> None:
         """Do nothing: there is no database to release."""

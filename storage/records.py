@@ -148,6 +148,30 @@ class Job:
 
 
 @dataclass(frozen=True, slots=True)
+class Asking:
+    """How a measurement came to be asked for: what a later search must know to learn from it.
+
+    Attributes:
+        origin: of the trial that asked.
+        base: the plan whose neighbour was measured (a probe's operating point).
+
+    """
+
+    origin: str
+    base: Plan | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """A remembered answer with its question; `asking` is None where it was written by an older tightfit."""
+
+    plan: Plan
+    evaluation_digest: str
+    measurement: Measurement
+    asking: Asking | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Trial:
     """One plan of a job and what was measured.
 

@@ -5,14 +5,13 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any, cast
 
-from sqlalchemy import Connection, CursorResult, Engine, Update, case, create_engine, event, insert, select, update
+from sqlalchemy import CursorResult, Update, case, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
+from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from space.document import FrontDocument
-from space.errors import NotFoundError, StateError, StoreError
+from space.errors import NotFoundError, StateError
 from space.measurement import Measurement
 from space.plan import Plan
 from space.spec import JobSpec
@@ -21,6 +20,7 @@ from storage.migrations.tables import (
     MeasurementRow,
     TrialRow,
     job_of,
+    known_of,
     measurement_json,
     reading,
     trial_of,
@@ -28,8 +28,10 @@ from storage.migrations.tables import (
 )
 from storage.migrations.upgrade import HEAD, stored_version, upgrade
 from storage.records import (
+    Asking,
     Job,
     JobState,
+    Known,
     Trial,
     TrialState,
     check_job_move,
@@ -39,20 +41,9 @@ from storage.records import (
     json_copy,
     trial_not_found,
 )
+from storage.sql_engine import made_engine, parsed_url, place_of, store_error
 
-_WAIT_SECONDS = 30
-_CONNECT_SECONDS = 10
 _NUM_NEWEST = 5
-_ADVICE = {
-    "not a database": "the file is something else; name another one",
-    "unable to open": "check that its folder exists and can be written, or name another place",
-    "readonly": "check that the file and its folder can be written, or name another place",
-    "malformed": "the file is damaged; restore a copy or name another one",
-    "locked": "another program keeps it locked; stop that program or try again",
-    "is full": "free some disk space",
-    "resolve host": "check the name of the host in the URL",
-    "connect": "check that the server runs and that host, database, user and password of the URL are right",
-}
 
 
 class SqlStore:
@@ -68,9 +59,9 @@ class SqlStore:
             StoreError: it cannot be opened, belongs to another program or is newer than this one.
 
         """
-        parsed = _parsed(url)
-        self._place = _place_of(parsed)
-        self._engine = _made_engine(parsed, self._place)
+        parsed = parsed_url(url)
+        self._place = place_of(parsed)
+        self._engine = made_engine(parsed, self._place)
         self._writer = self._engine.execution_options(writes=True)
         try:
             self._migrate()
@@ -210,13 +201,18 @@ class SqlStore:
             _check_job_exists(session, job_id)
             return _num_changed(session, again.values(state=TrialState.WAITING, reason=None))
 
-    def put_measurement(self, plan: Plan, evaluation_digest: str, measurement: Measurement) -> None:
-        """Remember a measurement under its key for all jobs; an existing one is kept."""
+    def put_measurement(
+        self, plan: Plan, evaluation_digest: str, measurement: Measurement, asking: Asking | None = None
+    ) -> None:
+        """Remember a measurement under its key for all jobs, and who asked for it; an existing one is kept."""
         values = {
             "plan_digest": plan.digest,
             "evaluation_digest": evaluation_digest,
             "measurement": measurement_json(measurement),
             "created_at": datetime.now(UTC),
+            "plan": plan.to_json(),
+            "origin": asking.origin if asking else None,
+            "base": asking.base.to_json() if asking and asking.base else None,
         }
         dialect = sqlite if self._engine.dialect.name == "sqlite" else postgresql
         with self._session(write=True) as session:
@@ -231,6 +227,16 @@ class SqlStore:
             with reading(f"The measurement of plan {plan.digest}"):
                 return Measurement.from_json(row.measurement)
 
+    def list_measurements(self, evaluation_digests: Sequence[str]) -> Sequence[Known]:
+        """Return all that is known of some evaluations, by evaluation and plan digest."""
+        asked = MeasurementRow.evaluation_digest.in_(evaluation_digests)
+        order = (MeasurementRow.evaluation_digest, MeasurementRow.plan_digest)
+        with self._session() as session:
+            found = session.scalars(
+                select(MeasurementRow).where(asked, MeasurementRow.plan.is_not(None)).order_by(*order)
+            )
+            return [known_of(row) for row in found]
+
     def close(self) -> None:
         """Release the database."""
         self._engine.dispose()
@@ -242,11 +248,11 @@ class SqlStore:
             with Session(self._writer if write else self._engine) as session, session.begin():
                 yield session
         except SQLAlchemyError as error:
-            raise _store_error(self._place, error) from error
+            raise store_error(self._place, error) from error
         except LookupError as error:
             if isinstance(error, NotFoundError):
                 raise
-            raise _store_error(self._place, error) from error  # a state that only a newer program knows
+            raise store_error(self._place, error) from error  # a state that only a newer program knows
 
     def _migrate(self) -> None:
         with self._session() as session:
@@ -254,64 +260,6 @@ class SqlStore:
         if version != HEAD:
             with self._session(write=True) as session:
                 upgrade(session.connection(), self._place)
-
-
-def _parsed(url: str) -> URL:
-    try:
-        parsed = make_url(url)
-        if not url.startswith("sqlite") and "@" in f"{parsed.host}{parsed.database}":
-            raise ValueError("the rest of a password")  # noqa: TRY301
-    except (SQLAlchemyError, ValueError):
-        # Neither the URL nor the cause is shown: either may hold a password.
-        scheme = url.partition(":")[0]
-        raise StoreError(f"The database URL {scheme}:... cannot be read: write @ as %40, / as %2F.") from None
-    if parsed.drivername in ("postgres", "postgresql"):
-        return parsed.set(drivername="postgresql+psycopg")
-    if parsed.drivername == "sqlite" and parsed.database in (None, "", ":memory:"):
-        raise StoreError("The database URL names no file: write sqlite:///folder/tightfit.db or memory:.")
-    return parsed
-
-
-def _place_of(url: URL) -> str:
-    if url.get_backend_name() == "sqlite":
-        return str(url.database)
-    return url.set(query={}).render_as_string(hide_password=True)
-
-
-def _made_engine(url: URL, place: str) -> Engine:
-    is_sqlite = url.get_backend_name() == "sqlite"
-    wait = {"timeout": _WAIT_SECONDS} if is_sqlite else {"connect_timeout": _CONNECT_SECONDS}
-    given = {name: value for name, value in wait.items() if name not in url.query}
-    try:
-        engine = create_engine(url, connect_args=given, hide_parameters=True, pool_pre_ping=not is_sqlite)
-    except (SQLAlchemyError, ImportError) as error:
-        raise _store_error(place, error) from error
-    if is_sqlite:
-        event.listen(engine, "connect", _prepare_sqlite)
-        event.listen(engine, "begin", _begin_sqlite)
-    return engine
-
-
-def _prepare_sqlite(connection: Any, _record: object) -> None:
-    connection.isolation_level = None  # `_begin_sqlite` begins transactions, not the driver
-    cursor = connection.cursor()
-    for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON"):
-        cursor.execute(f"PRAGMA {pragma}")
-    cursor.close()
-
-
-def _begin_sqlite(connection: Connection) -> None:
-    # A transaction that reads first and writes later fails at once where somebody wrote in between.
-    writes = connection.get_execution_options().get("writes", False)
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
-
-
-def _store_error(place: str, error: Exception) -> StoreError:
-    """Return what, where and what to do next; without the statement, its values and passwords."""
-    cause = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
-    text = " ".join(str(cause).split())
-    advice = next((advice for sign, advice in _ADVICE.items() if sign in text.lower()), "see the cause and try again")
-    return StoreError(f"The database {place} cannot be used ({text}): {advice}.")
 
 
 def _num_changed(session: Session, statement: Update) -> int:

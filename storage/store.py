@@ -7,7 +7,7 @@ from space.document import FrontDocument
 from space.measurement import Measurement
 from space.plan import Plan
 from space.spec import JobSpec
-from storage.records import Job, JobState, Trial, TrialState
+from storage.records import Asking, Job, JobState, Known, Trial, TrialState
 
 
 class Store(Protocol):
@@ -72,11 +72,19 @@ class Store(Protocol):
         Raises NotFoundError.
         """
 
-    def put_measurement(self, plan: Plan, evaluation_digest: str, measurement: Measurement) -> None:
-        """Remember a measurement under its key for all jobs; an existing one is kept."""
+    def put_measurement(
+        self, plan: Plan, evaluation_digest: str, measurement: Measurement, asking: Asking | None = None
+    ) -> None:
+        """Remember a measurement under its key for all jobs, and who asked for it; an existing one is kept."""
 
     def find_measurement(self, plan: Plan, evaluation_digest: str) -> Measurement | None:
         """Return the known answer to (plan, evaluation), whoever measured it."""
+
+    def list_measurements(self, evaluation_digests: Sequence[str]) -> Sequence[Known]:
+        """Return all that is known of some evaluations, by evaluation and plan digest.
+
+        Answers that an older tightfit wrote and whose plan no trial holds are left out.
+        """
 
     def close(self) -> None:
         """Release the database."""

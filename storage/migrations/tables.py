@@ -25,7 +25,7 @@ from space.errors import StoreError
 from space.measurement import Measurement
 from space.plan import Plan
 from space.spec import JobSpec
-from storage.records import Job, JobState, Trial, TrialState, json_copy
+from storage.records import Asking, Job, JobState, Known, Trial, TrialState, json_copy
 
 
 class Words(TypeDecorator[str]):
@@ -120,9 +120,12 @@ class MeasurementRow(Base):
     __tablename__ = "measurements"
 
     plan_digest: Mapped[str] = mapped_column(String(64), primary_key=True)
-    evaluation_digest: Mapped[str] = mapped_column(String(64), primary_key=True)
+    evaluation_digest: Mapped[str] = mapped_column(String(64), primary_key=True, index=True)
     measurement: Mapped[dict[str, Any]]
     created_at: Mapped[datetime]
+    plan: Mapped[dict[str, Any] | None]
+    origin: Mapped[str | None]
+    base: Mapped[dict[str, Any] | None]
 
 
 @contextmanager
@@ -167,6 +170,15 @@ def trial_of(row: TrialRow) -> Trial:
             sampler_state=row.sampler_state,
             reason=row.reason,
         )
+
+
+def known_of(row: MeasurementRow) -> Known:
+    """Return a row's record; the row has a plan. Raises StoreError."""
+    with reading(f"The measurement of plan {row.plan_digest}"):
+        base = None if row.base is None else Plan.from_json(row.base)
+        asking = None if row.origin is None else Asking(row.origin, base)
+        measured = Measurement.from_json(row.measurement)
+        return Known(Plan.from_json(row.plan or {}), row.evaluation_digest, measured, asking)
 
 
 def trial_values(trial: Trial) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from space.level import DENSE
 from space.measurement import Measurement
 from space.plan import Plan
 from space.spec import JobSpec
-from storage.records import JobState, Trial, TrialState
+from storage.records import Asking, JobState, Known, Trial, TrialState
 from storage.store import Store
 from tests.storage.contract_jobs import JobContract
 from tests.storage.contract_trials import TrialContract
@@ -40,6 +40,29 @@ class StoreContract(JobContract, TrialContract):
         """A plan is named by its content."""
         store.put_measurement(PLAN, "e" * 64, MEASURED)
         assert store.find_measurement(Plan(PLAN.levels[::-1]), "e" * 64) == MEASURED
+
+    def test_known_measurements_are_listed_with_their_questions(self, store: Store) -> None:
+        """All of the asked evaluations, by evaluation and plan, each with its plan and who asked; nothing of others."""
+        other = PLAN.replace({PLAN.levels[0][0]: DENSE})
+        store.put_measurement(PLAN, "f" * 64, MEASURED)
+        store.put_measurement(PLAN, "e" * 64, MEASURED, Asking("sensitivity", base=other))
+        store.put_measurement(other, "e" * 64, replace(MEASURED, seconds=9.0), Asking("uniform"))
+        store.put_measurement(other, "d" * 64, MEASURED, Asking("refine"))
+        first = [
+            Known(PLAN, "e" * 64, MEASURED, Asking("sensitivity", base=other)),
+            Known(other, "e" * 64, replace(MEASURED, seconds=9.0), Asking("uniform")),
+        ]
+        listed = store.list_measurements(["f" * 64, "e" * 64])
+        expected = [*sorted(first, key=lambda known: known.plan.digest), Known(PLAN, "f" * 64, MEASURED)]
+        assert list(listed) == expected
+        assert [k.plan.levels for k in listed] == [k.plan.levels for k in expected]
+
+    def test_nothing_is_known_of_other_evaluations(self, store: Store) -> None:
+        """Neither of one that nobody made nor of none; the first asker is kept."""
+        store.put_measurement(PLAN, "e" * 64, MEASURED, Asking("uniform"))
+        store.put_measurement(PLAN, "e" * 64, MEASURED, Asking("refine"))
+        assert list(store.list_measurements(["d" * 64])) == list(store.list_measurements([])) == []
+        assert [k.asking for k in store.list_measurements(["e" * 64])] == [Asking("uniform")]
 
     @pytest.mark.parametrize(
         "verb",

@@ -6,11 +6,12 @@ from datetime import UTC, datetime
 from math import exp
 
 from space.cost import plan_cost
-from space.document import DensePoint, FrontDocument, FrontPoint, SearchCost, UniformPoint
+from space.document import Comparison, DensePoint, FrontDocument, FrontPoint, SearchCost, UniformPoint
 from space.inventory import Inventory, KeyValueShape, ModuleInfo, TensorInfo
 from space.level import Level
 from space.measurement import Measurement
 from space.plan import Plan
+from space.price import marginal_price
 from space.spec import JobSpec, make_spec
 from storage.records import Job, JobState, Trial, TrialState
 
@@ -69,6 +70,20 @@ def sample_job(job_id: str = "calm-otter-7", model: str = "acme/tiny-llama-8m", 
     return SampleJob(job, inventory, tuple(trials), document)
 
 
+def sample_losses(sample: SampleJob) -> dict[str, dict[str, float]]:
+    """Return made-up losses of a job's model: each bit less costs four times as much."""
+    plain = [Level(bits, group) for bits in (2, 3, 4, 5, 6, 8) for group in (32, 64, 128)]
+    used = {level for plan in sample.plans.values() for _, level in plan.levels}
+    return {
+        m.name: {
+            str(v): 4.0 ** -(v.bits or 16) * (1 + (v.group_size or 256) / 256) * (1 + v.sparsity) / (1 + v.rank / 64)
+            * (1 + index % 7)
+            for v in {*plain, *used}
+        }
+        for index, m in enumerate(sample.inventory.modules)
+    }  # fmt: skip
+
+
 def _mixed_plan(inventory: Inventory, share: float, rng: random.Random) -> Plan:
     levels = {}
     for module in inventory.modules:
@@ -110,13 +125,33 @@ def _document(
             FrontPoint(f"p{len(front)}", trial.number, trial.size_bytes, bits_per_weight, *_quality(trial), False)
         )
     fitting = max((p for p in front if p.size_bytes <= budget_bytes), key=lambda p: p.size_bytes)
-    final = tuple(replace(p, recommended=p is fitting) for p in front)
+    final = tuple(
+        replace(p, recommended=p is fitting, versus_next=_next(front, i), versus_uniform=_versus_uniform(p, uniform))
+        for i, p in enumerate(front)
+    )
+    price = marginal_price([(p.size_bytes, p.kl_divergence) for p in front], budget_bytes)
     cost = SearchCost(1_234_567.0, len(trials), 671.5)
     corner = (float(uniform[-1].size_bytes), uniform[0].kl_divergence)
     dense = DensePoint(inventory.dense_bytes, 20.1)
     return FrontDocument(
-        *(job_id, "DONE", spec.model, spec.target, budget_bytes, spec.seed, dense, uniform, final, 0.71, corner, cost)
+        *(job_id, "DONE", spec.model, spec.target, budget_bytes, spec.seed, dense, uniform, final, 0.71, corner, cost),
+        marginal_price=price,
     )
+
+
+def _next(front: list[FrontPoint], index: int) -> Comparison | None:
+    return _compare(front[index], front[index + 1], f"p{index + 1}") if index + 1 < len(front) else None
+
+
+def _versus_uniform(point: FrontPoint, uniform: tuple[UniformPoint, ...]) -> Comparison | None:
+    smaller = [u for u in uniform if u.size_bytes <= point.size_bytes]
+    return _compare(point, smaller[-1], smaller[-1].level) if smaller else None
+
+
+def _compare(point: FrontPoint, other: FrontPoint | UniformPoint, name: str) -> Comparison:
+    difference, ratio = point.kl_divergence - other.kl_divergence, point.kl_divergence / other.kl_divergence
+    half = 0.05 * other.kl_divergence
+    return Comparison(name, ratio, (difference - half, difference + half), measurable=abs(difference) > half)
 
 
 def _quality(trial: Trial) -> tuple[float, tuple[float, float], float]:

@@ -15,9 +15,11 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine, create_engine, inspect, text
 
 from space.errors import StoreError
+from space.level import Level
 from storage.migrations.upgrade import HEAD, VERSION_TABLE, alembic_config, stored_version, upgrade
 from storage.open import open_store
-from tests.storage.values import spec
+from storage.records import Asking, Known, TrialState
+from tests.storage.values import MEASURED, PLAN, spec, trial
 
 ROOT = Path(__file__).parents[2]
 OPEN = """
@@ -88,6 +90,34 @@ def test_downgrade_takes_every_table_away(url: str, engine: Engine) -> None:
     open_store(url).close()
     with engine.connect() as connection:
         check(connection)
+
+
+def test_first_version_learns_the_plans_of_its_measurements(url: str, engine: Engine) -> None:
+    """A database of 0001 keeps all records; plans and askers come from its trials, and unknown plans are left out."""
+    base = PLAN.replace({PLAN.levels[0][0]: Level(2, 64)})
+    other = PLAN.replace({PLAN.levels[0][0]: Level(3, 64)})
+    store = open_store(url)
+    job = store.create_job("one", spec())
+    trials = [
+        trial(0, TrialState.COMPLETE, origin="sensitivity", sampler_state={"base": base.to_json()}),
+        trial(1, TrialState.COMPLETE, origin="refine", plan=other, sampler_state={"base": None}),
+        trial(2, TrialState.COMPLETE, origin="known", plan=other),
+    ]
+    store.create_trials(trials)
+    for plan in (PLAN, other, base):
+        store.put_measurement(plan, "e" * 64, MEASURED, Asking("wrong"))
+    store.close()
+    with engine.begin() as connection:
+        command.downgrade(alembic_config(connection), "0001")
+    store = open_store(url)
+    assert (store.get_job("one"), store.list_trials("one")) == (job, trials)
+    assert store.find_measurement(base, "e" * 64) == MEASURED
+    known = [
+        Known(PLAN, "e" * 64, MEASURED, Asking("sensitivity", base)),
+        Known(other, "e" * 64, MEASURED, Asking("refine")),
+    ]
+    assert list(store.list_measurements(["e" * 64])) == sorted(known, key=lambda k: k.plan.digest)
+    store.close()
 
 
 def test_newer_database_is_refused_unchanged(url: str, engine: Engine) -> None:

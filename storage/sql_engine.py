@@ -1,0 +1,83 @@
+"""How SQLAlchemy reaches a database: its URL read, its transactions begun, its errors in words for people."""
+
+from typing import Any
+
+from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+
+from space.errors import StoreError
+
+_WAIT_SECONDS = 30
+_CONNECT_SECONDS = 10
+_ADVICE = {
+    "not a database": "the file is something else; name another one",
+    "unable to open": "check that its folder exists and can be written, or name another place",
+    "readonly": "check that the file and its folder can be written, or name another place",
+    "malformed": "the file is damaged; restore a copy or name another one",
+    "locked": "another program keeps it locked; stop that program or try again",
+    "is full": "free some disk space",
+    "resolve host": "check the name of the host in the URL",
+    "connect": "check that the server runs and that host, database, user and password of the URL are right",
+}
+
+
+def parsed_url(url: str) -> URL:
+    """Return a URL in the form that SQLAlchemy wants. Raises StoreError, without any part of a password."""
+    try:
+        parsed = make_url(url)
+        if not url.startswith("sqlite") and "@" in f"{parsed.host}{parsed.database}":
+            raise ValueError("the rest of a password")  # noqa: TRY301
+    except (SQLAlchemyError, ValueError):
+        # Neither the URL nor the cause is shown: either may hold a password.
+        scheme = url.partition(":")[0]
+        raise StoreError(f"The database URL {scheme}:... cannot be read: write @ as %40, / as %2F.") from None
+    if parsed.drivername in ("postgres", "postgresql"):
+        return parsed.set(drivername="postgresql+psycopg")
+    if parsed.drivername == "sqlite" and parsed.database in (None, "", ":memory:"):
+        raise StoreError("The database URL names no file: write sqlite:///folder/tightfit.db or memory:.")
+    return parsed
+
+
+def place_of(url: URL) -> str:
+    """Return a database's name for people."""
+    if url.get_backend_name() == "sqlite":
+        return str(url.database)
+    return url.set(query={}).render_as_string(hide_password=True)
+
+
+def made_engine(url: URL, place: str) -> Engine:
+    """Return an engine whose transactions wait for others instead of failing. Raises StoreError."""
+    is_sqlite = url.get_backend_name() == "sqlite"
+    wait = {"timeout": _WAIT_SECONDS} if is_sqlite else {"connect_timeout": _CONNECT_SECONDS}
+    given = {name: value for name, value in wait.items() if name not in url.query}
+    try:
+        engine = create_engine(url, connect_args=given, hide_parameters=True, pool_pre_ping=not is_sqlite)
+    except (SQLAlchemyError, ImportError) as error:
+        raise store_error(place, error) from error
+    if is_sqlite:
+        event.listen(engine, "connect", _prepare_sqlite)
+        event.listen(engine, "begin", _begin_sqlite)
+    return engine
+
+
+def _prepare_sqlite(connection: Any, _record: object) -> None:
+    connection.isolation_level = None  # `_begin_sqlite` begins transactions, not the driver
+    cursor = connection.cursor()
+    for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON"):
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    # A transaction that reads first and writes later fails at once where somebody wrote in between.
+    writes = connection.get_execution_options().get("writes", False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+def store_error(place: str, error: Exception) -> StoreError:
+    """Return what, where and what to do next; without the statement, its values and passwords."""
+    cause = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
+    text = " ".join(str(cause).split())
+    advice = next((advice for sign, advice in _ADVICE.items() if sign in text.lower()), "see the cause and try again")
+    return StoreError(f"The database {place} cannot be used ({text}): {advice}.")
