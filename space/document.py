@@ -3,8 +3,10 @@
 from dataclasses import asdict, dataclass
 from typing import Any
 
-SCHEMA_VERSION = 1
-Interval = tuple[float, float]
+from space.front import Interval
+from space.price import MarginalPrice
+
+SCHEMA_VERSION = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,8 +29,32 @@ class UniformPoint:
 
 
 @dataclass(frozen=True, slots=True)
+class Comparison:
+    """A plan beside another one, measured on the same sequences.
+
+    Attributes:
+        other: name of the other point, or level of the uniform plan.
+        ratio: this KL divergence over the other's; None where the other's is not above zero.
+        difference_ci95: of this KL divergence minus the other's, paired over sequences.
+        measurable: the two differ measurably: the interval leaves zero out.
+
+    """
+
+    other: str
+    ratio: float | None
+    difference_ci95: Interval
+    measurable: bool
+
+
+@dataclass(frozen=True, slots=True)
 class FrontPoint:
-    """One non-dominated plan, measured on held-out text; `size_bytes` counts what the budget counts."""
+    """One non-dominated plan, measured on held-out text; `size_bytes` counts what the budget counts.
+
+    Attributes:
+        versus_next: beside the next larger point; None for the largest one, and in documents of schema version 1.
+        versus_uniform: beside the best uniform plan that is no larger; None where there is none.
+
+    """
 
     point: str
     trial: int
@@ -38,6 +64,8 @@ class FrontPoint:
     kl_divergence_ci95: Interval
     perplexity: float
     recommended: bool
+    versus_next: Comparison | None = None
+    versus_uniform: Comparison | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +84,7 @@ class FrontDocument:
     Attributes:
         measured_on: "held_out", or "search" while a job has not reached its held-out measurement.
         reference_point: (bytes of the largest uniform plan, KL of the smallest one), corner of the hypervolume.
+        marginal_price: what a little more memory than the recommended point takes would buy.
 
     """
 
@@ -72,6 +101,7 @@ class FrontDocument:
     reference_point: tuple[float, float]
     cost: SearchCost
     measured_on: str = "held_out"
+    marginal_price: MarginalPrice | None = None
     schema_version: int = SCHEMA_VERSION
 
     def to_json(self) -> dict[str, Any]:
@@ -80,15 +110,18 @@ class FrontDocument:
 
     @staticmethod
     def from_json(value: dict[str, Any]) -> "FrontDocument":
-        """Read the JSON object."""
+        """Read the JSON object, of this schema version or an older one: what that did not know is None."""
+        price = value.get("marginal_price")
         return FrontDocument(
             **{
                 **value,
                 "dense": DensePoint(**value["dense"]),
                 "uniform": tuple(UniformPoint(**_with_interval(u)) for u in value["uniform"]),
-                "front": tuple(FrontPoint(**_with_interval(p)) for p in value["front"]),
+                "front": tuple(FrontPoint(**_with_comparisons(_with_interval(p))) for p in value["front"]),
                 "reference_point": tuple(value["reference_point"]),
                 "cost": SearchCost(**value["cost"]),
+                "marginal_price": None if price is None else MarginalPrice(**price),
+                "schema_version": SCHEMA_VERSION,
             }
         )
 
@@ -100,3 +133,16 @@ class FrontDocument:
 
 def _with_interval(value: dict[str, Any]) -> dict[str, Any]:
     return {**value, "kl_divergence_ci95": tuple(value["kl_divergence_ci95"])}
+
+
+def _with_comparisons(value: dict[str, Any]) -> dict[str, Any]:
+    return {
+        **value,
+        "versus_next": _comparison(value, "versus_next"),
+        "versus_uniform": _comparison(value, "versus_uniform"),
+    }
+
+
+def _comparison(value: dict[str, Any], name: str) -> Comparison | None:
+    found = value.get(name)
+    return None if found is None else Comparison(**{**found, "difference_ci95": tuple(found["difference_ci95"])})

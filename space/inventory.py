@@ -1,8 +1,9 @@
 """What a model consists of: its compressible modules and every other stored tensor, by name, shape and bytes."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from math import prod
-from typing import Literal
+from typing import Any, Literal
 
 ModuleKind = Literal["linear", "embedding"]
 ITEM_BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1, "BOOL": 1}
@@ -102,6 +103,24 @@ class Inventory:
         """Return the bytes of the tensors that are left alone."""
         return sum(t.size_bytes for t in self.others)
 
+    def to_json(self) -> dict[str, Any]:
+        """Return a JSON object."""
+        return asdict(self)
+
+    @staticmethod
+    def from_json(value: Mapping[str, Any]) -> "Inventory":
+        """Read a JSON object."""
+        modules = tuple(
+            ModuleInfo(**{**m, "weight": _tensor(m["weight"]), "tied": tuple(m["tied"])}) for m in value["modules"]
+        )
+        cache = value["key_value"]
+        others = tuple(map(_tensor, value["others"]))
+        return Inventory(modules, others, KeyValueShape(**cache) if cache else None, value["num_blocks"])
+
     def module(self, name: str) -> ModuleInfo:
         """Return a module by name."""
         return next(m for m in self.modules if m.name == name)
+
+
+def _tensor(value: Mapping[str, Any]) -> TensorInfo:
+    return TensorInfo(value["name"], tuple(value["shape"]), value["dtype"])

@@ -1,8 +1,12 @@
 """What one evaluation of one plan found, kept per sequence so that any two plans can be compared on paired tokens."""
 
-from dataclasses import asdict, dataclass
-from math import exp
+from dataclasses import asdict, dataclass, field, replace
+from math import exp, log
 from typing import Any
+
+import numpy as np
+
+_MAX_LOSS = 700.0  # nats; exp of more is no number
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,6 +20,8 @@ class Measurement:
         num_tokens: scored tokens.
         token_forwards: tokens x whole-model forward passes that this measurement cost.
         seconds: time in the worker.
+        sketch: how the plan changes the answers, for probes: half of its mean square is near the KL divergence, and
+            the sketches of single-module changes add up. Float16; no part of the record (see search/sketches.py).
 
     """
 
@@ -25,6 +31,7 @@ class Measurement:
     num_tokens: int
     token_forwards: float
     seconds: float
+    sketch: np.ndarray | None = field(default=None, compare=False, repr=False)
 
     @staticmethod
     def of_sequences(
@@ -34,16 +41,40 @@ class Measurement:
         count = len(sequence_kl)
         return Measurement(
             kl_divergence=sum(sequence_kl) / count,
-            perplexity=exp(min(700.0, sum(sequence_loss) / count)),
+            perplexity=exp(min(_MAX_LOSS, sum(sequence_loss) / count)),
             sequence_kl=tuple(sequence_kl),
             num_tokens=count * length,
             token_forwards=token_forwards,
             seconds=seconds,
         )
 
+    @staticmethod
+    def joined(first: "Measurement", second: "Measurement") -> "Measurement":
+        """Return the measurement of the sequences of both, in order; its cost is the second's: the first was paid.
+
+        KL divergence is that of one measurement of all sequences, bit for bit; perplexity rounds once more.
+        """
+        kl = first.sequence_kl + second.sequence_kl
+        tokens = first.num_tokens + second.num_tokens
+        loss = (log(first.perplexity) * first.num_tokens + log(second.perplexity) * second.num_tokens) / tokens
+        return replace(
+            second,
+            kl_divergence=sum(kl) / len(kl),
+            perplexity=exp(min(_MAX_LOSS, loss)),
+            sequence_kl=kl,
+            num_tokens=tokens,
+        )
+
+    @property
+    def free(self) -> "Measurement":
+        """Return the measurement as an answer that was known: it costs nothing again."""
+        return replace(self, token_forwards=0.0, seconds=0.0)
+
     def to_json(self) -> dict[str, Any]:
         """Return a JSON object."""
-        return asdict(self)
+        value = asdict(replace(self, sketch=None))
+        del value["sketch"]
+        return value
 
     @staticmethod
     def from_json(value: dict[str, Any]) -> "Measurement":

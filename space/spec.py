@@ -46,10 +46,12 @@ class JobSpec(BaseModel):
     """(regular expression, level text) pairs."""
     sampler: SamplerName = "front"
     """Who proposes plans."""
-    max_trials: int = Field(200, ge=1)
-    """Most trials to measure, uniform plans and sensitivity probes included."""
+    max_trials: int | None = Field(None, ge=1)
+    """Most trials to measure, uniform plans and sensitivity probes included; None is what the model needs."""
     max_minutes: float | None = Field(None, gt=0)
     """Stop proposing after this time."""
+    refine: bool = False
+    """Search on even where earlier jobs know enough to answer."""
     workers: int = Field(2, ge=1)
     """Ray workers; the front does not depend on it."""
     seed: int = Field(0, ge=0, lt=2**63)

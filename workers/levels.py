@@ -7,17 +7,21 @@ version. Files are whole or absent, so any number of workers and jobs may share 
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
 from safetensors import SafetensorError, safe_open
-from torch import Tensor
 
 from space.digest import digest
 from space.level import Level, parse_level
 from workers.atomic import write_safetensors, write_text
-from workers.compress.build import METHOD_VERSION, BuiltLevel
-from workers.compress.packing import unpack
+from workers.compress.version import METHOD_VERSION
 from workers.tasks import BuildLevels, LevelRecord
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from workers.compress.build import BuiltLevel
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,20 +31,20 @@ class LevelStore:
     Attributes:
         folder: where the files are.
         model_digest: content of the model.
-        tokens_digest: calibration, search and held-out tokens.
+        calibration_digest: the calibration tokens.
 
     """
 
     folder: Path
     model_digest: str
-    tokens_digest: str
+    calibration_digest: str
 
     def path(self, module_name: str, level: Level) -> Path:
         """Return a level's file."""
-        key = digest([self.model_digest, self.tokens_digest, module_name, str(level), METHOD_VERSION])
+        key = digest([self.model_digest, self.calibration_digest, module_name, str(level), METHOD_VERSION])
         return self.folder / f"{key[:2]}" / f"{key}.safetensors"
 
-    def write(self, module_name: str, built: BuiltLevel) -> None:
+    def write(self, module_name: str, built: "BuiltLevel") -> None:
         """Store a built level."""
         metadata = {"module": module_name, "level": str(built.level), "output_error": repr(built.output_error)}
         write_safetensors(self.path(module_name, built.level), built.tensors, metadata)
@@ -51,25 +55,27 @@ class LevelStore:
         if not path.exists():
             return None
         try:
-            with safe_open(path, framework="pt") as file:
+            with safe_open(path, framework="numpy") as file:  # needs no torch
                 return float(file.metadata()["output_error"])
         except (SafetensorError, KeyError, ValueError, TypeError):  # not whole, or no metadata at all
             path.unlink(missing_ok=True)
             return None
 
-    def tensors(self, module_name: str, level: Level) -> dict[str, Tensor]:
+    def tensors(self, module_name: str, level: Level) -> "dict[str, Tensor]":
         """Return a level's packed tensors, memory-mapped."""
         with safe_open(self.path(module_name, level), framework="pt") as file:
             return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
 
-    def weight(self, module_name: str, level: Level, shape: torch.Size) -> Tensor:
+    def weight(self, module_name: str, level: Level, shape: "torch.Size") -> "Tensor":
         """Return the (O, I) float32 weight of a level."""
+        from workers.compress.packing import unpack  # noqa: PLC0415 (torch)
+
         return unpack(self.tensors(module_name, level), level, shape[1])
 
     def _records_path(self, task: BuildLevels) -> Path:
         sizes = {str(level): size for level, size in task.sizes}
         required = sorted(str(level) for level in task.required)
-        key = digest([self.model_digest, self.tokens_digest, task.module_name, sizes, required, METHOD_VERSION])
+        key = digest([self.model_digest, self.calibration_digest, task.module_name, sizes, required, METHOD_VERSION])
         return self.folder / f"{key[:2]}" / f"{key}.json"
 
     def write_records(self, task: BuildLevels, records: tuple[LevelRecord, ...]) -> None:

@@ -90,7 +90,7 @@ def main() -> None:
         inventory = inspect_model(Path(model_folder))
         workspace = Workspace(model_folder, request["cache_folder"], request["model_digest"], inventory)
         answer = reload(
-            Path(request["folder"]), Plan.from_json(request["plan"]), workspace, TokenSet(**request["tokens"])
+            Path(request["folder"]), Plan.from_json(request["plan"]), workspace, TokenSet.from_json(request["tokens"])
         )
     print(json.dumps(asdict(answer)))
 

@@ -84,7 +84,9 @@ class Evaluate:
         tokens: the text.
         plan: what to measure.
         split: on which text.
-        num_sequences: only the first so many sequences; None is all.
+        num_sequences: only so many sequences; None is all.
+        first_sequence: the first of them.
+        sketch: also return how the plan changes the answers (see workers/evaluate/sketch.py).
         base: a plan whose block outputs are kept, so that only blocks from the first difference on are run.
 
     """
@@ -94,6 +96,8 @@ class Evaluate:
     split: Split
     num_sequences: int | None = None
     base: Plan | None = None
+    first_sequence: int = 0
+    sketch: bool = False
 
 
 Task = PrepareText | Calibrate | Teach | BuildLevels | Evaluate

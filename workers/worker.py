@@ -6,6 +6,7 @@ time: a worker that dies loses nothing but its task.
 
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from workers.calibrate import calibrate, is_calibrated, load_hessian
 from workers.compress.build import build_levels
 from workers.compress.screen import screen_levels
 from workers.evaluate.quality import sequence_quality
+from workers.evaluate.sketch import Sketcher
 from workers.evaluate.teacher import BATCH, Teacher, read_teacher, write_teacher
 from workers.levels import LevelStore
 from workers.models.blocks import BlockOutput, BlockRunner
@@ -61,14 +63,14 @@ class Worker:
         return BlockRunner(model)
 
     def _level_store(self, tokens: TokenSet) -> LevelStore:
-        return LevelStore(self._cache / "levels", self._space.model_digest, tokens.digest)
+        return LevelStore(self._cache / "levels", self._space.model_digest, tokens.of("calibration"))
 
     def _calibration_folder(self, tokens: TokenSet) -> Path:
-        return self._cache / f"calibration-{tokens.digest[:16]}"
+        return self._cache / f"calibration-{tokens.of('calibration')[:16]}"
 
     def teacher_path(self, tokens: TokenSet, split: Split) -> Path:
         """Return the file of the dense model's answers on a split."""
-        return self._cache / f"teacher-{tokens.digest[:16]}-{split}.safetensors"
+        return self._cache / f"teacher-{tokens.of(split)[:16]}.safetensors"
 
     def prepare_text(self, task: PrepareText) -> TokenSet:
         """Make the token sequences, from text or by sampling the model."""
@@ -118,7 +120,7 @@ class Worker:
         """Measure a plan; only changed modules are swapped, only blocks from the first difference to the base run."""
         started = time.perf_counter()
         teacher = self._teacher(task.tokens, task.split)
-        tokens = task.tokens.load(task.split)[: task.num_sequences]
+        tokens = task.tokens.load(task.split)[task.first_sequence :][: task.num_sequences]
         start = 0
         if task.base is not None:
             self._keep_base(task.base, task, tokens)
@@ -130,10 +132,13 @@ class Worker:
             outputs = self._base[1][index] if start else None
             return self._runner.logits(batch.to(device), outputs, start)
 
-        kl, loss = sequence_quality(forward, tokens, teacher)
+        length = tokens.shape[1] - 1
+        sketcher = Sketcher() if task.sketch else None
+        kl, loss = sequence_quality(forward, tokens, teacher, task.first_sequence, sketcher)
         share = 1 - start / (self._runner.num_blocks + 1)
         seconds = time.perf_counter() - started
-        return Measurement.of_sequences(kl, loss, tokens.shape[1] - 1, tokens.numel() * share, seconds)
+        measured = Measurement.of_sequences(kl, loss, length, tokens.numel() * share, seconds)
+        return measured if sketcher is None else replace(measured, sketch=sketcher.result().numpy())
 
     def logits(self, plan: Plan, tokens: TokenSet, input_ids: Tensor) -> Tensor:
         """Return (B, T, V) logits of a plan for (B, T) tokens."""
@@ -169,7 +174,7 @@ class Worker:
             self._current[name] = level
 
     def _keep_base(self, base: Plan, task: Evaluate, tokens: Tensor) -> None:
-        key = f"{base.digest}-{task.tokens.digest}-{task.split}-{len(tokens)}"
+        key = f"{base.digest}-{task.tokens.of(task.split)}-{task.first_sequence}-{len(tokens)}"
         if self._base[0] == key:
             return
         self._set_plan(base, task.tokens)

@@ -24,13 +24,28 @@ def test_keys_are_the_contract() -> None:
     document = SAMPLE.to_json()
     assert list(document) == [
         *("job", "state", "model", "target", "budget_bytes", "seed", "dense", "uniform", "front", "hypervolume"),
-        *("reference_point", "cost", "measured_on", "schema_version"),
+        *("reference_point", "cost", "measured_on", "marginal_price", "schema_version"),
     ]
-    assert document["schema_version"] == 1
+    assert document["schema_version"] == 2
     assert list(document["front"][0]) == [
         *("point", "trial", "size_bytes", "bits_per_weight", "kl_divergence", "kl_divergence_ci95", "perplexity"),
-        "recommended",
+        *("recommended", "versus_next", "versus_uniform"),
     ]
+    assert list(document["front"][0]["versus_next"]) == ["other", "ratio", "difference_ci95", "measurable"]
+    assert list(document["marginal_price"]) == ["step_bytes", "kl_divergence_drop"]
+
+
+def test_documents_of_version_1_are_read() -> None:
+    """Databases hold them: what they did not know is None, and they are written as this version."""
+    old = SAMPLE.to_json()
+    del old["marginal_price"]
+    old["schema_version"] = 1
+    for point in old["front"]:
+        del point["versus_next"], point["versus_uniform"]
+    found = FrontDocument.from_json(json.loads(json.dumps(old)))
+    front = tuple(replace(p, versus_next=None, versus_uniform=None) for p in SAMPLE.front)
+    assert found == replace(SAMPLE, front=front, marginal_price=None)
+    assert found.to_json()["schema_version"] == 2
 
 
 def test_recommended_point() -> None:

@@ -144,7 +144,7 @@ class Bench:
     def store(self) -> LevelStore:
         """Return where the worker's levels are."""
         cache = Path(self.workspace.cache_folder)
-        return LevelStore(cache / "levels", self.workspace.model_digest, self.tokens.digest)
+        return LevelStore(cache / "levels", self.workspace.model_digest, self.tokens.of("calibration"))
 
     @property
     def names(self) -> list[str]:

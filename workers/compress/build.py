@@ -16,7 +16,6 @@ from workers.compress.packing import Codes, column_scale, pack, unpack
 from workers.compress.prune import prune_mask
 from workers.compress.scales import search_scales
 
-METHOD_VERSION = 1  # part of every level's digest: raise it when a change alters the integers
 _MAX_STACKED_VALUES = 48_000_000  # bounds the memory of one GPTQ call to about 1 GB
 
 

@@ -3,17 +3,20 @@
 Shape legend: N sequences, T sequence_length.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-import torch
 from safetensors import safe_open
-from torch import Tensor
 
 from space.digest import digest
 from space.errors import CalibrationError, ModelError
 from workers.atomic import write_safetensors
 from workers.models.text import STDLIB, Split, read_text, text_digest
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 SPLITS: tuple[Split, ...] = ("calibration", "search", "held_out")
 _MIN_SEQUENCES = 2
@@ -37,13 +40,39 @@ class TextRequest:
 
 @dataclass(frozen=True, slots=True)
 class TokenSet:
-    """Tokens on disk: `digest` names them, `note` says in one sentence where they come from."""
+    """Tokens on disk.
+
+    Attributes:
+        path: the file.
+        note: one sentence that says where they come from.
+        digests: of the content of each split, in the order of SPLITS: what was built or measured on one split stays
+            known when another one changes.
+
+    """
 
     path: str
-    digest: str
     note: str
+    digests: tuple[str, ...]
 
-    def load(self, split: Split) -> Tensor:
+    @property
+    def digest(self) -> str:
+        """Return the name of all splits together."""
+        return digest(self.digests)
+
+    def of(self, split: Split) -> str:
+        """Return the digest of one split."""
+        return self.digests[SPLITS.index(split)]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return a JSON object."""
+        return {"path": self.path, "note": self.note, "digests": list(self.digests)}
+
+    @staticmethod
+    def from_json(value: Mapping[str, Any]) -> "TokenSet":
+        """Read a JSON object."""
+        return TokenSet(value["path"], value["note"], tuple(value["digests"]))
+
+    def load(self, split: Split) -> "Tensor":
         """Return the (N, T) int64 sequences of a split."""
         with safe_open(self.path, framework="pt") as file:
             tokens: Tensor = file.get_tensor(split)
@@ -72,15 +101,16 @@ def tokenize(folder: Path, request: TextRequest, out_folder: Path) -> TokenSet:
     return save_tokens(chosen, out_folder, note)
 
 
-def save_tokens(chosen: dict[Split, Tensor], out_folder: Path, note: str) -> TokenSet:
+def save_tokens(chosen: "dict[Split, Tensor]", out_folder: Path, note: str) -> TokenSet:
     """Write the splits under the digest of their content."""
-    name = digest({split: tokens.tolist() for split, tokens in chosen.items()})
-    path = out_folder / f"tokens-{name[:16]}.safetensors"
+    digests = tuple(digest(chosen[split].tolist()) for split in SPLITS)
+    path = out_folder / f"tokens-{digest(digests)[:16]}.safetensors"
     write_safetensors(path, {str(split): tokens.contiguous() for split, tokens in chosen.items()})
-    return TokenSet(str(path), name, note)
+    return TokenSet(str(path), note, digests)
 
 
 def _encoder(folder: Path):  # type: ignore[no-untyped-def]  # noqa: ANN202
+    import torch  # noqa: PLC0415 (slow)
     from transformers import AutoTokenizer  # noqa: PLC0415 (slow)
 
     try:
@@ -91,12 +121,12 @@ def _encoder(folder: Path):  # type: ignore[no-untyped-def]  # noqa: ANN202
     return lambda text: torch.tensor(tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
 
 
-def _cut(ids: Tensor, request: TextRequest) -> Tensor:
+def _cut(ids: "Tensor", request: TextRequest) -> "Tensor":
     length = request.sequence_length
     return ids[: len(ids) // length * length].view(-1, length)
 
 
-def _divide(rows: Tensor, request: TextRequest) -> dict[Split, Tensor]:
+def _divide(rows: "Tensor", request: TextRequest) -> "dict[Split, Tensor]":
     """Divide consecutive sequences into three contiguous parts, in proportion to what is asked."""
     total = sum(request.count(split) for split in SPLITS)
     first = len(rows) * request.num_calibration // total
@@ -104,7 +134,7 @@ def _divide(rows: Tensor, request: TextRequest) -> dict[Split, Tensor]:
     return {"calibration": rows[:first], "search": rows[first:second], "held_out": rows[second:]}
 
 
-def _spread(rows: Tensor, count: int, request: TextRequest, split: Split) -> Tensor:
+def _spread(rows: "Tensor", count: int, request: TextRequest, split: Split) -> "Tensor":
     """Choose `count` sequences evenly over a part, or all where it has fewer."""
     if len(rows) < _MIN_SEQUENCES:
         raise CalibrationError(
@@ -113,5 +143,7 @@ def _spread(rows: Tensor, count: int, request: TextRequest, split: Split) -> Ten
         )
     if request.source == STDLIB and len(rows) < count:
         raise CalibrationError(f"{STDLIB} holds {len(rows)} sequences for {split}, {count} were asked.")
+    import torch  # noqa: PLC0415 (slow)
+
     picks = torch.linspace(0, len(rows) - 1, min(count, len(rows))).round().long()
     return rows[picks]
