@@ -1,29 +1,43 @@
-"""The end of a search: which plans are judged on held-out text, and the front that comes out."""
+"""The end of a search: which plans are judged on held-out text.
 
-from collections.abc import Mapping, Sequence
+Whatever is judged can only be beaten by something that was judged too, so every uniform plan is, and every plan made by
+hand (`guards`) that no chosen contender beats measurably: the front is never measurably worse than they are.
+"""
+
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import log
 
-from search.prepare import Prepared
-from space.document import DensePoint, FrontDocument, FrontPoint, SearchCost, UniformPoint
-from space.front import bootstrap_interval, front_hypervolume, non_dominated
+from search.guards import HEURISTIC
+from space.front import non_dominated, paired_interval
 from space.measurement import Measurement
-from storage.records import Job, Trial, TrialState
+from storage.records import Trial, TrialState
 
 MAX_CONTENDERS = 12
+MAX_TIES = 4
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
-    """A trial with the measurement it is judged by."""
+class Candidate:
+    """A complete trial with its measurement on the whole search text."""
 
     trial: Trial
     measurement: Measurement
 
     @property
+    def size_bytes(self) -> int:
+        """Return the size that the budget counts."""
+        return self.trial.size_bytes
+
+    @property
     def point(self) -> tuple[float, float]:
         """Return (bytes, KL)."""
         return self.trial.size_bytes, self.measurement.kl_divergence
+
+    def is_measurably_better(self, other: "Candidate") -> bool:
+        """Tell whether this KL is measurably below the other's, on the same sequences."""
+        _, high = paired_interval(self.measurement.sequence_kl, other.measurement.sequence_kl)
+        return high < 0
 
 
 def whole_text_trials(trials: Sequence[Trial]) -> list[Trial]:
@@ -36,9 +50,11 @@ def whole_text_trials(trials: Sequence[Trial]) -> list[Trial]:
 
 
 def choose_contenders(trials: Sequence[Trial], uniform: set[str], budget_bytes: int) -> list[Trial]:
-    """Return the trials to judge: uniform plans, and the best of the search front, spread over the sizes.
+    """Return the trials to judge: up to twelve of the search, and the guards.
 
-    The best two that fit the budget and the best at each uniform size are always among them.
+    Of the search: at the budget the best plan and up to three that are not measurably worse, since the search text
+    cannot tell which of them is best; the best plan at each uniform size; and the front's points between, spread over
+    the sizes. Guards are all uniform plans and the plans made by hand that none of those beats measurably.
 
     Args:
         trials: all of a job's.
@@ -46,112 +62,75 @@ def choose_contenders(trials: Sequence[Trial], uniform: set[str], budget_bytes: 
         budget_bytes: what must be fitted.
 
     """
-    usable = whole_text_trials(trials)
-    points = [(float(t.size_bytes), t.measurement.kl_divergence) for t in usable if t.measurement]
-    front = [usable[i] for i in non_dominated(points)]
-    limits = [budget_bytes, *(t.size_bytes for t in usable if t.plan.digest in uniform)]
-    must = {t.number: t for limit in limits if (t := _best_within(front, limit)) is not None}
-    if (best := _best_within(front, budget_bytes)) is not None:
-        rivals = [t for t in usable if t.number != best.number and t.size_bytes <= budget_bytes]
-        must |= {t.number: t for t in sorted(rivals, key=_loss)[:1]}
-    for trial in _by_spread(front, set(must)):
-        if len(must) >= MAX_CONTENDERS:
+    usable = _distinct(Candidate(t, t.measurement) for t in whole_text_trials(trials) if t.measurement)
+    front = [usable[i] for i in non_dominated([c.point for c in usable])]
+    uniforms = [c for c in usable if c.trial.plan.digest in uniform]
+    chosen = {c.trial.number: c for c in _ties(usable, budget_bytes)}
+    for limit in (c.size_bytes for c in uniforms):
+        if (best := _best_within(front, limit)) is not None:
+            chosen[best.trial.number] = best
+    for candidate in _by_spread(front, set(chosen)):
+        if len(chosen) >= MAX_CONTENDERS:
             break
-        must[trial.number] = trial
-    judged = must | {t.number: t for t in usable if t.plan.digest in uniform}
-    return [judged[number] for number in sorted(judged)]
+        chosen[candidate.trial.number] = candidate
+    guards = [*uniforms, *_unbeaten_heuristics(usable, list(chosen.values()), budget_bytes)]
+    chosen |= {c.trial.number: c for c in guards}
+    return [chosen[number].trial for number in sorted(chosen)]
 
 
-def _loss(trial: Trial) -> float:
-    return trial.measurement.kl_divergence if trial.measurement else float("inf")
+def _distinct(candidates: Iterable[Candidate]) -> list[Candidate]:
+    """Return the candidates, of equal plans the first one."""
+    found: dict[str, Candidate] = {}
+    for candidate in candidates:
+        found.setdefault(candidate.trial.plan.digest, candidate)
+    return list(found.values())
 
 
-def _best_within(front: Sequence[Trial], limit: int) -> Trial | None:
-    fitting = [t for t in front if t.size_bytes <= limit]
-    return min(fitting, key=_loss) if fitting else None
+def _loss(candidate: Candidate) -> tuple[float, int]:
+    return candidate.measurement.kl_divergence, candidate.size_bytes
 
 
-def _by_spread(front: Sequence[Trial], taken: set[int]) -> list[Trial]:
-    """Return the other trials of a front, each time the one farthest in size from all chosen before."""
-    chosen = [t for t in front if t.number in taken]
-    left = [t for t in front if t.number not in taken]
+def _best_within(candidates: Sequence[Candidate], limit: int) -> Candidate | None:
+    return min((c for c in candidates if c.size_bytes <= limit), key=_loss, default=None)
+
+
+def _ties(usable: Sequence[Candidate], limit: int) -> list[Candidate]:
+    """Return the best plan within a limit and the best of those that it does not measurably beat."""
+    fitting = sorted((c for c in usable if c.size_bytes <= limit), key=_loss)
+    found = fitting[:1]
+    for rival in fitting[1:]:
+        if len(found) >= MAX_TIES or fitting[0].is_measurably_better(rival):
+            break
+        found.append(rival)
+    return found
+
+
+def _unbeaten_heuristics(
+    usable: Sequence[Candidate], chosen: Sequence[Candidate], budget_bytes: int
+) -> list[Candidate]:
+    """Return the plans made by hand that no chosen plan of at most their size beats, and the best that fits."""
+    by_hand = [c for c in usable if c.trial.origin == HEURISTIC]
+    unbeaten = [
+        h for h in by_hand if not any(c.size_bytes <= h.size_bytes and c.is_measurably_better(h) for c in chosen)
+    ]
+    best = _best_within(by_hand, budget_bytes)
+    return unbeaten if best is None else [*unbeaten, best]
+
+
+def _by_spread(front: Sequence[Candidate], taken: set[int]) -> list[Candidate]:
+    """Return the other candidates of a front, each time the one farthest in size from all chosen before."""
+    chosen = [c for c in front if c.trial.number in taken]
+    left = [c for c in front if c.trial.number not in taken]
     order = []
     while left:
         farthest = max(
-            left, key=lambda t: (min((abs(log(t.size_bytes / c.size_bytes)) for c in chosen), default=9.0), -t.number)
+            left,
+            key=lambda c: (
+                min((abs(log(c.size_bytes / other.size_bytes)) for other in chosen), default=9.0),
+                -c.trial.number,
+            ),
         )
         left.remove(farthest)
         chosen.append(farthest)
         order.append(farthest)
     return order
-
-
-def build_document(
-    job: Job, prepared: Prepared, trials: Sequence[Trial], dense_perplexity: float, wall_seconds: float
-) -> FrontDocument:
-    """Return a job's front: on held-out text where it was measured, else on the search text, and says which."""
-    held_out = any(t.held_out for t in trials)
-    judged = _judged(trials, held_out=held_out)
-    uniform = _uniform_points(prepared, judged)
-    front = [judged[i] for i in non_dominated([j.point for j in judged])]
-    recommended = _recommend(judged, prepared)
-    reference = (
-        (float(max(u.size_bytes for u in uniform)), max(u.kl_divergence for u in uniform)) if uniform else (0.0, 0.0)
-    )
-    smallest = prepared.space.smallest_bytes + prepared.cache_bytes
-    measured = [m for t in trials for m in (t.measurement, t.held_out) if m]
-    return FrontDocument(
-        job=job.job_id,
-        state=str(job.state),
-        model=job.spec.model,
-        target=job.spec.target,
-        budget_bytes=prepared.budget_bytes,
-        seed=job.spec.seed,
-        dense=DensePoint(prepared.inventory.dense_bytes + prepared.cache_bytes, dense_perplexity),
-        uniform=uniform,
-        front=tuple(_front_point(i, j, prepared, recommended) for i, j in enumerate(front)),
-        hypervolume=front_hypervolume([j.point for j in front], reference, smallest),
-        reference_point=reference,
-        cost=SearchCost(
-            sum(m.token_forwards for m in measured), sum(t.state.is_finished for t in trials), wall_seconds
-        ),
-        measured_on="held_out" if held_out else "search",
-    )
-
-
-def _judged(trials: Sequence[Trial], *, held_out: bool) -> list[Judged]:
-    if held_out:
-        return [Judged(t, t.held_out) for t in trials if t.held_out]
-    return [Judged(t, t.measurement) for t in whole_text_trials(trials) if t.measurement]
-
-
-def _uniform_points(prepared: Prepared, judged: Sequence[Judged]) -> tuple[UniformPoint, ...]:
-    by_digest: Mapping[str, Judged] = {j.trial.plan.digest: j for j in judged}
-    found = []
-    for level, plan in prepared.space.uniform_plans():
-        if (j := by_digest.get(plan.digest)) is not None:
-            m = j.measurement
-            interval = bootstrap_interval(m.sequence_kl)
-            found.append(UniformPoint(str(level), j.trial.size_bytes, m.kl_divergence, interval, m.perplexity))
-    return tuple(found)
-
-
-def _recommend(judged: Sequence[Judged], prepared: Prepared) -> Judged | None:
-    """Return the best plan within the budget; uniform plans are judged too, so none that fits is better."""
-    fitting = [j for j in judged if j.trial.size_bytes <= prepared.budget_bytes]
-    return min(fitting, key=lambda j: (j.measurement.kl_divergence, j.trial.size_bytes)) if fitting else None
-
-
-def _front_point(index: int, judged: Judged, prepared: Prepared, recommended: Judged | None) -> FrontPoint:
-    m = judged.measurement
-    weight_bytes = judged.trial.size_bytes - prepared.cache_bytes
-    return FrontPoint(
-        point=f"p{index}",
-        trial=judged.trial.number,
-        size_bytes=judged.trial.size_bytes,
-        bits_per_weight=8 * weight_bytes / prepared.inventory.num_parameters,
-        kl_divergence=m.kl_divergence,
-        kl_divergence_ci95=bootstrap_interval(m.sequence_kl),
-        perplexity=m.perplexity,
-        recommended=recommended is not None and judged.trial.number == recommended.trial.number,
-    )

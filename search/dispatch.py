@@ -1,13 +1,15 @@
 """Sending tasks to an executor and collecting their ends, with an eye on who asked to stop."""
 
+from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from space.errors import JobFailedError
-from workers.executor import Executor, Outcome
+from space.errors import JobFailedError, TightfitError
+from workers.executor import Executor, Handle, Outcome
 from workers.tasks import Task
 
 POLL_SECONDS = 1.0
+_TASKS_PER_WORKER = 2  # one that runs and one that waits
 Collect = Callable[[int, Outcome], None]
 
 
@@ -15,24 +17,71 @@ class StopRequestedError(Exception):
     """Somebody asked the job to stop, or its time is over."""
 
 
+class LazyExecutor:
+    """An executor that is made when the first task comes: what is known already needs no workers."""
+
+    def __init__(self, start: Callable[[], Executor], num_workers: int) -> None:
+        """Remember how to make it."""
+        self._start, self.num_workers = start, num_workers
+        self._inner: Executor | None = None
+
+    def submit(self, task: Task) -> Handle:
+        """Queue a task."""
+        if self._inner is None:
+            self._inner = self._start()
+            self.num_workers = self._inner.num_workers
+        return self._inner.submit(task)
+
+    def wait(self, timeout_seconds: float) -> Sequence[Outcome]:
+        """Return what ended."""
+        return [] if self._inner is None else self._inner.wait(timeout_seconds)
+
+    def close(self) -> None:
+        """Stop the workers, if there are any."""
+        if self._inner is not None:
+            self._inner.close()
+
+
 def run_tasks(
-    executor: Executor, tasks: Sequence[Task], collect: Collect, check_stop: Callable[[], None] = lambda: None
-) -> None:
+    executor: Executor,
+    tasks: Sequence[Task],
+    collect: Collect,
+    check_stop: Callable[[], None] = lambda: None,
+    may_start: Callable[[], bool] = lambda: True,
+) -> list[int]:
     """Run tasks in any order; `collect(index, outcome)` is called once for each as it ends.
 
     Args:
         executor: where they run.
-        tasks: what to run.
+        tasks: what to run; only so many are handed over as keep all workers busy.
         collect: takes each end.
         check_stop: called at least every second; raises to give up on what is left.
+        may_start: asked before each task; once it says no, only what runs already is waited for.
+
+    Returns:
+        indices of the tasks that were not started.
 
     """
-    index_of = {executor.submit(task): index for index, task in enumerate(tasks)}
-    while index_of:
+    left = deque(range(len(tasks)))
+    index_of: dict[Handle, int] = {}
+    while left or index_of:
+        while left and len(index_of) < _TASKS_PER_WORKER * executor.num_workers and may_start():
+            index = left.popleft()
+            index_of[executor.submit(tasks[index])] = index
+        if not index_of:
+            break
         for outcome in executor.wait(POLL_SECONDS):
             if outcome.handle in index_of:  # ends of an earlier, abandoned batch are dropped
                 collect(index_of.pop(outcome.handle), outcome)
         check_stop()
+    return list(left)
+
+
+def job_error(task: object, error: TightfitError) -> TightfitError:
+    """Return the error of a job that cannot do without a task; a usage error stays what it is."""
+    if error.exit_code != JobFailedError.exit_code:
+        return error
+    return JobFailedError(f"{type(task).__name__}: {error}")
 
 
 def require_all(
@@ -54,12 +103,13 @@ def require_all(
 
     def collect(index: int, outcome: Outcome) -> None:
         if outcome.error is not None:
-            if outcome.error.exit_code != JobFailedError.exit_code:
-                raise outcome.error
-            raise JobFailedError(f"{type(tasks[index]).__name__}: {outcome.error}") from outcome.error
+            raise job_error(tasks[index], outcome.error) from outcome.error
         values[index] = outcome.value
         keep(index, outcome.value)
         progress(len(values))
 
     run_tasks(executor, tasks, collect, check_stop)
     return [values[index] for index in range(len(tasks))]
+
+
+_: type[Executor] = LazyExecutor

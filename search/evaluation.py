@@ -1,14 +1,20 @@
 """What a job asks its workers: which text, which levels, and the key under which an answer is known for ever."""
 
+from pathlib import Path
+
 from space.digest import digest
+from space.errors import ModelError
 from space.level import Level
 from space.menu import SearchSpace
 from space.spec import JobSpec
-from workers.compress.build import METHOD_VERSION
+from workers.compress.version import METHOD_VERSION
+from workers.models.files import read_header
 from workers.models.text import Split
 from workers.models.tokens import TextRequest, TokenSet
 
-PROTOCOL_VERSION = 1  # part of every evaluation's digest: raise it when measurements are no longer comparable
+PROTOCOL_VERSION = 2  # part of every evaluation's digest: raise it when measurements are no longer comparable
+
+RACE_STEP = 4  # sequences that workers measure together: what starts at a multiple of it rounds as in a whole
 
 
 def text_request(spec: JobSpec) -> TextRequest:
@@ -25,7 +31,16 @@ def text_request(spec: JobSpec) -> TextRequest:
 
 def evaluation_digest(model: str, tokens: TokenSet, split: Split, num_sequences: int | None) -> str:
     """Return the key of an evaluation: same model, text, protocol and compression methods, same answer."""
-    return digest([model, tokens.digest, split, num_sequences, PROTOCOL_VERSION, METHOD_VERSION])
+    return digest([model, tokens.of(split), num_sequences, PROTOCOL_VERSION, METHOD_VERSION])
+
+
+def count_sequences(tokens: TokenSet, split: Split, num_asked: int) -> int:
+    """Return how many sequences a split has; short text has fewer than were asked."""
+    try:
+        rows = [t.info.shape[0] for t in read_header(Path(tokens.path)) if t.info.name == split]
+    except (OSError, ModelError):
+        rows = []
+    return min([num_asked, *rows])
 
 
 def required_levels(space: SearchSpace, module_name: str) -> tuple[Level, ...]:

@@ -45,6 +45,10 @@ class Knapsack:
         self._steps = sorted(self._all_steps(), key=lambda s: (-s.gain, s.module, s.option.size_bytes))
         self._start_bytes = sum(hull[0].size_bytes for hull in self._hulls)
 
+    def hull(self, name: str) -> list[Level]:
+        """Return the levels of a module that some price per byte prefers, by bytes."""
+        return [option.level for option in self._hulls[self._names.index(name)]]
+
     def solve(self, limit_bytes: int) -> dict[str, Level] | None:
         """Return the best levels within a limit, or None where even the smallest options exceed it."""
         if self._start_bytes > limit_bytes:
@@ -112,13 +116,16 @@ def _pareto_programme(
     core: Sequence[Sequence[Option]], price: float, floors: Sequence[float], slack: float, limit: int
 ) -> list[Option] | None:
     """Return the best plan over the core options; states beyond `_MAX_STATES` keep the least reduced cost."""
+    free = [i for i, options in enumerate(core) if len(options) > 1]
+    fixed = {i: options[0] for i, options in enumerate(core) if len(options) == 1}
     smallest_left = [0]
-    for options in reversed(core):
-        smallest_left.append(smallest_left[-1] + min(o.size_bytes for o in options))
+    for i in reversed(free):
+        smallest_left.append(smallest_left[-1] + min(o.size_bytes for o in core[i]))
     smallest_left.reverse()
-    states, floor_sum = [_State(0, 0.0)], 0.0
-    for index, options in enumerate(core):
-        floor_sum += floors[index]
+    states = [_State(sum(o.size_bytes for o in fixed.values()), sum(o.loss for o in fixed.values()))]
+    floor_sum = sum(floors[i] for i in fixed)
+    for index, options in enumerate(core[i] for i in free):
+        floor_sum += floors[free[index]]
         grown = [
             _State(size, loss, o, s)
             for s in states
@@ -127,7 +134,11 @@ def _pareto_programme(
             and (loss := s.loss + o.loss) + price * size - floor_sum <= slack
         ]
         states = _thin(grown, price)
-    return min(states, key=lambda s: (s.loss, s.size_bytes)).picks() if states else None
+    if not states:
+        return None
+    best = min(states, key=lambda s: (s.loss, s.size_bytes)).picks()
+    chosen = fixed | dict(zip(free, best, strict=True))
+    return [chosen[i] for i in range(len(core))]
 
 
 def _thin(states: list[_State], price: float) -> list[_State]:

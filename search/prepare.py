@@ -1,16 +1,20 @@
 """From a request to a search space, reading no weights: what a dry run shows and a run starts from."""
 
+import json
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 
 from space.budget import format_bytes, parse_budget
 from space.cost import key_value_bytes
+from space.digest import Json, digest
 from space.errors import InfeasibleBudgetError, ModelError
 from space.inventory import Inventory
 from space.menu import SearchSpace, build_space
 from space.spec import JobSpec
-from workers.models.files import resolve_model
-from workers.models.inventory import inspect_model
+from workers.models.files import read_config, read_headers, resolve_model
+
+_INVENTORY_VERSION = 1  # raise it when the same files get another inventory
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +42,11 @@ class Prepared:
         return self.budget_bytes - self.cache_bytes
 
 
-def prepare(spec: JobSpec) -> Prepared:
+def prepare(spec: JobSpec, cache_folder: Path | None = None, *, remember: bool = False) -> Prepared:
     """Resolve the model, list its modules, build the space and check the budget.
+
+    The list of modules is looked for in `cache_folder`, since making it imports transformers, which takes seconds; it
+    is left there only where asked: a request that is refused leaves nothing.
 
     Raises:
         ModelError: the model cannot be found, is unsafe or broken.
@@ -48,7 +55,7 @@ def prepare(spec: JobSpec) -> Prepared:
 
     """
     folder = resolve_model(spec.model, spec.revision)
-    inventory = inspect_model(folder)
+    inventory = read_inventory(folder, cache_folder, remember=remember)
     if spec.context and inventory.key_value is None:
         raise ModelError(f"{folder}: config.json does not tell the key/value cache's shape; leave --context out.")
     space = build_space(inventory, spec.menu, spec.target, spec.parsed_pins)
@@ -64,3 +71,28 @@ def prepare(spec: JobSpec) -> Prepared:
             f"{inventory.dense_bytes:,}. Change the budget or the menu (--bits, --group-size, --sparsity, --rank)."
         )
     return Prepared(folder, inventory, space, budget, cache)
+
+
+def read_inventory(folder: Path, cache_folder: Path | None, *, remember: bool = False) -> Inventory:
+    """Return a model's inventory; a remembered one has the same config and the same headers of its weight files.
+
+    Raises:
+        ModelError: the model is unsafe or broken.
+
+    """
+    stored: list[list[Json]] = [[t.info.name, list(t.info.shape), t.info.dtype] for t in read_headers(folder).values()]
+    key = digest([_INVENTORY_VERSION, version("transformers"), read_config(folder), stored])
+    path = (cache_folder or folder) / "inventories" / f"{key}.json"
+    if cache_folder is not None:
+        try:
+            return Inventory.from_json(json.loads(path.read_text(encoding="utf-8")))
+        except (OSError, ValueError, LookupError, TypeError):  # not there, or damaged
+            pass
+    from workers.models.inventory import inspect_model  # noqa: PLC0415 (torch and transformers)
+
+    inventory = inspect_model(folder)
+    if cache_folder is not None and remember:
+        from workers.atomic import write_text  # noqa: PLC0415 (torch)
+
+        write_text(path, json.dumps(inventory.to_json()))
+    return inventory

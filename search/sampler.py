@@ -3,16 +3,18 @@
 A plan is one integer parameter per free module: the index of its level in the space, by bytes.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import optuna
 from optuna.distributions import BaseDistribution, IntDistribution
 from optuna.samplers import BaseSampler, NSGAIISampler, RandomSampler, TPESampler
 from optuna.study import Study
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial
 
-from search.strategy import FrontStrategy, Observation, Proposal
+from search.explain import losses_to_json
+from search.observation import Observation, Proposal
+from search.strategy import FrontStrategy
 from space.digest import digest
 from space.menu import SearchSpace
 from space.plan import Plan
@@ -22,15 +24,22 @@ BASELINE_BATCH = 8
 ORIGIN = "origin"
 
 
+class _Shared(dict[str, BaseDistribution]):
+    """Distributions that all trials of a study share: Optuna copies those of each added trial, 100 KB of them."""
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "_Shared":
+        return self
+
+
 class PlanCodec:
     """Translates plans to Optuna parameters and back."""
 
     def __init__(self, space: SearchSpace) -> None:
         """Remember the space."""
         self._space = space
-        self.distributions: dict[str, BaseDistribution] = {
-            name: IntDistribution(0, len(levels) - 1) for name, levels in space.levels.items() if len(levels) > 1
-        }
+        self.distributions: dict[str, BaseDistribution] = _Shared(
+            {name: IntDistribution(0, len(levels) - 1) for name, levels in space.levels.items() if len(levels) > 1}
+        )
 
     def params(self, plan: Plan) -> dict[str, int]:
         """Return the parameters of a plan."""
@@ -42,23 +51,30 @@ class PlanCodec:
 
 
 class FrontSampler(BaseSampler):
-    """Proposes the strategy's plans in order; a new batch is decided when the last one is told."""
+    """Proposes the strategy's plans in order; a new batch is decided when the last one is told.
 
-    def __init__(self, strategy: FrontStrategy, codec: PlanCodec) -> None:
-        """Make a sampler without a batch."""
-        self._strategy, self._codec = strategy, codec
+    Optuna's trials hold two values each; what the strategy learns from is richer, so it is handed over beside them.
+    """
+
+    def __init__(self, strategy: FrontStrategy, codec: PlanCodec, observations: Sequence[Observation]) -> None:
+        """Make a sampler without a batch; `observations` grows as trials are told."""
+        self._strategy, self._codec, self._observations = strategy, codec, observations
         self._batch: list[Proposal] = []
         self._proposals: dict[int, Proposal] = {}
 
-    def batch_size(self, study: Study) -> int:
+    def batch_size(self) -> int:
         """Return how many trials may be asked now; zero ends the search. Trials on their way must be told first."""
         if not self._batch:
-            self._batch = self._strategy.next_batch(_observations(study, self._codec))
+            self._batch = self._strategy.next_batch(self._observations)
         return len(self._batch)
 
     def proposal(self, trial_number: int) -> Proposal | None:
         """Return what was proposed as a trial."""
         return self._proposals.get(trial_number)
+
+    def model_json(self) -> dict[str, Any]:
+        """Return what was learnt about each module: the additive model, as a job keeps it."""
+        return losses_to_json(self._strategy.model(self._observations))
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:  # noqa: ARG002
         """Return all parameters: plans are proposed whole."""
@@ -66,12 +82,12 @@ class FrontSampler(BaseSampler):
 
     def sample_relative(
         self,
-        study: Study,
+        study: Study,  # noqa: ARG002
         trial: FrozenTrial,
         search_space: dict[str, BaseDistribution],  # noqa: ARG002
     ) -> dict[str, Any]:
         """Return the next plan of the batch."""
-        if self.batch_size(study) == 0:
+        if self.batch_size() == 0:
             raise optuna.exceptions.OptunaError("The strategy has nothing left to propose; check batch_size() first.")
         proposal = self._batch.pop(0)
         self._proposals[trial.number] = proposal
@@ -84,18 +100,19 @@ class FrontSampler(BaseSampler):
         return RandomSampler(seed=trial.number).sample_independent(study, trial, param_name, param_distribution)
 
 
-def _observations(study: Study, codec: PlanCodec) -> list[Observation]:
-    trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    return [Observation(codec.plan(t.params), t.user_attrs[ORIGIN], t.values[1]) for t in trials]
-
-
-def make_sampler(name: SamplerName, strategy: FrontStrategy, codec: PlanCodec, num_trials: int = 0) -> BaseSampler:
+def make_sampler(
+    name: SamplerName,
+    strategy: FrontStrategy,
+    codec: PlanCodec,
+    num_trials: int = 0,
+    observations: Sequence[Observation] = (),
+) -> BaseSampler:
     """Return a sampler by name; all see the same space, the same uniform plans and the same number of trials.
 
     Its seed depends on the trials there are, so that a batch is the same whether or not the search was interrupted.
     """
     if name == "front":
-        return FrontSampler(strategy, codec)
+        return FrontSampler(strategy, codec, observations)
     seed = int(digest([strategy.seed, num_trials])[:8], 16)
     if name == "nsga2":
         return NSGAIISampler(population_size=2 * BASELINE_BATCH, seed=seed)

@@ -1,35 +1,52 @@
 """The additive model of a plan's loss, from single-module probes and calibrated output errors.
 
 A module's KL is near a power of its relative output error (linearity theorem, arXiv 2411.17525), so two probes price
-every level of it: bits, group sizes, sparsity and rank share one currency. Measured plans then correct each module's
-price (ridge regression on the residuals).
+every level of it: bits, group sizes, sparsity and rank share one currency. What a probe says is weighed against its
+noise (paired over sequences): below it, a module takes the price that modules of its type have.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import exp, log
-from statistics import median
+from itertools import pairwise
+from math import exp, log, sqrt
+from statistics import fmean, median, variance
 
-import numpy as np
-
+from search.observation import Observation
 from space.level import Level
 from space.plan import Plan
 
 _FLOOR = 1e-9
 _EXPONENTS = (0.7, 1.3)  # how far a module's KL may bend away from proportional to its output error
-_PRIOR_SPREAD = 0.3  # standard deviation of a module's log correction before any plan is measured
-_NOISE = 0.03  # relative noise of one measured plan, model misfit included
+_MIN_SPREAD = 0.3  # least standard deviation of log prices within a type of module
+_SIGNIFICANT = 2.0  # standard errors above zero for a probe to count by itself
 Errors = Mapping[str, Mapping[Level, float]]
 """module name -> level -> calibrated relative output error"""
 
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """One module changed in an otherwise nearly lossless plan, and the KL it caused."""
+    """One module changed in an otherwise nearly lossless plan.
+
+    Attributes:
+        module_name: the module.
+        level: its level.
+        kl_divergence: KL that the change added, over the same sequences; may be negative by noise.
+        noise: standard error of that.
+
+    """
 
     module_name: str
     level: Level
     kl_divergence: float
+    noise: float = 0.0
+
+    @staticmethod
+    def of(observed: Observation, base: Observation) -> "Probe":
+        """Return the probe of an observation beside its base's on the same first sequences."""
+        name, level = next((n, v) for n, v in observed.plan.levels if v != base.plan[n])
+        added = [a - b for a, b in zip(observed.sequence_kl, base.sequence_kl, strict=False)]
+        noise = sqrt(variance(added) / len(added)) if len(added) > 1 else 0.0
+        return Probe(name, level, fmean(added), noise)
 
 
 @dataclass(frozen=True)
@@ -42,79 +59,72 @@ class AdditiveModel:
         """Return the sum of a plan's losses."""
         return sum(self.losses[name][level] for name, level in plan.levels)
 
-    def scaled(self, factors: Mapping[str, float]) -> "AdditiveModel":
-        """Return the model with each module's losses multiplied."""
-        return AdditiveModel({n: {v: k * factors[n] for v, k in levels.items()} for n, levels in self.losses.items()})
-
 
 def fit_probes(errors: Errors, probes: Sequence[Probe]) -> AdditiveModel:
-    """Return the additive model that goes through the probes.
+    """Return the additive model that goes through the probes; losses never rise with bytes of lower error.
 
-    A module without a usable probe (pinned, or below the noise) takes the median price per output error of all.
+    A module without a usable probe (pinned, or below the noise) takes the price per output error of its type, and one
+    of a type without any takes that of all.
     """
-    by_module: dict[str, list[tuple[float, float]]] = {name: [] for name in errors}
-    for probe in probes:
+    usable = [p for p in probes if _is_usable(p, errors)]
+    pooled = {name: _pooled(name, usable, errors) for name in errors}
+    points: dict[str, list[tuple[float, float]]] = {name: [] for name in errors}
+    for probe in usable:
         error = errors[probe.module_name][probe.level]
-        if error > 0 and probe.kl_divergence > _FLOOR:
-            by_module[probe.module_name].append((error, probe.kl_divergence))
-    rates = [kl / error for points in by_module.values() for error, kl in points]
-    pooled = median(rates) if rates else 1.0
+        points[probe.module_name].append((error, _shrunk(probe, error, pooled[probe.module_name])))
     return AdditiveModel(
         {
-            name: {v: _price(e, sorted(by_module[name]), pooled) for v, e in levels.items()}
+            name: {v: _price(e, sorted(points[name]), pooled[name][0]) for v, e in levels.items()}
             for name, levels in errors.items()
         }
     )
 
 
+def _is_usable(probe: Probe, errors: Errors) -> bool:
+    above = probe.kl_divergence > max(_FLOOR, _SIGNIFICANT * probe.noise)
+    return above and errors[probe.module_name][probe.level] > 0
+
+
+def _pooled(name: str, probes: Sequence[Probe], errors: Errors) -> tuple[float, float]:
+    """Return the median price per output error of a module's type, and how far log prices spread around it."""
+    kind = _kind(name)
+    same = [p for p in probes if _kind(p.module_name) == kind] or list(probes)
+    logs = [log(p.kl_divergence / errors[p.module_name][p.level]) for p in same]
+    if not logs:
+        return 1.0, _MIN_SPREAD
+    middle = median(logs)
+    return exp(middle), max(_MIN_SPREAD, 1.5 * median(abs(value - middle) for value in logs))
+
+
+def _kind(name: str) -> str:
+    return name.rpartition(".")[2]
+
+
+def _shrunk(probe: Probe, error: float, pooled: tuple[float, float]) -> float:
+    """Return a probe's KL drawn towards its type's price, by the precision of both."""
+    price, spread = pooled
+    own = (probe.noise / probe.kl_divergence) ** 2
+    weight = spread**2 / (spread**2 + own)
+    return exp(weight * log(probe.kl_divergence) + (1 - weight) * log(price * error))
+
+
 def _price(error: float, points: list[tuple[float, float]], pooled: float) -> float:
-    """Return the KL at an output error: a power law through the two probes, its exponent kept near one."""
+    """Return the KL at an output error: a power law between probes, its exponent kept near one."""
     if error <= 0:
         return 0.0
     if not points:
         return pooled * error
     exponent = 1.0
-    if len(points) > 1 and points[-1][0] > points[0][0]:
-        (low_error, low_kl), (high_error, high_kl) = points[0], points[-1]
+    pairs = [(a, b) for a, b in pairwise(points) if b[0] > a[0]]
+    if pairs:
+        (low_error, low_kl), (high_error, high_kl) = min(pairs, key=lambda p: _distance(error, p))
         exponent = log(high_kl / low_kl) / log(high_error / low_error)
     exponent = min(max(exponent, _EXPONENTS[0]), _EXPONENTS[1])
     anchor_error, anchor_kl = min(points, key=lambda p: abs(log(error / p[0])))
     return float(anchor_kl * (error / anchor_error) ** exponent)
 
 
-@dataclass(frozen=True)
-class Correction:
-    """Gaussian belief about each module's log correction: mean (M,) and covariance (M, M)."""
-
-    names: tuple[str, ...]
-    mean: np.ndarray
-    covariance: np.ndarray
-
-    def factors(self, rng: np.random.Generator | None = None) -> dict[str, float]:
-        """Return multipliers per module: the mean ones, or a draw from the belief."""
-        theta = self.mean if rng is None else rng.multivariate_normal(self.mean, self.covariance, method="cholesky")
-        return {name: exp(value) for name, value in zip(self.names, theta, strict=True)}
-
-
-def fit_correction(model: AdditiveModel, measured: Sequence[tuple[Plan, float]]) -> Correction:
-    """Return the belief about module corrections after measured (plan, KL) pairs.
-
-    The overall drift between prediction and measurement (losses do not quite add) is a smooth function of the
-    prediction; it is taken out by a cubic in the logarithm before modules are blamed.
-    """
-    names = tuple(model.losses)
-    predicted = np.array([model.predict(plan) for plan, _ in measured])
-    actual = np.array([kl for _, kl in measured])
-    residual = np.log(np.maximum(actual, _FLOOR) / np.maximum(predicted, _FLOOR))
-    residual -= _trend(np.log(np.maximum(predicted, _FLOOR)), residual)
-    shares = np.array([[model.losses[name][plan[name]] for name in names] for plan, _ in measured])
-    shares /= np.maximum(shares.sum(1, keepdims=True), _FLOOR)
-    shares -= shares.mean(0, keepdims=True)
-    precision = np.eye(len(names)) / _PRIOR_SPREAD**2 + shares.T @ shares / _NOISE**2
-    covariance = np.linalg.inv(precision)
-    return Correction(names, covariance @ shares.T @ residual / _NOISE**2, (covariance + covariance.T) / 2)
-
-
-def _trend(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    degree = min(3, max(0, len(x) - 3))
-    return np.asarray(np.polynomial.Polynomial.fit(x, y, degree)(x)) if degree else np.full_like(y, y.mean())
+def _distance(error: float, pair: tuple[tuple[float, float], tuple[float, float]]) -> float:
+    """Return how far an error lies outside a pair of probes, in logarithms."""
+    (low, _), (high, _) = pair
+    return max(0.0, log(low / error), log(error / high))

@@ -38,12 +38,22 @@ class StopRule:
             self._flat_rounds += 1
         self._best = max(self._best, hypervolume)
 
+    @property
+    def time_is_over(self) -> bool:
+        """Tell whether the minutes are over."""
+        return self.max_minutes is not None and self.clock() - self._started > 60 * self.max_minutes
+
+    @property
+    def time_reason(self) -> str:
+        """Return the sentence for that."""
+        return f"{self.max_minutes:g} minutes are over"
+
     def reason(self, num_trials: int) -> str | None:
         """Return why to stop now, or None."""
         if num_trials >= self.max_trials:
             return f"{num_trials} trials done, the limit"
-        if self.max_minutes is not None and self.clock() - self._started > 60 * self.max_minutes:
-            return f"{self.max_minutes:g} minutes are over"
+        if self.time_is_over:
+            return self.time_reason
         if self._flat_rounds >= self.patience:
             return f"the front has not grown for {self._flat_rounds} rounds"
         return None

@@ -1,44 +1,43 @@
 """What to try next, as a pure function of the space, the observations and a seed.
 
-Uniform plans -> one sensitivity probe per module at two bit-widths -> knapsack plans over the whole range of sizes ->
-rounds of refinement: the additive model is corrected by what was measured, drawn from its belief, and solved again at
-the sizes that matter. Each step is a batch; the next one is decided only when a batch is complete, so the number of
-workers never changes the result.
+Plans that people make by hand -> one sensitivity probe per module at two bit-widths -> knapsack plans over the whole
+range of sizes -> where these lose measurably more than the additive model said, operating points: probes of all
+neighbours, then plans by level switches on their quadratic model -> rounds of refinement that screen many such plans
+on little text and measure the best on all of it.
+
+Each step is a batch; the next one is decided only when a batch is complete, so the number of workers never changes the
+result.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from math import log
 
-import numpy as np
-
-from search.knapsack import Knapsack, Option, spread_sizes
-from search.sensitivity import AdditiveModel, Errors, Probe, fit_correction, fit_probes
+from search.guards import HEURISTIC, heuristic_plans
+from search.knapsack import spread_sizes
+from search.memory import Memory
+from search.observation import (
+    EXCHANGE,
+    KNAPSACK,
+    REFINE,
+    SCREEN,
+    SENSITIVITY,
+    UNIFORM,
+    Observation,
+    Proposal,
+)
+from search.points import WINDOW, Points
+from search.sensitivity import AdditiveModel, Errors, Probe, fit_probes
 from space.level import Level
 from space.menu import SearchSpace, nearest_level
 from space.plan import Plan
 
-UNIFORM, SENSITIVITY, KNAPSACK, REFINE = "uniform", "sensitivity", "knapsack", "refine"
 PROBE_BITS = (2, 4)
-
-
-@dataclass(frozen=True, slots=True)
-class Proposal:
-    """A plan to measure: `base` is a plan that shares its first blocks, `num_sequences` None is the whole text."""
-
-    plan: Plan
-    origin: str
-    num_sequences: int | None = None
-    base: Plan | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Observation:
-    """A measured proposal."""
-
-    plan: Plan
-    origin: str
-    kl_divergence: float
+RACE_STEP = 4
+_MAX_GUARDS = 6  # plans made by hand that are measured beside the uniform ones
+_WARM_PLANS = 6
+PLAN_TRIALS = 120  # uniform, knapsack and exchange plans, and two rounds of refinement
 
 
 @dataclass(frozen=True)
@@ -49,10 +48,12 @@ class FrontStrategy:
         space: the levels that may be chosen.
         errors: calibrated output error of each of them.
         budget_bytes: weight bytes that matter most.
-        probe_sequences: sequences that a probe is measured on.
+        num_sequences: sequences of the whole search text.
         num_sizes: knapsack plans between the smallest and the largest size.
+        num_points: operating points whose neighbours are probed, at most.
         round_size: plans of one refinement round.
         max_trials: measured plans in all; fewer of them leave less for probes.
+        warm: answer from what is known already: a few plans at the budget, no probes.
         seed: of the draws.
 
     """
@@ -60,30 +61,46 @@ class FrontStrategy:
     space: SearchSpace
     errors: Errors
     budget_bytes: int
-    probe_sequences: int = 12
+    num_sequences: int = 32
     num_sizes: int = 10
+    num_points: int = 3
     round_size: int = 8
-    max_trials: int = 200
+    max_trials: int = 400
+    warm: bool = False
     seed: int = 0
 
     def next_batch(self, observations: Sequence[Observation]) -> list[Proposal]:
         """Return the next batch; an empty one means that nothing is left to try."""
-        seen = {o.plan.digest for o in observations if o.origin != SENSITIVITY}
-        origins = {o.origin for o in observations}
-        if UNIFORM not in origins:
-            return _distinct([Proposal(plan, UNIFORM) for _, plan in self.space.uniform_plans()], set())
-        if SENSITIVITY not in origins and (probes := self._probes()):
-            return probes
-        model = fit_probes(self.errors, self._measured_probes(observations))
-        if KNAPSACK not in origins:
-            plans = self._solve(model, self.sizes)
-            return _distinct([Proposal(plan, KNAPSACK) for plan in plans], seen)
-        return self._refine(model, observations, seen)
+        if not self.warm and not any(o.origin == UNIFORM for o in observations):
+            return self._guards()
+        points = Points(self.space, observations, self.model(observations), self.base, self._memory)
+        steps = (self._answer,) if self.warm else (self._probes, self._spread, self._around, self._point, self._refine)
+        return next((batch for step in steps if (batch := step(points))), [])
+
+    def model(self, observations: Sequence[Observation]) -> AdditiveModel:
+        """Return the additive model of near-lossless plans."""
+        known = next((o for o in observations if o.plan.digest == self.base.digest and o.base is None), None)
+        wide = [o for o in observations if o.base is not None and o.base.digest == self.base.digest]
+        return self._memory.recall(
+            "additive",
+            [known, *wide],
+            lambda: fit_probes(self.errors, [Probe.of(o, known) for o in wide] if known else []),
+        )
+
+    @cached_property
+    def _memory(self) -> Memory:
+        """Return what outlives a batch: only what the next one would work out again."""
+        return Memory()
 
     @cached_property
     def base(self) -> Plan:
-        """Return the nearly lossless plan that probes start from: the widest uniform one."""
+        """Return the nearly lossless plan that the first probes start from: the widest uniform one."""
         return self.space.uniform_plan(self.space.uniform_levels[-1])
+
+    @cached_property
+    def budget(self) -> int:
+        """Return the weight bytes that plans may use."""
+        return min(self.budget_bytes, self.space.largest_bytes)
 
     @cached_property
     def sizes(self) -> list[int]:
@@ -93,12 +110,38 @@ class FrontStrategy:
         low = max(low, int(uniform[0] * 0.9))
         high = min(high, uniform[-1])
         between = spread_sizes(low, high, self.num_sizes) if low < high else [high]
-        wanted = {*uniform, *between, min(self.budget_bytes, self.space.largest_bytes)}
-        return sorted(size for size in wanted if size >= self.space.smallest_bytes)
+        return sorted(size for size in {*uniform, *between, self.budget} if size >= self.space.smallest_bytes)
 
-    def _probes(self) -> list[Proposal]:
+    @property
+    def probe_sequences(self) -> int | None:
+        """Return the sequences that a probe of a nearly lossless plan takes: a quarter of the text."""
+        return self._share(4)
+
+    @property
+    def neighbour_sequences(self) -> int | None:
+        """Return the sequences that a neighbour of an operating point takes: half of the text."""
+        return self._share(2)
+
+    def _share(self, parts: int) -> int | None:
+        """Return a part of the text in whole steps of a race; None where that is all of it."""
+        count = max(RACE_STEP, self.num_sequences // parts // RACE_STEP * RACE_STEP)
+        return count if count < self.num_sequences else None
+
+    def _guards(self) -> list[Proposal]:
+        """Return the uniform plans, and of the other plans made by hand those nearest to the budget."""
+        uniform = [Proposal(plan, UNIFORM) for _, plan in self.space.uniform_plans()]
+        by_hand = sorted((plan for _, plan in heuristic_plans(self.space)), key=self._distance)
+        room = max(0, min(_MAX_GUARDS, self.max_trials - len(uniform)))
+        return _distinct([*uniform, *(Proposal(plan, HEURISTIC) for plan in by_hand[:room])], set())
+
+    def _distance(self, plan: Plan) -> float:
+        return abs(log(self.space.weight_bytes(plan) / self.budget))
+
+    def _probes(self, points: Points) -> list[Proposal]:
         """Return the probes that the trials allow: each module at two bit-widths, or at one, or none."""
-        allowed = self.max_trials - len(self.space.uniform_levels) - self.num_sizes
+        if any(o.base is not None for o in points.observations) or _has(points, KNAPSACK):
+            return []
+        allowed = self.max_trials - len(points.observations) - self.num_sizes
         for probe_bits in (PROBE_BITS, PROBE_BITS[:1]):
             probes = [probe for name in self.space.levels for probe in self._module_probes(name, probe_bits)]
             if len(probes) <= allowed:
@@ -113,47 +156,74 @@ class FrontStrategy:
             if level != self.base[name]
         ]
 
-    def _measured_probes(self, observations: Sequence[Observation]) -> list[Probe]:
-        probes = []
-        for o in observations:
-            if o.origin == SENSITIVITY:
-                name, level = next((n, v) for n, v in o.plan.levels if v != self.base[n])
-                probes.append(Probe(name, level, o.kl_divergence))
-        return probes
+    def _spread(self, points: Points) -> list[Proposal]:
+        """Return the additive model's plans over the whole range of sizes, once."""
+        if _has(points, KNAPSACK):
+            return []
+        return _distinct([Proposal(plan, KNAPSACK) for plan in points.solve(self.sizes)], _seen(points))
 
-    def _solve(self, model: AdditiveModel, sizes: Sequence[int]) -> list[Plan]:
-        others = self.space.inventory.others_bytes
-        knapsack = Knapsack(self._options(model))
-        solved = [knapsack.solve(size - others) for size in sizes]
-        return [Plan.of(levels) for levels in solved if levels is not None]
+    def _point(self, points: Points) -> list[Proposal]:
+        """Return the probes of the next operating point, where the trials allow them."""
+        if len(points.bases) >= self.num_points or not any(o.base is not None for o in points.observations):
+            return []
+        base = points.next_base(self.sizes, self.budget)
+        if base is None:
+            return []
+        plans = [base, *points.neighbours(base)]
+        if len(points.observations) + len(plans) + self.round_size > self.max_trials:
+            return []
+        return [Proposal(plan, SENSITIVITY, self.neighbour_sequences, base) for plan in plans]
 
-    def _options(self, model: AdditiveModel) -> Mapping[str, list[Option]]:
-        return {
-            name: [Option(v, self.space.sizes[name][v], model.losses[name][v]) for v in levels]
-            for name, levels in self.space.levels.items()
-        }
+    def _around(self, points: Points) -> list[Proposal]:
+        """Return plans for the sizes around the operating point that was probed last."""
+        base = points.observations[-1].base
+        if base is None or base.digest == self.base.digest:
+            return []
+        size = self.space.weight_bytes(base)
+        near = [size, *(s for s in self.sizes if s != size and abs(log(s / size)) <= WINDOW)]
+        plans = points.candidates(near, 1, self.seed)
+        return _distinct([Proposal(plan, EXCHANGE) for plan in plans], _seen(points))
 
-    def _refine(self, model: AdditiveModel, observations: Sequence[Observation], seen: set[str]) -> list[Proposal]:
-        """Solve at every size with the corrected model, then with draws from its belief, until a round is full."""
-        measured = [(o.plan, o.kl_divergence) for o in observations if o.origin != SENSITIVITY]
-        correction = fit_correction(model, measured)
-        rng = np.random.default_rng([self.seed % 2**64, len(measured)])
-        focus = [min(self.budget_bytes, self.space.largest_bytes), *self._uniform_sizes_by_distance()]
-        found = _distinct([Proposal(p, REFINE) for p in self._solve(model.scaled(correction.factors()), focus)], seen)
-        found = found[: self.round_size]
-        for attempt in range(4 * self.round_size):
-            if len(found) >= self.round_size:
+    def _refine(self, points: Points) -> list[Proposal]:
+        """Screen more plans of the models on little text, then race the best of them on all of it."""
+        if points.observations[-1].origin == SCREEN:
+            return self._race(points)
+        screened = _seen(points) | {o.plan.digest for o in points.observations if o.origin == SCREEN}
+        found: list[Proposal] = []
+        for size in sorted(self.sizes, key=lambda s: (abs(log(s / self.budget)), s)):
+            plans = points.candidates([size], 6, self.seed)
+            found = _distinct([*found, *(Proposal(plan, SCREEN, self.probe_sequences) for plan in plans)], screened)
+            if len(found) >= 3 * self.round_size:
                 break
-            size = focus[0] if attempt % 2 == 0 else focus[1 + attempt // 2 % max(1, len(focus) - 1)]
-            drawn = model.scaled(correction.factors(rng))
-            known = seen | {p.plan.digest for p in found}
-            found += _distinct([Proposal(plan, REFINE) for plan in self._solve(drawn, [size])], known)
-        return found
+        return sorted(found, key=lambda p: self._distance(p.plan))[: 3 * self.round_size]
 
-    def _uniform_sizes_by_distance(self) -> list[int]:
-        sizes = [self.space.weight_bytes(plan) for _, plan in self.space.uniform_plans()]
-        near = [s for s in sizes if s != self.budget_bytes] or sizes
-        return sorted(near, key=lambda s: abs(np.log(s / self.budget_bytes)))
+    def _race(self, points: Points) -> list[Proposal]:
+        """Return the screened plans that come nearest to beating the best known one of their size, on the same text."""
+        screened = []
+        for o in reversed(points.observations):
+            if o.origin != SCREEN:
+                break
+            rival = points.best_within(self.space.weight_bytes(o.plan))
+            count = len(o.sequence_kl)
+            lead = log(o.kl_divergence / (sum(rival.sequence_kl[:count]) / count)) if rival else 0.0
+            screened.append((lead, o.plan.digest, o.plan))
+        order = [Proposal(plan, REFINE) for _, _, plan in sorted(screened, key=lambda found: found[:2])]
+        return _distinct(order, _seen(points))[: self.round_size]
+
+    def _answer(self, points: Points) -> list[Proposal]:
+        """Return plans at the budget from what is known, once."""
+        if _has(points, KNAPSACK):
+            return []
+        plans = [*points.candidates([self.budget], 1, self.seed), *points.solve([self.budget])]
+        return _distinct([Proposal(plan, KNAPSACK) for plan in plans], _seen(points))[:_WARM_PLANS]
+
+
+def _has(points: Points, origin: str) -> bool:
+    return any(o.origin == origin for o in points.observations)
+
+
+def _seen(points: Points) -> set[str]:
+    return {o.plan.digest for o in points.whole}
 
 
 def _distinct(proposals: Sequence[Proposal], seen: set[str]) -> list[Proposal]:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from search import controller
+from search import run
 from tests.search.house import House
 from tests.search.scripted import prepared
 
@@ -10,6 +10,6 @@ from tests.search.scripted import prepared
 @pytest.fixture
 def house(monkeypatch: pytest.MonkeyPatch) -> House:
     """Give an empty house whose models are scripted."""
-    monkeypatch.setattr(controller, "prepare", prepared)
-    monkeypatch.setattr(controller, "model_digest", lambda _: "m" * 64)
+    monkeypatch.setattr(run, "prepare", prepared)
+    monkeypatch.setattr(run, "model_digest", lambda _: "m" * 64)
     return House()

@@ -1,8 +1,11 @@
 """A store and a controller for scripted jobs."""
 
+import shutil
+import weakref
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from tempfile import mkdtemp
 from typing import Any
 
 from search.controller import Controller
@@ -31,15 +34,24 @@ class House:
 
     def __init__(self) -> None:
         self.store, self.notes = MemoryStore(), Notes()
+        self.cache_folder = Path(mkdtemp(prefix="tightfit-house-"))
+        weakref.finalize(self, shutil.rmtree, self.cache_folder, ignore_errors=True)
+        self.num_starts = 0
 
     def submit(self, job_id: str = "one", **values: Any) -> str:
         return self.store.create_job(job_id, spec(**values)).job_id
 
     def run(self, executor: ScriptedExecutor, job_id: str = "one") -> Job:
+        started = self.num_starts
+
+        def start(*_: object) -> ScriptedExecutor:
+            self.num_starts += 1
+            return executor
+
         try:
-            return Controller(self.store, lambda *_: executor, Path("/cache"), self.notes).run(job_id)
+            return Controller(self.store, start, self.cache_folder, self.notes).run(job_id)
         finally:
-            assert executor.closed
+            assert executor.closed == (self.num_starts > started)
 
     def resume(self, executor: ScriptedExecutor, job_id: str = "one") -> Job:
         self.store.set_job_state(job_id, JobState.QUEUED)

@@ -2,13 +2,16 @@
 
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from itertools import pairwise
 from math import sqrt
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from search.observation import Observation, Proposal
 from search.prepare import Prepared
 from space.budget import parse_budget
 from space.cost import key_value_bytes
@@ -27,6 +30,8 @@ from workers.tasks import BuildLevels, Calibrate, Evaluate, LevelRecord, Prepare
 DENSE_PERPLEXITY = 7.5
 SHAPES = {"q_proj": (48, 64), "o_proj": (80, 64), "up_proj": (96, 64), "down_proj": (64, 96)}
 NAMES = ("embed_tokens", *(f"layers.{block}.{kind}" for block in range(2) for kind in SHAPES))
+COUPLING = 0.3
+"""KL that a pair of neighbours adds, over the geometric mean of their shares."""
 WEIGHTS = {name: 0.1 * 1.5 ** (5 * i % 13) for i, name in enumerate(NAMES)}
 
 
@@ -43,7 +48,7 @@ def inventory() -> Inventory:
     return Inventory(tuple(modules), (TensorInfo("norm.weight", (64,), "BF16"),), KeyValueShape(2 * 2 * 16, 2), 2)
 
 
-def prepared(request: JobSpec) -> Prepared:
+def prepared(request: JobSpec, _: Path | None = None, *, remember: bool = False) -> Prepared:
     """Return what `search.prepare` would, for the small model."""
     model = inventory()
     space = build_space(model, request.menu, request.target, request.parsed_pins)
@@ -68,7 +73,39 @@ def share(name: str, level: Level) -> float:
 def loss(plan: Plan) -> float:
     """Return the true KL: each module's share, and a little more where neighbours are both coarse."""
     alone = [share(name, level) for name, level in plan.levels]
-    return sum(alone) + 0.3 * sum(sqrt(a * b) for a, b in pairwise(alone))
+    return sum(alone) + COUPLING * sum(sqrt(a * b) for a, b in pairwise(alone))
+
+
+def sketch(plan: Plan) -> np.ndarray:
+    """Return the (2 * modules,) vector whose half mean square is the loss; changes of single modules add up.
+
+    The loss is a quadratic form of the roots of the shares: sqrt(shares) C sqrt(shares), C of ones and of half the
+    coupling beside them. With C = L L' the vector is a multiple of L' sqrt(shares), twice: both halves say the same.
+    """
+    roots = np.sqrt([share(name, level) for name, level in plan.levels])
+    beside = np.diag(np.full(len(roots) - 1, COUPLING / 2), 1)
+    factor = np.linalg.cholesky(np.eye(len(roots)) + beside + beside.T)
+    found: np.ndarray = np.tile(np.sqrt(2 * len(roots)) * factor.T @ roots, 2).astype(np.float32)
+    return found
+
+
+def sequence_kl(plan: Plan, count: int, spread: float) -> list[float]:
+    """Return the KL of sequences, which differ by fixed factors; the mean of 5, 10, ... is the loss."""
+    return [loss(plan) * (1 + spread * ((i % 5) - 2) / 2) for i in range(count)]
+
+
+def observed(proposals: Sequence[Proposal]) -> list[Observation]:
+    """Return what a job would observe of proposals; probes come with sketches."""
+    return [
+        Observation(
+            p.plan,
+            p.origin,
+            tuple(sequence_kl(p.plan, 32, 0.2)[: p.num_sequences]),
+            p.base,
+            sketch(p.plan) if p.base is not None else None,
+        )
+        for p in proposals
+    ]
 
 
 def errors_of(space: SearchSpace) -> dict[str, dict[Level, float]]:
@@ -80,9 +117,9 @@ def measure(task: Evaluate) -> Measurement:
     """Return a measurement: sequences differ by fixed factors, a little more on held-out text."""
     count = {"search": 32, "held_out": 64, "calibration": 1}[task.split]
     spread = {"search": 0.2, "held_out": 0.25, "calibration": 0.0}[task.split]
-    factors = [1 + spread * ((i % 5) - 2) / 2 for i in range(count)][: task.num_sequences]
-    kl = [loss(task.plan) * factor for factor in factors]
-    return Measurement.of_sequences(kl, [2.0 + k for k in kl], 31, 32.0 * len(kl), 0.0)
+    kl = sequence_kl(task.plan, count, spread)[task.first_sequence :][: task.num_sequences]
+    found = Measurement.of_sequences(kl, [2.0 + k for k in kl], 31, 32.0 * len(kl), 0.0)
+    return replace(found, sketch=sketch(task.plan)) if task.sketch else found
 
 
 def no_failure(_: Evaluate) -> bool:
@@ -99,14 +136,19 @@ class ScriptedExecutor:
         fails: which evaluations fail.
         on_evaluate: called before each evaluation with their number so far.
         evaluated: every evaluation that was answered with a measurement or an error.
+        built: every question for a module's levels.
+        tokens_path: the file of the text.
 
     """
 
     order: str = "first"
     fails: Callable[[Evaluate], bool] = no_failure
     on_evaluate: Callable[[int], None] = lambda _: None
-    num_workers: int = 1
+    num_workers: int = 50
     evaluated: list[Evaluate] = field(default_factory=list)
+    built: list[BuildLevels] = field(default_factory=list)
+    tokens_path: str = "/scripted/tokens"
+    digests: tuple[str, ...] = ("a", "b", "c")
     closed: bool = False
     _queue: list[tuple[Handle, Task]] = field(default_factory=list)
     _count: int = 0
@@ -143,13 +185,14 @@ class ScriptedExecutor:
 
     def _answer(self, task: Task) -> object:
         if isinstance(task, PrepareText):
-            return TokenSet("/scripted/tokens", "tokens-digest", "scripted text")
+            return TokenSet(self.tokens_path, "scripted text", self.digests)
         if isinstance(task, Calibrate):
             return None
         if isinstance(task, Teach):
             return DENSE_PERPLEXITY
         if isinstance(task, BuildLevels):
-            return _records(task)
+            self.built.append(task)
+            return records(task)
         self.on_evaluate(len(self.evaluated))
         self.evaluated.append(task)
         if self.fails(task):
@@ -157,7 +200,8 @@ class ScriptedExecutor:
         return measure(task)
 
 
-def _records(task: BuildLevels) -> tuple[LevelRecord, ...]:
+def records(task: BuildLevels) -> tuple[LevelRecord, ...]:
+    """Return the useful levels of a module, by bytes."""
     kept, best = [], float("inf")
     for level, size in sorted(task.sizes, key=lambda item: (item[1], output_error(item[0]), str(item[0]))):
         if output_error(level) < best or level in task.required:

@@ -1,21 +1,25 @@
 """Whole jobs with a scripted executor: how they end, and what their fronts promise."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from search import controller
+from search import run
 from search.controller import Controller
+from search.guards import heuristic_plans
 from search.stopping import StopRule
 from space.errors import InfeasibleBudgetError, JobFailedError
-from space.spec import JobSpec
 from storage.records import JobState, TrialState
-from tests.search.house import House, comparable
+from tests.search.house import House
 from tests.search.scripted import DENSE_PERPLEXITY, ScriptedExecutor, prepared, spec
 from workers.tasks import Evaluate
+
+SPACE = prepared(spec()).space
+NUM_BY_HAND = len(list(SPACE.uniform_plans())) + min(6, len(heuristic_plans(SPACE)))
+"""Plans of the first batch."""
 
 
 def test_done_with_a_front(house: House) -> None:
@@ -74,10 +78,40 @@ def test_a_failing_trial_costs_only_itself(house: House) -> None:
     assert "b3-g64" not in [u.level for u in house.document().uniform]
 
 
+def test_a_failing_batch_of_one_costs_only_itself(house: House) -> None:
+    """One plan that fails is not three in a row, though it is a whole batch."""
+    executor = ScriptedExecutor()
+    executor.fails = lambda _: len(executor.evaluated) == 1
+    house.submit(bits=(3,), group_sizes=(32, 64), budget="3.6bpw")
+    assert house.run(executor).state is JobState.DONE
+    assert house.states()[:2] == [TrialState.FAILED, TrialState.COMPLETE]
+    assert house.document().front
+
+
+def test_front_from_the_first_batch_on(house: House) -> None:
+    """While the search goes on there is a front to look at and to export, on search text, that only improves."""
+    seen = []
+
+    def look(_: int) -> None:
+        if (document := house.store.get_job("one").document) is not None:
+            seen.append(document)
+
+    house.submit()
+    executor = ScriptedExecutor(on_evaluate=look)
+    house.run(executor)
+    assert len(seen) == len(executor.evaluated) - NUM_BY_HAND
+    assert {(d.state, d.measured_on) for d in seen} == {("RUNNING", "search")}
+    assert all(d.front for d in seen)
+    assert [d.hypervolume for d in seen] == sorted(d.hypervolume for d in seen)
+    assert {"model_digest", "tokens", "cache_folder", "wall_seconds"} <= house.store.get_job("one").facts.keys()
+
+
 def test_all_failing_fails_the_job(house: House) -> None:
     """The error says how many failed and why, and is recorded."""
     house.submit()
-    with pytest.raises(JobFailedError, match="All 4 trials of a batch failed; the last one: scripted failure"):
+    with pytest.raises(
+        JobFailedError, match=f"The last {NUM_BY_HAND} trials all failed; the last one: scripted failure"
+    ):
         house.run(ScriptedExecutor(fails=lambda _: True))
     job = house.store.get_job("one")
     assert (job.state, job.document) == (JobState.FAILED, None)
@@ -97,17 +131,17 @@ def test_a_failed_job_can_be_resumed(house: House) -> None:
 def test_errors_before_the_start_are_recorded(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     """A budget that cannot be reached fails the job with its own error; a bug of ours does too."""
 
-    def refuse(_: JobSpec) -> None:
+    def refuse(*_: object, **__: object) -> None:
         raise InfeasibleBudgetError("too small")
 
-    def break_down(_: JobSpec) -> None:
+    def break_down(*_: object, **__: object) -> None:
         raise ZeroDivisionError("ours")
 
     for job_id, cause, kind in (("one", refuse, InfeasibleBudgetError), ("two", break_down, ZeroDivisionError)):
-        monkeypatch.setattr(controller, "prepare", cause)
+        monkeypatch.setattr(run, "prepare", cause)
         house.submit(job_id)
         with pytest.raises(kind):
-            Controller(house.store, lambda *_: ScriptedExecutor(), Path("/cache"), house.notes).run(job_id)
+            Controller(house.store, lambda *_: ScriptedExecutor(), house.cache_folder, house.notes).run(job_id)
         assert house.store.get_job(job_id).state is JobState.FAILED
     assert house.store.get_job("one").error == "too small"
 
@@ -120,7 +154,9 @@ def test_known_measurements_are_not_run_again(house: House) -> None:
     executor = ScriptedExecutor()
     house.run(executor, "two")
     assert executor.evaluated == []
-    assert comparable(house.document("two")) == comparable(house.document("one"))
+    first, second = house.document("one"), house.document("two")
+    assert [replace(p, trial=0) for p in second.front] == [replace(p, trial=0) for p in first.front]
+    assert (second.cost.token_forwards, second.cost.trials) == (0.0, 0)
 
 
 def test_other_text_is_another_question(house: House) -> None:
@@ -142,19 +178,37 @@ def test_max_trials(house: House, max_trials: int) -> None:
 
 
 def test_max_minutes(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    """When the time is over no new batch is asked; what was measured is judged."""
+    """When the time is over nothing more is started; what was measured is judged, the rest says why it was not."""
     now = 0.0
 
     def tick(_: int) -> None:
         nonlocal now
         now += 12.0
 
-    monkeypatch.setattr(controller, "StopRule", partial(StopRule, clock=lambda: now))
-    house.submit(max_minutes=1)
-    assert house.run(ScriptedExecutor(on_evaluate=tick)).state is JobState.DONE
-    assert {t.origin for t in house.store.list_trials("one")} == {"uniform", "sensitivity"}
-    assert "search ended: 1 minutes are over" in house.notes.phases
+    monkeypatch.setattr(run, "StopRule", partial(StopRule, clock=lambda: now))
+    minutes = (NUM_BY_HAND + 1) / 5
+    house.submit(max_minutes=minutes)
+    executor = ScriptedExecutor(on_evaluate=tick, num_workers=1)
+    assert house.run(executor).state is JobState.DONE
+    assert {t.origin for t in house.store.list_trials("one")} == {"uniform", "heuristic", "sensitivity"}
+    assert f"search ended: {minutes:g} minutes are over" in house.notes.phases
     assert house.document().measured_on == "held_out"
+    stopped = [t for t in house.store.list_trials("one") if t.state is TrialState.STOPPED]
+    assert len(executor.searched) == NUM_BY_HAND + 3  # two more were on their way
+    assert {t.reason for t in stopped} == {f"{minutes:g} minutes are over"}
+    assert len(stopped) + len(executor.searched) == len(house.states())
+    house.resume(more := ScriptedExecutor())
+    assert len(more.searched) >= len(stopped)
+    assert TrialState.STOPPED not in house.states()
+
+
+def test_uniform_plans_are_measured_whatever_the_time(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without them there is no front."""
+    now = iter(range(0, 10**6, 100))
+    monkeypatch.setattr(run, "StopRule", partial(StopRule, clock=lambda: float(next(now))))
+    house.submit(max_minutes=1)
+    assert house.run(ScriptedExecutor()).state is JobState.DONE
+    assert {t.origin for t in house.store.list_trials("one")} <= {"uniform", "heuristic"}
 
 
 def test_pinned_modules_keep_their_level(house: House) -> None:

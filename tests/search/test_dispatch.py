@@ -11,7 +11,7 @@ from workers.executor import Outcome
 from workers.models.tokens import TokenSet
 from workers.tasks import Evaluate
 
-TOKENS = TokenSet("/scripted/tokens", "tokens-digest", "")
+TOKENS = TokenSet("/scripted/tokens", "", ("a", "b", "c"))
 SPACE = prepared(spec()).space
 TASKS = [Evaluate(TOKENS, SPACE.uniform_plan(Level(bits, 64)), "search") for bits in (2, 3, 4, 8)]
 

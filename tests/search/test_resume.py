@@ -1,12 +1,11 @@
 """The same front whatever happens: workers of any speed, cancellations, interruptions, resumes."""
 
 from functools import partial
-from pathlib import Path
 from typing import get_args
 
 import pytest
 
-from search import controller
+from search import run
 from search.controller import Controller
 from search.stopping import StopRule
 from space.spec import SamplerName
@@ -26,6 +25,19 @@ def test_order_of_ends_does_not_matter(house: House, sampler: SamplerName) -> No
     assert comparable(house.document()) == expected
 
 
+def test_the_time_of_all_runs_counts(house: House) -> None:
+    """A resumed job tells how long it took in all, and a resumed finished one what it measured."""
+    house.submit()
+    house.run(ScriptedExecutor(on_evaluate=cancel_after(house, 7)))
+    house.store.update_job("one", facts={"wall_seconds": 1000.0})
+    house.resume(ScriptedExecutor())
+    done = house.document()
+    assert 1000.0 < done.cost.wall_seconds < 1600.0
+    house.resume(ScriptedExecutor())
+    assert house.document().cost.wall_seconds > done.cost.wall_seconds
+    assert house.document().cost.token_forwards == done.cost.token_forwards > 0
+
+
 @pytest.mark.parametrize("count", [0, 2, 7, 25])
 def test_cancel_keeps_the_front_so_far(house: House, count: int) -> None:
     """A cancelled job has the front of the search text and says so; what was not measured waits."""
@@ -43,7 +55,7 @@ def test_cancel_before_the_first_measurement(house: House) -> None:
     """There is no front then, and no error either."""
     house.submit()
     executor = ScriptedExecutor()
-    cancelling = Controller(house.store, lambda *_: executor, Path("/cache"), house.notes)
+    cancelling = Controller(house.store, lambda *_: executor, house.cache_folder, house.notes)
     house.notes.phase = lambda job, text: house.store.request_cancel("one")  # type: ignore[method-assign]
     assert cancelling.run("one").state is JobState.CANCELLED
     assert house.store.get_job("one").document is None
@@ -82,9 +94,9 @@ def test_resume_ends_as_if_undisturbed(house: House, sampler: SamplerName, count
 
 def test_flat_rounds_before_an_interruption_count(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     """A resumed search stops after as many rounds without growth as an undisturbed one."""
-    monkeypatch.setattr(controller, "StopRule", partial(StopRule, min_growth=10.0))
-    expected, num_searched = undisturbed(max_trials=120)
-    house.submit(max_trials=120)
+    monkeypatch.setattr(run, "StopRule", partial(StopRule, min_growth=10.0))
+    expected, num_searched = undisturbed(max_trials=300)
+    house.submit(max_trials=300)
     before, after = ScriptedExecutor(on_evaluate=cancel_after(house, num_searched - 3)), ScriptedExecutor()
     house.run(before)
     house.resume(after)
@@ -111,9 +123,9 @@ def test_many_interruptions(house: House) -> None:
 
 def test_the_search_may_end_before_its_trials(house: House) -> None:
     """A front that no longer grows ends the search, and a resume of a finished job measures nothing."""
-    _, num_searched = undisturbed(max_trials=120)
-    assert num_searched < 200
-    house.submit(max_trials=120)
+    _, num_searched = undisturbed(max_trials=400)
+    assert num_searched < 400
+    house.submit(max_trials=400)
     house.run(ScriptedExecutor())
     assert any("not grown" in text or "nothing left" in text for text in house.notes.phases)
     first, executor = comparable(house.document()), ScriptedExecutor()

@@ -1,21 +1,25 @@
 """Our sampler as an ordinary Optuna sampler."""
 
+from collections.abc import Sequence
+
 import optuna
 import pytest
 from optuna.distributions import IntDistribution
 
-from search.sampler import ORIGIN, FrontSampler, PlanCodec
-from search.strategy import KNAPSACK, SENSITIVITY, UNIFORM, FrontStrategy
+from search.observation import KNAPSACK, SENSITIVITY, UNIFORM, Observation
+from search.sampler import FrontSampler, PlanCodec
+from search.strategy import FrontStrategy
 from space.plan import Plan
-from tests.search.scripted import errors_of, loss, prepared, spec
+from tests.search.scripted import errors_of, loss, observed, prepared, spec
 
 PREPARED = prepared(spec(pins=(("embed", "b8-g32"),)))
 SPACE = PREPARED.space
 CODEC = PlanCodec(SPACE)
 
 
-def _sampler() -> FrontSampler:
-    return FrontSampler(FrontStrategy(SPACE, errors_of(SPACE), PREPARED.weight_budget, max_trials=60), CODEC)
+def _sampler(observations: Sequence[Observation] = ()) -> FrontSampler:
+    strategy = FrontStrategy(SPACE, errors_of(SPACE), PREPARED.weight_budget, max_trials=60)
+    return FrontSampler(strategy, CODEC, observations)
 
 
 def test_plans_are_parameters_and_back() -> None:
@@ -28,19 +32,20 @@ def test_plans_are_parameters_and_back() -> None:
 
 
 def test_ask_and_tell() -> None:
-    """`study.ask` and `study.tell` are all that is needed; the strategy sees what was told."""
-    sampler = _sampler()
+    """Plans come as parameters; what they showed is handed over beside Optuna's two values."""
+    observations: list[Observation] = []
+    sampler = _sampler(observations)
     study = optuna.create_study(sampler=sampler, directions=["minimize", "minimize"])
     origins: list[str] = []
-    while sampler.batch_size(study) and len(origins) < 40:
-        asked = [study.ask(CODEC.distributions) for _ in range(sampler.batch_size(study))]
+    while sampler.batch_size() and len(origins) < 40:
+        asked = [study.ask(CODEC.distributions) for _ in range(sampler.batch_size())]
         for trial in asked:
             proposal = sampler.proposal(trial.number)
             assert proposal is not None
             assert CODEC.plan(trial.params) == proposal.plan
-            trial.set_user_attr(ORIGIN, proposal.origin)
             origins.append(proposal.origin)
             study.tell(trial, [SPACE.weight_bytes(proposal.plan), loss(proposal.plan)])
+            observations += observed([proposal])
     assert list(dict.fromkeys(origins))[:3] == [UNIFORM, SENSITIVITY, KNAPSACK]
     assert study.best_trials
 
@@ -52,7 +57,6 @@ def test_optimize() -> None:
         plan = Plan.of(
             {n: v[trial.suggest_int(n, 0, len(v) - 1) if len(v) > 1 else 0] for n, v in SPACE.levels.items()}
         )
-        trial.set_user_attr(ORIGIN, UNIFORM)
         return SPACE.weight_bytes(plan), loss(plan)
 
     study = optuna.create_study(sampler=_sampler(), directions=["minimize", "minimize"])
@@ -70,14 +74,10 @@ def test_an_exhausted_strategy_says_so() -> None:
     """Asking beyond the end is an error that tells how to notice the end."""
     narrow = SPACE.restricted({name: levels[:1] for name, levels in SPACE.levels.items()})
     one = {name: dict.fromkeys(levels, 0.1) for name, levels in narrow.levels.items()}
-    sampler = FrontSampler(FrontStrategy(narrow, one, PREPARED.weight_budget), CODEC)
-    study = optuna.create_study(sampler=sampler, directions=["minimize", "minimize"])
     plan = narrow.uniform_plan(narrow.uniform_levels[0])
-    for origin in (UNIFORM, KNAPSACK):
-        trial = optuna.trial.create_trial(
-            params=CODEC.params(plan), distributions=CODEC.distributions, values=[1, 1], user_attrs={ORIGIN: origin}
-        )
-        study.add_trial(trial)
-    assert sampler.batch_size(study) == 0
+    known = [Observation(plan, UNIFORM, (1.0,))]
+    sampler = FrontSampler(FrontStrategy(narrow, one, PREPARED.weight_budget), CODEC, known)
+    study = optuna.create_study(sampler=sampler, directions=["minimize", "minimize"])
+    assert sampler.batch_size() == 0
     with pytest.raises(optuna.exceptions.OptunaError, match="batch_size"):
         study.ask(CODEC.distributions)

@@ -1,13 +1,11 @@
-"""The additive model: through its probes, and better once corrected by measured plans."""
+"""The additive model: through its probes as far as they stand above their noise, through what is alike elsewhere."""
 
-import random
-from math import log
-from statistics import mean
+from math import exp, log
 
-import numpy as np
 import pytest
 
-from search.sensitivity import AdditiveModel, Correction, Probe, fit_correction, fit_probes
+from search.observation import SENSITIVITY, UNIFORM, Observation
+from search.sensitivity import Probe, fit_probes
 from space.level import DENSE, Level
 from space.plan import Plan
 from tests.search.scripted import WEIGHTS, errors_of, loss, prepared, share, spec
@@ -19,19 +17,8 @@ LOW, HIGH = Level(2, 64), Level(4, 64)
 PROBES = [Probe(n, v, loss(BASE.replace({n: v})) - loss(BASE)) for n in SPACE.levels for v in (LOW, HIGH)]
 
 
-def _random_plans(count: int, seed: int) -> list[Plan]:
-    rng = random.Random(seed)
-    return [Plan.of({name: rng.choice(levels) for name, levels in SPACE.levels.items()}) for _ in range(count)]
-
-
-def _log_error(model: AdditiveModel, plans: list[Plan]) -> float:
-    """Return the spread of log(measured / predicted): a common factor changes no choice."""
-    ratios = [log(loss(plan) / model.predict(plan)) for plan in plans]
-    return mean(abs(r - mean(ratios)) for r in ratios)
-
-
 def test_probes_are_reproduced() -> None:
-    """What was measured is predicted exactly."""
+    """What was measured without noise is predicted exactly."""
     model = fit_probes(ERRORS, PROBES)
     for probe in PROBES:
         assert model.losses[probe.module_name][probe.level] == pytest.approx(probe.kl_divergence)
@@ -53,6 +40,16 @@ def test_a_module_without_a_probe_takes_the_median_price() -> None:
     assert fit_probes(errors, []).losses["a"] == {LOW: 0.5, DENSE: 0.0}
 
 
+def test_modules_of_its_type_come_first() -> None:
+    """A module without a probe takes the price of its own type, not that of all."""
+    errors = {name: {LOW: 0.5} for name in ("0.up", "1.up", "2.up", "0.down", "1.down", "2.down", "0.gate")}
+    probes = [Probe(f"{i}.up", LOW, 1.0) for i in (0, 1)] + [Probe(f"{i}.down", LOW, 5.0) for i in (0, 1)]
+    model = fit_probes(errors, probes)
+    assert model.losses["2.up"][LOW] == pytest.approx(1.0)
+    assert model.losses["2.down"][LOW] == pytest.approx(5.0)
+    assert 1.0 <= model.losses["0.gate"][LOW] <= 5.0
+
+
 def test_noisy_probes_do_not_bend_the_price_too_far() -> None:
     """Probes that contradict the power law keep the exponent between its limits."""
     errors = {"a": {LOW: 0.4, HIGH: 0.1, Level(3, 64): 0.2}}
@@ -60,27 +57,33 @@ def test_noisy_probes_do_not_bend_the_price_too_far() -> None:
     assert model.losses["a"][Level(3, 64)] == pytest.approx(2.0 * 2**0.7)
 
 
-def test_measured_plans_improve_the_model() -> None:
-    """A module that the probes misjudged is found out by plans in which it matters."""
-    wrong = fit_probes(ERRORS, PROBES).scaled({name: 1.6 if i % 2 else 0.6 for i, name in enumerate(WEIGHTS)})
-    seen, unseen = _random_plans(30, 1), _random_plans(60, 2)
-    correction = fit_correction(wrong, [(plan, loss(plan)) for plan in seen])
-    assert _log_error(wrong.scaled(correction.factors()), unseen) < 0.8 * _log_error(wrong, unseen)
+def test_a_probe_counts_by_its_precision() -> None:
+    """The noisier it is, the nearer to the price of its type; within two standard errors of zero it says nothing."""
+    errors = {f"{i}.up": {LOW: 0.5} for i in range(6)}
+    others = [Probe(f"{i}.up", LOW, 1.0) for i in range(1, 6)]
+    prices = [
+        fit_probes(errors, [Probe("0.up", LOW, 8.0, noise), *others]).losses["0.up"][LOW]
+        for noise in (0.0, 0.5, 2.0, 3.9, 4.1)
+    ]
+    assert prices[0] == pytest.approx(8.0)
+    assert prices == sorted(prices, reverse=True)
+    assert prices[-1] == pytest.approx(1.0)
+    weight = 0.3**2 / (0.3**2 + (2 / 8) ** 2)
+    assert prices[2] == pytest.approx(exp(weight * log(8.0)))
 
 
-def test_one_measured_plan_is_enough() -> None:
-    """Little data leaves the model nearly as it is."""
-    model = fit_probes(ERRORS, PROBES)
-    factors = fit_correction(model, [(BASE, loss(BASE))]).factors()
-    assert all(factor == pytest.approx(1) for factor in factors.values())
-
-
-def test_draws_follow_their_seed() -> None:
-    """Equal generators draw equal factors; different ones explore."""
-    correction = Correction(("a", "b"), np.zeros(2), np.eye(2) * 0.09)
-    first, again, other = (correction.factors(np.random.default_rng(seed)) for seed in (1, 1, 2))
-    assert first == again != other
-    assert correction.factors() == {"a": 1.0, "b": 1.0}
+def test_a_probe_is_paired_with_its_base() -> None:
+    """On the sequences that both have: what all sequences share is no noise."""
+    plan = BASE.replace({"layers.0.q_proj": LOW})
+    hard = (1.0, 5.0, 3.0, 9.0)
+    base = Observation(BASE, UNIFORM, (*hard, 70.0))
+    added = Observation(plan, SENSITIVITY, tuple(h + 0.5 for h in hard), BASE)
+    assert Probe.of(added, base) == Probe("layers.0.q_proj", LOW, 0.5, 0.0)
+    scattered = Observation(plan, SENSITIVITY, (2.0, 5.0, 4.0, 9.0), BASE)
+    found = Probe.of(scattered, base)
+    assert found.kl_divergence == 0.5
+    assert found.noise == pytest.approx((1 / 3) ** 0.5 / 2)
+    assert Probe.of(Observation(plan, SENSITIVITY, (1.5,), BASE), base).noise == 0.0
 
 
 def test_the_script_has_interactions() -> None:

@@ -1,81 +1,158 @@
 """The strategy: batches are a pure function of what was observed."""
 
 import random
+from collections.abc import Sequence
+from functools import cache
+from itertools import pairwise
+from statistics import fmean
 
 import pytest
 
-from search.strategy import KNAPSACK, REFINE, SENSITIVITY, UNIFORM, FrontStrategy, Observation, Proposal
+from search.guards import HEURISTIC
+from search.observation import (
+    EXCHANGE,
+    KNAPSACK,
+    REFINE,
+    SCREEN,
+    SENSITIVITY,
+    UNIFORM,
+    Observation,
+    Proposal,
+)
+from search.strategy import FrontStrategy
 from space.level import Level
-from tests.search.scripted import errors_of, loss, prepared, spec
+from space.plan import Plan
+from tests.search.scripted import errors_of, loss, observed, prepared, spec
 
 PREPARED = prepared(spec())
 SPACE = PREPARED.space
+Batches = tuple[tuple[Proposal, ...], ...]
 
 
-def _strategy(max_trials: int = 60, budget: int = PREPARED.weight_budget, seed: int = 0) -> FrontStrategy:
+def _strategy(max_trials: int = 400, budget: int = PREPARED.weight_budget, seed: int = 0) -> FrontStrategy:
     return FrontStrategy(SPACE, errors_of(SPACE), budget, max_trials=max_trials, seed=seed)
 
 
-def _observed(batch: list[Proposal]) -> list[Observation]:
-    return [Observation(p.plan, p.origin, loss(p.plan)) for p in batch]
+def _observed(batches: Sequence[Sequence[Proposal]]) -> list[Observation]:
+    return [o for batch in batches for o in observed(batch)]
 
 
-def _history(strategy: FrontStrategy, num_batches: int) -> list[list[Proposal]]:
-    batches: list[list[Proposal]] = []
-    for _ in range(num_batches):
-        batches.append(strategy.next_batch([o for batch in batches for o in _observed(batch)]))
-    return batches
+@cache
+def _history(max_trials: int = 400, budget: int = PREPARED.weight_budget, seed: int = 0, limit: int = 16) -> Batches:
+    """Return the batches of a search, until nothing is left or its trials are used up."""
+    strategy = _strategy(max_trials, budget, seed)
+    batches: list[tuple[Proposal, ...]] = []
+    while len(batches) < limit and (left := max_trials - sum(map(len, batches))) > 0:
+        batch = strategy.next_batch(_observed(batches))
+        if not batch:
+            break
+        batches.append(tuple(batch[:left]))
+    return tuple(batches)
+
+
+def _origins(batches: Batches) -> list[str]:
+    return ["+".join(dict.fromkeys(p.origin for p in batch)) for batch in batches]
+
+
+def _best(plans: Sequence[Plan], size: int) -> float:
+    return min((loss(plan) for plan in plans if SPACE.weight_bytes(plan) <= size), default=float("inf"))
 
 
 def test_order_of_batches() -> None:
-    """Uniform plans, probes, knapsack plans, then refinement."""
-    origins = [{p.origin for p in batch} for batch in _history(_strategy(), 5)]
-    assert origins == [{UNIFORM}, {SENSITIVITY}, {KNAPSACK}, {REFINE}, {REFINE}]
+    """Plans by hand, probes, knapsack plans; points and plans around them in turn; then rounds of refinement."""
+    origins = _origins(_history())
+    assert origins[:3] == [f"{UNIFORM}+{HEURISTIC}", SENSITIVITY, KNAPSACK]
+    assert origins[3:5] == [SENSITIVITY, EXCHANGE]
+    rounds = origins.index(SCREEN)
+    assert set(origins[3:rounds]) == {SENSITIVITY, EXCHANGE}
+    assert all(one != other for one, other in pairwise(origins[3:rounds]))
+    assert origins[rounds : rounds + 4] == [SCREEN, REFINE] * 2
+    assert set(origins[rounds:]) == {SCREEN, REFINE}
 
 
-def test_uniform_first() -> None:
-    """Whatever the trials, what people do today is measured first and on the whole text."""
-    batch = _strategy(max_trials=1).next_batch([])
-    assert [p.plan for p in batch] == [plan for _, plan in SPACE.uniform_plans()]
-    assert all(p.num_sequences is None and p.base is None for p in batch)
+def test_points_are_few_and_whole() -> None:
+    """At most three; each has its base and neighbours that differ in one module, on half of the text."""
+    strategy = _strategy()
+    wide, *points = [batch for batch in _history() if batch[0].origin == SENSITIVITY]
+    assert 1 <= len(points) <= strategy.num_points
+    for batch, sequences in ((wide, 8), *((point, 16) for point in points)):
+        (base,) = {p.base for p in batch}
+        assert base is not None
+        assert {p.num_sequences for p in batch} == {sequences}
+        changed = [[n for n, v in p.plan.levels if v != base[n]] for p in batch]
+        assert all(len(names) == 1 for names in changed[batch is not wide :])
+        assert {names[0] for names in changed[batch is not wide :]} == set(SPACE.levels)
+    assert all(point[0].plan == point[0].base for point in points)
+    assert len({point[0].plan for point in points} | {wide[0].base}) == len(points) + 1
+
+
+def test_what_people_do_comes_first() -> None:
+    """Whatever the trials, uniform plans are measured first, and then what else is made by hand as far as it fits."""
+    for max_trials, count in ((1, 0), (5, 1), (400, 6)):
+        batch = _strategy(max_trials).next_batch([])
+        uniform = [plan for _, plan in SPACE.uniform_plans()]
+        assert [p.plan for p in batch if p.origin == UNIFORM] == uniform == [p.plan for p in batch[: len(uniform)]]
+        assert all(p.num_sequences is None and p.base is None for p in batch)
+        assert len(batch) - len(uniform) <= count
+    assert HEURISTIC in {p.origin for p in batch}
 
 
 def test_batches_are_a_pure_function_of_observations() -> None:
-    """A new strategy with the same observations proposes the same; the order of observations does not matter."""
-    batches = _history(_strategy(), 6)
-    for count in range(6):
-        observations = [o for batch in batches[:count] for o in _observed(batch)]
-        assert _strategy().next_batch(observations) == batches[count]
-    probes_shuffled = _observed(batches[1])
-    random.Random(0).shuffle(probes_shuffled)
-    assert _strategy().next_batch([*_observed(batches[0]), *probes_shuffled]) == batches[2]
+    """Strategies that never saw the other batches propose the same; so does one that was asked in any order."""
+    batches, old = _history(), _strategy()
+    order = list(range(len(batches)))
+    random.Random(0).shuffle(order)
+    for count in order:
+        known = _observed(batches[:count])
+        assert tuple(_strategy().next_batch(known)) == tuple(old.next_batch(known)) == batches[count]
+
+
+def test_the_order_of_probes_does_not_matter() -> None:
+    """They are averaged, not followed."""
+    batches = _history()
+    shuffled = observed(batches[1])
+    random.Random(0).shuffle(shuffled)
+    assert tuple(_strategy().next_batch([*observed(batches[0]), *shuffled])) == batches[2]
 
 
 def test_a_seed_changes_only_draws() -> None:
-    """Seeds matter from refinement on; negative ones are seeds too."""
-    ours, other = _history(_strategy(), 5), _history(_strategy(seed=-7), 5)
-    assert ours[:3] == other[:3]
-    assert ours[3:] != other[3:]
+    """Seeds matter from the first plans around a point on; negative ones are seeds too."""
+    ours, other = _history(), _history(seed=-7)
+    assert ours[:4] == other[:4]
+    assert ours[4:] != other[4:]
 
 
-def test_nothing_is_proposed_twice() -> None:
-    """A plan that was measured on the whole text is not asked again."""
-    plans = [p.plan.digest for batch in _history(_strategy(), 8) for p in batch if p.origin != SENSITIVITY]
-    assert len(plans) == len(set(plans))
+@pytest.mark.parametrize("max_trials", [60, 400])
+def test_nothing_is_proposed_twice(max_trials: int) -> None:
+    """A plan that was measured on the whole text is not asked again, nor one that was screened screened again."""
+    proposals = [p for batch in _history(max_trials) for p in batch]
+    whole = [p.plan.digest for p in proposals if p.base is None and p.origin != SCREEN]
+    screened = [p.plan.digest for p in proposals if p.origin == SCREEN]
+    probes = [(p.plan.digest, p.base.digest) for p in proposals if p.base is not None]
+    for found in (whole, screened, probes):
+        assert len(found) == len(set(found))
+    seen: set[str] = set()
+    for proposal in proposals:
+        assert proposal.origin != SCREEN or proposal.plan.digest not in seen
+        seen |= {proposal.plan.digest} if proposal.num_sequences is None else set()
 
 
-@pytest.mark.parametrize("max_trials", [1, 22, 23, 31, 32, 60])
-def test_probes_leave_trials_for_plans(max_trials: int) -> None:
-    """Two probes per module, or one, or none: as many as leave room for uniform and knapsack plans."""
-    strategy = _strategy(max_trials)
-    batch = _history(strategy, 2)[1]
-    probes = [p for p in batch if p.origin == SENSITIVITY]
-    modules, room = len(SPACE.levels), max_trials - len(SPACE.uniform_levels) - strategy.num_sizes
+@pytest.mark.parametrize("max_trials", [1, 7, 20, 40, 60, 90, 130])
+def test_few_trials(max_trials: int) -> None:
+    """Probes leave room for plans: they are made for all modules at two bit-widths, or at one, or not at all."""
+    batches = _history(max_trials)
+    assert sum(map(len, batches)) <= max_trials
+    strategy, modules = _strategy(max_trials), len(SPACE.levels)
+    probes = [p for batch in batches for p in batch if p.base == strategy.base]
+    room = max_trials - len(batches[0]) - strategy.num_sizes
     assert len(probes) == (2 * modules if room >= 2 * modules else modules if room >= modules else 0)
-    for probe in probes:
-        changed = [name for name, level in probe.plan.levels if level != strategy.base[name]]
-        assert len(changed) == 1
-        assert (probe.base, probe.num_sequences) == (strategy.base, strategy.probe_sequences)
+    assert all(p.num_sequences == strategy.probe_sequences for p in probes)
+    for batch in batches[2:]:
+        if batch[0].origin == SENSITIVITY:
+            before = sum(map(len, batches[: batches.index(batch)]))
+            assert before + len(batch) + strategy.round_size <= max_trials
+    if max_trials > len(batches[0]):
+        assert KNAPSACK in _origins(batches)
 
 
 def test_sizes_hold_what_will_be_compared() -> None:
@@ -90,16 +167,74 @@ def test_sizes_hold_what_will_be_compared() -> None:
 def test_a_budget_above_all_plans_is_the_largest_plan() -> None:
     """Nothing larger than the largest plan is looked for."""
     assert max(_strategy(budget=10**9).sizes) == SPACE.largest_bytes
+    assert _history(budget=10**9, limit=8)
 
 
 def test_knapsack_plans_beat_uniform_ones() -> None:
     """At most uniform sizes a plan that is no larger is better, although the script holds what no model can know."""
-    uniform, _, mixed = _history(_strategy(), 3)
-    won = [
-        any(SPACE.weight_bytes(p.plan) <= SPACE.weight_bytes(u.plan) and loss(p.plan) < loss(u.plan) for p in mixed)
-        for u in uniform
+    uniform = [p.plan for p in _history()[0] if p.origin == UNIFORM]
+    mixed = [p.plan for p in _history()[2]]
+    assert sum(_best(mixed, SPACE.weight_bytes(plan)) < loss(plan) for plan in uniform) >= 2
+
+
+def test_exchange_plans_beat_knapsack_plans() -> None:
+    """At most operating points they lose less than all plans before: pairs of modules are what was not known.
+
+    Where no exchange improves the base, which was measured before, there is nothing new of its size.
+    """
+    batches = _history()
+    knapsack, exchange = (
+        [p.plan for batch in batches for p in batch if p.origin == origin] for origin in (KNAPSACK, EXCHANGE)
+    )
+    bases = [batch[0].base for batch in batches[3:] if batch[0].origin == SENSITIVITY]
+    ratios = []
+    for base in bases:
+        assert base is not None
+        size = SPACE.weight_bytes(base)
+        ratios.append(_best([*knapsack, *exchange], size) / _best(knapsack, size))
+    assert sum(ratio < 1 for ratio in ratios) > len(ratios) / 2
+    assert fmean(ratios) < 0.98
+
+
+def test_refinement_never_ends_worse() -> None:
+    """Raced plans are chosen among screened ones, and the best plan within the budget gets better by them."""
+    batches = _history()
+    origins = _origins(batches)
+    for index, batch in enumerate(batches):
+        if origins[index] == REFINE:
+            assert {p.plan.digest for p in batch} <= {p.plan.digest for p in batches[index - 1]}
+            assert len(batch) <= min(_strategy().round_size, len(batches[index - 1]))
+            assert all(p.num_sequences is None for p in batch)
+    rounds = origins.index(SCREEN)
+    before, after = (
+        _best([p.plan for b in found for p in b if p.num_sequences is None], PREPARED.weight_budget)
+        for found in (batches[:rounds], batches)
+    )
+    assert after <= before
+
+
+def _warm(observations: Sequence[Observation], budget: int) -> FrontStrategy:
+    return FrontStrategy(SPACE, errors_of(SPACE), budget, max_trials=400, warm=True)
+
+
+@pytest.mark.parametrize("share", [0.7, 1.0, 1.25])
+def test_a_warm_search_answers_once(share: float) -> None:
+    """A few plans within the new budget, no probes; then nothing."""
+    known = [
+        Observation(o.plan, "known" if o.origin in (KNAPSACK, EXCHANGE, REFINE) else o.origin, *rest)
+        for o in _observed(_history())
+        if o.origin != SCREEN
+        for rest in [(o.sequence_kl, o.base, o.sketch)]
     ]
-    assert sum(won) >= 2
+    budget = int(PREPARED.weight_budget * share)
+    strategy = _warm(known, budget)
+    batch = strategy.next_batch(known)
+    assert len(batch) <= 6
+    assert batch or share == 1
+    assert not batch or {(p.origin, p.num_sequences, p.base) for p in batch} == {(KNAPSACK, None, None)}
+    assert all(SPACE.weight_bytes(p.plan) <= budget for p in batch)
+    assert not {p.plan.digest for p in batch} & {o.plan.digest for o in known if o.base is None}
+    assert strategy.next_batch([*known, *observed(batch)]) == []
 
 
 def test_nothing_left() -> None:
@@ -108,10 +243,10 @@ def test_nothing_left() -> None:
     narrow = SPACE.restricted({name: levels if i == 0 else levels[:1] for i, name in enumerate(SPACE.levels)})
     strategy = FrontStrategy(narrow, errors_of(narrow), PREPARED.weight_budget)
     observations: list[Observation] = []
-    for _ in range(6):
+    for _ in range(8):
         batch = strategy.next_batch(observations)
         if not batch:
             break
-        observations += _observed(batch)
+        observations += observed(batch)
     assert strategy.next_batch(observations) == []
     assert len({o.plan.digest for o in observations}) == 2

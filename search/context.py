@@ -1,0 +1,78 @@
+"""What every step of a job needs: its records, its request, and who hears about it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from search.dispatch import StopRequestedError
+from search.effort import max_trials
+from search.prepare import Prepared
+from space.spec import JobSpec
+from storage.records import Job, Trial
+from storage.store import Store
+
+
+class Listener(Protocol):
+    """Who is told what a job does, as it does it."""
+
+    def phase(self, job: Job, text: str) -> None:
+        """Take note of a step."""
+
+    def progress(self, job: Job, trials_done: int, metrics: dict[str, float]) -> None:
+        """Take note of the state of the search after a batch."""
+
+
+@dataclass(frozen=True)
+class Context:
+    """A running job.
+
+    Attributes:
+        store: where its records are.
+        job: as it was when it started.
+        prepared: its model, space and budget.
+        listener: who hears about it.
+
+    """
+
+    store: Store
+    job: Job
+    prepared: Prepared
+    listener: Listener
+
+    @property
+    def job_id(self) -> str:
+        """Return the job's name."""
+        return self.job.job_id
+
+    @property
+    def spec(self) -> JobSpec:
+        """Return the request."""
+        return self.job.spec
+
+    @property
+    def max_trials(self) -> int:
+        """Return the most trials to measure."""
+        return max_trials(self.spec, len(self.prepared.space.levels))
+
+    @property
+    def uniform_digests(self) -> set[str]:
+        """Return the digests of the uniform plans."""
+        return {plan.digest for _, plan in self.prepared.space.uniform_plans()}
+
+    def trials(self) -> Sequence[Trial]:
+        """Return the trials recorded so far."""
+        return self.store.list_trials(self.job_id)
+
+    def facts(self) -> dict[str, Any]:
+        """Return what is recorded beside the trials."""
+        return self.store.get_job(self.job_id).facts
+
+    def note(self, text: str) -> None:
+        """Record a step and tell it."""
+        self.store.update_job(self.job_id, phase=text)
+        self.listener.phase(self.job, text)
+
+    def check_stop(self) -> None:
+        """Raise StopRequestedError where somebody asked the job to stop."""
+        if self.store.get_job(self.job_id).cancel_requested:
+            raise StopRequestedError

@@ -1,0 +1,147 @@
+"""What a search stands on: text, the dense model's answers and levels. Each is made once; later jobs find it."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from search.context import Context
+from search.dispatch import require_all
+from search.evaluation import required_levels, text_request
+from search.sensitivity import Errors
+from space.digest import digest
+from space.menu import SearchSpace
+from workers.executor import Executor
+from workers.levels import LevelStore
+from workers.models.text import STDLIB, read_text, text_digest
+from workers.models.tokens import TokenSet
+from workers.tasks import BuildLevels, Calibrate, LevelRecord, PrepareText, Task, Teach, Workspace
+
+_TOKENIZER_FILES = "*token*", "vocab*", "merges.txt"
+Records = Sequence[LevelRecord]
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """Tokens, and the dense model's perplexity on the held-out ones."""
+
+    tokens: TokenSet
+    dense_perplexity: float
+
+
+class Groundwork:
+    """Lays the ground of a job, asking workers only for what no earlier job left."""
+
+    def __init__(self, context: Context, workspace: Workspace, executor: Executor) -> None:
+        """Remember the parts."""
+        self._context, self._workspace, self._executor = context, workspace, executor
+        self._is_taught = False
+
+    def known_text(self) -> Text | None:
+        """Return the text that an earlier job made of the same source, if it is still there."""
+        if (path := self._text_path()) is None:
+            return None
+        try:
+            value = json.loads(path.read_text(encoding="utf-8"))
+            text = Text(TokenSet.from_json(value["tokens"]), float(value["dense_perplexity"]))
+        except (OSError, ValueError, LookupError, TypeError):  # not there, or damaged
+            return None
+        return text if Path(text.tokens.path).exists() else None
+
+    def make_text(self) -> Text:
+        """Make the text, and what the dense model says to it; remember both."""
+        self._context.note("reading text" if self._context.spec.calibration else "sampling text from the model itself")
+        tokens: TokenSet = self._require([PrepareText(text_request(self._context.spec))])[0]
+        self._context.note(f"calibrating ({tokens.note})")
+        answers = self._require([Calibrate(tokens), Teach(tokens, "search"), Teach(tokens, "held_out")])
+        self._is_taught = True
+        text = Text(tokens, answers[2])
+        if (path := self._text_path()) is not None and Path(tokens.path).exists():
+            from workers.atomic import write_text  # noqa: PLC0415 (torch)
+
+            write_text(path, json.dumps({"tokens": tokens.to_json(), "dense_perplexity": text.dense_perplexity}))
+        return text
+
+    def teach(self, tokens: TokenSet) -> None:
+        """Have the dense model's answers ready for workers: an earlier job's may have been deleted since."""
+        if not self._is_taught:
+            self._require([Teach(tokens, "search"), Teach(tokens, "held_out")])
+            self._is_taught = True
+
+    def known_levels(self, tokens: TokenSet) -> list[Records | None]:
+        """Return, for each module, the useful levels that an earlier job built, or None."""
+        return read_records(self._workspace, self._level_tasks(tokens))
+
+    def make_levels(self, tokens: TokenSet, known: Sequence[Records | None]) -> list[Records]:
+        """Build the levels of the modules that have none; return those of all."""
+        tasks = self._level_tasks(tokens)
+        missing = [index for index, records in enumerate(known) if records is None]
+        if missing:
+            self._require([Calibrate(tokens)])
+        total = len(missing)
+        built = require_all(
+            self._executor,
+            [tasks[i] for i in missing],
+            lambda done: self._level_progress(done, total),
+            self._context.check_stop,
+        )
+        found = dict(enumerate(known)) | dict(zip(missing, built, strict=True))
+        return [records for records in found.values() if records is not None]
+
+    def useful_space(self, records: Sequence[Records]) -> tuple[SearchSpace, Errors]:
+        """Return the space without dominated levels, and each level's output error."""
+        space = self._context.prepared.space
+        by_name: Mapping[str, Records] = dict(zip(space.sizes, records, strict=True))
+        kept = space.restricted({name: [r.level for r in found] for name, found in by_name.items()})
+        count = sum(map(len, records))
+        self._context.note(
+            f"{count} useful levels of {sum(map(len, space.levels.values()))} for {len(records)} modules"
+        )
+        return kept, {name: {r.level: r.output_error for r in found} for name, found in by_name.items()}
+
+    def _require(self, tasks: Sequence[Task]) -> list[Any]:
+        return require_all(self._executor, tasks, check_stop=self._context.check_stop)
+
+    def _level_tasks(self, tokens: TokenSet) -> list[BuildLevels]:
+        space = self._context.prepared.space
+        return [
+            BuildLevels(tokens, name, tuple(sizes.items()), required_levels(space, name))
+            for name, sizes in space.sizes.items()
+        ]
+
+    def _level_progress(self, done: int, total: int) -> None:
+        if done % max(1, total // 8) == 0:
+            self._context.note(f"building levels, {done} of {total} modules")
+
+    def _text_path(self) -> Path | None:
+        """Return where a text is remembered: under all that decides its tokens; a dataset's content is not known."""
+        request = text_request(self._context.spec)
+        source = _source_digest(request.source)
+        if source is None:
+            return None
+        folder = self._context.prepared.folder
+        files = sorted({path for pattern in _TOKENIZER_FILES for path in folder.glob(pattern) if path.is_file()})
+        tokenizer = [[path.name, text_digest(path.read_text(encoding="utf-8", errors="replace"))] for path in files]
+        numbers = [request.sequence_length, request.num_calibration, request.num_search, request.num_held_out]
+        key = digest([source, request.source, numbers, request.seed, tokenizer, self._workspace.model_digest])
+        return Path(self._workspace.cache_folder) / f"text-{key[:16]}.json"
+
+
+def read_records(workspace: Workspace, tasks: Sequence[BuildLevels]) -> list[Records | None]:
+    """Return the remembered answers to tasks, without workers."""
+    if not tasks:
+        return []
+    calibration = tasks[0].tokens.of("calibration")
+    store = LevelStore(Path(workspace.cache_folder) / "levels", workspace.model_digest, calibration)
+    return [store.read_records(task) for task in tasks]
+
+
+def _source_digest(source: str | None) -> str | None:
+    """Return the digest of a source's content; None where it cannot be told without fetching it."""
+    if source is None:
+        return text_digest("sampled from the model itself")
+    if source != STDLIB and not Path(source).expanduser().is_file():
+        return None
+    text = read_text(source)
+    return text_digest(text if isinstance(text, str) else json.dumps(text))

@@ -1,0 +1,46 @@
+"""The plans that people make by hand, which a front must never be measurably worse than."""
+
+from collections.abc import Collection
+
+from space.inventory import ModuleInfo
+from space.level import Level
+from space.menu import SearchSpace, nearest_level
+from space.plan import Plan
+
+HEURISTIC = "heuristic"
+"""Origin of the trials that measure these plans; uniform plans have an origin of their own."""
+
+
+def heuristic_plans(space: SearchSpace) -> list[tuple[str, Plan]]:
+    """Return (name, plan): each uniform plan with its first and last blocks one bit-width up, alone and with the ends.
+
+    The ends are the modules outside the blocks: the embedding and an untied head. Bit-widths are those of the uniform
+    plans; the widest one has none above it. Pins are kept, and no plan equals a uniform one or another of these.
+    """
+    seen = {plan.digest for _, plan in space.uniform_plans()}
+    found = []
+    for level, above in zip(space.uniform_levels, space.uniform_levels[1:], strict=False):
+        plan = space.uniform_plan(level)
+        for what, lifted in _lifted_modules(space).items():
+            candidate = plan.replace(_levels(space, lifted, above))
+            if candidate.digest not in seen:
+                seen.add(candidate.digest)
+                found.append((f"{level} with {what} at {above}", candidate))
+    return found
+
+
+def _lifted_modules(space: SearchSpace) -> dict[str, list[str]]:
+    edges = {0, space.inventory.num_blocks - 1}
+    modules = space.inventory.modules
+    return {
+        "first and last blocks": _names(modules, edges),
+        "first and last blocks and the ends": _names(modules, {*edges, None}),
+    }
+
+
+def _names(modules: Collection[ModuleInfo], blocks: Collection[int | None]) -> list[str]:
+    return [module.name for module in modules if module.block in blocks]
+
+
+def _levels(space: SearchSpace, names: Collection[str], wanted: Level) -> dict[str, Level]:
+    return {name: nearest_level(space.levels[name], wanted) for name in names}

@@ -1,0 +1,128 @@
+"""What earlier jobs, and this one so far, know about a model and a text: every answer under its key, found again.
+
+A measurement of the first sequences of a text is the start of one of more sequences: racing pays only for the rest.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from search.evaluation import RACE_STEP, evaluation_digest
+from search.observation import Proposal
+from search.sketches import SketchBook
+from space.measurement import Measurement
+from space.plan import Plan
+from storage.records import Asking, Known
+from storage.store import Store
+from workers.models.text import Split
+from workers.models.tokens import TokenSet
+from workers.tasks import Evaluate
+
+Part = tuple[Split, int | None]
+"""A split and how many of its first sequences; None is all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A plan to measure on a part of a text, and who asks."""
+
+    plan: Plan
+    split: Split
+    num_sequences: int | None = None
+    asking: Asking | None = None
+
+    @property
+    def wants_sketch(self) -> bool:
+        """Tell whether the answer is a probe's: how the plan changes the answers is part of it."""
+        return self.asking is not None and self.asking.base is not None
+
+
+def question_of(proposal: Proposal) -> Question:
+    """Return the question that a proposal asks on the search text."""
+    return Question(proposal.plan, "search", proposal.num_sequences, Asking(proposal.origin, proposal.base))
+
+
+class Library:
+    """Known measurements of one model on one text."""
+
+    def __init__(
+        self, store: Store, model_digest: str, tokens: TokenSet, counts: Mapping[Split, int], sketches: SketchBook
+    ) -> None:
+        """Read everything that is known.
+
+        Args:
+            store: where it is.
+            model_digest: content of the model.
+            tokens: the text.
+            counts: sequences of the splits that are measured on.
+            sketches: where those of probes are.
+
+        """
+        self._store, self._model, self._tokens, self._counts = store, model_digest, tokens, counts
+        self._sketches = sketches
+        parts: list[Part] = [(split, n) for split, count in counts.items() for n in (None, *range(1, count))]
+        part_of = {self._digest(part): part for part in parts}
+        self._known: dict[Part, dict[str, Known]] = {part: {} for part in parts}
+        for known in store.list_measurements(list(part_of)):
+            self._known[part_of[known.evaluation_digest]][known.plan.digest] = known
+
+    def count(self, split: Split) -> int:
+        """Return the number of sequences of a split."""
+        return self._counts[split]
+
+    def parts(self, split: Split) -> Sequence[tuple[int | None, Sequence[Known]]]:
+        """Return (number of sequences, all that is known of them) of a split."""
+        return [(n, list(found.values())) for (s, n), found in self._known.items() if s == split]
+
+    def whole(self, split: Split) -> Mapping[str, Known]:
+        """Return plan digest -> what is known of a whole split."""
+        return self._known[split, None]
+
+    def find(self, question: Question) -> Measurement | None:
+        """Return the known answer, as one that costs nothing again."""
+        found = self._store.find_measurement(question.plan, self._digest(self._part(question)))
+        if found is None or not question.wants_sketch:
+            return found.free if found else None
+        sketch = self.sketch(question)
+        return None if sketch is None else replace(found.free, sketch=sketch)
+
+    def sketch(self, question: Question) -> np.ndarray | None:
+        """Return a probe's sketch, where it is kept."""
+        return self._sketches.get(question.plan, self._digest(self._part(question)))
+
+    def task(self, question: Question, base: Plan | None) -> tuple[Evaluate, Measurement | None]:
+        """Return what must be measured for an answer, and the known start that it continues."""
+        split, count = self._part(question)
+        start = None if question.wants_sketch else self._longest_start(question.plan.digest, split, count)
+        if start is None:
+            return Evaluate(self._tokens, question.plan, split, count, base, sketch=question.wants_sketch), None
+        first = len(start.sequence_kl)
+        rest = None if count is None else count - first
+        return Evaluate(self._tokens, question.plan, split, rest, base, first), start
+
+    def add(self, question: Question, measurement: Measurement) -> None:
+        """Remember an answer for all jobs."""
+        part = self._part(question)
+        if measurement.sketch is not None:
+            self._sketches.put(question.plan, self._digest(part), measurement.sketch)
+        self._store.put_measurement(question.plan, self._digest(part), measurement, question.asking)
+        known = Known(question.plan, self._digest(part), measurement, question.asking)
+        self._known.setdefault(part, {}).setdefault(question.plan.digest, known)
+
+    def _part(self, question: Question) -> Part:
+        count = question.num_sequences
+        is_whole = count is None or count >= self._counts[question.split]
+        return question.split, None if is_whole else count
+
+    def _digest(self, part: Part) -> str:
+        return evaluation_digest(self._model, self._tokens, *part)
+
+    def _longest_start(self, plan_digest: str, split: Split, count: int | None) -> Measurement | None:
+        """Return the longest known start; it ends where workers begin a new batch, so that it rounds alike."""
+        limit = self._counts[split] if count is None else count
+        starts = [n for s, n in self._known if s == split and n is not None and n < limit and n % RACE_STEP == 0]
+        for n in sorted(starts, reverse=True):
+            if (known := self._known[split, n].get(plan_digest)) and len(known.measurement.sequence_kl) == n:
+                return known.measurement
+        return None

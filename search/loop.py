@@ -1,0 +1,143 @@
+"""The search itself: ask, measure, record, tell, until a rule says stop."""
+
+from collections.abc import Callable, Sequence
+from itertools import groupby, takewhile
+
+from search.contenders import whole_text_trials
+from search.context import Context
+from search.ledger import Asked, Ledger
+from search.library import question_of
+from search.measuring import Answer, Measuring
+from search.observation import REFINE, UNIFORM
+from search.progress import metrics_of
+from search.stopping import StopRule
+from search.warm import is_known
+from space.errors import JobFailedError
+from space.measurement import Measurement
+from storage.records import Trial, TrialState
+
+_BATCH = "batch"  # in a trial's sampler_state: the number of the first trial that was asked with it
+_MIN_FAILURES = 3  # trials of whole batches that fail in a row before the job does
+
+
+class Loop:
+    """Searches with one ledger; resumes from what is recorded."""
+
+    def __init__(
+        self,
+        context: Context,
+        ledger: Ledger,
+        measuring: Measuring,
+        stop: StopRule,
+        after_batch: Callable[[Sequence[Trial]], None],
+    ) -> None:
+        """Remember the parts; `after_batch` gets all trials after each batch."""
+        self._context, self._ledger, self._measuring = context, ledger, measuring
+        self._stop, self._after_batch = stop, after_batch
+
+    def run(self) -> None:
+        """Search until a rule says stop.
+
+        Raises:
+            JobFailedError: whole batches failed.
+            StopRequestedError: somebody asked the job to stop.
+
+        """
+        recorded = self._context.trials()
+        waiting = self._ledger.replay(recorded)
+        self._replay_stop(recorded)
+        if waiting:
+            self._finish_batch(waiting)
+        max_trials = self._context.max_trials
+        while True:
+            trials = self._context.trials()
+            num_asked = sum(not is_known(t) for t in trials)
+            reason = self._stop.reason(num_asked) if trials else None  # the first batch is measured whatever the time
+            asked = [] if reason else self._ledger.ask(max_trials - num_asked)
+            if not asked:
+                self._context.note(f"search ended: {reason or 'nothing left to try'}")
+                return
+            self._create(asked)
+            self._context.note(f"measuring {len(asked)} {asked[0].proposal.origin} plans")
+            self._finish_batch(asked)
+
+    def _create(self, asked: Sequence[Asked]) -> None:
+        prepared = self._context.prepared
+        self._context.store.create_trials(
+            [
+                Trial(
+                    job_id=self._context.job_id,
+                    number=a.number,
+                    plan=a.proposal.plan,
+                    origin=a.proposal.origin,
+                    state=TrialState.WAITING,
+                    size_bytes=prepared.space.weight_bytes(a.proposal.plan) + prepared.cache_bytes,
+                    sampler_state={**self._ledger.sampler_state(a), _BATCH: asked[0].number},
+                )
+                for a in asked
+            ]
+        )
+
+    def _finish_batch(self, asked: Sequence[Asked]) -> None:
+        measured = self._measure(asked)
+        for a in asked:  # in the order of asking, so that the study never depends on who was faster
+            size_bytes = self._context.prepared.space.weight_bytes(a.proposal.plan)
+            self._ledger.tell(a, size_bytes, measured.get(a.number))
+        trials = self._context.trials()
+        _check_failures(trials, len(asked))
+        metrics = self._note_batch(trials)
+        self._context.listener.progress(self._context.job, len(trials), metrics)
+        self._after_batch(trials)
+
+    def _measure(self, asked: Sequence[Asked]) -> dict[int, Measurement]:
+        """Measure a batch, recording each end as it comes; return measurements by trial number."""
+        job_id, store = self._context.job_id, self._context.store
+        measured: dict[int, Measurement] = {}
+
+        def ended(index: int, answer: Answer) -> None:
+            number = asked[index].number
+            if answer.measurement is None:
+                store.finish_trial(job_id, number, TrialState.FAILED, reason=str(answer.error))
+            else:
+                store.finish_trial(job_id, number, TrialState.COMPLETE, answer.measurement)
+                measured[number] = answer.measurement
+
+        is_first = any(a.proposal.origin == UNIFORM for a in asked)  # without uniform plans there is no front
+        questions = [question_of(a.proposal) for a in asked]
+        bases = [a.proposal.base for a in asked]
+        left = self._measuring.answer(questions, bases, ended, lambda: is_first or not self._stop.time_is_over)
+        for index in left:
+            store.finish_trial(job_id, asked[index].number, TrialState.STOPPED, reason=self._stop.time_reason)
+        return measured
+
+    def _note_batch(self, trials: Sequence[Trial]) -> dict[str, float]:
+        """Tell the stop rule about the last batch of these trials; return their metrics."""
+        metrics = search_metrics(self._context, trials)
+        self._stop.note_batch(metrics.get("hypervolume", 0.0), is_refinement=trials[-1].origin == REFINE)
+        return metrics
+
+    def _replay_stop(self, trials: Sequence[Trial]) -> None:
+        """Tell the stop rule about every batch that had ended before, so that a resumed search stops where it would."""
+        for first, batch in groupby(trials, key=lambda t: t.sampler_state.get(_BATCH)):
+            ended = list(batch)
+            if first is not None and all(t.state.is_finished for t in ended):
+                self._note_batch(trials[: ended[-1].number + 1])
+
+
+def search_metrics(context: Context, trials: Sequence[Trial]) -> dict[str, float]:
+    """Return how far a search is: trials done, hypervolume, best KL under the budget."""
+    usable = whole_text_trials(trials)
+    points = [(float(t.size_bytes), t.measurement.kl_divergence) for t in usable if t.measurement]
+    uniform = context.uniform_digests
+    anchors = [p for t, p in zip(usable, points, strict=True) if t.plan.digest in uniform]
+    reference = (max(size for size, _ in anchors), max(kl for _, kl in anchors)) if anchors else None
+    prepared = context.prepared
+    smallest = prepared.space.smallest_bytes + prepared.cache_bytes
+    return {"trials_done": float(len(trials)), **metrics_of(points, reference, smallest, prepared.budget_bytes)}
+
+
+def _check_failures(trials: Sequence[Trial], batch_size: int) -> None:
+    """Fail the job where the whole batch failed, and enough trials did in a row to blame more than a plan."""
+    failed = list(takewhile(lambda t: t.state is TrialState.FAILED, reversed(trials)))
+    if len(failed) >= max(batch_size, _MIN_FAILURES):
+        raise JobFailedError(f"The last {len(failed)} trials all failed; the last one: {failed[0].reason}")

@@ -1,0 +1,93 @@
+"""Answering questions about plans: from the library, by continuing a known start, or by a worker."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from search.dispatch import run_tasks
+from search.library import Library, Question
+from space.errors import TightfitError
+from space.measurement import Measurement
+from space.plan import Plan
+from workers.executor import Executor, Outcome
+from workers.tasks import Evaluate
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The end of a question: a measurement that cost what is newly spent, or an error."""
+
+    measurement: Measurement | None = None
+    error: TightfitError | None = None
+    was_known: bool = False
+
+
+Ended = Callable[[int, Answer], None]
+
+
+@dataclass(frozen=True)
+class Measuring:
+    """Answers questions.
+
+    Attributes:
+        library: what is known; takes every new answer.
+        executor: measures the others.
+        check_stop: raises to give up.
+        before: called before the first question that needs a worker.
+
+    """
+
+    library: Library
+    executor: Executor
+    check_stop: Callable[[], None]
+    before: Callable[[], None]
+
+    def answer(
+        self,
+        questions: Sequence[Question],
+        bases: Sequence[Plan | None],
+        ended: Ended,
+        may_start: Callable[[], bool] = lambda: True,
+    ) -> list[int]:
+        """Answer questions in any order; `ended(index, answer)` is called once for each, before the answer is shared.
+
+        Args:
+            questions: what to measure.
+            bases: for each, a plan whose block outputs are worth keeping.
+            ended: records an answer.
+            may_start: asked before each task.
+
+        Returns:
+            indices of the questions that were not started.
+
+        """
+        unknown = []
+        for index, question in enumerate(questions):
+            if (known := self.library.find(question)) is not None:
+                ended(index, Answer(known, was_known=True))
+            else:
+                unknown.append(index)
+        if not unknown or not may_start():
+            return unknown
+        self.before()
+        tasks = [self.library.task(questions[index], bases[index]) for index in unknown]
+        left = self._run(
+            tasks, lambda n, answer: self._keep(unknown[n], questions[unknown[n]], answer, ended), may_start
+        )
+        return [unknown[n] for n in left]
+
+    def _run(
+        self, tasks: Sequence[tuple[Evaluate, Measurement | None]], ended: Ended, may_start: Callable[[], bool]
+    ) -> list[int]:
+        def collect(index: int, outcome: Outcome) -> None:
+            start, found = tasks[index][1], outcome.value
+            if outcome.error is not None:
+                ended(index, Answer(error=outcome.error))
+            else:
+                ended(index, Answer(found if start is None else Measurement.joined(start, found)))
+
+        return run_tasks(self.executor, [task for task, _ in tasks], collect, self.check_stop, may_start)
+
+    def _keep(self, index: int, question: Question, answer: Answer, ended: Ended) -> None:
+        ended(index, answer)
+        if answer.measurement is not None:
+            self.library.add(question, answer.measurement)

@@ -1,0 +1,26 @@
+"""What a search works out again and again, kept while what it was made of stays the same; it decides nothing."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+class Memory:
+    """The last value under each name."""
+
+    def __init__(self) -> None:
+        """Remember nothing."""
+        self._kept: dict[str, tuple[list[object], Any]] = {}
+
+    def recall(self, name: str, made_of: Sequence[object], make: Callable[[], T]) -> T:
+        """Return the value that was made of these very objects, or make it."""
+        known = self._kept.get(name)
+        if known is None or not _are_same(known[0], made_of):
+            known = self._kept[name] = (list(made_of), make())
+        value: T = known[1]
+        return value
+
+
+def _are_same(one: Sequence[object], other: Sequence[object]) -> bool:
+    return len(one) == len(other) and all(a is b for a, b in zip(one, other, strict=True))

@@ -1,0 +1,53 @@
+"""What is asked of the workers and what came back: the whole input and output of a search's steps."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from space.plan import Plan
+
+UNIFORM, SENSITIVITY, KNAPSACK = "uniform", "sensitivity", "knapsack"
+EXCHANGE, SCREEN, REFINE = "exchange", "screen", "refine"
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """A plan to measure.
+
+    Attributes:
+        plan: the plan.
+        origin: which step proposes it.
+        num_sequences: only the first so many sequences; None is the whole text.
+        base: for probes, the plan that it is a neighbour of; it shares its first blocks.
+
+    """
+
+    plan: Plan
+    origin: str
+    num_sequences: int | None = None
+    base: Plan | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """A measured proposal.
+
+    Attributes:
+        plan: the plan.
+        origin: which step proposed it.
+        sequence_kl: KL of each measured sequence; any two observations share their first sequences.
+        base: for probes, the plan that it is a neighbour of.
+        sketch: for probes, how the plan changes the answers (see workers/evaluate/sketch.py), where it is known.
+
+    """
+
+    plan: Plan
+    origin: str
+    sequence_kl: tuple[float, ...]
+    base: Plan | None = None
+    sketch: np.ndarray | None = None
+
+    @property
+    def kl_divergence(self) -> float:
+        """Return the mean KL."""
+        return sum(self.sequence_kl) / len(self.sequence_kl)

@@ -1,0 +1,192 @@
+"""Operating points: where losses do not add up, the neighbours of a good plan tell how modules' errors interact.
+
+All neighbours of a base are probed: each module one step up and one step down its hull. Level switches on the quadratic
+model of their sketches (search/interactions.py) then give plans for the sizes around the base.
+"""
+
+from bisect import bisect_right
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import accumulate
+from math import log
+
+from search.exchange import search_exchanges
+from search.interactions import Neighbour, QuadraticModel, fit_neighbours
+from search.knapsack import Knapsack, Option
+from search.memory import Memory
+from search.observation import SCREEN, Observation
+from search.sensitivity import AdditiveModel, Probe
+from space.digest import digest
+from space.level import Level
+from space.menu import SearchSpace
+from space.plan import Plan
+
+WINDOW = 0.16  # log of bytes: how far from an operating point its model is trusted
+_SPACING = (0.2, 0.36)  # log of bytes between an operating point and the next
+_CAUTIONS = (0.5, 1.0)  # standard deviations by which changes are taken to be worse than predicted
+_MIN_RESIDUAL = 0.04  # log of measured over predicted KL: losses that add up this well need no pairs
+
+
+@dataclass(frozen=True)
+class Points:
+    """What is known of a space's plans: additive prices, and quadratic models around operating points.
+
+    Attributes:
+        space: the levels that may be chosen.
+        observations: everything measured.
+        additive: the model of near-lossless plans.
+        wide: the nearly lossless plan that its probes started from.
+        memory: of earlier batches.
+
+    """
+
+    space: SearchSpace
+    observations: Sequence[Observation]
+    additive: AdditiveModel
+    wide: Plan
+    memory: Memory = field(default_factory=Memory)
+
+    @cached_property
+    def bases(self) -> list[Plan]:
+        """Return the operating points, in the order of probing."""
+        return operating_points(self.observations, self.wide)
+
+    @cached_property
+    def whole(self) -> list[Observation]:
+        """Return the plans that were measured on the whole text."""
+        return [o for o in self.observations if o.base is None and o.origin != SCREEN]
+
+    def best_within(self, size: int) -> Observation | None:
+        """Return the best measured plan of at most so many weight bytes."""
+        sizes, best = self._best_by_bytes
+        count = bisect_right(sizes, size)
+        return best[count - 1] if count else None
+
+    @cached_property
+    def _best_by_bytes(self) -> tuple[list[int], list[Observation]]:
+        """Return the sizes of measured plans, rising, and the best plan up to each."""
+        ordered = sorted(self.whole, key=lambda o: self.weight_bytes(o.plan))
+        best = accumulate(ordered, _better)
+        return [self.weight_bytes(o.plan) for o in ordered], list(best)
+
+    def weight_bytes(self, plan: Plan) -> int:
+        """Return the bytes of the weight files of a plan."""
+        known: dict[str, int] = self.memory.recall("bytes", [self.space], dict)
+        if plan.digest not in known:
+            known[plan.digest] = self.space.weight_bytes(plan)
+        return known[plan.digest]
+
+    def residual(self, observed: Observation) -> float:
+        """Return log(measured / predicted) KL of the additive model."""
+        return log(max(observed.kl_divergence, 1e-9) / max(self.additive.predict(observed.plan), 1e-9))
+
+    def next_base(self, sizes: Sequence[int], budget: int) -> Plan | None:
+        """Return the plan whose neighbours to probe next: at the budget, then outwards where losses add up worst.
+
+        None where losses add up well enough everywhere near.
+        """
+        taken = [self.weight_bytes(plan) for plan in self.bases]
+        if not taken and (best := self.best_within(budget)) and self._is_worth(best):
+            return best.plan
+        near = [size for size in sizes if _is_next(size, taken or [budget])]
+        found = [o for size in near if (o := self.best_within(size)) and self._is_worth(o)]
+        return max(found, key=lambda o: (self.residual(o), o.plan.digest)).plan if found else None
+
+    def _is_worth(self, observed: Observation) -> bool:
+        """Tell whether a plan's neighbours are worth probing: they were not yet, and losses do not add up there."""
+        probed = {plan.digest for plan in (self.wide, *self.bases)}
+        return observed.plan.digest not in probed and self.residual(observed) > _MIN_RESIDUAL
+
+    def neighbours(self, base: Plan) -> list[Plan]:
+        """Return a base's plans with one module a step down or up its hull."""
+        return [base.replace({name: level}) for name in self.space.levels for level in self._steps(name, base[name])]
+
+    def _steps(self, name: str, level: Level) -> list[Level]:
+        sizes, hull = self.space.sizes[name], self._knapsack.hull(name)
+        below = [option for option in hull if sizes[option] < sizes[level]]
+        above = [option for option in hull if sizes[option] > sizes[level]]
+        return [*below[-1:], *above[:1]]
+
+    def solve(self, sizes: Sequence[int]) -> list[Plan]:
+        """Return the additive model's best plan of each size that can be reached."""
+        return [plan for size in sizes if (plan := self._solved(size)) is not None]
+
+    @property
+    def _knapsack(self) -> Knapsack:
+        return self.memory.recall("knapsack", [self.additive], lambda: Knapsack(options_of(self.space, self.additive)))
+
+    def _solved(self, size: int) -> Plan | None:
+        known: dict[int, Plan | None] = self.memory.recall("solved", [self.additive], dict)
+        if size not in known:
+            levels = self._knapsack.solve(size - self.space.inventory.others_bytes)
+            known[size] = None if levels is None else Plan.of(levels)
+        return known[size]
+
+    def candidates(self, sizes: Sequence[int], per_size: int, seed: int) -> list[Plan]:
+        """Return, for each size, the plans that the nearest operating points' models like best, and the knapsack's."""
+        found: list[Plan] = []
+        for size in sizes:
+            knapsack, best = self.solve([size]), self.best_within(size)
+            starts = [*knapsack, *([best.plan] if best else [])]
+            near = sorted(self._models, key=lambda m: self._distance(m.base, size))[:2]
+            near = [model for model in near if self._distance(model.base, size) <= WINDOW]
+            for model in near:
+                for caution in _CAUTIONS:
+                    found += self._exchanged(model.cautious(caution), size, starts, seed)[:per_size]
+            found += knapsack
+        return found
+
+    def _distance(self, plan: Plan, size: int) -> float:
+        return abs(log(self.weight_bytes(plan) / size))
+
+    def _exchanged(self, model: QuadraticModel, size: int, starts: Sequence[Plan], seed: int) -> list[Plan]:
+        known = [chosen for plan in starts if (chosen := model.indices(plan)) is not None]
+        limit = size - self.space.inventory.others_bytes
+        salted = int(digest([seed, size, len(self.observations)])[:8], 16)
+        return [model.plan(found.chosen) for found in search_exchanges(model, limit, [model.start, *known], salted)]
+
+    @cached_property
+    def _models(self) -> list[QuadraticModel]:
+        models = [self._model(base) for base in self.bases]
+        return [model for model in models if model is not None]
+
+    def _model(self, base: Plan) -> QuadraticModel | None:
+        probes = [o for o in self.observations if o.base is not None and o.base.digest == base.digest]
+        return self.memory.recall(f"model {base.digest}", [self.additive, *probes], lambda: self._fit(base, probes))
+
+    def _fit(self, base: Plan, probes: Sequence[Observation]) -> QuadraticModel | None:
+        own = next((o for o in probes if o.plan.digest == base.digest), None)
+        if own is None or own.sketch is None:
+            return None
+        neighbours = [_neighbour(o, own) for o in probes if o.sketch is not None and o is not own]
+        return fit_neighbours(self.space, base, own.sketch, neighbours, self.additive) if neighbours else None
+
+
+def operating_points(observations: Sequence[Observation], wide: Plan) -> list[Plan]:
+    """Return the bases of probes, in order, without the nearly lossless one."""
+    bases = {o.base.digest: o.base for o in observations if o.base is not None}
+    return [plan for name, plan in bases.items() if name != wide.digest]
+
+
+def options_of(space: SearchSpace, model: AdditiveModel) -> Mapping[str, list[Option]]:
+    """Return every module's levels with bytes and predicted loss."""
+    return {
+        name: [Option(v, space.sizes[name][v], model.losses[name][v]) for v in levels]
+        for name, levels in space.levels.items()
+    }
+
+
+def _better(one: Observation, other: Observation) -> Observation:
+    return min(one, other, key=lambda o: (o.kl_divergence, o.plan.digest))
+
+
+def _is_next(size: int, taken: Sequence[int]) -> bool:
+    nearest = min(abs(log(size / other)) for other in taken)
+    return _SPACING[0] <= nearest <= _SPACING[1]
+
+
+def _neighbour(observed: Observation, base: Observation) -> Neighbour:
+    probe = Probe.of(observed, base)
+    assert observed.sketch is not None  # noqa: S101 (chosen by its sketch)
+    return Neighbour(probe.module_name, probe.level, observed.sketch, probe.kl_divergence, probe.noise)

@@ -1,0 +1,50 @@
+"""Publishing a job's front while it is searched for: always valid, never at the cost of the search."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from search.context import Context
+from search.outcome import build_document
+from storage.records import JobState, Trial
+
+_MAX_SHARE = 0.05  # of a search's time that publishing may take
+_SECONDS = "wall_seconds"
+
+
+class Publisher:
+    """Records the front of one job, and the time that the job took over all its runs."""
+
+    def __init__(self, context: Context) -> None:
+        """Start the clock."""
+        self._context = context
+        self._before = float(context.job.facts.get(_SECONDS, 0.0))
+        self._started = time.monotonic()
+        self._next = 0.0
+        self.dense_perplexity = float(context.job.facts.get("dense_perplexity", 0.0))
+
+    def publish(self, state: JobState, trials: Sequence[Trial], model: dict[str, Any] | None = None) -> None:
+        """Record the front as far as it is known.
+
+        Args:
+            state: that the job has or is about to enter.
+            trials: all of its trials.
+            model: what the search learnt about each module, as JSON.
+
+        """
+        if not any(t.measurement for t in trials):
+            return
+        began = time.monotonic()
+        seconds = self._before + began - self._started
+        job = replace(self._context.job, state=state)
+        document = build_document(job, self._context.prepared, trials, self.dense_perplexity, seconds)
+        facts = {_SECONDS: seconds} | ({} if model is None else {"model": model})
+        self._context.store.update_job(job.job_id, document=document, facts=facts)
+        ended = time.monotonic()
+        self._next = ended + (ended - began) / _MAX_SHARE
+
+    def publish_if_due(self, trials: Sequence[Trial], model: dict[str, Any] | None) -> None:
+        """Record the front of a running job unless that was done a moment ago, measured by what it costs."""
+        if time.monotonic() >= self._next:
+            self.publish(JobState.RUNNING, trials, model)

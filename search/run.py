@@ -1,0 +1,148 @@
+"""One run of one job, step by step: ground, what earlier jobs know, search, held-out judgement, front."""
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from search.context import Context, Listener
+from search.dispatch import LazyExecutor
+from search.evaluation import count_sequences
+from search.groundwork import Groundwork, Text
+from search.judging import judge
+from search.ledger import Ledger
+from search.library import Library, question_of
+from search.loop import Loop, search_metrics
+from search.measuring import Measuring
+from search.prepare import prepare
+from search.publishing import Publisher
+from search.sampler import PlanCodec, make_sampler
+from search.sensitivity import Errors
+from search.sketches import SketchBook
+from search.stopping import StopRule
+from search.strategy import FrontStrategy
+from search.warm import Earlier
+from space.menu import SearchSpace
+from storage.records import Job, JobState
+from storage.store import Store
+from workers.executor import Executor
+from workers.models.files import model_digest
+from workers.models.tokens import TokenSet
+from workers.tasks import Workspace
+
+MakeExecutor = Callable[[Workspace, int], Executor]
+_WARM = "warm"  # in a job's facts: whether it began with what earlier jobs know
+
+
+class Run:
+    """One run of one job: everything it needs, made step by step."""
+
+    def __init__(
+        self, store: Store, job: Job, listener: Listener, cache_folder: Path, make_executor: MakeExecutor
+    ) -> None:
+        """Read the model; no worker starts before there is something for it to do."""
+        store.update_job(job.job_id, phase="reading the model")
+        listener.phase(job, "reading the model")
+        self._context = Context(store, job, prepare(job.spec, cache_folder, remember=True), listener)
+        self._stop = StopRule(self._context.max_trials, job.spec.max_minutes)
+        self._publisher = Publisher(self._context)
+        prepared = self._context.prepared
+        content = model_digest(prepared.folder)
+        self._workspace = Workspace(str(prepared.folder), str(cache_folder / content[:16]), content, prepared.inventory)
+        self._executor = LazyExecutor(partial(self._start, make_executor), job.spec.workers)
+        self._ground = Groundwork(self._context, self._workspace, self._executor)
+        self._ledger: Ledger | None = None
+
+    def close(self) -> None:
+        """Stop the workers."""
+        self._executor.close()
+
+    def go(self) -> None:
+        """Take all steps of the job."""
+        context = self._context
+        text = self._ground.known_text() or self._ground.make_text()
+        self._keep_facts(text)
+        records = self._ground.known_levels(text.tokens)
+        space, errors = self._ground.useful_space(self._ground.make_levels(text.tokens, records))
+        library = self._library(text.tokens)
+        is_warm = self._start_warm(Earlier(space, library))
+        before = partial(self._ground.teach, text.tokens)
+        measuring = Measuring(library, self._executor, context.check_stop, before)
+        self._ledger = self._make_ledger(space, errors, library, is_warm=is_warm and not context.spec.refine)
+        Loop(
+            context,
+            self._ledger,
+            measuring,
+            self._stop,
+            lambda trials: self._publisher.publish_if_due(trials, self._model()),
+        ).run()
+        judge(context, measuring)
+        self.publish(JobState.DONE)
+
+    def publish(self, state: JobState) -> None:
+        """Record the front as far as it is known, under the state that the job has or is about to enter."""
+        self._publisher.publish(state, self._context.trials(), self._model())
+
+    def _start(self, make_executor: MakeExecutor) -> Executor:
+        self._context.note(f"starting {self._context.spec.workers} workers")
+        return make_executor(self._workspace, self._context.spec.workers)
+
+    def _keep_facts(self, text: Text) -> None:
+        prepared = self._context.prepared
+        self._publisher.dense_perplexity = text.dense_perplexity
+        facts = {
+            "model_digest": self._workspace.model_digest,
+            "cache_folder": self._workspace.cache_folder,
+            "tokens": text.tokens.to_json(),
+            "dense_perplexity": text.dense_perplexity,
+            "budget_bytes": prepared.budget_bytes,
+            "smallest_bytes": prepared.space.smallest_bytes + prepared.cache_bytes,
+        }
+        self._context.store.update_job(self._context.job_id, facts=facts)
+
+    def _library(self, tokens: TokenSet) -> Library:
+        spec = self._context.spec
+        return Library(
+            self._context.store,
+            self._workspace.model_digest,
+            tokens,
+            {
+                "search": count_sequences(tokens, "search", spec.num_search_samples),
+                "held_out": count_sequences(tokens, "held_out", spec.num_held_out_samples),
+            },
+            SketchBook(Path(self._workspace.cache_folder) / "sketches"),
+        )
+
+    def _start_warm(self, earlier: Earlier) -> bool:
+        """Record what a finished search of earlier jobs found and publish its front; tell whether there was one."""
+        context = self._context
+        if context.trials():  # resumed: it began as it began
+            return bool(context.facts().get(_WARM))
+        is_warm = context.spec.sampler == "front" and earlier.is_enough
+        context.store.update_job(context.job_id, facts={_WARM: is_warm})
+        if is_warm:
+            known = earlier.trials(context.job_id, context.prepared.cache_bytes)
+            context.store.create_trials(known)
+            self._publisher.publish(JobState.RUNNING, known)
+            context.note(f"a first front, from {len(known)} measurements of earlier jobs")
+            context.listener.progress(context.job, len(known), search_metrics(context, known))
+        return is_warm
+
+    def _make_ledger(self, space: SearchSpace, errors: Errors, library: Library, *, is_warm: bool) -> Ledger:
+        spec, budget = self._context.spec, self._context.prepared.weight_budget
+        strategy = FrontStrategy(
+            space,
+            errors,
+            budget,
+            num_sequences=library.count("search"),
+            max_trials=self._context.max_trials,
+            warm=is_warm,
+            seed=spec.seed,
+        )
+        codec = PlanCodec(space)
+        make = partial(make_sampler, spec.sampler, strategy, codec)
+        return Ledger(make, codec, space, budget, lambda proposal: library.sketch(question_of(proposal)))
+
+    def _model(self) -> dict[str, Any] | None:
+        """Return what the search learnt about each module, where its sampler tells."""
+        return self._ledger.model_json() if self._ledger is not None else None

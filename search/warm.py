@@ -1,0 +1,119 @@
+"""A warm start: what a finished search of earlier jobs found, as trials of a new one that cost nothing."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+from search.guards import HEURISTIC
+from search.library import Library
+from search.observation import SENSITIVITY, UNIFORM
+from space.menu import SearchSpace
+from space.plan import Plan
+from storage.records import Known, Trial, TrialState
+
+KNOWN = "known"
+"""Origin of a plan that earlier jobs measured; a trial's sampler state says it too, whatever its origin."""
+MAX_KNOWN_PLANS = 400
+
+
+@dataclass(frozen=True)
+class Earlier:
+    """What is known of the plans of a space."""
+
+    space: SearchSpace
+    library: Library
+
+    @cached_property
+    def uniform(self) -> list[Known]:
+        """Return the uniform plans that were measured on the whole search text."""
+        found = self.library.whole("search")
+        return [found[plan.digest] for plan in _uniform_plans(self.space) if plan.digest in found]
+
+    @cached_property
+    def probes(self) -> list[tuple[int, Known]]:
+        """Return (number of sequences, measurement) of every sensitivity probe."""
+        return [
+            (len(known.measurement.sequence_kl), known)
+            for _, part in self.library.parts("search")
+            for known in part
+            if _base(known) is not None and self._holds(known.plan)
+        ]
+
+    @cached_property
+    def plans(self) -> list[Known]:
+        """Return the other plans that were measured on the whole search text, those nearest to their front."""
+        uniform = {plan.digest for plan in _uniform_plans(self.space)}
+        others = [
+            known
+            for digest, known in self.library.whole("search").items()
+            if digest not in uniform and _base(known) is None and self._holds(known.plan)
+        ]
+        order = sorted(others, key=lambda k: (self._size(k), k.measurement.kl_divergence, k.plan.digest))
+        best, excess = float("inf"), {}
+        for known in order:
+            best = min(best, known.measurement.kl_divergence)
+            excess[known.plan.digest] = known.measurement.kl_divergence / best if best > 0 else 1.0
+        kept = sorted(order, key=lambda k: (excess[k.plan.digest], k.plan.digest))[:MAX_KNOWN_PLANS]
+        return sorted(kept, key=lambda k: (self._size(k), k.measurement.kl_divergence, k.plan.digest))
+
+    @property
+    def is_enough(self) -> bool:
+        """Tell whether a search was finished: uniform plans judged, and a probe of every module that has a choice."""
+        judged = self.library.whole("held_out")
+        if not all(
+            plan.digest in judged and plan.digest in self.library.whole("search") for plan in _uniform_plans(self.space)
+        ):
+            return False
+        changed = {n for _, known in self.probes for n, v in known.plan.levels if (_base(known) or known.plan)[n] != v}
+        return {name for name, levels in self.space.levels.items() if len(levels) > 1} <= changed
+
+    def trials(self, job_id: str, cache_bytes: int) -> list[Trial]:
+        """Return complete trials of a job: uniform plans, probes, and the other plans with origin "known"."""
+        found: list[tuple[str, int | None, Known]] = [(UNIFORM, None, known) for known in self.uniform]
+        found += [(SENSITIVITY, count, known) for count, known in self.probes]
+        found += [(_origin(known), None, known) for known in self.plans]
+        return [
+            self._trial(job_id, number, cache_bytes, origin, count, known)
+            for number, (origin, count, known) in enumerate(found)
+        ]
+
+    def _trial(self, job_id: str, number: int, cache_bytes: int, origin: str, count: int | None, known: Known) -> Trial:
+        base = _base(known)
+        judged = self.library.whole("held_out").get(known.plan.digest) if count is None else None
+        return Trial(
+            job_id=job_id,
+            number=number,
+            plan=known.plan,
+            origin=origin,
+            state=TrialState.COMPLETE,
+            size_bytes=self._size(known) + cache_bytes,
+            measurement=known.measurement.free,
+            held_out=judged.measurement.free if judged else None,
+            sampler_state={"num_sequences": count, "base": base.to_json() if base else None, KNOWN: True},
+        )
+
+    def _size(self, known: Known) -> int:
+        return self.space.weight_bytes(known.plan)
+
+    def _holds(self, plan: Plan) -> bool:
+        levels: Mapping[str, object] = plan.mapping
+        return levels.keys() == self.space.levels.keys() and all(v in self.space.levels[n] for n, v in plan.levels)
+
+
+def is_known(trial: Trial) -> bool:
+    """Tell whether a trial is an earlier job's, which this one got for nothing."""
+    return bool(trial.sampler_state.get(KNOWN))
+
+
+def _uniform_plans(space: SearchSpace) -> list[Plan]:
+    return list({plan.digest: plan for _, plan in space.uniform_plans()}.values())
+
+
+def _base(known: Known) -> Plan | None:
+    """Return the plan that a probe is a neighbour of; None for what is not a probe."""
+    is_probe = known.asking is not None and known.asking.origin == SENSITIVITY
+    return known.asking.base if is_probe and known.asking else None
+
+
+def _origin(known: Known) -> str:
+    return HEURISTIC if known.asking and known.asking.origin == HEURISTIC else KNOWN

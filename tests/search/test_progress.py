@@ -1,0 +1,52 @@
+"""How far a search is, from its records alone."""
+
+from dataclasses import replace
+
+import pytest
+
+from search.progress import job_metrics, metrics_of, progress_of
+from space.price import marginal_price
+from tests.search.house import House
+from tests.search.scripted import ScriptedExecutor
+from tests.storage.sample_job import sample_job
+
+
+def test_metrics() -> None:
+    """Hypervolume where the corner is known, best KL where a point fits, a price where two points tell it."""
+    assert metrics_of([], None, 1.0, 10) == {}
+    assert metrics_of([(12.0, 0.5)], None, 1.0, 10) == {}
+    points = [(8_000.0, 0.5), (9_000.0, 0.25)]
+    found = metrics_of(points, (10_000.0, 1.0), 7_000.0, 10_000)
+    price = marginal_price(points, 10_000)
+    assert price is not None
+    assert found.keys() == {"hypervolume", "best_kl_under_budget", "marginal_step_bytes", "marginal_kl_drop"}
+    assert found["best_kl_under_budget"] == 0.25
+    assert (found["marginal_step_bytes"], found["marginal_kl_drop"]) == (price.step_bytes, price.kl_divergence_drop)
+
+
+def test_a_watcher_sees_what_the_listener_was_told(house: House) -> None:
+    """Another process computes the same figures from the store."""
+    house.submit()
+    house.run(ScriptedExecutor())
+    job, trials = house.store.get_job("one"), house.store.list_trials("one")
+    told = {k: v for k, v in house.notes.progressed[-1].items() if k != "trials_done"}
+    assert job_metrics(job, trials) == pytest.approx(told)
+
+
+def test_a_job_without_facts_still_has_metrics() -> None:
+    """An older job: its budget is in its document; before either there is nothing to say."""
+    sample = sample_job()
+    assert job_metrics(sample.job, sample.trials)["best_kl_under_budget"] > 0
+    assert job_metrics(replace(sample.job, document=None), sample.trials) == {}
+    assert job_metrics(sample.job, []) == {}
+
+
+def test_only_improves() -> None:
+    """Over a search the hypervolume never falls and the best KL never rises."""
+    sample = sample_job()
+    steps = [metrics for _, metrics in progress_of(sample.document, sample.trials)]
+    volumes = [m["hypervolume"] for m in steps]
+    best = [m["best_kl_under_budget"] for m in steps if "best_kl_under_budget" in m]
+    assert volumes == sorted(volumes)
+    assert best == sorted(best, reverse=True)
+    assert all(m["marginal_kl_drop"] > 0 for m in steps[1:])
