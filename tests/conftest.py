@@ -67,7 +67,7 @@ def reload_here(monkeypatch: pytest.MonkeyPatch) -> None:
     def in_process(request: Mapping[str, Any]) -> dict[str, Any]:
         model = request["model_folder"]
         workspace = Workspace(model, request["cache_folder"], request["model_digest"], inspect_model(Path(model)))
-        plan, tokens = Plan.from_json(request["plan"]), TokenSet(**request["tokens"])
+        plan, tokens = Plan.from_json(request["plan"]), TokenSet.from_json(request["tokens"])
         try:
             return asdict(reload(Path(request["folder"]), plan, workspace, tokens))
         except Exception as error:

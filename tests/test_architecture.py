@@ -16,7 +16,7 @@ PACKAGES = ("space", "storage", "workers", "search", "tightfit")
 DOORS = {
     "optuna": ("search/",),
     "ray": ("workers/ray_pool.py",),
-    "sqlalchemy": ("storage/sql.py", "storage/migrations/"),
+    "sqlalchemy": ("storage/sql.py", "storage/sql_engine.py", "storage/migrations/"),
     "alembic": ("storage/sql.py", "storage/migrations/"),
     "mlflow": ("storage/tracking.py",),
     "torch": ("workers/",),

@@ -17,20 +17,20 @@ from tightfit.cli import app
 from tightfit.service import Service
 
 ROOT = Path(__file__).resolve().parent.parent
-VERBS = ["cancel", "demo", "doctor", "export", "front", "mlflow", "resume", "run", "status", "submit", "ui"]
+VERBS = ["cancel", "demo", "doctor", "explain", "export", "front", "mlflow", "resume", "run", "status", "submit", "ui"]
 SUBMIT_OPTIONS = {
     *{"--batch", "--bits", "--budget", "--calibration", "--context", "--detach", "--dry-run", "--group-size", "--home"},
-    *{"--json", "--max-minutes", "--max-trials", "--pin", "--rank", "--sampler", "--seed", "--sparsity", "--target"},
-    "--workers",
+    *{"--json", "--max-minutes", "--max-trials", "--pin", "--rank", "--refine", "--sampler", "--seed", "--sparsity"},
+    *{"--target", "--workers"},
 }
 SPEC_FIELDS = [
     *("model", "revision", "budget", "context", "batch", "calibration", "target", "bits", "group_sizes", "sparsities"),
-    *("ranks", "pins", "sampler", "max_trials", "max_minutes", "workers", "seed", "sequence_length", "num_samples"),
-    *("num_search_samples", "num_held_out_samples"),
+    *("ranks", "pins", "sampler", "max_trials", "max_minutes", "refine", "workers", "seed", "sequence_length"),
+    *("num_samples", "num_search_samples", "num_held_out_samples"),
 ]
 SERVICE_VERBS = {
     *{"cancel", "dry_run", "export", "front", "mlflow_uri", "plans", "report", "requeue", "run", "start_detached"},
-    *{"submit", "sync_mlflow"},
+    *{"explain", "explanations", "metrics", "submit", "sync_mlflow"},
 }
 
 
@@ -102,5 +102,5 @@ def test_verbs_of_the_service() -> None:
 
 def test_schema_version_of_the_front() -> None:
     """The document's shape is versioned; tests/space pins its keys."""
-    assert import_module("space.document").SCHEMA_VERSION == 1
-    assert FrontDocument.__dataclass_fields__["schema_version"].default == 1
+    assert import_module("space.document").SCHEMA_VERSION == 2
+    assert FrontDocument.__dataclass_fields__["schema_version"].default == 2

@@ -63,8 +63,11 @@ def submit(
     rank: Annotated[str | None, typer.Option(help="Such as `0,16`.")] = None,
     pin: Annotated[list[str] | None, typer.Option(help="`REGEX=LEVEL`, such as `down_proj=b4-g64-s0.5-r16`.")] = None,
     sampler: Annotated[str, typer.Option(help="`front`, `nsga2`, `tpe` or `random`.")] = "front",
-    max_trials: Annotated[int, typer.Option(help="Most plans to measure.")] = 200,
+    max_trials: Annotated[
+        int | None, typer.Option(help="Most plans to measure, probes included [default: as many as the model needs].")
+    ] = None,
     max_minutes: Annotated[float | None, typer.Option(help="Stop searching after this time.")] = None,
+    refine: Annotated[bool, typer.Option("--refine", help="Search on even where earlier jobs know enough.")] = False,
     workers: Annotated[int, typer.Option(help="Ray workers.")] = 2,
     seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show sizes and costs; read no weights.")] = False,
@@ -79,7 +82,7 @@ def submit(
     spec = spec_from_options(
         model=model, budget=budget, context=context, batch=batch, calibration=calibration, target=target, bits=bits,
         group_size=group_size, sparsity=sparsity, rank=rank, pin=pin, sampler=sampler, max_trials=max_trials,
-        max_minutes=max_minutes, workers=workers, seed=seed,
+        max_minutes=max_minutes, refine=refine, workers=workers, seed=seed,
     )  # fmt: skip
     service = _service(home)
     if dry_run:
@@ -143,6 +146,7 @@ def front(
     as_json: AsJson = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print the front as CSV.")] = False,
     html: Annotated[Path | None, typer.Option(help="Write the report page to a file.")] = None,
+    explained: Annotated[bool, typer.Option("--explain", help="Add to --json why each module has its level.")] = False,
     home: Home = None,
 ) -> None:
     """Show a job's Pareto front."""
@@ -154,11 +158,26 @@ def front(
         html.write_text(service.report(job), encoding="utf-8")
         print(f"Report: {html}", file=sys.stderr)
     if as_json:
-        _print_json(document.to_json())
+        found = {point: e.to_json() for point, e in service.explanations(job).items()} if explained else None
+        _print_json(document.to_json() if found is None else {**document.to_json(), "explanations": found})
     elif as_csv:
         print(front_csv(document), end="")
     elif html is None:
         show_front(document)
+
+
+@app.command()
+def explain(
+    job: JobName,
+    point: Annotated[str | None, typer.Option(help="A point of the front [default: the recommended one].")] = None,
+    as_json: AsJson = False,
+    home: Home = None,
+) -> None:
+    """Show why each module has its level: its share of the loss, and what the next levels would cost."""
+    from tightfit.show import show_explanation  # noqa: PLC0415
+
+    found = _service(home).explain(job, point)
+    _print_json(found.to_json()) if as_json else show_explanation(job, found)
 
 
 @app.command()

@@ -21,7 +21,7 @@ def demo_spec() -> JobSpec:
         calibration="python-stdlib",
         num_samples=64,
         num_held_out_samples=48,
-        max_trials=152,
+        max_trials=300,
     )
 
 

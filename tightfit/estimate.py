@@ -4,12 +4,12 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from search.contenders import MAX_CONTENDERS
+from search.effort import expected_sequences
 from search.prepare import Prepared
 from space.cost import Cost, plan_cost
 from space.spec import JobSpec
 
 _FLOPS_PER_CORE = 4e10  # float32 forward of a small model, one thread; measured, see docs/benchmarks.md
-_PROBE_SHARE = 0.3  # probes use half of the text and, on average, a little over half of the blocks
 _LEVEL_SECONDS_PER_VALUE = 1.2e-5  # all levels of the default menu
 
 
@@ -89,8 +89,7 @@ def estimate(spec: JobSpec, prepared: Prepared) -> DryRun:
 def _seconds(spec: JobSpec, prepared: Prepared) -> float:
     inventory = prepared.inventory
     length = spec.sequence_length
-    probes = min(2 * len(inventory.modules), spec.max_trials) if spec.sampler == "front" else 0
-    search = (spec.max_trials - probes + _PROBE_SHARE * probes) * spec.num_search_samples
+    search = expected_sequences(spec, len(inventory.modules))
     held_out = (len(prepared.space.uniform_levels) + MAX_CONTENDERS) * spec.num_held_out_samples
     tokens = length * (search + held_out + spec.num_samples)
     forward = 2 * inventory.num_parameters * tokens / _FLOPS_PER_CORE

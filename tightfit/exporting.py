@@ -17,11 +17,15 @@ from tightfit.export.verify import Promise, verify_export
 from workers.levels import LevelStore
 from workers.models.files import resolve_model
 from workers.models.inventory import inspect_model
+from workers.models.tokens import TokenSet
 
 
 @dataclass(frozen=True, slots=True)
 class Exported:
-    """A verified export: `size_bytes` is what the weight files' tensors take, `file_bytes` with the header."""
+    """A verified export: `size_bytes` is what the weight files' tensors take, `file_bytes` with the header.
+
+    `measured_on` says on which text the recorded KL was measured: "search" while a job has not judged its plans.
+    """
 
     path: str
     format: str
@@ -34,6 +38,7 @@ class Exported:
     recorded_kl_divergence: float
     logit_difference: float
     verified: bool
+    measured_on: str = "held_out"
 
 
 def export_point(
@@ -51,8 +56,9 @@ def export_point(
     point = select_point(document, inventory, point_name, budget)
     plan = next(t.plan for t in trials if t.number == point.trial)
     target = _target(target_name or job.spec.target)
-    tokens = job.facts["tokens"]
-    store = LevelStore(Path(job.facts["cache_folder"]) / "levels", job.facts["model_digest"], tokens["digest"])
+    tokens = TokenSet.from_json(job.facts["tokens"])
+    levels = Path(job.facts["cache_folder"]) / "levels"
+    store = LevelStore(levels, job.facts["model_digest"], tokens.of("calibration"))
     source = Source(folder, inventory, store, plan)
     check_format(source, target)
     cache = document.dense.size_bytes - inventory.dense_bytes
@@ -67,7 +73,7 @@ def export_point(
             "model_folder": str(folder),
             "cache_folder": job.facts["cache_folder"],
             "model_digest": job.facts["model_digest"],
-            "tokens": tokens,
+            "tokens": tokens.to_json(),
         }
         verified = verify_export(written, inventory, plan, target, Promise(limit - cache, recorded), request)
     return Exported(
@@ -82,6 +88,7 @@ def export_point(
         recorded_kl_divergence=point.kl_divergence,
         logit_difference=verified.logit_difference,
         verified=True,
+        measured_on=document.measured_on,
     )
 
 

@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 from space.document import FrontDocument
 from space.errors import JobFailedError, NotFoundError, StateError
+from space.explanation import Explanation
+from space.inventory import Inventory
 from space.plan import Plan
 from space.spec import JobSpec
 from storage.open import open_store
-from storage.records import Job, JobState
+from storage.records import Job, JobState, Trial
 from storage.store import Store
 from storage.tracker import NullTracker, Tracker
 from tightfit.config import Settings, load_settings
@@ -41,7 +43,7 @@ class Service:
         from search.prepare import prepare  # noqa: PLC0415 (torch)
         from tightfit.estimate import estimate  # noqa: PLC0415
 
-        return estimate(spec, prepare(spec))
+        return estimate(spec, prepare(spec, self.settings.cache_folder))
 
     def submit(self, spec: JobSpec) -> Job:
         """Check a request and queue it.
@@ -54,7 +56,7 @@ class Service:
         from search.prepare import prepare  # noqa: PLC0415 (torch)
         from workers.models.text import check_source  # noqa: PLC0415
 
-        prepare(spec)
+        prepare(spec, self.settings.cache_folder)
         check_source(spec.calibration)
         return self.store.create_job(f"j{secrets.token_hex(3)}", spec)
 
@@ -116,16 +118,42 @@ class Service:
         trials = {trial.number: trial for trial in self.store.list_trials(document.job)}
         return {point.point: trials[point.trial].plan for point in document.front}
 
-    def report(self, job_id: str) -> str:
-        """Return a job's report: one self-contained HTML page."""
-        from tightfit.export.report import render_report  # noqa: PLC0415
-        from workers.models.files import resolve_model  # noqa: PLC0415
-        from workers.models.inventory import inspect_model  # noqa: PLC0415 (torch)
+    def explain(self, job_id: str, point: str | None = None) -> Explanation:
+        """Return why each module has its level at a point of a job's front (default: the recommended one).
+
+        Raises:
+            NotFoundError: no such point, or the job kept no model of its losses.
+            InfeasibleBudgetError: no point is named and none fits the budget.
+
+        """
+        from tightfit.explaining import explain_point  # noqa: PLC0415
 
         job, document = self.store.get_job(job_id), self.front(job_id)
-        inventory = inspect_model(resolve_model(job.spec.model, job.spec.revision))
+        return explain_point(job, document, _inventory(job), self.plans(document), point)
+
+    def explanations(self, job_id: str) -> dict[str, Explanation]:
+        """Return point -> explanation of a whole front; empty where the job kept no model of its losses."""
+        from tightfit.explaining import explain_front  # noqa: PLC0415
+
+        job, document = self.store.get_job(job_id), self.front(job_id)
+        return explain_front(job, document, _inventory(job), self.plans(document))
+
+    def report(self, job_id: str) -> str:
+        """Return a job's report: one self-contained HTML page."""
+        from tightfit.explaining import explain_front  # noqa: PLC0415
+        from tightfit.export.report import render_report  # noqa: PLC0415
+
+        job, document = self.store.get_job(job_id), self.front(job_id)
+        inventory, plans = _inventory(job), self.plans(document)
         notes = [note] if (note := job.facts.get("tokens", {}).get("note")) else []
-        return render_report(document, self.plans(document), inventory, job.spec, notes)
+        explained = explain_front(job, document, inventory, plans)
+        return render_report(document, plans, inventory, job.spec, notes, explained)
+
+    def metrics(self, job: Job, trials: Sequence[Trial]) -> dict[str, float]:
+        """Return how far a job's search is, by its records: hypervolume, best KL under the budget, marginal price."""
+        from search.progress import job_metrics  # noqa: PLC0415
+
+        return job_metrics(job, trials)
 
     def export(
         self, job_id: str, out: Path, point: str | None = None, budget: str | None = None, target: str | None = None
@@ -189,14 +217,26 @@ class Service:
             tracker.publish(job, self.store.list_trials(job.job_id), document, self.report(job.job_id))
 
 
+def _inventory(job: Job) -> Inventory:
+    from search.prepare import read_inventory  # noqa: PLC0415
+    from workers.models.files import resolve_model  # noqa: PLC0415
+
+    cache = job.facts.get("cache_folder")  # of the model, in the one of all models
+    return read_inventory(resolve_model(job.spec.model, job.spec.revision), Path(cache).parent if cache else None)
+
+
 def _make_executor(*, inline: bool) -> Any:
     from workers.executor import InlineExecutor  # noqa: PLC0415
 
     if inline:
         return lambda workspace, _: InlineExecutor(workspace)
-    from workers.ray_pool import RayPool  # noqa: PLC0415 (ray)
 
-    return RayPool
+    def start(workspace: Any, num_workers: int) -> Any:
+        from workers.ray_pool import RayPool  # noqa: PLC0415 (ray, and only where a task must run)
+
+        return RayPool(workspace, num_workers)
+
+    return start
 
 
 def newest_job(jobs: Sequence[Job]) -> Job:

@@ -5,14 +5,16 @@ import io
 import sys
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
 
 from space.budget import format_bytes
-from space.document import FrontDocument
+from space.document import Comparison, FrontDocument, FrontPoint
+from space.explanation import Explanation, Move, Reason, format_times
+from space.price import MarginalPrice, format_step, nice_step
 from storage.records import Job
 
 if TYPE_CHECKING:
@@ -36,15 +38,23 @@ class TerminalListener:
 
     def progress(self, job: Job, trials_done: int, metrics: dict[str, float]) -> None:
         """Print the state of the search."""
-        text = f"{job.job_id}  {trials_done} trials"
-        if "hypervolume" in metrics:
-            text += f", hypervolume {metrics['hypervolume']:.4f}"
-        if "best_kl_under_budget" in metrics:
-            text += f", best KL under the budget {metrics['best_kl_under_budget']:.5f}"
-        self._print(text)
+        told = "".join(f", {text}" for text in _told(metrics))
+        self._print(f"{job.job_id}  {trials_done} trials{told}")
 
     def _print(self, text: str) -> None:
         print(f"[{time.monotonic() - self._started:6.1f} s] {text}", file=sys.stderr, flush=True)
+
+
+def _told(metrics: Mapping[str, float]) -> list[str]:
+    """Return a search's metrics in words."""
+    told = []
+    if "hypervolume" in metrics:
+        told.append(f"hypervolume {metrics['hypervolume']:.4f}")
+    if "best_kl_under_budget" in metrics:
+        told.append(f"best KL under the budget {metrics['best_kl_under_budget']:.5f}")
+    if "marginal_step_bytes" in metrics:
+        told.append(str(MarginalPrice(int(metrics["marginal_step_bytes"]), metrics["marginal_kl_drop"])))
+    return told
 
 
 def show_dry_run(found: "DryRun") -> None:
@@ -72,15 +82,15 @@ def show_dry_run(found: "DryRun") -> None:
 def show_front(document: FrontDocument) -> None:
     """Print a front beside the uniform plans."""
     console = Console(highlight=False)
-    title = f"Job {document.job}: front of {document.model} on {document.measured_on} text"
-    table = Table("point", "bytes", "bits/weight", "KL divergence", "95 %", "perplexity", "", title=title)
+    title = f"Job {document.job}: front of {document.model} on {document.measured_on.replace('_', '-')} text"
+    names = ("point", "bytes", "bpw", "KL", "95 %", "vs next", "vs uniform", "perplexity", "")
+    table = Table(*names, title=title)
     for p in document.front:
         low, high = p.kl_divergence_ci95
-        mark = "recommended" if p.recommended else ("" if p.size_bytes <= document.budget_bytes else "over the budget")
-        bits = f"{p.bits_per_weight:.3f}"
-        interval = f"{low:.5f} - {high:.5f}"
         table.add_row(
-            p.point, f"{p.size_bytes:,}", bits, f"{p.kl_divergence:.5f}", interval, f"{p.perplexity:.3f}", mark
+            *(p.point, f"{p.size_bytes:,}", f"{p.bits_per_weight:.3f}", f"{p.kl_divergence:.5f}"),
+            *(f"{low:.5f} - {high:.5f}", _ratio(p.versus_next), _ratio(p.versus_uniform, named=True)),
+            *(f"{p.perplexity:.3f}", _mark(document, p)),
         )
     console.print(table)
     uniform = Table("uniform", "bytes", "KL divergence", "95 %", "perplexity", title="Uniform plans")
@@ -96,6 +106,59 @@ def show_front(document: FrontDocument) -> None:
         f"Search: {document.cost.trials} trials, {document.cost.token_forwards / 1e6:.2f} M token-forwards, "
         f"{document.cost.wall_seconds:.0f} s, hypervolume {document.hypervolume:.4f}."
     )
+    console.print("vs next, vs uniform: KL over that of the next larger point and of the best uniform plan no larger;")
+    console.print("~ marks two that do not differ measurably (paired 95 % interval over the same sequences).")
+    if document.marginal_price is not None:
+        console.print(f"At the budget {document.marginal_price}.")
+    if document.measured_on != "held_out":
+        console.print("Preliminary: measured on the text that the search used, not on held-out text.")
+
+
+def _ratio(found: Comparison | None, *, named: bool = False) -> str:
+    if found is None:
+        return ""
+    ratio = "-" if found.ratio is None else f"{found.ratio:.2f}x"
+    return ratio + ("" if found.measurable else " ~") + (f" {found.other}" if named else "")
+
+
+def _mark(document: FrontDocument, point: FrontPoint) -> str:
+    if point.recommended:
+        return "recommended"
+    return "" if point.size_bytes <= document.budget_bytes else "over budget"
+
+
+def show_explanation(job_id: str, found: Explanation) -> None:
+    """Print why each module of a point has its level, the largest share of the loss first."""
+    console = Console(highlight=False)
+    title = f"Job {job_id}: why the modules of {found.point} have their levels"
+    table = Table("module", "level", "KL share", "bytes", "next down", "next up", "why", title=title)
+    table.columns[0].no_wrap = True
+    for r in found.modules:
+        share, size = f"{r.kl_share:.1%}", f"{r.size_bytes:,}"
+        table.add_row(r.module, r.level, share, size, _move(r.down), _move(r.up), _why(found, r))
+    console.print(table)
+    step = nice_step(sum(r.size_bytes for r in found.modules))
+    console.print(
+        f"KL {found.kl_divergence:.5f} measured; the search's additive model says {found.predicted_kl_divergence:.5f}, "
+        "and its predictions are scaled to what was measured."
+    )
+    console.print(
+        f"Going rate: {format_step(step)} are worth {found.going_rate * step:.2g} KL at this size. A level is right "
+        "where going down costs more than the going rate (above 1x) and going up gains less (below 1x)."
+    )
+
+
+def _move(move: Move | None) -> str:
+    return "" if move is None else f"{move.level}: {move.bytes_change:+,} B, {move.kl_change:+.1g}"
+
+
+def _why(found: Explanation, reason: Reason) -> str:
+    told = []
+    if reason.down is not None:
+        told.append(f"down {format_times(reason.down.rate, found.going_rate)}")
+    if reason.up is not None:
+        told.append(f"up {format_times(reason.up.rate, found.going_rate)}")
+    return ", ".join(told) or "only useful level"
 
 
 def show_result(document: FrontDocument) -> None:
@@ -114,11 +177,16 @@ def front_csv(document: FrontDocument) -> str:
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     names = ("point", "trial", "size_bytes", "bits_per_weight", "kl_divergence", "kl_low", "kl_high", "perplexity")
-    writer.writerow([*names, "recommended"])
+    compared = [f"{versus}_{what}" for versus in ("next", "uniform") for what in ("other", "ratio", "measurable")]
+    writer.writerow([*names, "recommended", *compared])
     for p in document.front:
         row = (p.point, p.trial, p.size_bytes, p.bits_per_weight, p.kl_divergence, *p.kl_divergence_ci95, p.perplexity)
-        writer.writerow([*row, p.recommended])
+        writer.writerow([*row, p.recommended, *_cells(p.versus_next), *_cells(p.versus_uniform)])
     return out.getvalue()
+
+
+def _cells(found: Comparison | None) -> tuple[object, ...]:
+    return ("", "", "") if found is None else (found.other, found.ratio, found.measurable)
 
 
 def show_export(exported: "Exported") -> None:
@@ -129,7 +197,8 @@ def show_export(exported: "Exported") -> None:
         f"  size      {exported.size_bytes:,} bytes (predicted {exported.predicted_bytes:,}, budget "
         f"{exported.budget_bytes:,}; the container's header takes {header:,} more)"
     )
-    print(f"  quality   KL {exported.kl_divergence:.6f} (recorded {exported.recorded_kl_divergence:.6f})")
+    where = "" if exported.measured_on == "held_out" else " on search text: the job has not judged its plans yet"
+    print(f"  quality   KL {exported.kl_divergence:.6f} (recorded {exported.recorded_kl_divergence:.6f}{where})")
     print(f"  reloaded  in a fresh process; logits differ from the searched model by {exported.logit_difference:.3g}")
     print("  verified")
 
@@ -164,15 +233,21 @@ def show_jobs(service: "Service", jobs: Sequence[Job]) -> None:
 
 def watch_job(service: "Service", job_id: str) -> None:
     """Print a job's steps until it ends."""
-    last = ""
+    last: tuple[str, ...] = ()
     while True:
         job = service.store.get_job(job_id)
         trials = service.store.list_trials(job_id)
         done = sum(t.state.is_finished for t in trials)
-        line = f"{job_id}  {job.state}  {done}/{len(trials)} trials  {job.error or job.phase}"
-        if line != last:
-            print(line, file=sys.stderr, flush=True)
-            last = line
+        state = f"{job_id}  {job.state}  {done}/{len(trials)} trials  {job.error or job.phase}"
+        told = ", ".join(_told(service.metrics(job, trials)))
+        lines = (state, f"{job_id}  {told}" if told else "")
+        for line, before in zip(lines, last or ("", ""), strict=True):
+            if line != before:
+                print(line, file=sys.stderr, flush=True)
+        last = lines
         if job.state.is_finished:
+            if job.document is not None and job.document.marginal_price is not None:
+                where = job.document.measured_on.replace("_", "-")
+                print(f"{job_id}  on {where} text: {job.document.marginal_price}", file=sys.stderr, flush=True)
             return
         time.sleep(_POLL_SECONDS)

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from search.explain import explain, losses_from_facts
 from storage.mlflow_server import start_server, stop_server
 from storage.mlflow_view import SECTION_TITLE
 from storage.tracking import sync
-from tests.storage.sample_job import SampleJob, sample_job
+from tests.storage.sample_job import SampleJob, sample_job, sample_losses
 from tightfit.export.report import render_report
 
 if TYPE_CHECKING:
@@ -90,3 +91,21 @@ def test_report_follows_the_selection(page: "Page", sample: SampleJob) -> None:
     page.get_by_role("button", name="Rank").click()
     assert {"0", "16"} == set(page.locator("#map td").all_inner_texts())
     assert errors == []
+
+
+def test_reasons_follow_the_selection_and_sort(page: "Page", sample: SampleJob) -> None:
+    """A row per module, the largest share first; a click on a column sorts by it."""
+    model = losses_from_facts({"model": {"losses": sample_losses(sample)}})
+    assert model is not None
+    inventory, front = sample.inventory, sample.document.front
+    told = {p.point: explain(inventory, "packed", model, sample.plans[p.point], p.point, 0.5) for p in front}
+    page.set_content(render_report(sample.document, sample.plans, inventory, sample.job.spec, (), told))
+    assert page.locator("#reasons tbody tr").count() == len(inventory.modules)
+    names = page.locator("#reasons tbody th").all_inner_texts()
+    assert names == [r.module.removeprefix("model.") for r in told["p4"].modules]
+    page.get_by_role("button", name="Module").click()
+    assert page.locator("#reasons tbody th").all_inner_texts() == sorted(names)
+    page.get_by_role("button", name="Larger").click()
+    names, levels = (page.locator(f"#reasons tbody {cell}").all_inner_texts() for cell in ("th", "td:nth-child(2)"))
+    shown = {f"model.{name}": level for name, level in zip(names, levels, strict=True)}
+    assert shown == sample.plans["p5"].to_json()

@@ -97,7 +97,7 @@ def test_calibration_text_that_is_missing(cli: Cli, model: str) -> None:
     assert cli("status", "--json").json == []
 
 
-@pytest.mark.parametrize("verb", ["status", "front", "cancel", "resume", "run"])
+@pytest.mark.parametrize("verb", ["status", "front", "explain", "cancel", "resume", "run"])
 def test_unknown_jobs(cli: Cli, verb: str) -> None:
     """The message says which jobs there are, or that there are none."""
     _refused(cli(verb, "j123456"), 2, "There is no job 'j123456'; no job was submitted yet.")

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from tests.cli.conftest import Cli
 from tests.storage.sample_job import SampleJob, sample_job
 from tightfit import __version__
 from tightfit.config import load_settings
+from tightfit.show import show_export
 
 HEAVY = ("torch", "transformers", "ray", "optuna", "mlflow", "sqlalchemy", "alembic", "numpy", "datasets", "pydantic")
 
@@ -77,6 +79,9 @@ def test_status(cli: Cli, done: SampleJob) -> None:
     watched = cli("status", done.job.job_id, "--watch", "--json")
     assert watched.json == only
     assert "60/60 trials" in watched.err
+    assert "hypervolume 0." in watched.err
+    assert "best KL under the budget 0." in watched.err
+    assert f"on held-out text: {done.document.marginal_price}" in watched.err
 
 
 def test_front(cli: Cli, done: SampleJob) -> None:
@@ -85,7 +90,30 @@ def test_front(cli: Cli, done: SampleJob) -> None:
     assert FrontDocument.from_json(document) == done.document
     rows = cli("front", done.job.job_id, "--csv").out.splitlines()
     assert rows[0].startswith("point,trial,size_bytes,bits_per_weight,kl_divergence,kl_low,kl_high,perplexity")
+    assert rows[0].endswith("next_other,next_ratio,next_measurable,uniform_other,uniform_ratio,uniform_measurable")
     assert [row.split(",")[0] for row in rows[1:]] == [p.point for p in done.document.front]
+    assert {row.count(",") for row in rows} == {rows[0].count(",")}
+
+
+def test_front_says_what_differs_measurably(cli: Cli, done: SampleJob) -> None:
+    """A ratio to the next larger point and to the best uniform plan, marked where it is not measurable."""
+    found = cli("front", done.job.job_id).out
+    ties = [p for p in done.document.front if p.versus_next is not None and not p.versus_next.measurable]
+    assert found.count(" ~ ") >= len(ties) > 0
+    for point in done.document.front:
+        if point.versus_uniform is not None:
+            assert f"{point.versus_uniform.ratio:.2f}x" in found
+    assert f"At the budget {done.document.marginal_price}." in found
+    assert "Preliminary" not in found
+
+
+def test_front_before_the_judgement(cli: Cli, done: SampleJob) -> None:
+    """A front on search text is shown, and called what it is."""
+    store = open_store(load_settings().database_url)
+    store.update_job(done.job.job_id, document=replace(done.document, measured_on="search"))
+    found = cli("front", done.job.job_id)
+    assert "on search text" in found.out
+    assert "Preliminary: measured on the text that the search used, not on held-out text." in found.out
 
 
 def test_front_of_a_job_without_one(cli: Cli, model: str, home: Path, done: SampleJob) -> None:
@@ -121,7 +149,7 @@ def test_help_is_light(code: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "verb", ["submit", "status", "front", "export", "cancel", "resume", "ui", "doctor", "demo", "mlflow"]
+    "verb", ["submit", "status", "front", "explain", "export", "cancel", "resume", "ui", "doctor", "demo", "mlflow"]
 )
 def test_every_verb_explains_itself(cli: Cli, verb: str) -> None:
     """`--help` works everywhere, and a hidden verb stays hidden."""
@@ -142,3 +170,14 @@ def test_as_a_process() -> None:
 def test_version() -> None:
     """Numbers, as packagers want them."""
     assert json.dumps([int(part) for part in __version__.split(".")])
+
+
+def test_export_of_a_front_before_the_judgement(capsys: pytest.CaptureFixture[str]) -> None:
+    """What was recorded is said to be on search text."""
+    from tightfit.exporting import Exported  # torch
+
+    exported = Exported("out", "packed", "p1", 100, 120, 100, 110, 0.25, 0.24, 0.0, verified=True)
+    show_export(exported)
+    assert "KL 0.250000 (recorded 0.240000)\n" in capsys.readouterr().out
+    show_export(replace(exported, measured_on="search"))
+    assert "(recorded 0.240000 on search text: the job has not judged its plans yet)" in capsys.readouterr().out

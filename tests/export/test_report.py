@@ -7,6 +7,7 @@ from html.parser import HTMLParser
 
 import pytest
 
+from space.explanation import Explanation, Move, Reason
 from space.inventory import Inventory, ModuleInfo, TensorInfo
 from space.level import DENSE, Level
 from space.plan import Plan
@@ -14,6 +15,7 @@ from tests.storage.sample_job import SampleJob, sample_job
 from tightfit.export.report import render_report
 from tightfit.export.report_chart import format_kl
 from tightfit.export.report_data import CATEGORIES, report_data
+from tightfit.export.report_why import MAX_ROWS, MAX_ROWS_OF_POINT, reasons_data
 
 HOSTILE = '</script><script>alert(1)</script>"><img src=x onerror=alert(2)>{{data}}'
 VOID = {"meta", "link", "br", "img", "input", "hr", "col"}
@@ -116,14 +118,14 @@ def test_a_large_model_stays_below_300_kb(sample: SampleJob) -> None:
     document = replace(sample.document, front=front)
     html = render_report(document, plans, inventory, sample.job.spec)
     assert len(html.encode()) < 300_000
-    maps = {p["id"]: p["map"] for p in report_data(document, plans, inventory, sample.job.spec)["points"]}
+    maps = {p["id"]: p["map"] for p in report_data(document, plans, inventory, sample.job.spec, {})["points"]}
     assert maps["p31"] is not None
     assert None in maps.values()
 
 
 def test_bytes_add_up_to_the_size(sample: SampleJob) -> None:
     """The parts of each point's size bar are its size, KV cache included."""
-    for point in report_data(sample.document, sample.plans, sample.inventory, sample.job.spec)["points"]:
+    for point in report_data(sample.document, sample.plans, sample.inventory, sample.job.spec, {})["points"]:
         assert sum(point["bytes"]) == point["size"]
         assert len(point["bytes"]) == len(CATEGORIES)
 
@@ -159,3 +161,56 @@ def test_odd_figures_do_not_break_the_page(sample: SampleJob) -> None:
         data = re.search(r'id="data">(.*?)</script>', html)
         assert data is not None
         assert len(json.loads(data[1])["points"]) == len(front)
+
+
+def _explained(sample: SampleJob, names: tuple[str, ...]) -> dict[str, Explanation]:
+    """Return made-up reasons for the modules of some points."""
+    found = {}
+    for name in names:
+        reasons = tuple(
+            Reason(m.name, str(level), 0.01, 0.005, 1000, 9000, Move("b8-g64", 500, -0.001), None, "made up")
+            for m, (_, level) in zip(sample.inventory.modules, sample.plans[name].levels, strict=True)
+        )
+        found[name] = Explanation(name, 0.5, 0.4, 1e-6, reasons)
+    return found
+
+
+def test_reasons_are_in_the_page(sample: SampleJob) -> None:
+    """Every module of an explained point has a row with its neighbours; other points have none."""
+    spec = sample.job.spec
+    html = render_report(sample.document, sample.plans, sample.inventory, spec, (), _explained(sample, ("p1", "p4")))
+    assert _parsed(html).open == []
+    data = re.search(r'id="data">(.*?)</script>', html)
+    assert data is not None
+    why = json.loads(data[1])["why"]
+    assert set(why["points"]) == {"p1", "p4"}
+    for name in ("p1", "p4"):
+        rows = why["points"][name]["rows"]
+        assert {why["modules"][row[0]][0]: why["levels"][row[1]] for row in rows} == sample.plans[name].to_json()
+        assert all(why["modules"][row[0]][1] == 10_000 and row[7:] == [0, 0, 0] for row in rows)
+        assert {why["levels"][row[4]] for row in rows} == {"b8-g64"}
+
+
+def test_reasons_of_a_large_model_are_cut(sample: SampleJob) -> None:
+    """The recommended point keeps its largest shares; what is left out is counted; hostile names stay text."""
+    best = sample.document.recommended
+    assert best is not None
+    first = _explained(sample, (best.point,))[best.point].modules[0]
+    reasons = tuple(replace(first, module=f"model.layers.{n}.{HOSTILE}") for n in range(3000))
+    found = {p.point: Explanation(p.point, 0.5, 0.4, 1e-6, reasons) for p in sample.document.front}
+    why = reasons_data(sample.document, found)
+    kept = why["points"][best.point]
+    assert len(kept["rows"]) == MAX_ROWS_OF_POINT
+    assert kept["left_out"] == 3000 - MAX_ROWS_OF_POINT
+    assert sum(len(p["rows"]) for p in why["points"].values()) <= MAX_ROWS
+    html = render_report(sample.document, sample.plans, sample.inventory, sample.job.spec, (), found)
+    assert len(html.encode()) < 300_000
+    assert _parsed(html).seen.count("img") == 0
+
+
+def test_ties_are_marked(sample: SampleJob) -> None:
+    """A pair that does not differ measurably has a mark, others have none."""
+    html = _render(sample)
+    compared = [c for p in sample.document.front for c in (p.versus_next, p.versus_uniform) if c is not None]
+    assert html.count('class="tie"') == sum(not c.measurable for c in compared) > 0
+    assert str(sample.document.marginal_price) in html

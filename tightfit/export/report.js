@@ -134,6 +134,72 @@
     table.append(columns, ...(data.columns.length ? [head] : []), body);
   }
 
+  // row = [module, level, share, bytes, up level, up bytes, up KL, down level, down bytes, down KL]
+  const why = data.why;
+  const rate = (row, at, going) => (row[at] && going ? -row[at + 2] / row[at + 1] / going : null);
+  const bytesText = (value) => (value > 0 ? "+" : "") + value.toLocaleString("en-US");
+  const move = (row, at) => (row[at] ? why.levels[row[at]] + " " + bytesText(row[at + 1]) + "\u00a0B,\u00a0" + (row[at + 2] > 0 ? "+" : "") + number(row[at + 2]) : "");
+  const times = (value) => (value === null ? "" : value <= 0 ? "free" : (value >= 10 ? Math.round(value).toLocaleString("en-US") : number(Number(value.toPrecision(2)))) + "×");
+  const reasons = [
+    { title: "Module", value: (row) => why.modules[row[0]][0].replace(/^model\./, "") },
+    { title: "Level", value: (row) => why.levels[row[1]] },
+    { title: "Share of KL", value: (row) => row[2], text: (row) => (100 * row[2]).toFixed(1) + "%" },
+    { title: "Bytes", value: (row) => row[3], text: (row) => row[3].toLocaleString("en-US") },
+    { title: "Saved", value: (row) => why.modules[row[0]][1] - row[3], text: (row) => (why.modules[row[0]][1] - row[3]).toLocaleString("en-US") },
+    { title: "Next down", value: (row) => row[9], text: (row) => move(row, 7) },
+    { title: "costs", value: (row, going) => rate(row, 7, going), text: (row, going) => times(rate(row, 7, going)), against: (value) => value < 1 },
+    { title: "Next up", value: (row) => row[6], text: (row) => move(row, 4) },
+    { title: "gains", value: (row, going) => rate(row, 4, going), text: (row, going) => times(rate(row, 4, going)), against: (value) => value > 1 },
+  ];
+  let order = { column: 2, down: true };
+  function sortable(point, column, index) {
+    const title = make("th"), button = make("button", "", column.title);
+    title.scope = "col";
+    if (order.column === index) title.setAttribute("aria-sort", order.down ? "descending" : "ascending");
+    button.type = "button";
+    button.addEventListener("click", () => {
+      order = { column: index, down: order.column === index ? !order.down : index > 1 };
+      showReasons(point);
+      byId("reasons").querySelectorAll("thead button")[index].focus();
+    });
+    title.append(button);
+    return title;
+  }
+  function showReasons(point) {
+    const found = why.points[point.id], table = byId("reasons");
+    byId("why").hidden = !Object.keys(why.points).length;
+    table.replaceChildren();
+    if (!found) return void (byId("why-note").textContent = "This report keeps no reasons of this point; tightfit explain tells them.");
+    const hundredth = Number((0.01 * point.size).toPrecision(1));
+    byId("why-note").textContent =
+      "Predicted by the search’s additive model, scaled to the measured KL divergence (it says " + number(found.predicted) + "). " +
+      "The going rate at this size: " + hundredth.toLocaleString("en-US") + " bytes are worth " + number(found.rate * hundredth) + " KL. " +
+      "A level is right where going down costs more than the going rate (above 1×) and going up gains less (below 1×)." +
+      (found.left_out ? " The " + found.left_out + " modules with the smallest shares are left out." : "");
+    const value = (row) => reasons[order.column].value(row, found.rate);
+    const sorted = found.rows.slice().sort((a, b) => {
+      const x = value(a), y = value(b);
+      const less = x === null ? -1 : y === null ? 1 : x < y ? -1 : x > y ? 1 : 0;
+      return order.down ? -less : less;
+    });
+    const head = make("thead"), titles = make("tr"), body = make("tbody");
+    reasons.forEach((column, index) => titles.append(sortable(point, column, index)));
+    head.append(titles);
+    for (const row of sorted) {
+      const line = make("tr");
+      reasons.forEach((column, index) => {
+        const cell = make(index ? "td" : "th", "", column.text ? column.text(row, found.rate) : column.value(row));
+        if (!index) cell.scope = "row";
+        if (column.title.startsWith("Next")) cell.className = "move";
+        const seen = column.against && column.value(row, found.rate);
+        if (column.against && seen !== null && column.against(seen)) cell.className = "against";
+        line.append(cell);
+      });
+      body.append(line);
+    }
+    table.append(head, body);
+  }
+
   function show() {
     const point = points[selected];
     byId("detail-title").textContent = "Plan " + point.id + (point.best ? " (recommended)" : "");
@@ -144,6 +210,7 @@
     showFigures(point);
     showBytes(point);
     showMap(point);
+    showReasons(point);
     for (const mark of document.querySelectorAll("[data-point]")) {
       const on = mark.dataset.point === point.id;
       mark.classList.toggle("on", on);

@@ -8,9 +8,11 @@ import re
 from collections.abc import Mapping, Sequence
 from html import escape
 from importlib.resources import files
+from types import MappingProxyType
 
 from space.budget import format_bytes
-from space.document import FrontDocument, FrontPoint, UniformPoint
+from space.document import Comparison, FrontDocument, FrontPoint, UniformPoint
+from space.explanation import Explanation
 from space.inventory import Inventory
 from space.plan import Plan
 from space.spec import JobSpec
@@ -23,7 +25,12 @@ _MAX_NAME = 200
 
 
 def render_report(
-    document: FrontDocument, plans: Mapping[str, Plan], inventory: Inventory, spec: JobSpec, notes: Sequence[str] = ()
+    document: FrontDocument,
+    plans: Mapping[str, Plan],
+    inventory: Inventory,
+    spec: JobSpec,
+    notes: Sequence[str] = (),
+    explanations: Mapping[str, Explanation] = MappingProxyType({}),
 ) -> str:
     """Return the report of a job as one HTML file below 300 KB.
 
@@ -33,6 +40,7 @@ def render_report(
         inventory: the model.
         spec: the request.
         notes: sentences for the reader, shown as they are.
+        explanations: point -> why its modules have their levels; points without one have no table of reasons.
 
     """
     parts = {
@@ -49,7 +57,7 @@ def render_report(
         "provenance": "".join(f"<div><dt>{k}</dt><dd>{escape(v)}</dd></div>" for k, v in _provenance(document, spec)),
         "dense": f"{format_bytes(document.dense.size_bytes)}, perplexity {_perplexity(document.dense.perplexity)}",
         "measured_on": "held-out text" if document.measured_on == "held_out" else "the text of the search",
-        "data": script_json(report_data(document, plans, inventory, spec)),
+        "data": script_json(report_data(document, plans, inventory, spec, explanations)),
         "style": _resource("report.css"),
         "script": _resource("report.js"),
     }
@@ -92,7 +100,19 @@ def _comparison(document: FrontDocument) -> str:
     name = escape(uniform_label(nearest.level))
     told = f"Uniform {name}, the nearest plan with one setting for all modules, is {size}"
     kl = format_kl(nearest.kl_divergence)
-    return f"{told} with a KL divergence of {kl}{_ratio(nearest.kl_divergence, best.kl_divergence)}."
+    return f"{told} with a KL divergence of {kl}{_ratio(nearest.kl_divergence, best.kl_divergence)}.{_sure(document)}"
+
+
+def _sure(document: FrontDocument) -> str:
+    """Return how sure the advantage over uniform plans is, and what more memory would buy."""
+    told, best = "", document.recommended
+    if best is not None and (found := best.versus_uniform) is not None and found.ratio is not None:
+        sure = "a measurable difference" if found.measurable else "not a measurable difference"
+        told += f" {escape(best.point)} has {found.ratio:.2f} times the KL divergence of "
+        told += f"uniform {escape(uniform_label(found.other))}, the best that is no larger: {sure}."
+    if document.marginal_price is not None:
+        told += f" {escape(str(document.marginal_price))}."
+    return told
 
 
 def _ratio(theirs: float, ours: float) -> str:
@@ -129,8 +149,19 @@ def _front_row(document: FrontDocument, point: FrontPoint) -> str:
     return (
         f'<tr data-point="{name}"><th scope="row"><button type="button" class="pick">{name}</button>{badge}</th>'
         f"<td>{format_bytes(point.size_bytes)}</td><td>{point.bits_per_weight:.2f}</td><td>{_interval(point)}</td>"
+        f"<td>{_versus(point.versus_next)}</td><td>{_versus(point.versus_uniform, named=True)}</td>"
         f'<td>{_perplexity(point.perplexity)}</td><td class="command">{_copy_button(command, name)}</td></tr>'
     )
+
+
+def _versus(found: Comparison | None, *, named: bool = False) -> str:
+    if found is None:
+        return ""
+    ratio = "-" if found.ratio is None else f"{found.ratio:.2f}&times;"
+    mark = "" if found.measurable else '<span class="tie"> ~</span>'
+    (low, high), other = found.difference_ci95, escape(uniform_label(found.other))
+    name = f' <span class="ci">{other}</span>' if named else ""
+    return f'<span title="minus {other}: {format_kl(low)} to {format_kl(high)}">{ratio}{mark}{name}</span>'
 
 
 def _uniform_row(document: FrontDocument, point: UniformPoint) -> str:
@@ -158,7 +189,7 @@ def _copyable(command: str) -> str:
 def _copy_button(command: str, name: str) -> str:
     return (
         f'<button type="button" class="copy" data-copy="{command}" title="{command}" '
-        f'aria-label="Copy the export command of {name}">Copy command</button>'
+        f'aria-label="Copy the export command of {name}">Copy</button>'
     )
 
 

@@ -9,13 +9,15 @@ from typing import Any
 
 from space.cost import Target, key_value_bytes, mask_row_bytes, module_bytes, num_groups
 from space.document import FrontDocument, FrontPoint
+from space.explanation import Explanation
 from space.inventory import Inventory, ModuleInfo
 from space.level import Level
 from space.plan import Plan
 from space.spec import JobSpec
+from tightfit.export.report_why import reasons_data
 
 CATEGORIES = ("values", "scales", "masks", "low-rank factors", "dense modules", "tensors left alone", "KV cache")
-MAX_CELLS = 40_000
+MAX_CELLS = 20_000
 """Heat-map cells in one report, over all points: what keeps it small whatever the model."""
 _DENSE_BITS = 16
 
@@ -30,7 +32,11 @@ class _Cell:
 
 
 def report_data(
-    document: FrontDocument, plans: Mapping[str, Plan], inventory: Inventory, spec: JobSpec
+    document: FrontDocument,
+    plans: Mapping[str, Plan],
+    inventory: Inventory,
+    spec: JobSpec,
+    explanations: Mapping[str, Explanation],
 ) -> dict[str, Any]:
     """Return the JSON object that the page's script reads."""
     cells = _cells(inventory)
@@ -60,6 +66,7 @@ def report_data(
         "columns": list(dict.fromkeys(c.column for c in cells if c.block is not None)),
         "cells": [_told(cell) for cell in cells],
         "levels": list(palette),
+        "why": reasons_data(document, explanations),
     }
 
 
