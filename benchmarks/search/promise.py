@@ -1,0 +1,93 @@
+"""Never worse than uniform: fronts of default jobs against uniform plans, on text that no part of a job has seen.
+
+    python -m benchmarks.search.promise [--folder ARENA] [--seeds 0,1,2,3,4] [--out FILE]
+
+For every seed one job at 3.25 bits per weight with the default menu; for every uniform plan the front's best point of
+at most its bytes, as the job recorded it. Both are measured on the arena's test text; the point breaks the promise
+where the paired 95 % interval of the difference lies above zero.
+"""
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from benchmarks.search.arena import SEQUENCE_LENGTH, Arena, default_folder
+from benchmarks.search.peers.tightfit import PaidExecutor, Quiet, divided_tokens
+from search.controller import Controller
+from space.document import FrontDocument
+from space.front import paired_interval
+from space.menu import Menu
+from space.plan import Plan
+from space.spec import make_spec
+from storage.memory import MemoryStore
+from workers.executor import Executor, InlineExecutor
+from workers.models.text import STDLIB
+
+ROOT = Path(__file__).resolve().parents[2]
+RESULT = ROOT / "benchmarks" / "results" / "search" / "promise.json"
+
+
+def run_job(arena: Arena, seed: int) -> tuple[FrontDocument, dict[int, Plan]]:
+    """Return the front of one default job, and trial number -> plan."""
+    store, tokens = MemoryStore(), divided_tokens(arena, num_search=32)
+
+    def make_executor(*_: Any) -> Executor:
+        return PaidExecutor(arena, tokens, InlineExecutor(arena.workspace))
+
+    spec = make_spec(
+        model="bundled", budget="3.25bpw", calibration=STDLIB, workers=1, seed=seed, sequence_length=SEQUENCE_LENGTH
+    )
+    job = store.create_job(f"seed-{seed}", spec)
+    Controller(store, make_executor, arena.folder, Quiet()).run(job.job_id)
+    document = store.get_job(job.job_id).document
+    assert document is not None  # noqa: S101 (a job that is DONE has one)
+    return document, {t.number: t.plan for t in store.list_trials(job.job_id)}
+
+
+def compare(arena: Arena, document: FrontDocument, plans: dict[int, Plan]) -> list[dict[str, Any]]:
+    """Return one row per uniform plan."""
+    rows = []
+    for level, uniform in arena.space.uniform_plans():
+        size = arena.space.weight_bytes(uniform)
+        point = min((p for p in document.front if p.size_bytes <= size), key=lambda p: p.kl_divergence, default=None)
+        if point is None:
+            continue
+        ours, theirs = arena.judge(plans[point.trial]).sequence_kl, arena.judge(uniform).sequence_kl
+        low, high = paired_interval(ours, theirs)
+        rows.append(
+            {
+                "level": str(level),
+                "uniform_kl": sum(theirs) / len(theirs),
+                "front_kl": sum(ours) / len(ours),
+                "difference_ci95": [low, high],
+                "is_measurably_worse": low > 0,
+            }
+        )
+    return rows
+
+
+def main() -> None:
+    """Run, compare, print and write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--folder", type=Path, default=default_folder())
+    parser.add_argument("--seeds", default="0,1,2,3,4")
+    parser.add_argument("--out", type=Path, default=RESULT)
+    options = parser.parse_args()
+    result, is_worse = [], []
+    for seed in map(int, options.seeds.split(",")):
+        arena = Arena(options.folder, seed, Menu())
+        rows = compare(arena, *run_job(arena, seed))
+        result.append({"seed": seed, "token_forwards": arena.token_forwards, "rows": rows})
+        is_worse += [bool(row["is_measurably_worse"]) for row in rows]
+        print(json.dumps(result[-1]), flush=True)
+    print(f"{sum(is_worse)} of {len(is_worse)} are measurably worse than uniform")
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    options.out.write_text(
+        json.dumps({"broken": sum(is_worse), "compared": len(is_worse), "seeds": result}, indent=1) + "\n",
+        encoding="utf-8",
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,169 @@
+"""The allocation league's part of `docs/benchmarks.md`: tables between markers, and two plots.
+
+python -m benchmarks.search.report [--results FILE] [--docs DIR] [--no-plots]
+"""
+
+import argparse
+import json
+from collections.abc import Mapping, Sequence
+from math import exp, log
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+RESULT = ROOT / "benchmarks" / "results" / "search" / "allocation.json"
+BEGIN, END = "<!-- allocation: begin -->", "<!-- allocation: end -->"
+WORSE, BETTER = "▲", "▼"
+OURS = "tightfit"
+Row = Mapping[str, Any]
+
+
+def mean_kl(method: Row, bits: str) -> float | None:
+    """Return the mean over seeds of a method's test KL at a budget, or None where it has none."""
+    values = method.get("kl", {}).get(bits, {})
+    return mean(values.values()) if values else None
+
+
+def best_peers(document: Row) -> dict[str, float]:
+    """Return bits -> the least mean KL of any peer."""
+    found = {}
+    for bits in document["budgets"]:
+        peers = [mean_kl(m, bits) for m in document["methods"].values() if m.get("is_peer")]
+        known = [kl for kl in peers if kl is not None]
+        if known:
+            found[bits] = min(known)
+    return found
+
+
+def average_ratio(method: Row, best: Mapping[str, float]) -> float | None:
+    """Return the geometric mean over budgets of a method's KL against the best peer's; None where one is missing."""
+    values = [mean_kl(method, bits) for bits in best]
+    known = [value for value in values if value is not None]
+    if not best or len(known) < len(best):
+        return None
+    return exp(mean(log(kl / least) for kl, least in zip(known, best.values(), strict=True)))
+
+
+def ranked(document: Row, best: Mapping[str, float]) -> list[str]:
+    """Return the methods that were run: complete ones by their average ratio, then the others."""
+    ratios = {n: average_ratio(m, best) for n, m in document["methods"].items() if "kl" in m}
+    return sorted(ratios, key=lambda n: (ratios[n] is None, ratios[n] or 0.0, n))
+
+
+def mark(document: Row, name: str, bits: str) -> str:
+    """Return a sign where a method differs measurably from the best peer."""
+    against = document["intervals"].get(bits, {}).get("against", {}).get(name, {})
+    low, high = against.get("best_peer", (0.0, 0.0))
+    return WORSE if low > 0 else BETTER if high < 0 else ""
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return a Markdown table."""
+    lines = ["| " + " | ".join(row) + " |" for row in (header, ["---"] * len(header), *rows)]
+    return "\n".join(lines)
+
+
+def kl_table(document: Row, best: Mapping[str, float]) -> str:
+    """Return test KL by method and budget, with the ratio to the best peer."""
+    rows = []
+    for name in ranked(document, best):
+        method, cells = document["methods"][name], []
+        for bits, least in best.items():
+            kl = mean_kl(method, bits)
+            cells.append("" if kl is None else f"{kl:.3g} ({kl / least:.2f}{mark(document, name, bits)})")
+        ratio = average_ratio(method, best)
+        rows.append([name, *cells, "" if ratio is None else f"{ratio:.3f}"])
+    return table(["method", *(f"{bits} bits" for bits in best), "mean ratio"], rows)
+
+
+def cost_table(document: Row, best: Mapping[str, float]) -> str:
+    """Return what each method spent on all its budgets together."""
+    rows = []
+    for name in ranked(document, best):
+        method = document["methods"][name]
+        spent, seconds = mean(method["token_forwards"]), min(method["seconds"])
+        budgets = str(len(method["kl"])) + (", one by one" if method["per_budget"] else "")
+        rows.append([name, str(len(method["seeds"])), budgets, f"{spent / 1e6:.2f} M", f"{seconds:.0f}"])
+    return table(["method", "seeds", "budgets", "token-forwards", "CPU seconds"], rows)
+
+
+def versus_table(document: Row, best: Mapping[str, float]) -> str:
+    """Return our method against the best peer and uniform, with paired intervals; empty where it was not run."""
+    if "kl" not in document["methods"].get(OURS, {}):
+        return ""
+    rows = []
+    for bits in best:
+        ours = mean_kl(document["methods"][OURS], bits)
+        if ours is None:
+            continue
+        entry = document["intervals"][bits]
+        cells = []
+        for other, name in (("best_peer", entry["best_peer"]), ("uniform", "uniform")):
+            theirs = mean_kl(document["methods"][name], bits)
+            low, high = entry["against"][OURS].get(other, (0.0, 0.0))
+            if theirs is not None:
+                cells.append(f"{ours / theirs:.3f} [{1 + low / theirs:.3f}, {1 + high / theirs:.3f}]")
+        rows.append([bits, entry["best_peer"], *cells])
+    return table(["bits", "best peer", "tightfit / best peer [95 %]", "tightfit / uniform [95 %]"], rows)
+
+
+def markdown(document: Row) -> str:
+    """Return all that stands between the markers."""
+    best = best_peers(document)
+    machine = document["machine"]
+    missing = [f"- {n}: not run ({m['not_run']})" for n, m in document["methods"].items() if "not_run" in m]
+    legend = (
+        "Held-out KL, mean over seeds, and in brackets its ratio to the best peer at that budget. "
+        f"{WORSE} measurably worse, {BETTER} measurably better than the best peer (95 % paired bootstrap over test "
+        "sequences, seeds averaged); no sign: not distinguishable."
+    )
+    where = (
+        f"Machine: {machine['cpus']} CPUs ({machine['processor']}), Python {machine['python']}; each run "
+        "has one thread. CPU seconds are the least of the seeds, because other work was beside them."
+    )
+    parts = [
+        legend,
+        kl_table(document, best),
+        versus_table(document, best),
+        "Cost of one seed, all its budgets together, everything measured counted:",
+        cost_table(document, best),
+        "\n".join(missing),
+        where,
+    ]
+    return "\n\n".join(part for part in parts if part)
+
+
+def between_markers(text: str, inside: str) -> str:
+    """Return the document with new text between the markers.
+
+    Raises:
+        ValueError: a marker is missing.
+
+    """
+    if BEGIN not in text or END not in text:
+        raise ValueError(f"the document has no {BEGIN} ... {END}")
+    before, _, rest = text.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    return f"{before}{BEGIN}\n\n{inside}\n\n{END}{after}"
+
+
+def main() -> None:
+    """Write the tables, then the plots."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--results", type=Path, default=RESULT)
+    parser.add_argument("--docs", type=Path, default=ROOT / "docs")
+    parser.add_argument("--no-plots", action="store_true")
+    arguments = parser.parse_args()
+    document = json.loads(arguments.results.read_text(encoding="utf-8"))
+    page = arguments.docs / "benchmarks.md"
+    page.write_text(between_markers(page.read_text(encoding="utf-8"), markdown(document)), encoding="utf-8")
+    if not arguments.no_plots:
+        from benchmarks.search.plots import plot_anytime, plot_ratios  # noqa: PLC0415 (matplotlib is optional)
+
+        plot_ratios(document, arguments.docs / "allocation-kl.svg")
+        plot_anytime(document, arguments.docs / "allocation-anytime.svg")
+
+
+if __name__ == "__main__":
+    main()
