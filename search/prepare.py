@@ -80,8 +80,9 @@ def read_inventory(folder: Path, cache_folder: Path | None, *, remember: bool = 
         ModelError: the model is unsafe or broken.
 
     """
+    config = read_config(folder)
     stored: list[list[Json]] = [[t.info.name, list(t.info.shape), t.info.dtype] for t in read_headers(folder).values()]
-    key = digest([_INVENTORY_VERSION, version("transformers"), read_config(folder), stored])
+    key = digest([_INVENTORY_VERSION, version("transformers"), config, stored])
     path = (cache_folder or folder) / "inventories" / f"{key}.json"
     if cache_folder is not None:
         try:

@@ -20,8 +20,8 @@ def demo_spec() -> JobSpec:
         budget=DEMO_BUDGET,
         calibration="python-stdlib",
         num_samples=64,
-        num_held_out_samples=48,
-        max_trials=300,
+        num_held_out_samples=40,
+        max_trials=264,
     )
 
 
