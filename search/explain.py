@@ -5,10 +5,10 @@ is right where going down would save bytes too dearly and going up would buy too
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
+from search.knapsack import Option, lower_hull, undominated
 from search.sensitivity import AdditiveModel
 from space.cost import Target, module_bytes
 from space.errors import NotFoundError
@@ -16,15 +16,6 @@ from space.explanation import Explanation, Move, Reason, format_times
 from space.inventory import Inventory, ModuleInfo
 from space.level import Level, parse_level
 from space.plan import Plan
-
-
-@dataclass(frozen=True, slots=True)
-class _Choice:
-    """One level of one module: stored bytes and its loss, in KL of the plan that is explained."""
-
-    level: Level
-    size_bytes: int
-    loss: float
 
 
 def losses_from_facts(facts: Mapping[str, Any]) -> AdditiveModel | None:
@@ -69,7 +60,7 @@ def explain(
     scale = kl_divergence / predicted if predicted > 0 and kl_divergence > 0 else 1.0
     choices = {m.name: _choices(m, target, model.losses[m.name], scale) for m in inventory.modules}
     current = {m.name: next(c for c in choices[m.name] if c.level == plan[m.name]) for m in inventory.modules}
-    useful = {name: _undominated(of_module) for name, of_module in choices.items()}
+    useful = {name: undominated(of_module) for name, of_module in choices.items()}
     rate = going_rate(list(useful.values()), sum(c.size_bytes for c in current.values()))
     total = sum(c.loss for c in current.values())
     reasons = [_reason(m, current[m.name], useful[m.name], total, rate) for m in inventory.modules]
@@ -77,9 +68,9 @@ def explain(
     return Explanation(point, kl_divergence, predicted, rate, tuple(reasons))
 
 
-def going_rate(modules: Sequence[Sequence[_Choice]], size_bytes: int) -> float:
+def going_rate(modules: Sequence[Sequence[Option]], size_bytes: int) -> float:
     """Return the KL per byte at which the best additive plan of a size stops paying for more bytes."""
-    hulls = [_hull(choices) for choices in modules]
+    hulls = [lower_hull(choices) for choices in modules]
     steps = [
         ((before.loss - after.loss) / (after.size_bytes - before.size_bytes), after.size_bytes - before.size_bytes)
         for hull in hulls
@@ -101,33 +92,11 @@ def _check(model: AdditiveModel, plan: Plan, point: str) -> None:
             )
 
 
-def _choices(module: ModuleInfo, target: Target, losses: Mapping[Level, float], scale: float) -> list[_Choice]:
-    return [_Choice(level, module_bytes(module, level, target), scale * kl) for level, kl in losses.items()]
+def _choices(module: ModuleInfo, target: Target, losses: Mapping[Level, float], scale: float) -> list[Option]:
+    return [Option(level, module_bytes(module, level, target), scale * kl) for level, kl in losses.items()]
 
 
-def _undominated(choices: Sequence[_Choice]) -> list[_Choice]:
-    kept: list[_Choice] = []
-    for choice in sorted(choices, key=lambda c: (c.size_bytes, c.loss, str(c.level))):
-        if not kept or choice.loss < kept[-1].loss:
-            kept.append(choice)
-    return kept
-
-
-def _hull(choices: Sequence[_Choice]) -> list[_Choice]:
-    """Return the lower convex hull of undominated choices, by bytes."""
-    hull: list[_Choice] = []
-    for choice in choices:
-        while len(hull) > 1 and _gain(hull[-2], choice) >= _gain(hull[-2], hull[-1]):
-            hull.pop()
-        hull.append(choice)
-    return hull
-
-
-def _gain(before: _Choice, after: _Choice) -> float:
-    return (before.loss - after.loss) / (after.size_bytes - before.size_bytes)
-
-
-def _reason(module: ModuleInfo, current: _Choice, useful: Sequence[_Choice], total: float, rate: float) -> Reason:
+def _reason(module: ModuleInfo, current: Option, useful: Sequence[Option], total: float, rate: float) -> Reason:
     above = [c for c in useful if c.size_bytes > current.size_bytes and c.loss < current.loss]
     below = [c for c in useful if c.size_bytes < current.size_bytes]
     up = _move(current, above[0]) if above else None
@@ -145,11 +114,11 @@ def _reason(module: ModuleInfo, current: _Choice, useful: Sequence[_Choice], tot
     )
 
 
-def _move(current: _Choice, other: _Choice) -> Move:
+def _move(current: Option, other: Option) -> Move:
     return Move(str(other.level), other.size_bytes - current.size_bytes, other.loss - current.loss)
 
 
-def _why(current: _Choice, up: Move | None, down: Move | None, rate: float) -> str:
+def _why(current: Option, up: Move | None, down: Move | None, rate: float) -> str:
     """Return the reason in one sentence: what is next to this level, and why that is not better."""
     if up is None and down is None:
         return f"{current.level} is its only useful level"

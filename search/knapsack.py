@@ -40,8 +40,8 @@ class Knapsack:
     def __init__(self, options: Mapping[str, Sequence[Option]]) -> None:
         """Sort the options and find each module's lower convex hull."""
         self._names = list(options)
-        self._options = [_undominated(options[name]) for name in self._names]
-        self._hulls = [_hull(o) for o in self._options]
+        self._options = [undominated(options[name]) for name in self._names]
+        self._hulls = [lower_hull(o) for o in self._options]
         self._steps = sorted(self._all_steps(), key=lambda s: (-s.gain, s.module, s.option.size_bytes))
         self._start_bytes = sum(hull[0].size_bytes for hull in self._hulls)
 
@@ -152,7 +152,8 @@ def _thin(states: list[_State], price: float) -> list[_State]:
     return kept
 
 
-def _undominated(options: Sequence[Option]) -> list[Option]:
+def undominated(options: Sequence[Option]) -> list[Option]:
+    """Return the options that no smaller or equal one matches in loss, by bytes."""
     kept: list[Option] = []
     for option in sorted(options, key=lambda o: (o.size_bytes, o.loss, str(o.level))):
         if not kept or option.loss < kept[-1].loss:
@@ -160,7 +161,7 @@ def _undominated(options: Sequence[Option]) -> list[Option]:
     return kept
 
 
-def _hull(options: Sequence[Option]) -> list[Option]:
+def lower_hull(options: Sequence[Option]) -> list[Option]:
     """Return the lower convex hull of undominated options, by bytes."""
     hull: list[Option] = []
     for option in options:

@@ -3,13 +3,12 @@
 from collections.abc import Callable, Sequence
 from itertools import groupby, takewhile
 
-from search.contenders import whole_text_trials
 from search.context import Context
 from search.ledger import Asked, Ledger
 from search.library import question_of
 from search.measuring import Answer, Measuring
 from search.observation import REFINE, UNIFORM
-from search.progress import metrics_of
+from search.progress import job_metrics
 from search.stopping import StopRule
 from search.warm import is_known
 from space.errors import JobFailedError
@@ -125,15 +124,8 @@ class Loop:
 
 
 def search_metrics(context: Context, trials: Sequence[Trial]) -> dict[str, float]:
-    """Return how far a search is: trials done, hypervolume, best KL under the budget."""
-    usable = whole_text_trials(trials)
-    points = [(float(t.size_bytes), t.measurement.kl_divergence) for t in usable if t.measurement]
-    uniform = context.uniform_digests
-    anchors = [p for t, p in zip(usable, points, strict=True) if t.plan.digest in uniform]
-    reference = (max(size for size, _ in anchors), max(kl for _, kl in anchors)) if anchors else None
-    prepared = context.prepared
-    smallest = prepared.space.smallest_bytes + prepared.cache_bytes
-    return {"trials_done": float(len(trials)), **metrics_of(points, reference, smallest, prepared.budget_bytes)}
+    """Return how far a search is: trials done, and the metrics that its records tell."""
+    return {"trials_done": float(len(trials)), **job_metrics(context.store.get_job(context.job_id), trials)}
 
 
 def _check_failures(trials: Sequence[Trial], batch_size: int) -> None:

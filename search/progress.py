@@ -4,13 +4,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from search.contenders import whole_text_trials
+from search.observation import UNIFORM
 from space.document import FrontDocument
 from space.front import front_hypervolume
 from space.price import marginal_price
 from storage.records import Job, Trial
 
 Step = tuple[int, dict[str, float]]
-_UNIFORM = "uniform"
 
 
 def metrics_of(
@@ -42,7 +42,7 @@ def job_metrics(job: Job, trials: Sequence[Trial]) -> dict[str, float]:
     if not usable or budget is None:
         return {}
     points = [(float(t.size_bytes), t.measurement.kl_divergence) for t in usable if t.measurement]
-    anchors = [p for t, p in zip(usable, points, strict=True) if t.origin == _UNIFORM]
+    anchors = [p for t, p in zip(usable, points, strict=True) if t.origin == UNIFORM]
     reference = (max(size for size, _ in anchors), max(kl for _, kl in anchors)) if anchors else None
     smallest = job.facts.get("smallest_bytes") or min(size for size, _ in points)
     return metrics_of(points, reference, smallest, budget)

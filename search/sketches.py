@@ -1,6 +1,5 @@
 """Sketches of probes on disk: too large for the records, and worth keeping for the next job."""
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,6 +7,7 @@ import numpy as np
 
 from space.digest import digest
 from space.plan import Plan
+from workers.atomic import replacing
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,15 +18,8 @@ class SketchBook:
 
     def put(self, plan: Plan, evaluation_digest: str, sketch: np.ndarray) -> None:
         """Keep a sketch."""
-        path = self._path(plan, evaluation_digest)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        try:
-            with temporary.open("wb") as file:
-                np.save(file, sketch)
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        with replacing(self._path(plan, evaluation_digest)) as temporary, temporary.open("wb") as file:
+            np.save(file, sketch)
 
     def get(self, plan: Plan, evaluation_digest: str) -> np.ndarray | None:
         """Return a sketch, memory-mapped, or None where it is not (or no longer whole)."""

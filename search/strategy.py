@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from math import log
 
+from search.evaluation import RACE_STEP
 from search.guards import HEURISTIC, heuristic_plans
 from search.knapsack import spread_sizes
 from search.memory import Memory
@@ -34,7 +35,6 @@ from space.menu import SearchSpace, nearest_level
 from space.plan import Plan
 
 PROBE_BITS = (2, 4)
-RACE_STEP = 4
 _MAX_GUARDS = 6  # plans made by hand that are measured beside the uniform ones
 _WARM_PLANS = 6
 PLAN_TRIALS = 120  # uniform, knapsack and exchange plans, and two rounds of refinement

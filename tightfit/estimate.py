@@ -9,7 +9,7 @@ from search.prepare import Prepared
 from space.cost import Cost, plan_cost
 from space.spec import JobSpec
 
-_FLOPS_PER_CORE = 4e10  # float32 forward of a small model, one thread; measured, see docs/benchmarks.md
+_FLOPS_PER_CORE = 4e10  # float32 forward of a small model, one thread
 _LEVEL_SECONDS_PER_VALUE = 1.2e-5  # all levels of the default menu
 
 
