@@ -52,10 +52,10 @@ METHODS: Mapping[str, Method] = {
     **{tool: Method(f"peers.outside:{tool}") for tool in TOOLS},
     "random32": Method("peers.random32:run"),
     "tightfit": Method("peers.tightfit:run", turn=1, is_peer=False),
-    "evopress": Method("peers.evopress:fast", turn=1, per_budget=True),
+    "evopress": Method("peers.evopress:fast", turn=1, per_budget=True, seeds=1),
     "amq": Method("peers.amq:run", turn=1),
     "optuna-tpe": Method("peers.optuna_raw:tpe", turn=1),
     "optuna-nsga2": Method("peers.optuna_raw:nsga2", turn=1),
-    "evopress-any-size": Method("peers.evopress:any_size", turn=2, per_budget=True, seeds=1),
+    "evopress-any-size": Method("peers.evopress:any_size", turn=2, per_budget=True, seeds=1, budgets=(2.5, 3.0)),
     "evopress-full": Method("peers.evopress:full", turn=3, per_budget=True, seeds=1, budgets=(2.5, 3.0)),
 }
