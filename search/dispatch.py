@@ -9,7 +9,7 @@ from workers.executor import Executor, Handle, Outcome
 from workers.tasks import Task
 
 POLL_SECONDS = 1.0
-_TASKS_PER_WORKER = 2  # one that runs and one that waits
+_BATCHES_PER_WORKER = 2  # one that runs and one that waits
 Collect = Callable[[int, Outcome], None]
 
 
@@ -27,10 +27,11 @@ class LazyExecutor:
 
     def submit(self, task: Task) -> Handle:
         """Queue a task."""
-        if self._inner is None:
-            self._inner = self._start()
-            self.num_workers = self._inner.num_workers
-        return self._inner.submit(task)
+        return self._started().submit(task)
+
+    def submit_all(self, tasks: Sequence[Task]) -> Sequence[Handle]:
+        """Queue tasks for one worker."""
+        return self._started().submit_all(tasks)
 
     def wait(self, timeout_seconds: float) -> Sequence[Outcome]:
         """Return what ended."""
@@ -41,6 +42,12 @@ class LazyExecutor:
         if self._inner is not None:
             self._inner.close()
 
+    def _started(self) -> Executor:
+        if self._inner is None:
+            self._inner = self._start()
+            self.num_workers = self._inner.num_workers
+        return self._inner
+
 
 def run_tasks(
     executor: Executor,
@@ -48,6 +55,7 @@ def run_tasks(
     collect: Collect,
     check_stop: Callable[[], None] = lambda: None,
     may_start: Callable[[], bool] = lambda: True,
+    batches: Sequence[Sequence[int]] | None = None,
 ) -> list[int]:
     """Run tasks in any order; `collect(index, outcome)` is called once for each as it ends.
 
@@ -56,25 +64,30 @@ def run_tasks(
         tasks: what to run; only so many are handed over as keep all workers busy.
         collect: takes each end.
         check_stop: called at least every second; raises to give up on what is left.
-        may_start: asked before each task; once it says no, only what runs already is waited for.
+        may_start: asked before each batch; once it says no, only what was handed over is waited for.
+        batches: indices of tasks that one worker does, in this order; each task is one where nothing is said.
 
     Returns:
         indices of the tasks that were not started.
 
     """
-    left = deque(range(len(tasks)))
+    left = deque(enumerate([[index] for index in range(len(tasks))] if batches is None else batches))
     index_of: dict[Handle, int] = {}
+    batch_of: dict[Handle, int] = {}
     while left or index_of:
-        while left and len(index_of) < _TASKS_PER_WORKER * executor.num_workers and may_start():
-            index = left.popleft()
-            index_of[executor.submit(tasks[index])] = index
+        while left and len(set(batch_of.values())) < _BATCHES_PER_WORKER * executor.num_workers and may_start():
+            number, batch = left.popleft()
+            handles = executor.submit_all([tasks[index] for index in batch])
+            index_of |= zip(handles, batch, strict=True)
+            batch_of |= dict.fromkeys(handles, number)
         if not index_of:
             break
         for outcome in executor.wait(POLL_SECONDS):
             if outcome.handle in index_of:  # ends of an earlier, abandoned batch are dropped
+                del batch_of[outcome.handle]
                 collect(index_of.pop(outcome.handle), outcome)
         check_stop()
-    return list(left)
+    return [index for _, batch in left for index in batch]
 
 
 def job_error(task: object, error: TightfitError) -> TightfitError:

@@ -48,5 +48,5 @@ def _measure(context: Context, measuring: Measuring, trials: list[Trial]) -> lis
             context.store.update_job(context.job_id, facts={_PAID: paid})
         found[index] = replace(answer.measurement, token_forwards=paid.get(number, 0.0))
 
-    measuring.answer(questions, [None] * len(questions), ended)
+    measuring.answer(questions, ended)
     return [found[index] for index in range(len(trials))]

@@ -91,15 +91,15 @@ class Library:
         """Return a probe's sketch, where it is kept."""
         return self._sketches.get(question.plan, self._digest(self._part(question)))
 
-    def task(self, question: Question, base: Plan | None) -> tuple[Evaluate, Measurement | None]:
+    def task(self, question: Question) -> tuple[Evaluate, Measurement | None]:
         """Return what must be measured for an answer, and the known start that it continues."""
         split, count = self._part(question)
         start = None if question.wants_sketch else self._longest_start(question.plan.digest, split, count)
         if start is None:
-            return Evaluate(self._tokens, question.plan, split, count, base, sketch=question.wants_sketch), None
+            return Evaluate(self._tokens, question.plan, split, count, sketch=question.wants_sketch), None
         first = len(start.sequence_kl)
         rest = None if count is None else count - first
-        return Evaluate(self._tokens, question.plan, split, rest, base, first), start
+        return Evaluate(self._tokens, question.plan, split, rest, first), start
 
     def add(self, question: Question, measurement: Measurement) -> None:
         """Remember an answer for all jobs."""

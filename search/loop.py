@@ -103,8 +103,7 @@ class Loop:
 
         is_first = any(a.proposal.origin == UNIFORM for a in asked)  # without uniform plans there is no front
         questions = [question_of(a.proposal) for a in asked]
-        bases = [a.proposal.base for a in asked]
-        left = self._measuring.answer(questions, bases, ended, lambda: is_first or not self._stop.time_is_over)
+        left = self._measuring.answer(questions, ended, lambda: is_first or not self._stop.time_is_over)
         for index in left:
             store.finish_trial(job_id, asked[index].number, TrialState.STOPPED, reason=self._stop.time_reason)
         return measured

@@ -1,13 +1,13 @@
 """Answering questions about plans: from the library, by continuing a known start, or by a worker."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from search.batches import in_batches
 from search.dispatch import run_tasks
 from search.library import Library, Question
 from space.errors import TightfitError
 from space.measurement import Measurement
-from space.plan import Plan
 from workers.executor import Executor, Outcome
 from workers.tasks import Evaluate
 
@@ -19,6 +19,18 @@ class Answer:
     measurement: Measurement | None = None
     error: TightfitError | None = None
     was_known: bool = False
+
+
+@dataclass
+class Pace:
+    """What one measurement takes, about: those of before and the newest count equally."""
+
+    task_seconds: float = 2.0
+
+    def note(self, found: Measurement | None) -> None:
+        """Take a measurement's time."""
+        if found is not None:
+            self.task_seconds = (self.task_seconds + found.seconds) / 2
 
 
 Ended = Callable[[int, Answer], None]
@@ -33,6 +45,7 @@ class Measuring:
         executor: measures the others.
         check_stop: raises to give up.
         before: called before the first question that needs a worker.
+        pace: how long one takes.
 
     """
 
@@ -40,11 +53,11 @@ class Measuring:
     executor: Executor
     check_stop: Callable[[], None]
     before: Callable[[], None]
+    pace: Pace = field(default_factory=Pace)
 
     def answer(
         self,
         questions: Sequence[Question],
-        bases: Sequence[Plan | None],
         ended: Ended,
         may_start: Callable[[], bool] = lambda: True,
     ) -> list[int]:
@@ -52,7 +65,6 @@ class Measuring:
 
         Args:
             questions: what to measure.
-            bases: for each, a plan whose block outputs are worth keeping.
             ended: records an answer.
             may_start: asked before each task.
 
@@ -69,7 +81,7 @@ class Measuring:
         if not unknown or not may_start():
             return unknown
         self.before()
-        tasks = [self.library.task(questions[index], bases[index]) for index in unknown]
+        tasks = [self.library.task(questions[index]) for index in unknown]
         left = self._run(
             tasks, lambda n, answer: self._keep(unknown[n], questions[unknown[n]], answer, ended), may_start
         )
@@ -80,12 +92,15 @@ class Measuring:
     ) -> list[int]:
         def collect(index: int, outcome: Outcome) -> None:
             start, found = tasks[index][1], outcome.value
+            self.pace.note(found)
             if outcome.error is not None:
                 ended(index, Answer(error=outcome.error))
             else:
                 ended(index, Answer(found if start is None else Measurement.joined(start, found)))
 
-        return run_tasks(self.executor, [task for task, _ in tasks], collect, self.check_stop, may_start)
+        evaluations = [task for task, _ in tasks]
+        batches = in_batches(evaluations, self.executor.num_workers, self.pace.task_seconds)
+        return run_tasks(self.executor, evaluations, collect, self.check_stop, may_start, batches)
 
     def _keep(self, index: int, question: Question, answer: Answer, ended: Ended) -> None:
         ended(index, answer)

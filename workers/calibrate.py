@@ -4,7 +4,8 @@ Modules that read the same input (q/k/v, gate/up) share one Hessian. Shape legen
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 
 from space.inventory import Inventory
 from workers.atomic import write_safetensors
-from workers.models.blocks import BlockRunner
+from workers.engine import Engine
 
 _BATCH = 8
 _LOOKUP_SHARE = 0.1  # weight of the plain (lookup) error of a tied embedding beside its error as a head
@@ -54,35 +55,38 @@ class _HessianCollector:
         write_safetensors(path, self.sums, {"owner": json.dumps(self.owner)})
 
 
-def calibrate(runner: BlockRunner, inventory: Inventory, tokens: Tensor, out_folder: Path) -> None:
+def calibrate(engine: Engine, inventory: Inventory, tokens: Tensor, out_folder: Path) -> None:
     """Write the Hessians of all modules under `out_folder`, one file per block and one for the head.
 
     Args:
-        runner: the dense model.
+        engine: runs the dense model.
         inventory: its modules.
         tokens: (N, T) calibration sequences.
         out_folder: made if missing; files are written atomically and kept if already there.
 
     """
+    runner = engine.runner
     modules = dict(runner.model.named_modules())
-    batches = list(tokens.split(_BATCH))
+    batches = list(tokens.to(engine.device).split(_BATCH))
     outputs: list[Any] = [None] * len(batches)
     for index in range(runner.num_blocks):
         inside = {m.name: modules[m.name] for m in inventory.modules if m.block == index}
-        collector = _HessianCollector(inside)
-        try:
+        with engine.holding_dense(index), _collecting(inside, out_folder / f"block-{index:04d}.safetensors"):
             outputs = [runner.run_block(index, b, o) for b, o in zip(batches, outputs, strict=True)]
-        finally:
-            collector.close()
-        collector.write(out_folder / f"block-{index:04d}.safetensors")
     heads = {m.name: modules[(m.tied or (m.name,))[0]] for m in inventory.modules if m.block is None and _is_head(m)}
-    collector = _HessianCollector(heads)
-    try:
+    with engine.holding_dense(runner.num_blocks), _collecting(heads, out_folder / "head.safetensors"):
         for batch, output in zip(batches, outputs, strict=True):
             runner.logits(batch, [output] * runner.num_blocks, start=runner.num_blocks)
+
+
+@contextmanager
+def _collecting(modules: Mapping[str, nn.Module], path: Path) -> Iterator[None]:
+    collector = _HessianCollector(modules)
+    try:
+        yield
     finally:
         collector.close()
-    collector.write(out_folder / "head.safetensors")
+    collector.write(path)
 
 
 def _is_head(module: Any) -> bool:

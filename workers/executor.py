@@ -38,6 +38,9 @@ class Executor(Protocol):
     def submit(self, task: Task) -> Handle:
         """Queue a task."""
 
+    def submit_all(self, tasks: Sequence[Task]) -> Sequence[Handle]:
+        """Queue tasks for one worker, which does them in this order; each ends by itself."""
+
     def wait(self, timeout_seconds: float) -> Sequence[Outcome]:
         """Return what ended, at least one outcome unless the time is over or nothing is queued."""
 
@@ -67,6 +70,10 @@ class InlineExecutor:
         self._count += 1
         self._queue.append((handle, task))
         return handle
+
+    def submit_all(self, tasks: Sequence[Task]) -> Sequence[Handle]:
+        """Queue tasks."""
+        return [self.submit(task) for task in tasks]
 
     def wait(self, timeout_seconds: float) -> Sequence[Outcome]:  # noqa: ARG002 (a task cannot be interrupted here)
         """Run the next task and return its end."""

@@ -1,8 +1,9 @@
 """Workers as long-lived Ray actors: one torch thread each on CPU, a GPU or a fraction of one where there is one.
 
-A dead actor costs one retry of its task; a task past its deadline has its actor killed, which is the only way to stop
-a running actor method. A dead actor is replaced by a new one, which takes tasks at once and runs them when it is up:
-one that Ray restarts refuses them until then. The only importer of Ray.
+Each actor has a lane of tasks that are sent ahead, so that it never waits for the next one. A dead actor costs one
+retry of the task that it was doing; the others of its lane are not blamed. A task past its deadline has its actor
+killed, which is the only way to stop a running actor method. A dead actor is replaced by a new one, which takes tasks
+at once and runs them when it is up: one that Ray restarts refuses them until then. The only importer of Ray.
 """
 
 import logging
@@ -10,7 +11,7 @@ import os
 import time
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from workers.tasks import Task, Workspace
 
 DEADLINE_SECONDS = 1800.0
 _MAX_ATTEMPTS = 2
+_SENT_AHEAD = 2  # tasks in an actor's lane below which it gets its next batch
 os.environ.setdefault("RAY_worker_niceness", "0")  # Ray asks for 15, and starves beside any other work
 _WORKER_ENVIRONMENT = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
 
@@ -52,9 +54,14 @@ class _Flight:
 
     handle: Handle
     task: Task
-    attempts: int
+    attempts: int = 0
     worker: int = -1
-    deadline: float = field(default=float("inf"))
+    deadline: float = float("inf")
+
+    def lost(self, error: Exception) -> Outcome:
+        """Return the end of a task that its workers died of."""
+        text = f"{type(self.task).__name__} lost its worker {self.attempts} times: {str(error).splitlines()[0]}"
+        return Outcome(self.handle, error=TrialError(text))
 
 
 class RayPool:
@@ -81,18 +88,22 @@ class RayPool:
         )
         self._workspace = workspace
         self._actors = [self._actor_class.remote(workspace) for _ in range(num_workers)]
-        self._idle = deque(range(num_workers))
-        self._queue: deque[_Flight] = deque()
+        self._lanes: list[list[_Flight]] = [[] for _ in range(num_workers)]
+        self._queue: deque[list[_Flight]] = deque()
         self._in_flight: dict[Any, _Flight] = {}
         self._count = 0
 
     def submit(self, task: Task) -> Handle:
         """Queue a task."""
-        handle = Handle(self._count)
-        self._count += 1
-        self._queue.append(_Flight(handle, task, attempts=0))
+        return self.submit_all([task])[0]
+
+    def submit_all(self, tasks: Sequence[Task]) -> Sequence[Handle]:
+        """Queue tasks for one worker."""
+        flights = [_Flight(Handle(self._count + i), task) for i, task in enumerate(tasks)]
+        self._count += len(flights)
+        self._queue.append(flights)
         self._dispatch()
-        return handle
+        return [flight.handle for flight in flights]
 
     def wait(self, timeout_seconds: float) -> Sequence[Outcome]:
         """Return what ended; waits for at least one end, at most `timeout_seconds`."""
@@ -100,7 +111,7 @@ class RayPool:
         if not self._in_flight:
             return []
         done, _ = ray.wait(list(self._in_flight), num_returns=1, timeout=timeout_seconds)
-        outcomes = [outcome for ref in done if (outcome := self._collect(ref)) is not None]
+        outcomes = [outcome for ref in done for outcome in self._collect(ref)]
         self._kill_overdue()
         self._dispatch()
         return outcomes
@@ -113,6 +124,7 @@ class RayPool:
     def close(self) -> None:
         """Kill the actors, and Ray where this pool started it."""
         self._queue.clear()
+        self._lanes = []
         for actor in self._actors:
             ray.kill(actor)
         self._actors, self._in_flight = [], {}
@@ -120,39 +132,73 @@ class RayPool:
             ray.shutdown()
 
     def _dispatch(self) -> None:
-        while self._queue and self._idle:
-            flight = self._queue.popleft()
-            flight.worker = self._idle.popleft()
-            flight.attempts += 1
-            flight.deadline = time.monotonic() + self._deadline_seconds
-            ref = self._actors[flight.worker].run.remote(flight.handle.number, flight.task)
-            self._in_flight[ref] = flight
+        """Send the next batches to the actors that run out of work."""
+        while self._queue and len(lane := min(self._lanes, key=len)) < _SENT_AHEAD:
+            worker = self._lanes.index(lane)
+            for flight in self._queue.popleft():
+                flight.worker = worker
+                lane.append(flight)
+                self._in_flight[self._actors[worker].run.remote(flight.handle.number, flight.task)] = flight
+            self._start_clock(worker)
 
-    def _collect(self, ref: Any) -> Outcome | None:
-        """Return the end of a task, or None where it is queued again because its worker died."""
-        flight = self._in_flight.pop(ref)
-        self._idle.append(flight.worker)
-        try:
-            outcome: Outcome = ray.get(ref, timeout=60)
-        except (RayActorError, GetTimeoutError) as error:
-            ray.kill(self._actors[flight.worker])  # it may live and only be out of reach
-            self._actors[flight.worker] = self._actor_class.remote(self._workspace)
-            if flight.attempts < _MAX_ATTEMPTS:
-                self._queue.appendleft(flight)
-                return None
-            reason = str(error).splitlines()[0]
-            name = type(flight.task).__name__
-            return Outcome(flight.handle, error=TrialError(f"{name} lost its worker {flight.attempts} times: {reason}"))
-        except RayError as error:
-            return Outcome(flight.handle, error=TrialError(f"Ray: {str(error).splitlines()[0]}"))
-        return outcome
+    def _start_clock(self, worker: int) -> None:
+        """Give the task at the head of a lane its deadline: the others still wait."""
+        if self._lanes[worker] and self._lanes[worker][0].deadline == float("inf"):
+            self._lanes[worker][0].deadline = time.monotonic() + self._deadline_seconds
+
+    def _collect(self, ref: Any) -> list[Outcome]:
+        """Return the end of a task; where its worker died, what else that one has ended or died of."""
+        if (flight := self._in_flight.pop(ref, None)) is None:
+            return []  # its worker's death was seen at another task
+        outcome = _outcome(ref, flight)
+        if not isinstance(outcome, Outcome):
+            self._in_flight[ref] = flight
+            return self._replace_worker(flight.worker, outcome)
+        self._lanes[flight.worker].remove(flight)
+        self._start_clock(flight.worker)
+        return [outcome]
+
+    def _replace_worker(self, worker: int, error: Exception) -> list[Outcome]:
+        """Make a new actor and queue what the dead one had left; return what it had ended, or died of twice."""
+        ray.kill(self._actors[worker])  # it may live and only be out of reach
+        self._actors[worker] = self._actor_class.remote(self._workspace)
+        self._lanes[worker] = []
+        sent = {ref: flight for ref, flight in self._in_flight.items() if flight.worker == worker}
+        ready, _ = ray.wait(list(sent), num_returns=len(sent), timeout=1.0)
+        ended, left = [], []
+        for ref, flight in sent.items():
+            del self._in_flight[ref]
+            flight.deadline = float("inf")
+            found = _outcome(ref, flight) if ref in ready else error
+            if isinstance(found, Outcome):
+                ended.append(found)
+            else:
+                left.append(flight)
+        if left:
+            left[0].attempts += 1
+            if left[0].attempts >= _MAX_ATTEMPTS:
+                ended.append(left.pop(0).lost(error))
+        if left:
+            self._queue.appendleft(left)
+        return ended
 
     def _kill_overdue(self) -> None:
         now = time.monotonic()
-        for flight in self._in_flight.values():
+        for flight in [lane[0] for lane in self._lanes if lane]:
             if now > flight.deadline:
                 flight.deadline = float("inf")
                 ray.kill(self._actors[flight.worker])
+
+
+def _outcome(ref: Any, flight: _Flight) -> Outcome | RayError:
+    """Return the end of a task, or the error that tells that its worker is gone."""
+    try:
+        outcome: Outcome = ray.get(ref, timeout=60)
+    except (RayActorError, GetTimeoutError) as error:
+        return error
+    except RayError as error:
+        return Outcome(flight.handle, error=TrialError(f"Ray: {str(error).splitlines()[0]}"))
+    return outcome
 
 
 def start_ray(num_workers: int) -> bool:

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from space.plan import Plan
 from workers.evaluate.quality import sequence_quality
@@ -72,11 +71,8 @@ def reload(folder: Path, plan: Plan, workspace: Workspace, tokens: TokenSet) -> 
         logits = runner.logits(text[:BATCH])[:_LOGIT_SEQUENCES]
         searched = worker.logits(plan, tokens, text[:BATCH])[:_LOGIT_SEQUENCES]
         teacher = read_teacher(worker.teacher_path(tokens, "held_out"))
-
-        def forward(_: int, batch: Tensor) -> Tensor:
-            return runner.logits(batch)
-
-        kl, loss = sequence_quality(forward, text, teacher)
+        batches = text.split(BATCH)
+        kl, loss = sequence_quality(map(runner.logits, batches), batches, teacher)
     difference = float((logits.float() - searched.float()).abs().max())
     return ReloadAnswer(problems, difference, sum(kl) / len(kl), exp(sum(loss) / len(loss)))
 

@@ -18,6 +18,7 @@ class Workspace:
         cache_folder: levels, calibration, teacher answers; shared by all workers of a node.
         model_digest: content of the checkpoint.
         inventory: its modules.
+        memory_bytes: private memory that a worker may use; None is what its machine leaves it.
 
     """
 
@@ -25,6 +26,7 @@ class Workspace:
     cache_folder: str
     model_digest: str
     inventory: Inventory
+    memory_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +89,6 @@ class Evaluate:
         num_sequences: only so many sequences; None is all.
         first_sequence: the first of them.
         sketch: also return how the plan changes the answers (see workers/evaluate/sketch.py).
-        base: a plan whose block outputs are kept, so that only blocks from the first difference on are run.
 
     """
 
@@ -95,7 +96,6 @@ class Evaluate:
     plan: Plan
     split: Split
     num_sequences: int | None = None
-    base: Plan | None = None
     first_sequence: int = 0
     sketch: bool = False
 

@@ -123,15 +123,15 @@ class Arena:
         """Count work that is no measurement: a gradient pass counts three forwards per token."""
         self.token_forwards += token_forwards
 
-    def kl(self, plan: Plan, first: int = 0, count: int = NUM_SEARCH, base: Plan | None = None) -> np.ndarray:
+    def kl(self, plan: Plan, first: int = 0, count: int = NUM_SEARCH) -> np.ndarray:
         """Return the (count,) KL of pool sequences `first` and on, wrapping at the end, and pay for them.
 
-        With a `base`, blocks before the first difference to it are not run again: it saves time, not payment.
+        A worker does not run blocks again that the plan shares with the one before: it saves time, not payment.
         """
         parts = []
         while count > 0:
             now = min(count, NUM_POOL - first)
-            parts.append(self._evaluate(plan, "search", first, now, base).sequence_kl)
+            parts.append(self._evaluate(plan, "search", first, now).sequence_kl)
             count, first = count - now, 0
         found = np.concatenate(parts)
         self.token_forwards += len(found) * SEQUENCE_LENGTH
@@ -151,9 +151,9 @@ class Arena:
         """Return the measurement on test text: the benchmark's own, not paid for by anybody."""
         return self._evaluate(plan, "held_out", 0, NUM_TEST)
 
-    def _evaluate(self, plan: Plan, split: Split, first: int, count: int, base: Plan | None = None) -> Measurement:
+    def _evaluate(self, plan: Plan, split: Split, first: int, count: int) -> Measurement:
         self._teach(split)
-        task = Evaluate(self.tokens, plan, split, count, base, first)
+        task = Evaluate(self.tokens, plan, split, count, first)
         measurement: Measurement = self.worker.run(task)
         return measurement
 

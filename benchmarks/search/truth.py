@@ -13,11 +13,8 @@ import json
 from collections.abc import Iterator, Sequence
 from itertools import product
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from benchmarks.search.arena import GROUP_SIZE, Arena, default_folder
 from search.observation import Observation, Proposal
@@ -26,8 +23,6 @@ from space.inventory import Inventory, ModuleInfo, TensorInfo
 from space.level import Level
 from space.menu import Menu, SearchSpace, build_space
 from space.plan import Plan
-from workers.evaluate.quality import sequence_quality
-from workers.evaluate.teacher import BATCH, read_teacher
 from workers.tasks import Evaluate
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -85,35 +80,14 @@ class Truth:
         return table
 
     def _enumerate(self, done: int) -> Iterator[_Row]:
-        self.arena._teach("search")
-        worker = self.arena.worker
-        worker.logits(self.rest, self.arena.tokens, self.arena.tokens.load("search")[:1])
-        tokens = self.arena.tokens.load("search")[: self.num_sequences]
-        with torch.no_grad():
-            yield from self._descend(tokens, 0, 0, [None for _ in tokens.split(BATCH)], done)
-
-    def _descend(self, tokens: Tensor, block: int, row: int, states: Sequence[Any], done: int) -> Iterator[_Row]:
-        """Yield the rows behind the first `done` ones of the subtree whose blocks before `block` are chosen."""
-        runner = self.arena.worker._runner
-        if block == self.num_blocks:
-            teacher = read_teacher(self.arena.worker.teacher_path(self.arena.tokens, "search"))
-
-            def forward(index: int, batch: Tensor) -> Tensor:
-                return runner.logits(batch, [None] * (block - 1) + [states[index]], block)
-
-            yield row, sequence_quality(forward, tokens, teacher)[0]
-            return
-        for choice, bits in enumerate(BITS):
-            if (3 * row + choice + 1) * 3 ** (self.num_blocks - block - 1) <= done:
-                continue
-            self._set_block(block, Level(bits, GROUP_SIZE))
-            after = [runner.run_block(block, batch, s) for batch, s in zip(tokens.split(BATCH), states, strict=True)]
-            yield from self._descend(tokens, block + 1, 3 * row + choice, after, done)
-
-    def _set_block(self, block: int, level: Level) -> None:
-        changes = {m.name: level for m in self.arena.inventory.modules if m.block == block}
-        self._held = self._held.replace(changes)
-        self.arena.worker._set_plan(self._held, self.arena.tokens)
+        """Yield the rows behind the first `done` ones; in this order a worker runs each block once per prefix."""
+        arena = self.arena
+        arena._teach("search")
+        for row in range(done, 3**self.num_blocks):
+            choices = np.unravel_index(row, (3,) * self.num_blocks)
+            blocks = Plan.of({f"block.{i}": Level(BITS[c], GROUP_SIZE) for i, c in enumerate(choices)})
+            task = Evaluate(arena.tokens, self.real(blocks), "search", self.num_sequences)
+            yield row, arena.worker.run(task).sequence_kl
 
 
 def search(truth: Truth, seed: int) -> list[Observation]:
@@ -143,7 +117,7 @@ def _observe(truth: Truth, proposal: Proposal) -> Observation:
     sketch = None
     if proposal.base is not None:
         count = proposal.num_sequences or truth.num_sequences
-        task = Evaluate(truth.arena.tokens, truth.real(proposal.plan), "search", count, None, 0, sketch=True)
+        task = Evaluate(truth.arena.tokens, truth.real(proposal.plan), "search", count, sketch=True)
         sketch = truth.arena.worker.run(task).sketch
     return Observation(proposal.plan, proposal.origin, tuple(kl.tolist()), proposal.base, sketch)
 

@@ -55,7 +55,7 @@ def test_another_budget_is_answered_from_what_is_known(
     job = service.submit(small_spec(tiny("tied"), text_file, budget="3.1bpw", **sizes))
     watching = Watching(service.front)
     assert service.run(job.job_id, watching, inline=True).state is JobState.DONE
-    assert [task for task in evaluated if task.base is not None or task.num_sequences is not None] == []
+    assert [task for task in evaluated if task.sketch or task.num_sequences is not None] == []
     assert len([task for task in evaluated if task.split == "search"]) <= 6
     last = service.front(job.job_id)
     for document in (*watching.before_workers, last):
@@ -73,7 +73,7 @@ def test_a_race_ends_as_one_measurement(bench: Callable[[TinyKind], Bench]) -> N
     plan = made.plan(["b3-g32", "b4-g32"])
     whole: Measurement = made.worker.run(Evaluate(made.tokens, plan, "search"))
     first: Measurement = made.worker.run(Evaluate(made.tokens, plan, "search", 4))
-    rest: Measurement = made.worker.run(Evaluate(made.tokens, plan, "search", None, None, 4))
+    rest: Measurement = made.worker.run(Evaluate(made.tokens, plan, "search", None, 4))
     joined = Measurement.joined(first, rest)
     assert (joined.kl_divergence, joined.sequence_kl) == (whole.kl_divergence, whole.sequence_kl)
     assert joined.num_tokens == whole.num_tokens

@@ -161,6 +161,10 @@ class ScriptedExecutor:
         self._queue.append((handle, task))
         return handle
 
+    def submit_all(self, tasks: Sequence[Task]) -> Sequence[Handle]:
+        """Queue tasks."""
+        return [self.submit(task) for task in tasks]
+
     def wait(self, timeout_seconds: float) -> Sequence[Outcome]:
         """Answer one task."""
         if not self._queue:

@@ -194,7 +194,7 @@ def test_max_minutes(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     assert f"search ended: {minutes:g} minutes are over" in house.notes.phases
     assert house.document().measured_on == "held_out"
     stopped = [t for t in house.store.list_trials("one") if t.state is TrialState.STOPPED]
-    assert len(executor.searched) == NUM_BY_HAND + 3  # two more were on their way
+    assert NUM_BY_HAND + 1 < len(executor.searched) < len(house.states())
     assert {t.reason for t in stopped} == {f"{minutes:g} minutes are over"}
     assert len(stopped) + len(executor.searched) == len(house.states())
     house.resume(more := ScriptedExecutor())

@@ -53,7 +53,7 @@ class Bench:
             assert answer.measurement is not None
             found.append(answer.measurement)
 
-        self.measuring.answer([question], [None], ended)
+        self.measuring.answer([question], ended)
         return found[0]
 
     @property
@@ -117,7 +117,7 @@ def test_as_many_as_there_are_is_all(tmp_path: Path) -> None:
 
 def test_joined_measurements() -> None:
     """The cost is the second's; the order is that of the text."""
-    first, second = whole(8), replace(measure(Evaluate(TOKENS, PLAN, "search", 4, None, 8)), seconds=2.0)
+    first, second = whole(8), replace(measure(Evaluate(TOKENS, PLAN, "search", 4, 8)), seconds=2.0)
     joined = Measurement.joined(first, second)
     assert joined.sequence_kl == first.sequence_kl + second.sequence_kl
     assert joined.kl_divergence == sum(joined.sequence_kl) / 12

@@ -41,6 +41,25 @@ def test_any_start_gives_the_same_bits(tiny: Callable[[TinyKind], Path], kind: T
 
 
 @pytest.mark.parametrize("kind", KINDS)
+def test_loaded_as_transformers_loads(tiny: Callable[[TinyKind], Path], kind: TinyKind) -> None:
+    """Parameters, buffers and logits are those of transformers' own loader, to the last bit."""
+    from transformers import AutoModelForCausalLM
+
+    model, _, tokens = _runner(tiny(kind))
+    other = AutoModelForCausalLM.from_pretrained(tiny(kind), dtype=torch.float32)
+    for mine, theirs in (
+        (model.named_parameters(), other.named_parameters()),
+        (model.named_buffers(), other.named_buffers()),
+    ):
+        expected = dict(theirs)
+        found = dict(mine)
+        assert list(found) == list(expected)
+        assert all(found[name].equal(expected[name]) and found[name].dtype == expected[name].dtype for name in found)
+    with torch.no_grad():
+        assert model(input_ids=tokens).logits.equal(other(input_ids=tokens).logits)
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_one_block_alone(tiny: Callable[[TinyKind], Path], kind: TinyKind) -> None:
     """A block run by itself gives what it gives in the whole run."""
     _, runner, tokens = _runner(tiny(kind))

@@ -231,7 +231,7 @@ def test_missing_tensor(model: Path) -> None:
     """A gap is refused: transformers would fill it with random numbers."""
     _change_weights(model, lambda tensors: tensors.pop("model.layers.0.self_attn.k_proj.weight"))
     _refused(model, r"the weights lack model\.layers\.0\.self_attn\.k_proj\.weight")
-    with pytest.raises(ModelError, match=r"missing_keys: model\.layers\.0\.self_attn\.k_proj\.weight"):
+    with pytest.raises(ModelError, match=r"the weights lack model\.layers\.0\.self_attn\.k_proj\.weight"):
         load_model(model)
 
 
@@ -239,7 +239,7 @@ def test_wrong_shape(model: Path) -> None:
     """A tensor of another shape than the config asks for is refused with both shapes."""
     _change_weights(model, lambda tensors: tensors.update({"model.norm.weight": torch.ones(63)}))
     _refused(model, r"model\.norm\.weight is stored as \(63,\), but config\.json asks for \(64,\)")
-    with pytest.raises(ModelError, match=r"model\.norm\.weight|cannot be loaded"):
+    with pytest.raises(ModelError, match=r"model\.norm\.weight is stored as"):
         load_model(model)
 
 

@@ -61,20 +61,19 @@ class BlockRunner:
 
         Args:
             input_ids: (B, T).
-            outputs: remembered outputs of all blocks; read at `start - 1`, and filled from `start` on if `start` is 0.
+            outputs: remembered outputs of blocks; read at `start - 1`, and replaced from `start` on.
             start: first block to run.
 
         """
-        if start:
-            assert outputs is not None  # noqa: S101 (a start needs what came before it)
-            with self._stubs(start, outputs[start - 1]):
-                return self._forward(input_ids)
         if outputs is None:
             return self._forward(input_ids)
-        outputs.clear()
-        hooks = [b.register_forward_hook(lambda _m, _i, out: outputs.append(out)) for b in self._blocks]
+        kept, outputs[start:] = outputs[:start], []
+        hooks = [b.register_forward_hook(lambda _m, _i, out: outputs.append(out)) for b in self._blocks[start:]]
         try:
-            return self._forward(input_ids)
+            if not start:
+                return self._forward(input_ids)
+            with self._stubs(start, kept[-1]):
+                return self._forward(input_ids)
         finally:
             for hook in hooks:
                 hook.remove()

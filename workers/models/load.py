@@ -1,50 +1,63 @@
-"""Loading weights, safely: safetensors only, no remote code, no silent random weights, no NaN."""
+"""Loading a model, safely: safetensors only, no remote code, no silent random weights, no NaN.
 
+Weights stay in the checkpoint, memory-mapped, until a module is held (see workers/resident.py).
+"""
+
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from space.errors import ModelError
 from workers.models.files import read_config
+from workers.models.stored import Checkpoint
 
 
-def load_model(folder: Path, device: str = "cpu") -> Any:
-    """Return the dense model in evaluation mode: float32 on CPU, bfloat16 on a GPU.
+def load_model(folder: Path, device: str = "cpu", mapped: Collection[str] = ()) -> Any:
+    """Return the dense model in evaluation mode.
+
+    Args:
+        folder: the checkpoint.
+        device: where its parameters are put.
+        mapped: names of parameters that stay in the checkpoint, in its own type; all others are copied to the device
+            in the type that is computed in.
 
     Raises:
-        ModelError: a weight is missing, of another shape, unreadable, or not finite.
+        ModelError: transformers cannot build it, or a weight is missing, of another shape, or not finite.
 
     """
-    from transformers import AutoModelForCausalLM  # noqa: PLC0415 (slow)
-
-    read_config(folder)
-    try:
-        model, report = AutoModelForCausalLM.from_pretrained(
-            folder,
-            dtype=compute_dtype(device),
-            use_safetensors=True,
-            trust_remote_code=False,
-            local_files_only=True,
-            output_loading_info=True,
-        )
-    except (OSError, ValueError, RuntimeError) as error:
-        raise ModelError(f"{folder}: cannot be loaded: {str(error).splitlines()[0]}") from error
-    problems = [f"{kind}: {min(map(str, report[kind]))}" for kind in report if kind in _PROBLEMS and report[kind]]
-    if problems:
-        raise ModelError(f"{folder}: weights do not fit the config ({'; '.join(problems)}).")
-    _check_finite(folder, model)
-    return model.eval().requires_grad_(False).to(device)
+    model, checkpoint = _without_weights(folder, device), Checkpoint(folder)
+    for name, parameter in list(model.named_parameters()):
+        if name not in checkpoint:
+            raise ModelError(f"{folder}: the weights lack {name}, which config.json asks for.")
+        found = checkpoint.tensor(name)
+        if found.shape != parameter.shape:
+            shapes = f"{tuple(found.shape)}, but config.json asks for {tuple(parameter.shape)}"
+            raise ModelError(f"{folder}: {name} is stored as {shapes}.")
+        _replace(model, parameter, found if name in mapped else dense_copy(folder, name, found, device))
+    for name, buffer in model.named_buffers():
+        if name in checkpoint:
+            buffer.copy_(checkpoint.tensor(name))
+    for module in model.modules():
+        for name, buffer in module.named_buffers(recurse=False):
+            setattr(module, name, buffer.to(device))
+    return model.eval()
 
 
-_PROBLEMS = ("missing_keys", "mismatched_keys", "error_msgs")
+def dense_copy(folder: Path, name: str, stored: Tensor, device: str) -> Tensor:
+    """Return a stored weight in the type that is computed in.
 
+    Raises:
+        ModelError: it is not finite.
 
-def _check_finite(folder: Path, model: nn.Module) -> None:
-    for name, parameter in model.named_parameters():
-        if not torch.isfinite(parameter).all():
-            raise ModelError(f"{folder}: {name} holds NaN or infinite values. The checkpoint is broken; fetch it anew.")
+    """
+    found = stored.to(device, compute_dtype(device), copy=True)
+    if not torch.isfinite(found).all():
+        raise ModelError(f"{folder}: {name} holds NaN or infinite values. The checkpoint is broken; fetch it anew.")
+    return found
 
 
 def compute_dtype(device: str) -> torch.dtype:
@@ -55,3 +68,43 @@ def compute_dtype(device: str) -> torch.dtype:
 def best_device() -> str:
     """Return "cuda" where a GPU can be used, else "cpu"."""
     return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def _without_weights(folder: Path, device: str) -> Any:
+    from transformers import AutoConfig, AutoModelForCausalLM  # noqa: PLC0415 (slow)
+
+    read_config(folder)
+    try:
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+        with _weightless():
+            model = AutoModelForCausalLM.from_config(config, dtype=compute_dtype(device), trust_remote_code=False)
+        model.tie_weights()
+    except Exception as error:  # the library raises many kinds, all of them about the user's config
+        reason = (str(error) or repr(error)).splitlines()[0]
+        raise ModelError(f"{folder}: transformers cannot build a causal language model from it: {reason}") from error
+    return model
+
+
+@contextmanager
+def _weightless() -> Iterator[None]:
+    """Let modules be made without memory for their parameters; buffers are made for real."""
+    register = nn.Module.register_parameter
+
+    def on_meta(module: nn.Module, name: str, parameter: nn.Parameter | None) -> None:
+        empty = None if parameter is None else nn.Parameter(parameter.detach().to("meta"), requires_grad=False)
+        register(module, name, empty)
+
+    nn.Module.register_parameter = on_meta  # type: ignore[method-assign, assignment]
+    try:
+        yield
+    finally:
+        nn.Module.register_parameter = register  # type: ignore[method-assign]
+
+
+def _replace(model: nn.Module, old: nn.Parameter, value: Tensor) -> None:
+    """Put a value in place of a parameter, wherever the model uses it."""
+    new = nn.Parameter(value, requires_grad=False)
+    for module in model.modules():
+        for name, parameter in module._parameters.items():  # noqa: SLF001 (torch has no other way that keeps ties)
+            if parameter is old:
+                module._parameters[name] = new  # noqa: SLF001

@@ -131,16 +131,15 @@ def start(arena: Arena, space: SearchSpace, size_bytes: int, rng: np.random.Gene
     if space.weight_bytes(ceiling) <= size_bytes:
         return ceiling
     mixes = [lower_to_fit(space, ceiling, size_bytes, rng) for _ in range(INITIALLY_GENERATED)]
-    return best(arena, mixes, FULL_SEQUENCES, None, rng)[0]
+    return best(arena, mixes, FULL_SEQUENCES, rng)[0]
 
 
-def best(
-    arena: Arena, plans: Sequence[Plan], count: int, base: Plan | None, rng: np.random.Generator
-) -> tuple[Plan, float]:
+def best(arena: Arena, plans: Sequence[Plan], count: int, rng: np.random.Generator) -> tuple[Plan, float]:
     """Return the plan of the least KL on one fresh minibatch, and this KL."""
     first = int(rng.integers(NUM_POOL))
-    wraps = first + count > NUM_POOL
-    scores = [float(arena.kl(plan, first, count, None if wraps else base).mean()) for plan in plans]
+    order = sorted(range(len(plans)), key=lambda i: [str(level) for _, level in plans[i].levels])
+    found = {i: float(arena.kl(plans[i], first, count).mean()) for i in order}  # what they share is run once
+    scores = [found[i] for i in range(len(plans))]
     index = int(np.argmin(scores))
     return plans[index], scores[index]
 
@@ -151,8 +150,8 @@ def evolve(arena: Arena, size_bytes: int, limit: float, rule: Rule, rng: np.rand
     mutation = Mutation.of(space, size_bytes, rule)
     parent = start(arena, space, size_bytes, rng)
     while arena.token_forwards - begun + GENERATION_COST <= limit:
-        survivor, _ = best(arena, children(mutation, parent, rng), SCREEN_SEQUENCES, parent, rng)
-        parent, kl = best(arena, [parent, survivor], FULL_SEQUENCES, parent, rng)
+        survivor, _ = best(arena, children(mutation, parent, rng), SCREEN_SEQUENCES, rng)
+        parent, kl = best(arena, [parent, survivor], FULL_SEQUENCES, rng)
         arena.record(parent, kl)
     return parent
 

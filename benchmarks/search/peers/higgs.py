@@ -32,7 +32,7 @@ def run(arena: Arena, budgets: Budgets, seed: int) -> Plans:  # noqa: ARG001 (th
     losses = {}
     for name, levels in arena.space.levels.items():
         probe = nearest_level(levels, _PROBE)
-        kl = float((arena.kl(base.replace({name: probe}), base=base) - base_kl).mean())
+        kl = float((arena.kl(base.replace({name: probe})) - base_kl).mean())
         alpha = max(kl, 0.0) / (errors[name][probe] - errors[name][base[name]])
         losses[name] = {level: alpha * errors[name][level] for level in levels}
     return solve_knapsack(arena.space, losses, budgets)

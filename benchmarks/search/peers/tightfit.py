@@ -48,6 +48,10 @@ class PaidExecutor:
         """Queue a task; text is the arena's."""
         return self.inner.submit(task)
 
+    def submit_all(self, tasks: Sequence[Task]) -> Sequence[Handle]:
+        """Queue tasks."""
+        return self.inner.submit_all(tasks)
+
     def wait(self, timeout_seconds: float) -> Sequence[Outcome]:
         """Run a task; evaluations are paid."""
         if not self.inner._queue:  # noqa: SLF001 (a benchmark's view of our own class)

@@ -1,0 +1,150 @@
+"""Runs plans: the whole model in memory, or one block after the other where it is larger than the worker's memory.
+
+Both ways compute the same bits. Both start each batch at the first block that the plan before it does not share.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from space.inventory import Inventory
+from space.level import DENSE, Level
+from space.plan import Plan
+from workers.models.blocks import BlockRunner
+from workers.models.load import best_device, compute_dtype
+from workers.resident import Resident, Unpack
+from workers.trails import Key, Stages, Trail, Trails, stages_of
+
+Levels = Sequence[tuple[str, Level]]
+
+
+class Engine:
+    """A model that takes plans.
+
+    Attributes:
+        device: where it computes.
+        runner: the model and its blocks.
+        token_forwards: work done so far: tokens, times the share of the blocks that were run; the head counts as one.
+
+    """
+
+    def __init__(self, folder: Path, inventory: Inventory, *, streams: bool = False) -> None:
+        """Map the model; a weight is read when a plan needs it.
+
+        Args:
+            folder: the checkpoint.
+            inventory: its modules.
+            streams: hold one block at a time instead of all.
+
+        """
+        self.device, self._streams = best_device(), streams
+        self._inventory, self._resident, self._trails = inventory, Resident(folder, inventory, self.device), Trails()
+        model: Any = self._resident.model
+        model.get_input_embeddings().register_forward_hook(lambda _m, _i, out: out.to(compute_dtype(self.device)))
+        head = model.get_output_embeddings()
+        self._head_name = next((name for name, module in model.named_modules() if module is head), None)
+        self.runner = BlockRunner(model)
+        self.token_forwards = 0.0
+
+    def dense_weight(self, module_name: str) -> Tensor:
+        """Return a (rows, columns) float32 weight of the checkpoint."""
+        return self._resident.dense_weight(module_name)
+
+    @property
+    def dense_plan(self) -> Plan:
+        """Return the plan that leaves everything as it is."""
+        return Plan.of({m.name: DENSE for m in self._inventory.modules})
+
+    def whole_dense(self) -> Any:
+        """Return the dense model, all of it in memory."""
+        self._resident.hold(self.dense_plan.levels, no_level)
+        return self.runner.model
+
+    def logits(
+        self, plan: Plan, unpack: Unpack, batches: Sequence[Tensor], keys: Sequence[Key] = ()
+    ) -> Iterator[Tensor]:
+        """Yield the (B, T, V) logits of a plan for each batch.
+
+        Args:
+            plan: the plan.
+            unpack: gives the weights of its levels.
+            batches: (B, T) tokens each.
+            keys: names of the batches, where the way to their logits is worth remembering.
+
+        """
+        batches = [batch.to(self.device) for batch in batches]
+        trails = self._trails.of(keys) if keys else [Trail() for _ in batches]
+        stages = stages_of(plan, self._inventory, self._head_name)
+        if self._streams:
+            yield from self._block_by_block(plan, unpack, batches, trails, stages)
+            return
+        self._resident.hold(plan.levels, unpack)
+        for batch, trail in zip(batches, trails, strict=True):
+            start = self._begin(trail, stages, batch)
+            logits = self.runner.logits(batch, trail.outputs, start)
+            trail.keep(stages, self._trails.share_bytes)
+            yield logits
+
+    @contextmanager
+    def holding_dense(self, block: int) -> Iterator[None]:
+        """Have a block in memory as it is in the checkpoint, with what lies outside; the index behind all: the head."""
+        levels = self.dense_plan.levels if not self._streams else self._stage(self.dense_plan, block)
+        self._resident.hold(levels, no_level)
+        yield
+        if self._streams:
+            self._release(levels)
+
+    def _begin(self, trail: Trail, stages: Stages, batch: Tensor) -> int:
+        """Return the first block to run on a batch, and count the work."""
+        start, blocks = trail.start(stages), self.runner.num_blocks
+        trail.stages = ()  # until all outputs are of this plan
+        self.token_forwards += batch.numel() * (blocks + 1 - start) / (blocks + 1)
+        return start
+
+    def _block_by_block(
+        self, plan: Plan, unpack: Unpack, batches: Sequence[Tensor], trails: Sequence[Trail], stages: Stages
+    ) -> Iterator[Tensor]:
+        starts = [self._begin(trail, stages, batch) for trail, batch in zip(trails, batches, strict=True)]
+        last = self.runner.num_blocks
+        for block in range(min(starts), last):
+            levels = self._stage(plan, block)
+            self._resident.hold(levels, unpack)
+            for batch, trail, start in zip(batches, trails, starts, strict=True):
+                if block >= start:
+                    output = self.runner.run_block(block, batch, trail.outputs[block - 1] if block else None)
+                    trail.push(block, output, last, self._trails.share_bytes)
+            self._release(levels)
+        levels = self._stage(plan, last)
+        self._resident.hold(levels, unpack)
+        for batch, trail in zip(batches, trails, strict=True):
+            trail.stages = stages
+            yield self.runner.logits(batch, trail.outputs, last)
+        self._release(levels)
+
+    def _stage(self, plan: Plan, block: int) -> Levels:
+        """Return the levels of the modules that a block needs, and of the linear ones outside all blocks.
+
+        The index behind the last block stands for the head.
+        """
+        found = []
+        for module in self._inventory.modules:
+            is_head = bool(module.tied) or module.name == self._head_name
+            if module.block is None:
+                is_needed = block == self.runner.num_blocks if is_head else module.kind == "linear"
+                is_needed = is_needed or (block == 0 and module.kind == "embedding")
+            else:
+                is_needed = module.block == block
+            if is_needed:
+                found.append((module.name, plan[module.name]))
+        return found
+
+    def _release(self, levels: Levels) -> None:
+        self._resident.release(name for name, _ in levels)
+
+
+def no_level(name: str, level: Level, _shape: object) -> Tensor:
+    """Stand for the level store where only dense weights are asked for."""
+    raise AssertionError(f"{name} is asked for at {level} while the model is dense")

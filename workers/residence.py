@@ -1,0 +1,50 @@
+"""How much memory a worker may use, and whether a model fits in it as a whole."""
+
+import resource
+from pathlib import Path
+
+from space.inventory import Inventory
+
+_ITEM_BYTES = 4  # float32, which models are run in on a CPU
+_ROOM = 1.5  # over the weights: activations, one level being unpacked, logits
+_CGROUP = Path("/sys/fs/cgroup")
+
+
+def must_stream(inventory: Inventory, memory_bytes: int | None) -> bool:
+    """Tell whether a model must be run block by block, since its weights would not fit into so much memory."""
+    limit = available_bytes() if memory_bytes is None else memory_bytes
+    return needed_bytes(inventory) > limit
+
+
+def needed_bytes(inventory: Inventory) -> int:
+    """Return the private memory of a worker that holds a whole model."""
+    return int(_ROOM * _ITEM_BYTES * inventory.num_parameters)
+
+
+def available_bytes() -> int:
+    """Return the memory that this process may still take: the least of its limit, its cgroup's and the machine's."""
+    limits = [_machine()]
+    soft, _ = resource.getrlimit(resource.RLIMIT_DATA)
+    if soft != resource.RLIM_INFINITY:
+        limits.append(soft - _status("VmData:", Path("/proc/self/status")))
+    allowed, used = _number(_CGROUP / "memory.max"), _number(_CGROUP / "memory.current")
+    if allowed is not None and used is not None:
+        limits.append(allowed - used)
+    return max(0, min(limits))
+
+
+def _machine() -> int:
+    return _status("MemAvailable:", Path("/proc/meminfo"))
+
+
+def _status(key: str, path: Path) -> int:
+    """Return the bytes that a line of a /proc file tells in kB."""
+    line = next(line for line in path.read_text(encoding="ascii").splitlines() if line.startswith(key))
+    return int(line.split()[1]) * 1024
+
+
+def _number(path: Path) -> int | None:
+    try:
+        return int(path.read_text(encoding="ascii"))
+    except (OSError, ValueError):  # no cgroup, or "max"
+        return None
