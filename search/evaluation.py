@@ -12,7 +12,7 @@ from workers.models.files import read_header
 from workers.models.text import Split
 from workers.models.tokens import TextRequest, TokenSet
 
-PROTOCOL_VERSION = 2  # part of every evaluation's digest: raise it when measurements are no longer comparable
+PROTOCOL_VERSION = 3  # part of every evaluation's digest: raise it when measurements are no longer comparable
 
 RACE_STEP = 4  # sequences that workers measure together: what starts at a multiple of it rounds as in a whole
 

@@ -64,7 +64,7 @@ class Worker:
 
     def teacher_path(self, tokens: TokenSet, split: Split) -> Path:
         """Return the file of the dense model's answers on a split."""
-        return self._cache / f"teacher-{tokens.of(split)[:16]}.safetensors"
+        return self._cache / f"answers-{tokens.of(split)[:16]}.safetensors"
 
     def prepare_text(self, task: PrepareText) -> TokenSet:
         """Make the token sequences, from text or by sampling the model."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,11 +12,13 @@ from space.level import Level
 from space.measurement import Measurement
 from space.plan import Plan
 from tests.workers.contract import ends
-from tests.workers.tiny_models import Bench, TinyKind
+from tests.workers.tiny_models import VOCABULARY, Bench, TinyKind
 from workers.evaluate.sketch import DIMENSIONS, Sketcher
+from workers.evaluate.teacher import Teacher, answers
 from workers.executor import Executor, InlineExecutor
 from workers.ray_pool import RayPool
-from workers.tasks import Evaluate
+from workers.tasks import Evaluate, Teach
+from workers.worker import Worker
 
 Benches = Callable[[TinyKind], Bench]
 UP, DOWN = "model.layers.0.mlp.up_proj", "model.layers.1.mlp.down_proj"
@@ -36,15 +39,21 @@ def _half_square(sketch: np.ndarray) -> float:
 
 
 @pytest.mark.parametrize("kind", ["tied", "phi"])
-def test_half_the_mean_square_is_the_kl(bench: Benches, kind: TinyKind, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_half_the_mean_square_is_the_kl(
+    bench: Benches, kind: TinyKind, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     """Within two per cent for a plan that changes the answers little; the projection adds its noise to that."""
     at = bench(kind)
     plan = at.plan(["b6-g32"])
     found = _measure(at, plan)
     assert _half_square(_sketch(found)) == pytest.approx(found.kl_divergence, rel=0.08)
     exactly = lambda count: count**0.5 * torch.eye(count).expand(16, -1, -1)  # noqa: E731
-    monkeypatch.setattr("workers.evaluate.sketch._signs_cvk", exactly)
-    exact = _sketch(_measure(at, plan))
+    monkeypatch.setattr("workers.evaluate.sketch._signs_cek", exactly)
+    monkeypatch.setattr("workers.evaluate.sketch.DIMENSIONS", VOCABULARY)
+    other = Worker(replace(at.workspace, cache_folder=str(tmp_path)))
+    (tmp_path / "levels").symlink_to(at.store.folder)
+    other.run(Teach(at.tokens, "search"))
+    exact = _sketch(other.run(Evaluate(at.tokens, plan, "search", sketch=True)))
     assert _half_square(exact) == pytest.approx(found.kl_divergence, rel=0.02)
     for half, kl in zip(np.split(exact, 2), np.split(np.array(found.sequence_kl), 2), strict=True):
         assert _half_square(half) == pytest.approx(kl.mean(), rel=0.02)
@@ -108,21 +117,12 @@ def test_coarse_plans_stay_finite(bench: Benches, text: str) -> None:
 
 def test_impossible_words_stay_finite() -> None:
     """A plan that takes all probability from what the dense model is sure of, and words that it rules out."""
-    p = torch.tensor([[[1.0, 0.0, 0.0], [0.5, 0.5, 0.0]]])
-    log_q = torch.tensor([[[-2000.0, -1.0, -1.0], [-1.0, -1.0, -np.inf]]]).clamp_min(-1e4)
+    log_p = torch.tensor([[[0.0, -1e4, -1e4], [-0.7, -0.7, -1e4]]])
+    log_q = torch.tensor([[-2000.0, -1.0, -1.0], [-1.0, -1.0, -1e4]])
+    dense = Teacher(**answers(log_p, torch.zeros(1, 3, dtype=torch.int64))).sequence(0)
     sketcher = Sketcher()
-    sketcher.add(p, log_q, torch.tensor([[2000.0, 0.3]]))
+    sketcher.add(dense.roots * log_q, torch.tensor([2000.0, 0.3]), dense.origin, dense.direction)
     assert torch.isfinite(sketcher.result()).all()
-
-
-def test_the_teacher_is_left_as_it_was() -> None:
-    """The dense model's probabilities are shared by all evaluations."""
-    p = torch.softmax(torch.randn(2, 3, 7, generator=torch.Generator().manual_seed(0)), -1)
-    log_q, before = p.flip(-1).log(), p.clone()
-    kept = log_q.clone()
-    Sketcher().add(p, log_q, torch.zeros(2, 3))
-    assert p.equal(before)
-    assert log_q.equal(kept)
 
 
 def _answers(executor: Executor, tasks: list[Evaluate]) -> list[np.ndarray]:

@@ -1,35 +1,86 @@
 """The dense model's answers, computed once per text and memory-mapped by every worker.
 
-Shape legend: N sequences, P = T - 1 scored positions, V vocabulary.
+An answer is a distribution over events: all tokens, or with a large vocabulary the likeliest ones and "any other".
+Merging tokens can only lower a KL divergence (data processing inequality); benchmarks/trials tells by how much.
+
+Shape legend: N sequences, P = T - 1 scored positions, V vocabulary, E events, K dimensions of a sketch.
 """
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, fields
 from pathlib import Path
 
+import torch
 from safetensors import safe_open
 from torch import Tensor
 
 from workers.atomic import replacing
 from workers.engine import Engine, no_level
+from workers.evaluate.sketch import project
 from workers.models.stored import create_safetensors
 
 BATCH = 4  # sequences per forward; the same everywhere, so that every evaluation rounds alike (15 % faster than 8)
+WHOLE_VOCABULARY = 8192  # up to so many tokens each is an event
+NUM_LIKELIEST = 1024  # tokens that are events of a larger vocabulary
+_LEAST = 1e-7
 
 
 @dataclass(frozen=True, slots=True)
 class Teacher:
-    """Answers on one split.
+    """Answers to N sequences, or to some of them.
 
     Attributes:
-        probabilities: (N, P, V) float32, memory-mapped.
-        negative_entropy: (N, P) float32, sum of p log p.
+        roots: (N, P, E) float32, square roots of the events' probabilities.
+        negative_entropy: (N, P) float32, sum of p log p over events.
+        origin: (N, P, K) float32, projection of sqrt(p) log p: where sketches are measured from.
+        direction: (N, P, K) float32, projection of sqrt(p).
         loss: (N,) float64, mean next-token loss of each sequence in nats.
+        likeliest: (N, P, E - 1) int32, tokens that are events; None where all are.
 
     """
 
-    probabilities: Tensor
+    roots: Tensor
     negative_entropy: Tensor
+    origin: Tensor
+    direction: Tensor
     loss: Tensor
+    likeliest: Tensor | None = None
+
+    def sequence(self, index: int) -> "Teacher":
+        """Return the answers to one sequence, without the first dimension."""
+        return self._map(lambda t: t[index])
+
+    def positions(self, begin: int, end: int, device: torch.device) -> "Teacher":
+        """Return the answers at some positions of one sequence, on a device."""
+        return self._map(lambda t: t[begin:end].to(device) if t.dim() else t)
+
+    def events(self, log_q: Tensor) -> Tensor:
+        """Return (..., E) log-probabilities of the events, given those of tokens; they may share memory."""
+        return log_q if self.likeliest is None else merge(log_q, self.likeliest)
+
+    def _map(self, change: Callable[[Tensor], Tensor]) -> "Teacher":
+        parts: dict[str, Tensor | None] = {f.name: getattr(self, f.name) for f in fields(self)}
+        return Teacher(**{name: change(t) for name, t in parts.items() if t is not None})
+
+
+def merge(log_q: Tensor, likeliest: Tensor) -> Tensor:
+    """Return (..., E) log-probabilities of some tokens at each position and of all others together."""
+    chosen = log_q.gather(-1, likeliest.long())
+    others = (1 - chosen.exp().sum(-1, keepdim=True)).clamp_min(_LEAST).log()
+    return torch.cat([chosen, others], -1)
+
+
+def answers(log_p_bpv: Tensor, tokens_bt: Tensor) -> dict[str, Tensor]:
+    """Return the fields of the answers to a batch, given the dense model's log-probabilities."""
+    loss = -log_p_bpv.gather(-1, tokens_bt[:, 1:, None]).squeeze(-1).double().mean(-1)
+    found = {"loss": loss}
+    if log_p_bpv.shape[-1] > WHOLE_VOCABULARY:
+        found["likeliest"] = log_p_bpv.topk(NUM_LIKELIEST).indices.int()
+        log_p_bpv = merge(log_p_bpv, found["likeliest"])
+    roots = (log_p_bpv / 2).exp()
+    weighted = roots * log_p_bpv
+    found |= {"roots": roots, "negative_entropy": torch.linalg.vecdot(roots, weighted)}
+    return found | {"origin": project(weighted), "direction": project(roots)}
 
 
 def write_teacher(path: Path, engine: Engine, tokens: Tensor) -> None:
@@ -38,13 +89,7 @@ def write_teacher(path: Path, engine: Engine, tokens: Tensor) -> None:
     with replacing(path) as temporary:
         out: dict[str, Tensor] = {}
         for logits, batch in zip(engine.logits(engine.dense_plan, no_level, batches), batches, strict=True):
-            log_p = logits[:, :-1].float().log_softmax(-1)
-            p = log_p.exp()
-            found = {
-                "probabilities": p,
-                "negative_entropy": (p * log_p).sum(-1),
-                "loss": -log_p.gather(-1, batch[:, 1:, None].to(log_p.device)).squeeze(-1).double().mean(-1),
-            }
+            found = answers(logits[:, :-1].float().log_softmax(-1), batch.to(logits.device))
             layout = {name: (t.dtype, (len(tokens), *t.shape[1:])) for name, t in found.items()}
             out = out or create_safetensors(temporary, layout)
             for name, tensor in found.items():
@@ -55,4 +100,4 @@ def write_teacher(path: Path, engine: Engine, tokens: Tensor) -> None:
 def read_teacher(path: Path) -> Teacher:
     """Return the answers of a file, memory-mapped."""
     with safe_open(path, framework="pt") as file:
-        return Teacher(*(file.get_tensor(name) for name in ("probabilities", "negative_entropy", "loss")))
+        return Teacher(**{name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118 (not a mapping)
