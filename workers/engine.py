@@ -16,7 +16,7 @@ from space.plan import Plan
 from workers.models.blocks import BlockRunner
 from workers.models.load import best_device, compute_dtype
 from workers.resident import Resident, Unpack
-from workers.trails import Key, Stages, Trail, Trails, stages_of
+from workers.trails import Key, Stages, Trail, Trails, names_by_stage
 
 Levels = Sequence[tuple[str, Level]]
 
@@ -46,6 +46,7 @@ class Engine:
         model.get_input_embeddings().register_forward_hook(lambda _m, _i, out: out.to(compute_dtype(self.device)))
         head = model.get_output_embeddings()
         self._head_name = next((name for name, module in model.named_modules() if module is head), None)
+        self._names = names_by_stage(inventory, self._head_name)
         self.runner = BlockRunner(model)
         self.token_forwards = 0.0
 
@@ -77,14 +78,16 @@ class Engine:
         """
         batches = [batch.to(self.device) for batch in batches]
         trails = self._trails.of(keys) if keys else [Trail() for _ in batches]
-        stages = stages_of(plan, self._inventory, self._head_name)
+        stages = tuple(tuple(plan[name] for name in names) for names in self._names)
         if self._streams:
             yield from self._block_by_block(plan, unpack, batches, trails, stages)
             return
         self._resident.hold(plan.levels, unpack)
         for batch, trail in zip(batches, trails, strict=True):
+            is_near = trail.is_near(stages)
             start = self._begin(trail, stages, batch)
-            logits = self.runner.logits(batch, trail.outputs, start)
+            with self._replaying(trail, start, stages, is_near=is_near):
+                logits = self.runner.logits(batch, trail.outputs, start)
             trail.keep(stages, self._trails.share_bytes)
             yield logits
 
@@ -96,6 +99,34 @@ class Engine:
         yield
         if self._streams:
             self._release(levels)
+
+    @contextmanager
+    def _replaying(self, trail: Trail, start: int, stages: Stages, *, is_near: bool) -> Iterator[None]:
+        """Let calls in the first block that is run be answered that cannot have changed."""
+        if start == self.runner.num_blocks:
+            yield
+            return
+        changed = self._changes_inside(trail, start, stages) if is_near else None
+        trail.replayed = None
+        if not (is_near and self._trails.may_replay(trail)):
+            trail.replay.clear()
+            yield
+            return
+        with trail.replay.through(self.runner.block(start), changed):
+            yield
+        trail.replayed = (start, stages[start])
+
+    def _changes_inside(self, trail: Trail, block: int, stages: Stages) -> list[str] | None:
+        """Return the names in a block of modules that changed since its calls were remembered; None: all may have."""
+        if trail.replayed is None or trail.replayed[0] != block:
+            return None
+        levels, prefix = zip(self._names[block], trail.replayed[1], stages[block], strict=True), self._prefix(block)
+        changed = [name for name, before, now in levels if before != now]
+        is_inside = all(name.startswith(prefix) for name in changed)  # else it is what comes before the first block
+        return [name.removeprefix(prefix) for name in changed] if is_inside else None
+
+    def _prefix(self, block: int) -> str:
+        return f"{self.runner.block_name(block)}."
 
     def _begin(self, trail: Trail, stages: Stages, batch: Tensor) -> int:
         """Return the first block to run on a batch, and count the work."""

@@ -9,11 +9,14 @@ from dataclasses import dataclass, field
 
 from space.inventory import Inventory
 from space.level import Level
-from space.plan import Plan
 from workers.models.blocks import BlockOutput
+from workers.models.replay import Replay
 
 LIMIT_BYTES = 512 * 2**20
-"""block outputs that a worker keeps, at most: its activation buffer"""
+"""what a worker keeps of earlier plans, at most: half for outputs of blocks, half for what is inside one of them"""
+_OUTPUTS_INSIDE = 16
+"""tensors inside a block that are remembered, in outputs of the block, about"""
+_NEAR_CHANGES = 4
 Stages = tuple[tuple[Level, ...], ...]
 """levels in forward order: of each block (the first one with what is before the blocks), and of the head"""
 Key = tuple[str, int, int]
@@ -27,11 +30,15 @@ class Trail:
     Attributes:
         stages: levels that the outputs come from; none while they are being replaced.
         outputs: by block.
+        replay: calls inside the block that was run first.
+        replayed: that block and its levels then, where there is one.
 
     """
 
     stages: Stages = ()
     outputs: list[BlockOutput | None] = field(default_factory=list)
+    replay: Replay = field(default_factory=Replay)
+    replayed: tuple[int, tuple[Level, ...]] | None = None
 
     def start(self, stages: Stages) -> int:
         """Return the first block that a plan must run: all before it are the same and the last of them is kept."""
@@ -57,6 +64,11 @@ class Trail:
         if block and (num_blocks - block) % stride:
             self.outputs[block - 1] = None
 
+    def is_near(self, stages: Stages) -> bool:
+        """Tell whether a plan is so near to the one before that the next one will be too: probes are."""
+        pairs = [pair for levels in zip(self.stages, stages, strict=False) for pair in zip(*levels, strict=True)]
+        return bool(pairs) and sum(before != now for before, now in pairs) <= _NEAR_CHANGES
+
     @property
     def size_bytes(self) -> int:
         """Return the bytes that are kept."""
@@ -78,7 +90,16 @@ class Trails:
     @property
     def share_bytes(self) -> int:
         """Return the bytes that each batch may keep."""
-        return self.limit_bytes // max(1, len(self._kept))
+        return self.limit_bytes // 2 // max(1, len(self._kept))
+
+    def may_replay(self, trail: Trail) -> bool:
+        """Tell whether calls inside a block may be remembered for a batch: how large its outputs are is known."""
+        return 0 < _OUTPUTS_INSIDE * output_bytes(next(filter(is_kept, trail.outputs), None)) <= self.share_bytes
+
+
+def is_kept(output: BlockOutput | None) -> bool:
+    """Tell whether a block's output is there."""
+    return output is not None
 
 
 def output_bytes(output: BlockOutput | None) -> int:
@@ -89,10 +110,10 @@ def output_bytes(output: BlockOutput | None) -> int:
     return int(tensor.numel() * tensor.element_size())
 
 
-def stages_of(plan: Plan, inventory: Inventory, head_name: str | None) -> Stages:
-    """Return a plan's levels stage by stage; what is outside the blocks and is no head counts as before them."""
-    stages: list[list[Level]] = [[] for _ in range(inventory.num_blocks + 1)]
+def names_by_stage(inventory: Inventory, head_name: str | None) -> tuple[tuple[str, ...], ...]:
+    """Return the names of modules stage by stage; what is outside the blocks and is no head counts as before them."""
+    stages: list[list[str]] = [[] for _ in range(inventory.num_blocks + 1)]
     for module in inventory.modules:
         outside = inventory.num_blocks if module.name == head_name else 0
-        stages[outside if module.block is None else module.block].append(plan[module.name])
+        stages[outside if module.block is None else module.block].append(module.name)
     return tuple(map(tuple, stages))

@@ -52,7 +52,8 @@ class Worker:
         import transformers.models.auto  # noqa: F401, PLC0415 (slow)
 
     @cached_property
-    def _engine(self) -> Engine:
+    def engine(self) -> Engine:
+        """Return what runs the model; made when the first task needs it."""
         streams = must_stream(self._space.inventory, self._space.memory_bytes)
         return Engine(Path(self._space.model_folder), self._space.inventory, streams=streams)
 
@@ -69,20 +70,20 @@ class Worker:
     def prepare_text(self, task: PrepareText) -> TokenSet:
         """Make the token sequences, from text or by sampling the model."""
         if task.request.source is None:
-            return sample_tokens(self._engine.whole_dense(), task.request, self._cache)
+            return sample_tokens(self.engine.whole_dense(), task.request, self._cache)
         return tokenize(Path(self._space.model_folder), task.request, self._cache)
 
     def calibrate(self, task: Calibrate) -> None:
         """Collect the Hessians, once."""
         folder = self._calibration_folder(task.tokens)
         if not is_calibrated(folder, self._space.inventory):
-            calibrate(self._engine, self._space.inventory, task.tokens.load("calibration"), folder)
+            calibrate(self.engine, self._space.inventory, task.tokens.load("calibration"), folder)
 
     def teach(self, task: Teach) -> float:
         """Compute the dense model's answers, once; return its perplexity."""
         path = self.teacher_path(task.tokens, task.split)
         if not path.exists():
-            write_teacher(path, self._engine, task.tokens.load(task.split))
+            write_teacher(path, self.engine, task.tokens.load(task.split))
         return float(read_teacher(path).loss.mean().exp())
 
     def build_levels(self, task: BuildLevels) -> tuple[LevelRecord, ...]:
@@ -92,7 +93,7 @@ class Worker:
             return kept
         known = {v: store.output_error(task.module_name, v) for v in sizes if not v.is_dense}
         if any(error is None for error in known.values()):
-            weight = self._engine.dense_weight(task.module_name)
+            weight = self.engine.dense_weight(task.module_name)
             hessian = load_hessian(self._calibration_folder(task.tokens), self._space.inventory, task.module_name)
             packed = {v: size for v, size in sizes.items() if not v.is_dense}
             worthwhile, scales = screen_levels(weight, hessian, packed, task.required)
@@ -108,20 +109,20 @@ class Worker:
 
     def evaluate(self, task: Evaluate) -> Measurement:
         """Measure a plan; only changed modules are swapped, and no block before the first change is run again."""
-        started, paid = time.perf_counter(), self._engine.token_forwards
+        started, paid = time.perf_counter(), self.engine.token_forwards
         teacher = self._teacher(task.tokens, task.split)
         tokens = task.tokens.load(task.split)[task.first_sequence :][: task.num_sequences]
         sketcher = Sketcher() if task.sketch else None
         batches = tokens.split(BATCH)
-        logits = self._engine.logits(task.plan, self._level_store(task.tokens).weight, batches, _keys(task, batches))
+        logits = self.engine.logits(task.plan, self._level_store(task.tokens).weight, batches, _keys(task, batches))
         kl, loss = sequence_quality(logits, batches, teacher, task.first_sequence, sketcher)
-        paid = self._engine.token_forwards - paid
+        paid = self.engine.token_forwards - paid
         measured = Measurement.of_sequences(kl, loss, tokens.shape[1] - 1, paid, time.perf_counter() - started)
         return measured if sketcher is None else replace(measured, sketch=sketcher.result().numpy())
 
     def logits(self, plan: Plan, tokens: TokenSet, input_ids: Tensor) -> Tensor:
         """Return (B, T, V) logits of a plan for (B, T) tokens."""
-        return next(self._engine.logits(plan, self._level_store(tokens).weight, [input_ids]))
+        return next(self.engine.logits(plan, self._level_store(tokens).weight, [input_ids]))
 
     def _teacher(self, tokens: TokenSet, split: Split) -> Teacher:
         path = str(self.teacher_path(tokens, split))

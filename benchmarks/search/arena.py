@@ -152,12 +152,13 @@ class Arena:
         return self._evaluate(plan, "held_out", 0, NUM_TEST)
 
     def _evaluate(self, plan: Plan, split: Split, first: int, count: int) -> Measurement:
-        self._teach(split)
+        self.teach(split)
         task = Evaluate(self.tokens, plan, split, count, first)
         measurement: Measurement = self.worker.run(task)
         return measurement
 
-    def _teach(self, split: Split) -> None:
+    def teach(self, split: Split) -> None:
+        """Compute the dense model's answers on a split, once."""
         if not self.worker.teacher_path(self.tokens, split).exists():
             self.worker.run(Teach(self.tokens, split))
 

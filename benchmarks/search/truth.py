@@ -7,7 +7,6 @@ in the folder. Then the search's own strategy runs on the table for several seed
 plan is compared with the best one there is, on the same text: what is left is what the search misses, nothing else.
 """
 
-# ruff: noqa: SLF001 (the trie works on the worker's own runner)
 import argparse
 import json
 from collections.abc import Iterator, Sequence
@@ -82,7 +81,7 @@ class Truth:
     def _enumerate(self, done: int) -> Iterator[_Row]:
         """Yield the rows behind the first `done` ones; in this order a worker runs each block once per prefix."""
         arena = self.arena
-        arena._teach("search")
+        arena.teach("search")
         for row in range(done, 3**self.num_blocks):
             choices = np.unravel_index(row, (3,) * self.num_blocks)
             blocks = Plan.of({f"block.{i}": Level(BITS[c], GROUP_SIZE) for i, c in enumerate(choices)})

@@ -50,6 +50,7 @@ class BlockRunner:
         """Find the model's list of transformer blocks."""
         self.model = model
         self._blocks = _find_blocks(model)
+        self._prefix = next(name for name, module in model.named_modules() if module is self._blocks)
 
     @property
     def num_blocks(self) -> int:
@@ -95,6 +96,10 @@ class BlockRunner:
         finally:
             hook.remove()
         return found[0]
+
+    def block_name(self, index: int) -> str:
+        """Return the dotted name of a transformer block."""
+        return f"{self._prefix}.{index}"
 
     def block(self, index: int) -> nn.Module:
         """Return a transformer block."""
