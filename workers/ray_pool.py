@@ -216,7 +216,10 @@ def start_ray(num_workers: int) -> bool:
         if address:
             ray.init(address=address, **quiet)
         else:
-            ray.init(num_cpus=num_workers, include_dashboard=False, object_store_memory=256 * 2**20, **quiet)
+            store_bytes = 256 * 2**20
+            ray.init(
+                address="local", num_cpus=num_workers, include_dashboard=False, object_store_memory=store_bytes, **quiet
+            )
             _protect_token()
         started = True
     cpus = ray.cluster_resources().get("CPU", 0.0)

@@ -188,7 +188,8 @@ def test_key_value_cache_counts(service: PlainService, tiny: Tiny, text_file: Pa
 
 
 def _comparable(document: FrontDocument) -> FrontDocument:
-    return replace(document, job="", cost=replace(document.cost, wall_seconds=0.0))
+    """Leave out what depends on who did what: work is spared where a worker did a similar plan before."""
+    return replace(document, job="", cost=replace(document.cost, wall_seconds=0.0, token_forwards=0.0))
 
 
 def test_front_does_not_depend_on_the_workers(tiny: Tiny, text_file: Path, tmp_path: Path, ray_of_two: None) -> None:
