@@ -12,7 +12,9 @@ TightfitError
 ├── JobFailedError                 exit 4   a job ended without a front
 ├── TrialError                              one trial failed; the job goes on
 ├── StateError                              a move that the table of legal moves forbids
+│   └── LeaseLostError                      a job went to another controller, or ended; this one must stop
 ├── StoreError                     exit 4   the database cannot be used
+│   └── OutageError                         it cannot be reached now, and may be in a while
 └── VerificationError              exit 4   an export does not hold what was promised
 """
 
@@ -77,8 +79,16 @@ class StateError(TightfitError):
     """A move that the table of legal moves forbids."""
 
 
+class LeaseLostError(StateError):
+    """A controller no longer holds its job; whatever it would write is refused."""
+
+
 class StoreError(TightfitError):
     """The database cannot be opened, read or written."""
+
+
+class OutageError(StoreError):
+    """The database cannot be reached now; the same verb may succeed later."""
 
 
 class VerificationError(TightfitError):

@@ -16,8 +16,8 @@ PACKAGES = ("space", "storage", "workers", "search", "tightfit")
 DOORS = {
     "optuna": ("search/",),
     "ray": ("workers/ray_pool.py",),
-    "sqlalchemy": ("storage/sql.py", "storage/sql_engine.py", "storage/migrations/"),
-    "alembic": ("storage/sql.py", "storage/migrations/"),
+    "sqlalchemy": ("storage/sql.py", "storage/sql_jobs.py", "storage/sql_engine.py", "storage/migrations/"),
+    "alembic": ("storage/migrations/",),
     "mlflow": ("storage/tracking.py",),
     "torch": ("workers/",),
     "transformers": ("workers/",),
@@ -25,7 +25,7 @@ DOORS = {
     "huggingface_hub": ("workers/",),
     "datasets": ("workers/",),
     "pydantic": ("space/spec.py",),
-    "typer": ("tightfit/cli.py",),
+    "typer": ("tightfit/cli",),
     "rich": ("tightfit/show.py",),
 }
 BESIDE = {"tightfit.__init__"}
