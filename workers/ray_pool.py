@@ -1,8 +1,8 @@
 """Workers as long-lived Ray actors: one torch thread each on CPU, a GPU or a fraction of one where there is one.
 
-A dead actor costs one retry of its task; a task past its deadline has its actor killed, which is the only way to stop
-a running actor method. A dead actor is replaced by a new one, which takes tasks at once and runs them when it is up:
-one that Ray restarts refuses them until then. The only importer of Ray.
+A dead actor costs one retry of its task, which is not counted where its whole node died; a task past its deadline has
+its actor killed, which is the only way to stop a running actor method. A dead actor is replaced by a new one, which
+takes tasks once it is up: where nodes have gone, there may be no place for it for a while. The only importer of Ray.
 """
 
 import logging
@@ -18,11 +18,13 @@ import ray
 from ray.exceptions import GetTimeoutError, RayActorError, RayError
 
 from space.errors import TrialError, UsageError
+from workers.evidence import bear_witness, evidence, is_node_death
 from workers.executor import Executor, Handle, Outcome, run_task
 from workers.tasks import Task, Workspace
 
 DEADLINE_SECONDS = 1800.0
 _MAX_ATTEMPTS = 2
+_MAX_LOST_NODES = 5  # of one task; more than that is no chance
 os.environ.setdefault("RAY_worker_niceness", "0")  # Ray asks for 15, and starves beside any other work
 _WORKER_ENVIRONMENT = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
 
@@ -36,6 +38,7 @@ class _Actor:
         from workers.worker import Worker  # noqa: PLC0415 (torch)
 
         torch.set_num_threads(1)
+        bear_witness(workspace.cache_folder)
         self._worker = Worker(workspace)
         self._worker.warm_up()
 
@@ -53,6 +56,7 @@ class _Flight:
     handle: Handle
     task: Task
     attempts: int
+    lost_nodes: int = 0
     worker: int = -1
     deadline: float = field(default=float("inf"))
 
@@ -84,6 +88,7 @@ class RayPool:
         self._idle = deque(range(num_workers))
         self._queue: deque[_Flight] = deque()
         self._in_flight: dict[Any, _Flight] = {}
+        self._starting: dict[Any, int] = {}
         self._count = 0
 
     def submit(self, task: Task) -> Handle:
@@ -97,10 +102,11 @@ class RayPool:
     def wait(self, timeout_seconds: float) -> Sequence[Outcome]:
         """Return what ended; waits for at least one end, at most `timeout_seconds`."""
         self._dispatch()
-        if not self._in_flight:
+        if not self._in_flight and not (self._queue and self._starting):
             return []
-        done, _ = ray.wait(list(self._in_flight), num_returns=1, timeout=timeout_seconds)
-        outcomes = [outcome for ref in done if (outcome := self._collect(ref)) is not None]
+        done, _ = ray.wait([*self._in_flight, *self._starting], num_returns=1, timeout=timeout_seconds)
+        self._idle.extend(self._starting.pop(ref) for ref in done if ref in self._starting)
+        outcomes = [outcome for ref in done if ref in self._in_flight and (outcome := self._collect(ref)) is not None]
         self._kill_overdue()
         self._dispatch()
         return outcomes
@@ -115,7 +121,7 @@ class RayPool:
         self._queue.clear()
         for actor in self._actors:
             ray.kill(actor)
-        self._actors, self._in_flight = [], {}
+        self._actors, self._in_flight, self._starting = [], {}, {}
         if self._owns_ray:
             ray.shutdown()
 
@@ -131,21 +137,26 @@ class RayPool:
     def _collect(self, ref: Any) -> Outcome | None:
         """Return the end of a task, or None where it is queued again because its worker died."""
         flight = self._in_flight.pop(ref)
-        self._idle.append(flight.worker)
         try:
             outcome: Outcome = ray.get(ref, timeout=60)
         except (RayActorError, GetTimeoutError) as error:
-            ray.kill(self._actors[flight.worker])  # it may live and only be out of reach
-            self._actors[flight.worker] = self._actor_class.remote(self._workspace)
-            if flight.attempts < _MAX_ATTEMPTS:
+            self._replace(flight.worker)
+            flight.lost_nodes += is_node_death(error)
+            if flight.attempts - min(flight.lost_nodes, _MAX_LOST_NODES) < _MAX_ATTEMPTS:
                 self._queue.appendleft(flight)
                 return None
-            reason = str(error).splitlines()[0]
+            reason = evidence(self._workspace.cache_folder, error)
             name = type(flight.task).__name__
             return Outcome(flight.handle, error=TrialError(f"{name} lost its worker {flight.attempts} times: {reason}"))
         except RayError as error:
-            return Outcome(flight.handle, error=TrialError(f"Ray: {str(error).splitlines()[0]}"))
+            outcome = Outcome(flight.handle, error=TrialError(f"Ray: {str(error).splitlines()[0]}"))
+        self._idle.append(flight.worker)
         return outcome
+
+    def _replace(self, worker: int) -> None:
+        ray.kill(self._actors[worker])  # it may live and only be out of reach
+        self._actors[worker] = self._actor_class.remote(self._workspace)
+        self._starting[self._actors[worker].process_id.remote()] = worker
 
     def _kill_overdue(self) -> None:
         now = time.monotonic()
