@@ -16,6 +16,7 @@ from search.loop import Loop, search_metrics
 from search.measuring import Measuring
 from search.prepare import prepare
 from search.publishing import Publisher
+from search.repair import Repairing
 from search.sampler import PlanCodec, make_sampler
 from search.sensitivity import Errors
 from search.sketches import SketchBook
@@ -49,7 +50,9 @@ class Run:
         prepared = self._context.prepared
         content = model_digest(prepared.folder)
         self._workspace = Workspace(str(prepared.folder), str(cache_folder / content[:16]), content, prepared.inventory)
-        self._executor = LazyExecutor(partial(self._start, make_executor), job.spec.workers)
+        self._executor = Repairing(
+            LazyExecutor(partial(self._start, make_executor), job.spec.workers), self._context.note
+        )
         self._ground = Groundwork(self._context, self._workspace, self._executor)
         self._ledger: Ledger | None = None
 
@@ -62,6 +65,7 @@ class Run:
         context = self._context
         text = self._ground.known_text() or self._ground.make_text()
         self._keep_facts(text)
+        self._executor.learn(self._ground.level_tasks(text.tokens))
         records = self._ground.known_levels(text.tokens)
         space, errors = self._ground.useful_space(self._ground.make_levels(text.tokens, records))
         library = self._library(text.tokens)
