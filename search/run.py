@@ -29,6 +29,7 @@ from storage.store import Store
 from workers.executor import Executor
 from workers.models.files import model_digest
 from workers.models.tokens import TokenSet
+from workers.sharing import use
 from workers.tasks import Workspace
 
 MakeExecutor = Callable[[Workspace, int], Executor]
@@ -50,6 +51,7 @@ class Run:
         prepared = self._context.prepared
         content = model_digest(prepared.folder)
         self._workspace = Workspace(str(prepared.folder), str(cache_folder / content[:16]), content, prepared.inventory)
+        self._in_use = use(Path(self._workspace.cache_folder))
         self._executor = Repairing(
             LazyExecutor(partial(self._start, make_executor), job.spec.workers), self._context.note
         )
@@ -59,6 +61,7 @@ class Run:
     def close(self) -> None:
         """Stop the workers."""
         self._executor.close()
+        self._in_use.close()
 
     def go(self) -> None:
         """Take all steps of the job."""

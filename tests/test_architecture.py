@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("space", "storage", "workers", "search", "tightfit")
 DOORS = {
     "optuna": ("search/",),
-    "ray": ("workers/ray_pool.py",),
+    "ray": ("workers/ray_pool.py", "workers/cluster.py"),
     "sqlalchemy": ("storage/sql.py", "storage/sql_jobs.py", "storage/sql_engine.py", "storage/migrations/"),
     "alembic": ("storage/migrations/",),
     "mlflow": ("storage/tracking.py",),

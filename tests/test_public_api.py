@@ -18,7 +18,21 @@ from tightfit.service import Service
 
 ROOT = Path(__file__).resolve().parent.parent
 VERBS = [
-    *("cancel", "db", "demo", "doctor", "explain", "export", "front", "mlflow", "pause", "resume", "run", "status"),
+    *(
+        "cancel",
+        "db",
+        "demo",
+        "doctor",
+        "explain",
+        "export",
+        "front",
+        "gc",
+        "mlflow",
+        "pause",
+        "resume",
+        "run",
+        "status",
+    ),
     *("submit", "ui", "work"),
 ]
 SUBMIT_OPTIONS = {
@@ -33,7 +47,7 @@ SPEC_FIELDS = [
 ]
 SERVICE_VERBS = {
     *{"cancel", "dry_run", "export", "front", "mlflow_uri", "plans", "report", "requeue", "run", "start_detached"},
-    *{"explain", "explanations", "metrics", "pause", "serve", "submit", "sync_mlflow"},
+    *{"explain", "explanations", "free_unneeded", "metrics", "pause", "serve", "submit", "sync_mlflow"},
 }
 
 

@@ -9,7 +9,7 @@ import typer
 
 from space.errors import TightfitError
 from tightfit.cli_base import AsJson, Home, JobName, open_service, print_json
-from tightfit.cli_upkeep import db_app
+from tightfit.cli_upkeep import db_app, gc
 
 if TYPE_CHECKING:
     from tightfit.service import Service
@@ -25,6 +25,7 @@ app = typer.Typer(
 mlflow_app = typer.Typer(help="MLflow's picture of the jobs.", no_args_is_help=True)
 app.add_typer(mlflow_app, name="mlflow")
 app.add_typer(db_app, name="db")
+app.command()(gc)
 
 
 @app.command()

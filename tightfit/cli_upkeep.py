@@ -1,8 +1,10 @@
-"""The commands that keep an installation in order: the database's version."""
+"""The commands that keep an installation in order: the database's version, the disk."""
+
+from typing import Annotated
 
 import typer
 
-from tightfit.cli_base import Home
+from tightfit.cli_base import AsJson, Home, open_service, print_json
 
 db_app = typer.Typer(help="The version of the database's tables.", no_args_is_help=True)
 
@@ -25,3 +27,20 @@ def upgrade(home: Home = None) -> None:
     url = load_settings(home).database_url
     open_store(url).close()
     print(f"The database {check_version(url)} has this program's tables.")
+
+
+def gc(
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be freed.")] = False,
+    as_json: AsJson = False,
+    home: Home = None,
+) -> None:
+    """Free what no job needs: fronts can still be exported, and what a running or paused job uses stays."""
+    from space.budget import format_bytes  # noqa: PLC0415 (keeps --help fast)
+
+    freed = open_service(home).free_unneeded(dry_run=dry_run)
+    if as_json:
+        print_json(freed.to_json())
+        return
+    print(f"{'Would free' if dry_run else 'Freed'} {format_bytes(freed.size_bytes)} in {freed.num_files} files.")
+    for folder, why in freed.kept.items():
+        print(f"Kept {folder}: {why}.")

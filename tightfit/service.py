@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from search.controller import Controller, Listener
     from tightfit.estimate import DryRun
     from tightfit.exporting import Exported
+    from tightfit.housekeeping import Freed
 
 _CLOSE_SECONDS = 30.0
 _WATCH_SECONDS = 1.0  # between two looks at a job whose controller may have gone
@@ -215,6 +216,12 @@ class Service:
             time.sleep(min(_WATCH_SECONDS, self.settings.lease_seconds / 10))
             job = self.store.get_job(job_id)
         return self.store.resume_job(job_id)
+
+    def free_unneeded(self, *, dry_run: bool = False) -> "Freed":
+        """Delete from the cache what no job needs; return how much."""
+        from tightfit.housekeeping import free_unneeded  # noqa: PLC0415
+
+        return free_unneeded(self.store, self.settings.cache_folder, dry_run=dry_run)
 
     def sync_mlflow(self, job_id: str, link_base: str | None = None) -> str:
         """Rebuild MLflow's picture of a job from the store; return the link of its Pareto view.

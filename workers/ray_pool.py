@@ -2,7 +2,8 @@
 
 A dead actor costs one retry of its task, which is not counted where its whole node died; a task past its deadline has
 its actor killed, which is the only way to stop a running actor method. A dead actor is replaced by a new one, which
-takes tasks once it is up: where nodes have gone, there may be no place for it for a while. The only importer of Ray.
+takes tasks once it is up: where nodes have gone, there may be no place for it for a while. With cluster.py the only
+importer of Ray.
 """
 
 import logging
@@ -18,12 +19,14 @@ import ray
 from ray.exceptions import GetTimeoutError, RayActorError, RayError
 
 from space.errors import TrialError, UsageError
+from workers.cluster import check_nodes, check_resources
 from workers.evidence import bear_witness, evidence, is_node_death
 from workers.executor import Executor, Handle, Outcome, run_task
 from workers.tasks import Task, Workspace
 
 DEADLINE_SECONDS = 1800.0
 _MAX_ATTEMPTS = 2
+_MAX_STARTS = 5  # of a new actor that dies before it is up; then a task meets its error
 _MAX_LOST_NODES = 5  # of one task; more than that is no chance
 os.environ.setdefault("RAY_worker_niceness", "0")  # Ray asks for 15, and starves beside any other work
 _WORKER_ENVIRONMENT = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
@@ -68,10 +71,12 @@ class RayPool:
         """Start Ray where it is not running, and the actors.
 
         Raises:
-            UsageError: the cluster has fewer CPUs than workers.
+            UsageError: the cluster has fewer CPUs than workers, or a node of it has other code or other files.
 
         """
         self._owns_ray = start_ray(num_workers)
+        if os.environ.get("RAY_ADDRESS"):
+            check_nodes(workspace)
         self.num_workers = num_workers
         self._deadline_seconds = deadline_seconds
         gpus = ray.cluster_resources().get("GPU", 0.0)
@@ -89,6 +94,7 @@ class RayPool:
         self._queue: deque[_Flight] = deque()
         self._in_flight: dict[Any, _Flight] = {}
         self._starting: dict[Any, int] = {}
+        self._num_starts = [0] * num_workers
         self._count = 0
 
     def submit(self, task: Task) -> Handle:
@@ -105,7 +111,8 @@ class RayPool:
         if not self._in_flight and not (self._queue and self._starting):
             return []
         done, _ = ray.wait([*self._in_flight, *self._starting], num_returns=1, timeout=timeout_seconds)
-        self._idle.extend(self._starting.pop(ref) for ref in done if ref in self._starting)
+        for ref in set(done) & set(self._starting):
+            self._welcome(ref)
         outcomes = [outcome for ref in done if ref in self._in_flight and (outcome := self._collect(ref)) is not None]
         self._kill_overdue()
         self._dispatch()
@@ -153,6 +160,19 @@ class RayPool:
         self._idle.append(flight.worker)
         return outcome
 
+    def _welcome(self, ref: Any) -> None:
+        """Give tasks to a new actor that is up; one that died before is replaced, a few times in a row."""
+        worker = self._starting.pop(ref)
+        self._num_starts[worker] += 1
+        try:
+            ray.get(ref, timeout=60)
+        except RayError:
+            if self._num_starts[worker] < _MAX_STARTS:
+                self._replace(worker)
+                return
+        self._num_starts[worker] = 0
+        self._idle.append(worker)
+
     def _replace(self, worker: int) -> None:
         ray.kill(self._actors[worker])  # it may live and only be out of reach
         self._actors[worker] = self._actor_class.remote(self._workspace)
@@ -184,11 +204,12 @@ def start_ray(num_workers: int) -> bool:
             ray.init(num_cpus=num_workers, include_dashboard=False, object_store_memory=256 * 2**20, **quiet)
             _protect_token()
         started = True
-    cpus = ray.cluster_resources().get("CPU", 0.0)
-    if cpus < num_workers:
+    try:
+        check_resources(num_workers)
+    except UsageError:
         if started:
             ray.shutdown()
-        raise UsageError(f"--workers {num_workers}: Ray has {cpus:g} CPUs. Ask for fewer workers or add nodes.")
+        raise
     return started
 
 

@@ -149,7 +149,7 @@ def test_truncated_export_is_refused(
 def test_disk_without_room_is_an_error_and_a_resumable_job(
     tiny: Tiny, text_file: Path, tmp_path: Path, fault: str, advice: str
 ) -> None:
-    """A small file system of its own is full, or the cache read-only: one clear error; once mended, the job ends well."""
+    """On a file system of its own that is full, or read-only: one clear error; once mended, the job ends well."""
     home = tmp_path / "home"
     home.mkdir()
     mounted = f"mount -t tmpfs -o size=6m tmpfs '{home}' && exec \"$@\""
