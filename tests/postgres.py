@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,6 +14,8 @@ from pathlib import Path
 from uuid import uuid4
 
 from sqlalchemy import create_engine, make_url, text
+
+_START_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
@@ -30,10 +33,21 @@ class Postgres:
     def start(self) -> None:
         """Start the server, also after it was killed; return once it answers."""
         options = f"-c listen_addresses='' -c unix_socket_directories='{self.folder}' -c fsync=off"
-        self._pg_ctl("start", "-l", str(self.folder / "log"), "-o", options)
+        deadline = time.monotonic() + _START_SECONDS
+        while True:
+            try:
+                self._pg_ctl("start", "-l", str(self.folder / "log"), "-o", options)
+            except AssertionError:  # processes of a killed one still hold its shared memory
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.5)
+            else:
+                return
 
     def stop(self) -> None:
-        """Stop the server."""
+        """Stop the server, if it runs."""
+        if not (self.folder / "data" / "postmaster.pid").exists():
+            return
         self._pg_ctl("stop", "-m", "immediate")
 
     def kill(self) -> None:

@@ -18,22 +18,8 @@ from tightfit.service import Service
 
 ROOT = Path(__file__).resolve().parent.parent
 VERBS = [
-    *(
-        "cancel",
-        "db",
-        "demo",
-        "doctor",
-        "explain",
-        "export",
-        "front",
-        "gc",
-        "mlflow",
-        "pause",
-        "resume",
-        "run",
-        "status",
-    ),
-    *("submit", "ui", "work"),
+    *("cancel", "db", "demo", "doctor", "explain", "export", "front", "gc", "mlflow", "pause"),
+    *("resume", "run", "status", "submit", "ui", "work"),
 ]
 SUBMIT_OPTIONS = {
     *{"--batch", "--bits", "--budget", "--calibration", "--context", "--detach", "--dry-run", "--group-size", "--home"},

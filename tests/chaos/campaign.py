@@ -31,8 +31,8 @@ from tightfit.config import Settings
 
 NUM_CONTROLLERS = 2
 STUCK_SECONDS = 600.0  # without any progress
-MAX_STEPS = 5  # of a job's progress between two kills: on a slow machine it gets on too
-MAX_SECONDS = 2.0  # and time after that
+MAX_STEPS = 4  # of a job's progress between two kills: on a slow machine it gets on too
+MAX_SECONDS = 1.0  # and time after that
 WEIGHTS = {"controller": 3, "actor": 3, "raylet": 1, "postgres": 2, "mlflow": 1}
 
 

@@ -1,7 +1,8 @@
 """A controller process on a real database whose models are scripted: `python -m tests.chaos.scripted_controller`.
 
 Arguments: database URL, cache folder, file that gets one line per job run, seconds of a lease, seconds per evaluation,
-and "scripted" for whole searches or "tiny" for jobs of three trials that nobody measures.
+and "scripted" for whole searches or "tiny" for jobs of three trials that nobody measures. CLOCK_SHIFT_SECONDS in the
+environment sets this process's clock.
 """
 
 import logging
@@ -10,10 +11,12 @@ import signal
 import sys
 import time
 from dataclasses import replace
+from datetime import datetime, tzinfo
 from pathlib import Path
 
 from search import run
 from search.controller import Controller
+from storage import sql_jobs
 from storage.lease import Silence, keeping
 from storage.open import open_store
 from storage.patience import held_store
@@ -35,12 +38,26 @@ def run_tiny(store: Store, lease: Lease, lease_seconds: float) -> Job:
         return held.set_job_state(lease.job_id, JobState.DONE)
 
 
+def shift_clock(seconds: float) -> None:
+    """Set the clock of this process: the one of the standard library, and of records."""
+    real = time.time
+
+    class Shifted(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> "Shifted":
+            return cls.fromtimestamp(real() + seconds, tz)
+
+    for module, name, value in ((time, "time", lambda: real() + seconds), (sql_jobs, "datetime", Shifted)):
+        setattr(module, name, value)
+
+
 def main(url: str, cache_folder: str, runs: str, lease_seconds: float, seconds: float, kind: str) -> None:
     """Serve the store until no job is left."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     setattr(run, "prepare", prepared)  # noqa: B010 (a constant for mypy)
     setattr(run, "model_digest", lambda _: "m" * 64)  # noqa: B010
+    shift_clock(float(os.environ.get("CLOCK_SHIFT_SECONDS", "0")))
     store = open_store(url)
 
     def run_job(lease: Lease) -> Job:

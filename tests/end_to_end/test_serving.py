@@ -43,10 +43,13 @@ def start(url: str, tmp_path: Path) -> Iterator[Start]:
     """Give a function that starts a scripted controller; all are gone afterwards."""
     started: list[subprocess.Popen[str]] = []
 
-    def start(lease_seconds: float, seconds: float, kind: str = "scripted") -> subprocess.Popen[str]:
+    def start(
+        lease_seconds: float, seconds: float, kind: str = "scripted", clock_shift: float = 0.0
+    ) -> subprocess.Popen[str]:
         arguments = [url, str(tmp_path / "cache"), str(tmp_path / "runs"), str(lease_seconds), str(seconds), kind]
         command = [sys.executable, "-W", "error", "-m", "tests.chaos.scripted_controller", *arguments]
-        started.append(subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True))
+        environment = os.environ | {"CLOCK_SHIFT_SECONDS": str(clock_shift)}
+        started.append(subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True))
         return started[-1]
 
     yield start
@@ -106,6 +109,18 @@ def test_stopped_controller_writes_nothing_after_its_lease(store: Store, start: 
     assert after[0].state is JobState.DONE
     assert {t.number: t.measurement for t in after[1] if t.number in before} == before
     assert runs(tmp_path) == [("one", 1), ("one", 2)]
+
+
+@pytest.mark.parametrize("shift", [-3600.0, 3600.0])
+def test_clocks_may_differ_by_an_hour(store: Store, start: Start, tmp_path: Path, shift: float) -> None:
+    """A controller whose clock was set takes over a dead one's job, and loses its own to nobody."""
+    store.create_job("one", spec(max_trials=20))
+    first = start(3.0, 0.1)
+    until(lambda: sum(t.state is TrialState.COMPLETE for t in _trials(store)) >= 3)
+    first.kill()
+    ended([start(3.0, 0.1, "scripted", shift), start(3.0, 0.1)])
+    job = store.get_job("one")
+    assert (job.state, job.token, runs(tmp_path)) == (JobState.DONE, 2, [("one", 1), ("one", 2)])
 
 
 @pytest.mark.parametrize(("request_", "state"), [("request_pause", JobState.PAUSED), ("request_cancel", "CANCELLED")])
