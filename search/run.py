@@ -91,7 +91,7 @@ class Run:
         self._publisher.publish(state, self._context.trials(), self._model())
 
     def _start(self, make_executor: MakeExecutor) -> Executor:
-        self._context.note(f"starting {self._context.spec.workers} workers")
+        self._context.note("starting workers")
         return make_executor(self._workspace, self._context.spec.workers)
 
     def _keep_facts(self, text: Text) -> None:

@@ -89,7 +89,7 @@ def private_postgres(programs: Path) -> Iterator[Postgres]:
 def own_schema(server_url: str) -> Iterator[str]:
     """Give a URL whose tables live in a schema of its own."""
     schema = f"tightfit_{uuid4().hex}"
-    engine = create_engine(server_url)
+    engine = create_engine(server_url, pool_pre_ping=True)  # it may be killed meanwhile
     with engine.begin() as connection:
         connection.execute(text(f"CREATE SCHEMA {schema}"))
     url = make_url(server_url).update_query_dict({"options": f"-csearch_path={schema}"})

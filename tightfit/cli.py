@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 from space.errors import TightfitError
-from tightfit.cli_base import AsJson, Home, JobName, open_service, print_json
+from tightfit.cli_base import AsJson, Home, JobName, Workers, open_service, print_json
 from tightfit.cli_upkeep import db_app, gc
 
 if TYPE_CHECKING:
@@ -89,11 +89,11 @@ def submit(
     print_json(document.to_json()) if as_json else show_result(document)
 
 
-def _run(service: "Service", job_id: str) -> None:
+def _run(service: "Service", job_id: str, num_workers: int | None = None) -> None:
     from tightfit.show import TerminalListener  # noqa: PLC0415
 
     try:
-        job = service.run(job_id, TerminalListener())
+        job = service.run(job_id, TerminalListener(), num_workers=num_workers)
     except KeyboardInterrupt:
         print(f"Interrupted; `tightfit resume {job_id}` goes on from here.", file=sys.stderr)
         raise
@@ -110,13 +110,14 @@ def run(job: JobName, home: Home = None) -> None:
 @app.command()
 def work(
     until_idle: Annotated[bool, typer.Option("--until-idle", help="End once no job is queued or running.")] = False,
+    workers: Workers = None,
     home: Home = None,
 ) -> None:
     """Run queued jobs one after another; any number of these may serve one database, on any number of machines."""
     from tightfit.show import TerminalListener  # noqa: PLC0415
 
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # gives its job back to the queue
-    count = open_service(home).serve(TerminalListener(), until_idle=until_idle)
+    count = open_service(home).serve(TerminalListener(), until_idle=until_idle, num_workers=workers)
     print(f"{count} jobs were run; none is left.", file=sys.stderr)
 
 
@@ -219,6 +220,7 @@ def pause(job: JobName, home: Home = None) -> None:
 def resume(
     job: JobName,
     detach: Annotated[bool, typer.Option("--detach", help="Leave it in the queue for `tightfit work`.")] = False,
+    workers: Workers = None,
     home: Home = None,
 ) -> None:
     """Go on with a job that was paused, cancelled, failed or whose process has gone."""
@@ -231,7 +233,7 @@ def resume(
     elif detach:
         print(f"Job {job} is queued; `tightfit work` runs it.")
     else:
-        _run(service, job)
+        _run(service, job, workers)
         show_result(service.front(job))
 
 

@@ -11,6 +11,9 @@ if TYPE_CHECKING:
 
 Home = Annotated[Path | None, typer.Option("--home", help="Folder for everything [default: $TIGHTFIT_HOME].")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
+Workers = Annotated[
+    int | None, typer.Option(min=1, help="Ray workers here [default: what each job asked for]; the front is the same.")
+]
 JobName = Annotated[str, typer.Argument(help="The job's id.")]
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from space.document import FrontDocument
 from space.errors import JobFailedError, NotFoundError
@@ -25,10 +25,12 @@ from storage.tracker import NullTracker, Tracker
 from tightfit.config import Settings, load_settings
 
 if TYPE_CHECKING:
-    from search.controller import Controller, Listener
+    from search.controller import Controller, Listener, MakeExecutor
     from tightfit.estimate import DryRun
     from tightfit.exporting import Exported
     from tightfit.housekeeping import Freed
+    from workers.executor import Executor
+    from workers.tasks import Workspace
 
 _CLOSE_SECONDS = 30.0
 _WATCH_SECONDS = 1.0  # between two looks at a job whose controller may have gone
@@ -64,33 +66,39 @@ class Service:
         check_source(spec.calibration)
         return self.store.create_job(f"j{secrets.token_hex(3)}", spec)
 
-    def run(self, job_id: str, listener: "Listener", *, inline: bool = False) -> Job:
-        """Run a queued job here until it ends; `inline` uses no Ray.
+    def run(self, job_id: str, listener: "Listener", *, inline: bool = False, num_workers: int | None = None) -> Job:
+        """Run a queued job here until it ends; `inline` uses no Ray, `num_workers` others than the job asked for.
 
         Raises:
             StateError: it is not queued.
             TightfitError: the job failed; the reason is recorded with it.
 
         """
-        return self._run(listener, lambda controller: controller.run(job_id), inline=inline)
+        return self._run(
+            listener, lambda controller: controller.run(job_id), _make_executor(inline=inline, num_workers=num_workers)
+        )
 
-    def serve(self, listener: "Listener", *, inline: bool = False, until_idle: bool = False) -> int:
+    def serve(self, listener: "Listener", *, until_idle: bool = False, num_workers: int | None = None) -> int:
         """Run queued jobs and those whose controllers have gone; return how many, once none is left, or never."""
         from tightfit.serving import Server  # noqa: PLC0415
 
         def run(lease: Lease) -> Job:
-            return self._run(listener, lambda controller: controller.run_held(lease), inline=inline)
+            return self._run(
+                listener,
+                lambda controller: controller.run_held(lease),
+                _make_executor(inline=False, num_workers=num_workers),
+            )
 
         return Server(self.store, run, Silence(self.settings.lease_seconds)).serve(until_idle=until_idle)
 
-    def _run(self, listener: "Listener", run: "Callable[[Controller], Job]", *, inline: bool) -> Job:
+    def _run(self, listener: "Listener", run: "Callable[[Controller], Job]", make_executor: "MakeExecutor") -> Job:
         from search.controller import Controller  # noqa: PLC0415 (torch)
         from tightfit.listen import TrackingListener  # noqa: PLC0415
 
         tracker, settings = self._tracker(), self.settings
         try:
-            heard, executor = TrackingListener(listener, tracker), _make_executor(inline=inline)
-            job = run(Controller(self.store, executor, settings.cache_folder, heard, settings.lease_seconds))
+            heard = TrackingListener(listener, tracker)
+            job = run(Controller(self.store, make_executor, settings.cache_folder, heard, settings.lease_seconds))
             self._publish(job, tracker)
         finally:
             tracker.close(_CLOSE_SECONDS)
@@ -264,16 +272,16 @@ def _inventory(job: Job) -> Inventory:
     return read_inventory(resolve_model(job.spec.model, job.spec.revision), Path(cache).parent if cache else None)
 
 
-def _make_executor(*, inline: bool) -> Any:
+def _make_executor(*, inline: bool, num_workers: int | None) -> "MakeExecutor":
     from workers.executor import InlineExecutor  # noqa: PLC0415
 
     if inline:
         return lambda workspace, _: InlineExecutor(workspace)
 
-    def start(workspace: Any, num_workers: int) -> Any:
+    def start(workspace: "Workspace", asked: int) -> "Executor":
         from workers.ray_pool import RayPool  # noqa: PLC0415 (ray, and only where a task must run)
 
-        return RayPool(workspace, num_workers)
+        return RayPool(workspace, num_workers or asked)
 
     return start
 
