@@ -1,9 +1,9 @@
-# Words: setup demo test check bench clean. `make demo` and `make test` do their own set-up.
+# Words: setup demo test check bench chaos clean. `make demo` and `make test` do their own set-up.
 PYTHON ?= python3
 BIN := .venv/bin
 DEMO_HOME ?= .tightfit-demo
 
-.PHONY: setup demo test check bench clean
+.PHONY: setup demo test check bench chaos clean
 
 setup: .venv/installed
 
@@ -27,6 +27,9 @@ check: setup
 
 bench: setup
 	$(BIN)/python benchmarks/front_vs_uniform.py
+
+chaos: setup
+	$(BIN)/python -m tests.chaos.campaign --kills 100
 
 clean:
 	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

@@ -8,8 +8,12 @@ from search.dispatch import StopRequestedError
 from search.effort import max_trials
 from search.prepare import Prepared
 from space.spec import JobSpec
-from storage.records import Job, Trial
+from storage.records import Job, JobState, Lease, Trial, lease_lost
 from storage.store import Store
+
+
+class PauseRequestedError(StopRequestedError):
+    """Somebody asked the job to stop for a while."""
 
 
 class Listener(Protocol):
@@ -73,6 +77,18 @@ class Context:
         self.listener.phase(self.job, text)
 
     def check_stop(self) -> None:
-        """Raise StopRequestedError where somebody asked the job to stop."""
-        if self.store.get_job(self.job_id).cancel_requested:
+        """Look whether the job may go on.
+
+        Raises:
+            StopRequestedError: somebody asked it to stop.
+            PauseRequestedError: for a while.
+            LeaseLostError: another controller has it now.
+
+        """
+        job = self.store.get_job(self.job_id)
+        if job.state is not JobState.RUNNING or job.token != self.job.token:
+            raise lease_lost(Lease(self.job_id, str(self.job.owner), self.job.token), job)
+        if job.cancel_requested:
             raise StopRequestedError
+        if job.pause_requested:
+            raise PauseRequestedError

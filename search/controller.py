@@ -1,12 +1,15 @@
 """Jobs from QUEUED to their end. The only writer of their records; what is recorded is recorded before it is told."""
 
+from contextlib import closing, suppress
 from pathlib import Path
 
-from search.context import Listener
+from search.context import Listener, PauseRequestedError
 from search.dispatch import StopRequestedError
 from search.run import MakeExecutor, Run
-from space.errors import TightfitError
-from storage.records import Job, JobState
+from space.errors import LeaseLostError, OutageError, StateError, StoreError, TightfitError
+from storage.lease import LEASE_SECONDS, keeping, owner_name
+from storage.patience import held_store
+from storage.records import Job, JobState, Lease
 from storage.store import Store
 
 __all__ = ["Controller", "Listener", "MakeExecutor"]
@@ -15,41 +18,83 @@ __all__ = ["Controller", "Listener", "MakeExecutor"]
 class Controller:
     """Runs jobs of one store with one kind of executor."""
 
-    def __init__(self, store: Store, make_executor: MakeExecutor, cache_folder: Path, listener: Listener) -> None:
+    def __init__(
+        self,
+        store: Store,
+        make_executor: MakeExecutor,
+        cache_folder: Path,
+        listener: Listener,
+        lease_seconds: float = LEASE_SECONDS,
+    ) -> None:
         """Remember the parts."""
         self._store, self._make_executor = store, make_executor
         self._cache_folder, self._listener = cache_folder, listener
+        self._lease_seconds = lease_seconds
 
     def run(self, job_id: str) -> Job:
-        """Run a QUEUED job to its end and return it: DONE, or CANCELLED with the front so far.
+        """Claim a QUEUED job and run it; see `run_held`.
 
         Raises:
+            StateError: it is not QUEUED.
+
+        """
+        lease = self._store.claim_job(owner_name(), job_id)
+        if lease is None:
+            state = self._store.get_job(job_id).state
+            raise StateError(f"Job {job_id} is {state}; only QUEUED jobs run. `tightfit resume {job_id}` queues it.")
+        return self.run_held(lease)
+
+    def run_held(self, lease: Lease) -> Job:
+        """Run a claimed job to its end and return it: DONE, or CANCELLED or PAUSED with the front so far.
+
+        Raises:
+            LeaseLostError: another controller has the job now; nothing was written since.
+            OutageError: the database stayed away; the job can be resumed or taken over.
             TightfitError: the job FAILED; the error is recorded with it.
 
         """
-        job = self._store.set_job_state(job_id, JobState.RUNNING)
-        run = None
-        try:
-            run = Run(self._store, job, self._listener, self._cache_folder, self._make_executor)
-            run.go()
-            return self._store.set_job_state(job_id, JobState.DONE)
-        except StopRequestedError:
-            return self._cancelled(job_id, run)
-        except KeyboardInterrupt:
-            self._cancelled(job_id, run)
-            raise
-        except TightfitError as error:
-            self._store.set_job_state(job_id, JobState.FAILED, str(error))
-            raise
-        except Exception as error:
-            self._store.set_job_state(job_id, JobState.FAILED, repr(error))
-            raise
-        finally:
-            if run is not None:
-                run.close()
+        store = held_store(self._store, lease)
+        with keeping(self._store, lease, self._lease_seconds), closing(_Running()) as running:
+            try:
+                running.run = Run(
+                    store, store.get_job(lease.job_id), self._listener, self._cache_folder, self._make_executor
+                )
+                running.run.go()
+                return store.set_job_state(lease.job_id, JobState.DONE)
+            except (LeaseLostError, OutageError):
+                raise
+            except StopRequestedError as stop:
+                paused = isinstance(stop, PauseRequestedError)
+                return _stopped(store, lease, running.run, JobState.PAUSED if paused else JobState.CANCELLED)
+            except KeyboardInterrupt:
+                _stopped(store, lease, running.run, JobState.CANCELLED)
+                raise
+            except SystemExit:  # told to go (SIGTERM): another controller may have the job at once
+                store.set_job_state(lease.job_id, JobState.QUEUED)
+                raise
+            except Exception as error:
+                reason = str(error) if isinstance(error, TightfitError) else repr(error)
+                with suppress(StoreError, StateError):  # a full disk takes this write neither
+                    store.set_job_state(lease.job_id, JobState.FAILED, reason)
+                raise
 
-    def _cancelled(self, job_id: str, run: Run | None) -> Job:
-        self._store.set_job_state(job_id, JobState.CANCELLED)
+
+class _Running:
+    """The run of a job, once it is made."""
+
+    run: Run | None = None
+
+    def close(self) -> None:
+        """Stop its workers."""
+        if self.run is not None:
+            self.run.close()
+
+
+def _stopped(store: Store, lease: Lease, run: Run | None, state: JobState) -> Job:
+    """Record the front so far, then the state."""
+    try:
         if run is not None:
-            run.publish(JobState.CANCELLED)
-        return self._store.get_job(job_id)
+            run.publish(state)
+    finally:
+        store.set_job_state(lease.job_id, state)
+    return store.get_job(lease.job_id)

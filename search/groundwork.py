@@ -71,11 +71,11 @@ class Groundwork:
 
     def known_levels(self, tokens: TokenSet) -> list[Records | None]:
         """Return, for each module, the useful levels that an earlier job built, or None."""
-        return read_records(self._workspace, self._level_tasks(tokens))
+        return read_records(self._workspace, self.level_tasks(tokens))
 
     def make_levels(self, tokens: TokenSet, known: Sequence[Records | None]) -> list[Records]:
         """Build the levels of the modules that have none; return those of all."""
-        tasks = self._level_tasks(tokens)
+        tasks = self.level_tasks(tokens)
         missing = [index for index, records in enumerate(known) if records is None]
         if missing:
             self._require([Calibrate(tokens)])
@@ -103,7 +103,8 @@ class Groundwork:
     def _require(self, tasks: Sequence[Task]) -> list[Any]:
         return require_all(self._executor, tasks, check_stop=self._context.check_stop)
 
-    def _level_tasks(self, tokens: TokenSet) -> list[BuildLevels]:
+    def level_tasks(self, tokens: TokenSet) -> list[BuildLevels]:
+        """Return how the levels of each module are built."""
         space = self._context.prepared.space
         return [
             BuildLevels(tokens, name, tuple(sizes.items()), required_levels(space, name))

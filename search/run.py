@@ -16,6 +16,7 @@ from search.loop import Loop, search_metrics
 from search.measuring import Measuring
 from search.prepare import prepare
 from search.publishing import Publisher
+from search.repair import Repairing
 from search.sampler import PlanCodec, make_sampler
 from search.sensitivity import Errors
 from search.sketches import SketchBook
@@ -28,6 +29,7 @@ from storage.store import Store
 from workers.executor import Executor
 from workers.models.files import model_digest
 from workers.models.tokens import TokenSet
+from workers.sharing import use
 from workers.tasks import Workspace
 
 MakeExecutor = Callable[[Workspace, int], Executor]
@@ -49,19 +51,24 @@ class Run:
         prepared = self._context.prepared
         content = model_digest(prepared.folder)
         self._workspace = Workspace(str(prepared.folder), str(cache_folder / content[:16]), content, prepared.inventory)
-        self._executor = LazyExecutor(partial(self._start, make_executor), job.spec.workers)
+        self._in_use = use(Path(self._workspace.cache_folder))
+        self._executor = Repairing(
+            LazyExecutor(partial(self._start, make_executor), job.spec.workers), self._context.note
+        )
         self._ground = Groundwork(self._context, self._workspace, self._executor)
         self._ledger: Ledger | None = None
 
     def close(self) -> None:
         """Stop the workers."""
         self._executor.close()
+        self._in_use.close()
 
     def go(self) -> None:
         """Take all steps of the job."""
         context = self._context
         text = self._ground.known_text() or self._ground.make_text()
         self._keep_facts(text)
+        self._executor.learn(self._ground.level_tasks(text.tokens))
         records = self._ground.known_levels(text.tokens)
         space, errors = self._ground.useful_space(self._ground.make_levels(text.tokens, records))
         library = self._library(text.tokens)
@@ -84,7 +91,7 @@ class Run:
         self._publisher.publish(state, self._context.trials(), self._model())
 
     def _start(self, make_executor: MakeExecutor) -> Executor:
-        self._context.note(f"starting {self._context.spec.workers} workers")
+        self._context.note("starting workers")
         return make_executor(self._workspace, self._context.spec.workers)
 
     def _keep_facts(self, text: Text) -> None:

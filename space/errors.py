@@ -11,8 +11,11 @@ TightfitError
 ├── InfeasibleBudgetError          exit 3   no plan of the menu has the asked size
 ├── JobFailedError                 exit 4   a job ended without a front
 ├── TrialError                              one trial failed; the job goes on
+│   └── LevelDamagedError                   a stored level is not what was written; it can be built again
 ├── StateError                              a move that the table of legal moves forbids
+│   └── LeaseLostError                      a job went to another controller, or ended; this one must stop
 ├── StoreError                     exit 4   the database cannot be used
+│   └── OutageError                         it cannot be reached now, and may be in a while
 └── VerificationError              exit 4   an export does not hold what was promised
 """
 
@@ -73,12 +76,38 @@ class TrialError(TightfitError):
     """One trial failed; the job goes on. The message carries the evidence."""
 
 
+class LevelDamagedError(TrialError):
+    """A stored level has gone or is not what was written; its module can be built again.
+
+    Attributes:
+        module_name: whose level.
+
+    """
+
+    def __init__(self, message: str, module_name: str) -> None:
+        """Keep both, so that it comes whole out of another process."""
+        super().__init__(message, module_name)
+        self.module_name = module_name
+
+    def __str__(self) -> str:
+        """Return the message."""
+        return str(self.args[0])
+
+
 class StateError(TightfitError):
     """A move that the table of legal moves forbids."""
 
 
+class LeaseLostError(StateError):
+    """A controller no longer holds its job; whatever it would write is refused."""
+
+
 class StoreError(TightfitError):
     """The database cannot be opened, read or written."""
+
+
+class OutageError(StoreError):
+    """The database cannot be reached now; the same verb may succeed later."""
 
 
 class VerificationError(TightfitError):

@@ -1,6 +1,8 @@
 """A store in memory: the reference of the contract, for tests and for searches that nobody asks about later."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from copy import copy
 from dataclasses import replace
 from datetime import UTC, datetime
 from threading import RLock
@@ -16,6 +18,7 @@ from storage.records import (
     Job,
     JobState,
     Known,
+    Lease,
     Trial,
     TrialState,
     check_job_move,
@@ -23,6 +26,7 @@ from storage.records import (
     job_move_values,
     job_not_found,
     json_copy,
+    lease_lost,
     trial_not_found,
 )
 
@@ -38,10 +42,11 @@ class MemoryStore:
         self._jobs: dict[str, Job] = {}
         self._trials: dict[str, dict[int, Trial]] = {}
         self._measurements: dict[tuple[str, str], Known] = {}
+        self._lease: Lease | None = None
 
     def create_job(self, job_id: str, spec: JobSpec) -> Job:
         """Create a QUEUED job. Raises StateError if the id exists."""
-        with self._lock:
+        with self._writing():
             if job_id in self._jobs:
                 raise StateError(f"Job {job_id} exists already; choose another id.")
             self._jobs[job_id] = Job(job_id, spec, JobState.QUEUED, datetime.now(UTC))
@@ -54,14 +59,15 @@ class MemoryStore:
             job = self._job(job_id)
             return replace(job, facts=json_copy(job.facts))
 
-    def list_jobs(self) -> Sequence[Job]:
-        """Return all jobs, newest first."""
+    def list_jobs(self, states: Collection[JobState] | None = None) -> Sequence[Job]:
+        """Return all jobs, or those in some states, newest first."""
         with self._lock:
-            return [self.get_job(job_id) for job_id in reversed(self._jobs)]
+            jobs = reversed(self._jobs.values())
+            return [self.get_job(job.job_id) for job in jobs if states is None or job.state in states]
 
     def set_job_state(self, job_id: str, state: JobState, error: str | None = None) -> Job:
         """Move a job. Raises NotFoundError, StateError."""
-        with self._lock:
+        with self._writing():
             job = self._job(job_id)
             check_job_move(job_id, job.state, state)
             self._jobs[job_id] = replace(job, **job_move_values(state, datetime.now(UTC), error))
@@ -76,7 +82,7 @@ class MemoryStore:
         document: FrontDocument | None = None,
     ) -> None:
         """Set what is given; facts are merged key by key. Raises NotFoundError."""
-        with self._lock:
+        with self._writing():
             job = self._job(job_id)
             self._jobs[job_id] = replace(
                 job,
@@ -86,20 +92,66 @@ class MemoryStore:
             )
 
     def request_cancel(self, job_id: str) -> None:
-        """Ask a job to stop; a QUEUED one becomes CANCELLED at once. Raises NotFoundError."""
-        with self._lock:
+        """Ask a job to stop; a QUEUED or PAUSED one is CANCELLED at once. Raises NotFoundError."""
+        with self._writing():
             job = self._job(job_id)
-            if job.state is JobState.QUEUED:
+            if job.state in (JobState.QUEUED, JobState.PAUSED):
                 job = replace(job, **job_move_values(JobState.CANCELLED, datetime.now(UTC), None))
             elif job.state.is_finished:
                 return
             self._jobs[job_id] = replace(job, cancel_requested=True)
 
+    def request_pause(self, job_id: str) -> None:
+        """Ask a job to stop for a while; a QUEUED one is PAUSED at once. Raises NotFoundError."""
+        with self._writing():
+            job = self._job(job_id)
+            if job.state is JobState.QUEUED:
+                self._jobs[job_id] = replace(job, **job_move_values(JobState.PAUSED, datetime.now(UTC), None))
+            elif job.state is JobState.RUNNING:
+                self._jobs[job_id] = replace(job, pause_requested=True)
+
+    def resume_job(self, job_id: str, seen: Job | None = None) -> Job:
+        """Queue a job that rests or whose controller has gone. Raises NotFoundError."""
+        with self._writing():
+            job = self._job(job_id)
+            if job.state.rests or (seen and _is_as_seen(job, seen)):
+                self._jobs[job_id] = replace(job, **job_move_values(JobState.QUEUED, datetime.now(UTC), None))
+                trials = self._trials[job_id]
+                again = [t for t in trials.values() if t.state in (TrialState.RUNNING, TrialState.STOPPED)]
+                trials.update({t.number: replace(t, state=TrialState.WAITING, reason=None) for t in again})
+            else:
+                self._jobs[job_id] = replace(job, cancel_requested=False, pause_requested=False)
+            return self.get_job(job_id)
+
+    def claim_job(self, owner: str, job_id: str | None = None) -> Lease | None:
+        """Claim a QUEUED job, the oldest unless one is named. Raises NotFoundError."""
+        with self._lock:
+            jobs = self._jobs.values() if job_id is None else [self._job(job_id)]
+            job = next((job for job in jobs if job.state is JobState.QUEUED), None)
+            return None if job is None else self._claimed(job, owner)
+
+    def take_over(self, job: Job, owner: str) -> Lease | None:
+        """Claim a RUNNING job whose lease was not renewed since it was read."""
+        with self._lock:
+            now = self._job(job.job_id)
+            return self._claimed(now, owner) if _is_as_seen(now, job) else None
+
+    def renew(self, lease: Lease) -> None:
+        """Count one more beat of a lease. Raises LeaseLostError."""
+        with self._lock:
+            self._jobs[lease.job_id] = replace(self._held(lease), beat=self._held(lease).beat + 1)
+
+    def holding(self, lease: Lease) -> "MemoryStore":
+        """Return this store for a job's controller: every write first checks the lease."""
+        held = copy(self)
+        held._lease = lease  # noqa: SLF001 (our own copy)
+        return held
+
     def create_trials(self, trials: Sequence[Trial]) -> None:
         """Add trials of one job, all or none. Raises NotFoundError, StateError if a number exists."""
         if not trials:
             return
-        with self._lock:
+        with self._writing():
             job_id = trials[0].job_id
             assert all(trial.job_id == job_id for trial in trials)  # noqa: S101 (the controller has one job)
             self._job(job_id)
@@ -119,7 +171,7 @@ class MemoryStore:
         reason: str | None = None,
     ) -> None:
         """Move a trial (WAITING trials start through RUNNING). Raises NotFoundError, StateError."""
-        with self._lock:
+        with self._writing():
             trial = self._trial(job_id, number)
             check_trial_finish(job_id, number, trial.state, state)
             self._trials[job_id][number] = replace(
@@ -128,7 +180,7 @@ class MemoryStore:
 
     def set_held_out(self, job_id: str, number: int, measurement: Measurement) -> None:
         """Record a COMPLETE trial's held-out measurement. Raises NotFoundError, StateError."""
-        with self._lock:
+        with self._writing():
             trial = self._trial(job_id, number)
             if trial.state is not TrialState.COMPLETE:
                 raise StateError(f"Trial {number} of job {job_id} is {trial.state}; only COMPLETE ones are held out.")
@@ -140,15 +192,6 @@ class MemoryStore:
             self._job(job_id)
             return [_copied(trial) for _, trial in sorted(self._trials[job_id].items())]
 
-    def requeue_trials(self, job_id: str) -> int:
-        """Make RUNNING and STOPPED trials WAITING again; return how many. Raises NotFoundError."""
-        with self._lock:
-            self._job(job_id)
-            trials = self._trials[job_id]
-            again = [t for t in trials.values() if t.state in (TrialState.RUNNING, TrialState.STOPPED)]
-            trials.update({t.number: replace(t, state=TrialState.WAITING, reason=None) for t in again})
-            return len(again)
-
     def put_measurement(
         self, plan: Plan, evaluation_digest: str, measurement: Measurement, asking: Asking | None = None
     ) -> None:
@@ -156,7 +199,7 @@ class MemoryStore:
         copied = _copied_measurement(measurement)
         assert copied is not None  # noqa: S101 (a measurement was given)
         known = Known(plan, evaluation_digest, copied, asking)
-        with self._lock:
+        with self._writing():
             self._measurements.setdefault((evaluation_digest, plan.digest), known)
 
     def find_measurement(self, plan: Plan, evaluation_digest: str) -> Measurement | None:
@@ -177,6 +220,25 @@ class MemoryStore:
     def close(self) -> None:
         """Do nothing: there is no database to release."""
 
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        with self._lock:
+            if self._lease is not None:
+                self._held(self._lease)
+            yield
+
+    def _held(self, lease: Lease) -> Job:
+        job = self._job(lease.job_id)
+        if job.state is not JobState.RUNNING or job.token != lease.token:
+            raise lease_lost(lease, job)
+        return job
+
+    def _claimed(self, job: Job, owner: str) -> Lease:
+        values = job_move_values(JobState.RUNNING, datetime.now(UTC), None)
+        claimed = replace(job, owner=owner, token=job.token + 1, beat=0, **values)
+        self._jobs[job.job_id] = claimed
+        return Lease(job.job_id, owner, claimed.token)
+
     def _job(self, job_id: str) -> Job:
         if job_id not in self._jobs:
             raise job_not_found(job_id, list(reversed(self._jobs))[:_NUM_NEWEST])
@@ -187,6 +249,10 @@ class MemoryStore:
         if number not in self._trials[job_id]:
             raise trial_not_found(job_id, number)
         return self._trials[job_id][number]
+
+
+def _is_as_seen(job: Job, seen: Job) -> bool:
+    return job.state is JobState.RUNNING and (job.token, job.beat) == (seen.token, seen.beat)
 
 
 def _copied(trial: Trial) -> Trial:

@@ -23,16 +23,45 @@ def open_store(url: str) -> Store:
     """
     if url == "memory:":
         return MemoryStore()
-    if url.startswith(_SQLITE):
-        path = url.removeprefix(_SQLITE).partition("?")[0]
-        if not path.startswith("file:"):  # SQLite's own URI: for a database that exists
-            _make_parent(Path(path))
-    elif not url.startswith(_POSTGRESQL):
-        # Only the scheme: the rest may hold a password.
-        raise StoreError(f"The database URL {url.partition(':')[0]}:... names no store: {_HELP}.")
+    path = _sqlite_path(url)
+    if path is not None:
+        _make_parent(path)
     from storage.sql import SqlStore  # noqa: PLC0415 (slow to import)
 
     return SqlStore(url)
+
+
+def check_version(url: str) -> str:
+    """Return a database's name for people where its tables are at this program's version; changes nothing.
+
+    Raises:
+        StoreError: it is not there, older, newer, or not ours; the message says what to do.
+
+    """
+    if url == "memory:":
+        return url
+    path = _sqlite_path(url)
+    if path is not None and not path.exists():
+        raise StoreError(f"There is no database {path}: `tightfit db upgrade` or the first job makes it.")
+    from storage import sql_jobs  # noqa: PLC0415 (slow to import)
+
+    return sql_jobs.check_version(url)
+
+
+def _sqlite_path(url: str) -> Path | None:
+    """Return the file of a SQLite URL; None for SQLite's own URI (a database that exists) and for PostgreSQL.
+
+    Raises:
+        StoreError: the URL names no database.
+
+    """
+    if url.startswith(_SQLITE):
+        path = url.removeprefix(_SQLITE).partition("?")[0]
+        return None if path.startswith("file:") else Path(path)
+    if not url.startswith(_POSTGRESQL):
+        # Only the scheme: the rest may hold a password.
+        raise StoreError(f"The database URL {url.partition(':')[0]}:... names no store: {_HELP}.")
+    return None
 
 
 def _make_parent(path: Path) -> None:

@@ -8,17 +8,18 @@ from enum import StrEnum
 from typing import Any
 
 from space.document import FrontDocument
-from space.errors import NotFoundError, StateError, StoreError
+from space.errors import LeaseLostError, NotFoundError, StateError, StoreError
 from space.measurement import Measurement
 from space.plan import Plan
 from space.spec import JobSpec
 
 
 class JobState(StrEnum):
-    """Where a job is; DONE, FAILED and CANCELLED may be resumed, which queues them again."""
+    """Where a job is; PAUSED, DONE, FAILED and CANCELLED may be resumed, which queues them again."""
 
     QUEUED = "QUEUED"
     RUNNING = "RUNNING"
+    PAUSED = "PAUSED"
     DONE = "DONE"
     FAILED = "FAILED"
     CANCELLED = "CANCELLED"
@@ -27,6 +28,11 @@ class JobState(StrEnum):
     def is_finished(self) -> bool:
         """Tell whether nothing happens any more without a new request."""
         return self in (JobState.DONE, JobState.FAILED, JobState.CANCELLED)
+
+    @property
+    def rests(self) -> bool:
+        """Tell whether no controller has or will take the job without a new request."""
+        return self.is_finished or self is JobState.PAUSED
 
 
 class TrialState(StrEnum):
@@ -46,8 +52,9 @@ class TrialState(StrEnum):
 
 
 JOB_MOVES: dict[JobState, frozenset[JobState]] = {
-    JobState.QUEUED: frozenset({JobState.RUNNING, JobState.CANCELLED, JobState.FAILED}),
-    JobState.RUNNING: frozenset({JobState.DONE, JobState.FAILED, JobState.CANCELLED, JobState.QUEUED}),
+    JobState.QUEUED: frozenset({JobState.RUNNING, JobState.PAUSED, JobState.CANCELLED, JobState.FAILED}),
+    JobState.RUNNING: frozenset({JobState.DONE, JobState.FAILED, JobState.CANCELLED, JobState.PAUSED, JobState.QUEUED}),
+    JobState.PAUSED: frozenset({JobState.QUEUED, JobState.CANCELLED}),
     JobState.DONE: frozenset({JobState.QUEUED}),
     JobState.FAILED: frozenset({JobState.QUEUED}),
     JobState.CANCELLED: frozenset({JobState.QUEUED}),
@@ -62,6 +69,17 @@ TRIAL_MOVES: dict[TrialState, frozenset[TrialState]] = {
     TrialState.FAILED: frozenset(),
     TrialState.STOPPED: frozenset({TrialState.WAITING}),
 }
+
+
+def job_sources(new: JobState) -> list[JobState]:
+    """Return the states from which the table allows a job to enter another one."""
+    return [old for old in JobState if new in JOB_MOVES[old]]
+
+
+def finish_sources(new: TrialState) -> list[TrialState]:
+    """Return the states from which a trial may enter another one; WAITING trials start in the same step."""
+    started = {TrialState.WAITING} if new.is_finished else set()
+    return [old for old in TrialState if new in TRIAL_MOVES[old] or old in started]
 
 
 def check_job_move(job_id: str, old: JobState, new: JobState) -> None:
@@ -85,10 +103,13 @@ def check_trial_finish(job_id: str, number: int, old: TrialState, new: TrialStat
 def job_move_values(state: JobState, now: datetime, error: str | None) -> dict[str, Any]:
     """Return the fields of a job that change when it enters a state at `now` (UTC)."""
     if state is JobState.QUEUED:
-        return {"state": state, "error": None, "finished_at": None, "cancel_requested": False}
+        clean = {"error": None, "finished_at": None, "cancel_requested": False, "pause_requested": False}
+        return {"state": state, "owner": None, **clean}
     if state is JobState.RUNNING:
         return {"state": state, "started_at": now}
-    return {"state": state, "finished_at": now, "error": error}
+    if state is JobState.PAUSED:
+        return {"state": state, "owner": None, "pause_requested": False}
+    return {"state": state, "owner": None, "finished_at": now, "error": error}
 
 
 def job_not_found(job_id: str, newest: Sequence[str]) -> NotFoundError:
@@ -129,6 +150,10 @@ class Job:
         phase: what it is doing, for people ("building levels 12/57").
         error: why it failed.
         cancel_requested: somebody asked to stop it.
+        pause_requested: somebody asked to stop it for a while.
+        owner: the controller that holds it while it is RUNNING (see storage/lease.py).
+        token: how often it was claimed; a controller whose claim is not the last one writes nothing.
+        beat: how often its lease was renewed; one that no longer changes has lapsed.
         facts: what the run found out and later verbs need: digests, folders, intervals, versions (JSON).
         document: the front, once measured.
 
@@ -143,8 +168,38 @@ class Job:
     phase: str = ""
     error: str | None = None
     cancel_requested: bool = False
+    pause_requested: bool = False
+    owner: str | None = None
+    token: int = 0
+    beat: int = 0
     facts: dict[str, Any] = field(default_factory=dict)
     document: FrontDocument | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """The right to run a job, until it lapses and another controller claims the job under a higher token."""
+
+    job_id: str
+    owner: str
+    token: int
+
+
+def told_owner(owner: str | None) -> str:
+    """Return an owner for people: host and process."""
+    if owner is None:
+        return "nobody"
+    host, _, rest = owner.partition(":")
+    return f"process {rest.partition(':')[0]} on {host}" if rest else owner
+
+
+def lease_lost(lease: Lease, job: Job) -> LeaseLostError:
+    """Return the error of a controller that writes to a job which is no longer its own."""
+    now = f"held by {told_owner(job.owner)}" if job.state is JobState.RUNNING else str(job.state)
+    return LeaseLostError(
+        f"Job {lease.job_id} is no longer held by {told_owner(lease.owner)} but {now}: this controller stops, and "
+        "nothing of its own was written since."
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,15 +1,17 @@
 """How SQLAlchemy reaches a database: its URL read, its transactions begun, its errors in words for people."""
 
+import sqlite3
 from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
 
-from space.errors import StoreError
+from space.errors import OutageError, StoreError
 
 _WAIT_SECONDS = 30
 _CONNECT_SECONDS = 10
+_OUTAGE_CLASSES = ("08", "57P")  # of PostgreSQL's SQLSTATE: connection, operator intervention
 _ADVICE = {
     "not a database": "the file is something else; name another one",
     "unable to open": "check that its folder exists and can be written, or name another place",
@@ -80,4 +82,15 @@ def store_error(place: str, error: Exception) -> StoreError:
     cause = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
     text = " ".join(str(cause).split())
     advice = next((advice for sign, advice in _ADVICE.items() if sign in text.lower()), "see the cause and try again")
-    return StoreError(f"The database {place} cannot be used ({text}): {advice}.")
+    kind = OutageError if _is_outage(error) else StoreError
+    return kind(f"The database {place} cannot be used ({text}): {advice}.")
+
+
+def _is_outage(error: Exception) -> bool:
+    """Tell whether the same verb may succeed later: the server is away, or another program keeps a file locked."""
+    if not isinstance(error, OperationalError):
+        return isinstance(error, DBAPIError) and error.connection_invalidated
+    if isinstance(error.orig, sqlite3.Error):
+        return "locked" in str(error.orig)
+    state = getattr(error.orig, "sqlstate", None)  # None: the server did not answer at all
+    return state is None or state.startswith(_OUTAGE_CLASSES)

@@ -1,13 +1,13 @@
 """The contract of a store. Values go in and out by copy; every state change is checked against the table of moves."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, Protocol
 
 from space.document import FrontDocument
 from space.measurement import Measurement
 from space.plan import Plan
 from space.spec import JobSpec
-from storage.records import Asking, Job, JobState, Known, Trial, TrialState
+from storage.records import Asking, Job, JobState, Known, Lease, Trial, TrialState
 
 
 class Store(Protocol):
@@ -22,8 +22,8 @@ class Store(Protocol):
     def get_job(self, job_id: str) -> Job:
         """Return a job. Raises NotFoundError, naming the newest jobs."""
 
-    def list_jobs(self) -> Sequence[Job]:
-        """Return all jobs, newest first."""
+    def list_jobs(self, states: Collection[JobState] | None = None) -> Sequence[Job]:
+        """Return all jobs, or those in some states, newest first."""
 
     def set_job_state(self, job_id: str, state: JobState, error: str | None = None) -> Job:
         """Move a job, setting started_at or finished_at; QUEUED clears error, finished_at and cancel_requested.
@@ -42,9 +42,41 @@ class Store(Protocol):
         """Set what is given; facts are merged key by key. Raises NotFoundError."""
 
     def request_cancel(self, job_id: str) -> None:
-        """Ask a job to stop; a QUEUED one becomes CANCELLED at once, a finished one is left alone. Idempotent.
+        """Ask a job to stop; a QUEUED or PAUSED one is CANCELLED at once, a finished one left alone. Idempotent.
 
         Raises NotFoundError.
+        """
+
+    def request_pause(self, job_id: str) -> None:
+        """Ask a job to stop for a while; a QUEUED one is PAUSED at once, one that rests is left alone. Idempotent.
+
+        Raises NotFoundError.
+        """
+
+    def resume_job(self, job_id: str, seen: Job | None = None) -> Job:
+        """Queue a job that rests, its RUNNING and STOPPED trials WAITING again; take back a request to stop or pause.
+
+        A QUEUED job is left alone, and so is a RUNNING one, unless it still is as it was `seen`, without a renewal of
+        its lease since: its controller is gone then, for which the caller vouches. Idempotent. Raises NotFoundError.
+        """
+
+    def claim_job(self, owner: str, job_id: str | None = None) -> Lease | None:
+        """Claim a QUEUED job, the oldest one unless one is named, and make it RUNNING; None where there is none.
+
+        Of any number of controllers that claim at once, one gets the job. Raises NotFoundError for an unknown name.
+        """
+
+    def take_over(self, job: Job, owner: str) -> Lease | None:
+        """Claim a RUNNING job whose lease was not renewed since `job` was read; None where it was."""
+
+    def renew(self, lease: Lease) -> None:
+        """Count one more beat of a lease. Raises LeaseLostError."""
+
+    def holding(self, lease: Lease) -> "Store":
+        """Return this store for a job's controller: every write first checks the lease, in the same transaction.
+
+        Writes raise LeaseLostError once another controller claimed the job or it is not RUNNING any more; `close`
+        of either closes both.
         """
 
     def create_trials(self, trials: Sequence[Trial]) -> None:
@@ -65,12 +97,6 @@ class Store(Protocol):
 
     def list_trials(self, job_id: str) -> Sequence[Trial]:
         """Return a job's trials by number. Raises NotFoundError."""
-
-    def requeue_trials(self, job_id: str) -> int:
-        """Make RUNNING and STOPPED trials WAITING again, without reason, for a resumed job; return how many.
-
-        Raises NotFoundError.
-        """
 
     def put_measurement(
         self, plan: Plan, evaluation_digest: str, measurement: Measurement, asking: Asking | None = None

@@ -1,5 +1,6 @@
-"""Fixtures that several parts share: tiny models, benches on them, and one Ray runtime."""
+"""Fixtures that several parts share: tiny models, benches on them, one Ray runtime and one PostgreSQL."""
 
+import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
 from functools import cache
@@ -53,6 +54,30 @@ def ray_of_two() -> Iterator[None]:
     assert start_ray(2)
     yield
     ray.shutdown()
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[str]:
+    """Give the URL of a running PostgreSQL: the named one, or a private cluster on a Unix socket."""
+    from tests.postgres import find_programs, private_postgres
+
+    if "TIGHTFIT_TEST_DATABASE_URL" in os.environ:
+        yield os.environ["TIGHTFIT_TEST_DATABASE_URL"].replace("postgresql://", "postgresql+psycopg://")
+        return
+    programs = find_programs()
+    if programs is None:
+        pytest.skip("no PostgreSQL: neither TIGHTFIT_TEST_DATABASE_URL nor /usr/lib/postgresql/*/bin/initdb")
+    with private_postgres(programs) as server:
+        yield server.url
+
+
+@pytest.fixture
+def postgres_url(postgres_server: str) -> Iterator[str]:
+    """Give a URL whose tables live in a schema of this test alone."""
+    from tests.postgres import own_schema
+
+    with own_schema(postgres_server) as url:
+        yield url
 
 
 @pytest.fixture

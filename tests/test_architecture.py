@@ -15,9 +15,9 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("space", "storage", "workers", "search", "tightfit")
 DOORS = {
     "optuna": ("search/",),
-    "ray": ("workers/ray_pool.py",),
-    "sqlalchemy": ("storage/sql.py", "storage/sql_engine.py", "storage/migrations/"),
-    "alembic": ("storage/sql.py", "storage/migrations/"),
+    "ray": ("workers/ray_pool.py", "workers/cluster.py"),
+    "sqlalchemy": ("storage/sql.py", "storage/sql_jobs.py", "storage/sql_engine.py", "storage/migrations/"),
+    "alembic": ("storage/migrations/",),
     "mlflow": ("storage/tracking.py",),
     "torch": ("workers/",),
     "transformers": ("workers/",),
@@ -25,7 +25,7 @@ DOORS = {
     "huggingface_hub": ("workers/",),
     "datasets": ("workers/",),
     "pydantic": ("space/spec.py",),
-    "typer": ("tightfit/cli.py",),
+    "typer": ("tightfit/cli",),
     "rich": ("tightfit/show.py",),
 }
 BESIDE = {"tightfit.__init__"}

@@ -17,7 +17,10 @@ from tightfit.cli import app
 from tightfit.service import Service
 
 ROOT = Path(__file__).resolve().parent.parent
-VERBS = ["cancel", "demo", "doctor", "explain", "export", "front", "mlflow", "resume", "run", "status", "submit", "ui"]
+VERBS = [
+    *("cancel", "db", "demo", "doctor", "explain", "export", "front", "gc", "mlflow", "pause"),
+    *("resume", "run", "status", "submit", "ui", "work"),
+]
 SUBMIT_OPTIONS = {
     *{"--batch", "--bits", "--budget", "--calibration", "--context", "--detach", "--dry-run", "--group-size", "--home"},
     *{"--json", "--max-minutes", "--max-trials", "--pin", "--rank", "--refine", "--sampler", "--seed", "--sparsity"},
@@ -30,7 +33,7 @@ SPEC_FIELDS = [
 ]
 SERVICE_VERBS = {
     *{"cancel", "dry_run", "export", "front", "mlflow_uri", "plans", "report", "requeue", "run", "start_detached"},
-    *{"explain", "explanations", "metrics", "submit", "sync_mlflow"},
+    *{"explain", "explanations", "free_unneeded", "metrics", "pause", "serve", "submit", "sync_mlflow"},
 }
 
 

@@ -1,13 +1,15 @@
 """The command line. With --json exactly one JSON document goes to stdout; everything else goes to stderr."""
 
-import json
+import signal
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
 from space.errors import TightfitError
+from tightfit.cli_base import AsJson, Home, JobName, Workers, open_service, print_json
+from tightfit.cli_upkeep import db_app, gc
 
 if TYPE_CHECKING:
     from tightfit.service import Service
@@ -22,21 +24,8 @@ app = typer.Typer(
 )
 mlflow_app = typer.Typer(help="MLflow's picture of the jobs.", no_args_is_help=True)
 app.add_typer(mlflow_app, name="mlflow")
-
-Home = Annotated[Path | None, typer.Option("--home", help="Folder for everything [default: $TIGHTFIT_HOME].")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
-JobName = Annotated[str, typer.Argument(help="The job's id.")]
-
-
-def _service(home: Path | None = None) -> "Service":
-    from tightfit.config import load_settings  # noqa: PLC0415 (keeps --help fast)
-    from tightfit.service import Service  # noqa: PLC0415
-
-    return Service(load_settings(home))
-
-
-def _print_json(value: Any) -> None:
-    print(json.dumps(value, indent=2, allow_nan=False))
+app.add_typer(db_app, name="db")
+app.command()(gc)
 
 
 @app.command()
@@ -84,38 +73,52 @@ def submit(
         group_size=group_size, sparsity=sparsity, rank=rank, pin=pin, sampler=sampler, max_trials=max_trials,
         max_minutes=max_minutes, refine=refine, workers=workers, seed=seed,
     )  # fmt: skip
-    service = _service(home)
+    service = open_service(home)
     if dry_run:
         found = service.dry_run(spec)
-        _print_json(found.to_json()) if as_json else show_dry_run(found)
+        print_json(found.to_json()) if as_json else show_dry_run(found)
         return
     job = service.submit(spec)
     if detach:
         service.start_detached(job.job_id)
         text = f"Job {job.job_id} is queued and runs on its own; watch it with `tightfit status {job.job_id} --watch`."
-        _print_json({"job": job.job_id, "state": str(job.state)}) if as_json else print(text)
+        print_json({"job": job.job_id, "state": str(job.state)}) if as_json else print(text)
         return
     _run(service, job.job_id)
     document = service.front(job.job_id)
-    _print_json(document.to_json()) if as_json else show_result(document)
+    print_json(document.to_json()) if as_json else show_result(document)
 
 
-def _run(service: "Service", job_id: str) -> None:
+def _run(service: "Service", job_id: str, num_workers: int | None = None) -> None:
     from tightfit.show import TerminalListener  # noqa: PLC0415
 
     try:
-        job = service.run(job_id, TerminalListener())
+        job = service.run(job_id, TerminalListener(), num_workers=num_workers)
     except KeyboardInterrupt:
         print(f"Interrupted; `tightfit resume {job_id}` goes on from here.", file=sys.stderr)
         raise
-    if job.state == "CANCELLED":
-        print(f"Job {job_id} was cancelled; `tightfit resume {job_id}` goes on from here.", file=sys.stderr)
+    if job.state in ("CANCELLED", "PAUSED"):
+        print(f"Job {job_id} was {job.state.lower()}; `tightfit resume {job_id}` goes on from here.", file=sys.stderr)
 
 
 @app.command(hidden=True)
 def run(job: JobName, home: Home = None) -> None:
     """Run a queued job in this process."""
-    _run(_service(home), job)
+    _run(open_service(home), job)
+
+
+@app.command()
+def work(
+    until_idle: Annotated[bool, typer.Option("--until-idle", help="End once no job is queued or running.")] = False,
+    workers: Workers = None,
+    home: Home = None,
+) -> None:
+    """Run queued jobs one after another; any number of these may serve one database, on any number of machines."""
+    from tightfit.show import TerminalListener  # noqa: PLC0415
+
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # gives its job back to the queue
+    count = open_service(home).serve(TerminalListener(), until_idle=until_idle, num_workers=workers)
+    print(f"{count} jobs were run; none is left.", file=sys.stderr)
 
 
 @app.command()
@@ -128,14 +131,14 @@ def status(
     """Show jobs and how far they are."""
     from tightfit.show import job_json, show_jobs, watch_job  # noqa: PLC0415
 
-    service = _service(home)
+    service = open_service(home)
     jobs = [service.store.get_job(job)] if job else list(service.store.list_jobs())
     if watch and jobs:
         watch_job(service, jobs[0].job_id)
         jobs = [service.store.get_job(jobs[0].job_id)]
     if as_json:
         rows = [job_json(service, j) for j in jobs]
-        _print_json(rows[0] if job else rows)
+        print_json(rows[0] if job else rows)
     else:
         show_jobs(service, jobs)
 
@@ -152,14 +155,14 @@ def front(
     """Show a job's Pareto front."""
     from tightfit.show import front_csv, show_front  # noqa: PLC0415
 
-    service = _service(home)
+    service = open_service(home)
     document = service.front(job)
     if html is not None:
         html.write_text(service.report(job), encoding="utf-8")
         print(f"Report: {html}", file=sys.stderr)
     if as_json:
         found = {point: e.to_json() for point, e in service.explanations(job).items()} if explained else None
-        _print_json(document.to_json() if found is None else {**document.to_json(), "explanations": found})
+        print_json(document.to_json() if found is None else {**document.to_json(), "explanations": found})
     elif as_csv:
         print(front_csv(document), end="")
     elif html is None:
@@ -176,8 +179,8 @@ def explain(
     """Show why each module has its level: its share of the loss, and what the next levels would cost."""
     from tightfit.show import show_explanation  # noqa: PLC0415
 
-    found = _service(home).explain(job, point)
-    _print_json(found.to_json()) if as_json else show_explanation(job, found)
+    found = open_service(home).explain(job, point)
+    print_json(found.to_json()) if as_json else show_explanation(job, found)
 
 
 @app.command()
@@ -195,26 +198,43 @@ def export(
 
     from tightfit.show import show_export  # noqa: PLC0415
 
-    exported = _service(home).export(job, out, point, budget, fmt)
-    _print_json(asdict(exported)) if as_json else show_export(exported)
+    exported = open_service(home).export(job, out, point, budget, fmt)
+    print_json(asdict(exported)) if as_json else show_export(exported)
 
 
 @app.command()
 def cancel(job: JobName, home: Home = None) -> None:
     """Stop a job; its front so far is kept."""
-    state = _service(home).cancel(job).state
+    state = open_service(home).cancel(job).state
     print(f"Job {job}: {'stopping' if state == 'RUNNING' else state}.")
 
 
 @app.command()
-def resume(job: JobName, home: Home = None) -> None:
-    """Go on with a job that was cancelled, failed or whose process has gone."""
+def pause(job: JobName, home: Home = None) -> None:
+    """Stop a job until it is resumed; its front so far is kept."""
+    state = open_service(home).pause(job).state
+    print(f"Job {job}: {'pausing' if state == 'RUNNING' else state}.")
+
+
+@app.command()
+def resume(
+    job: JobName,
+    detach: Annotated[bool, typer.Option("--detach", help="Leave it in the queue for `tightfit work`.")] = False,
+    workers: Workers = None,
+    home: Home = None,
+) -> None:
+    """Go on with a job that was paused, cancelled, failed or whose process has gone."""
     from tightfit.show import show_result  # noqa: PLC0415
 
-    service = _service(home)
-    service.requeue(job)
-    _run(service, job)
-    show_result(service.front(job))
+    service = open_service(home)
+    state = service.requeue(job).state
+    if state == "RUNNING":
+        print(f"Job {job} is running; watch it with `tightfit status {job} --watch`.")
+    elif detach:
+        print(f"Job {job} is queued; `tightfit work` runs it.")
+    else:
+        _run(service, job, workers)
+        show_result(service.front(job))
 
 
 @app.command()
@@ -226,7 +246,7 @@ def ui(
     """Serve MLflow and print the address of the job's Pareto view; Ctrl-C stops it."""
     from tightfit.browse import serve_ui  # noqa: PLC0415
 
-    serve_ui(_service(home), job, port)
+    serve_ui(open_service(home), job, port)
 
 
 @app.command()
@@ -235,7 +255,7 @@ def doctor(as_json: AsJson = False, home: Home = None) -> None:
     from tightfit.doctor import examine, show_findings  # noqa: PLC0415
 
     findings = examine(home)
-    _print_json([f.to_json() for f in findings]) if as_json else show_findings(findings)
+    print_json([f.to_json() for f in findings]) if as_json else show_findings(findings)
     if not all(f.ok for f in findings):
         raise typer.Exit(4)
 
@@ -243,7 +263,7 @@ def doctor(as_json: AsJson = False, home: Home = None) -> None:
 @mlflow_app.command()
 def sync(job: JobName, home: Home = None) -> None:
     """Rebuild MLflow's picture of a job from the store."""
-    print(_service(home).sync_mlflow(job))
+    print(open_service(home).sync_mlflow(job))
 
 
 def main() -> NoReturn:

@@ -5,6 +5,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from space.errors import UsageError
+from storage.lease import LEASE_SECONDS
+
+_MAX_LEASE_SECONDS = 3600
+
 
 @dataclass(frozen=True, slots=True)
 class Settings:
@@ -14,12 +19,15 @@ class Settings:
         home: TIGHTFIT_HOME, default ~/.tightfit; holds the database, the cache, logs and MLflow's files.
         database_url: TIGHTFIT_DATABASE_URL, default a SQLite file in the home.
         mlflow_uri: MLFLOW_TRACKING_URI, or None: the home's own MLflow, served by `tightfit ui`.
+        lease_seconds: TIGHTFIT_LEASE_SECONDS, default 30: a controller that is silent for so long may be replaced; the
+            same for all controllers of a store.
 
     """
 
     home: Path
     database_url: str
     mlflow_uri: str | None
+    lease_seconds: float = LEASE_SECONDS
 
     @property
     def cache_folder(self) -> Path:
@@ -36,4 +44,15 @@ def load_settings(home: Path | None = None, environment: Mapping[str, str] | Non
     env = os.environ if environment is None else environment
     folder = (home or Path(env.get("TIGHTFIT_HOME") or "~/.tightfit")).expanduser().absolute()
     database = env.get("TIGHTFIT_DATABASE_URL") if home is None else None
-    return Settings(folder, database or f"sqlite:///{folder / 'tightfit.db'}", env.get("MLFLOW_TRACKING_URI"))
+    database = database or f"sqlite:///{folder / 'tightfit.db'}"
+    return Settings(folder, database, env.get("MLFLOW_TRACKING_URI"), _lease_seconds(env.get("TIGHTFIT_LEASE_SECONDS")))
+
+
+def _lease_seconds(text: str | None) -> float:
+    try:
+        seconds = float(text or LEASE_SECONDS)
+    except ValueError:
+        seconds = 0.0
+    if not 1 <= seconds <= _MAX_LEASE_SECONDS:
+        raise UsageError(f"TIGHTFIT_LEASE_SECONDS={text} is not a number of seconds from 1 to {_MAX_LEASE_SECONDS}.")
+    return seconds

@@ -2,20 +2,31 @@
 
 import os
 import shutil
+import socket
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
+
+from packaging.requirements import Requirement
 
 from space.budget import format_bytes
 from space.errors import TightfitError
+from storage.lease import is_gone
 from storage.mlflow_server import find_server
-from storage.open import open_store
+from storage.open import check_version, open_store
+from storage.records import JobState
 from tightfit.config import Settings, load_settings
 from workers.models.files import BUNDLED_FOLDER
 
 _PACKAGES = ("torch", "transformers", "optuna", "ray", "mlflow", "sqlalchemy", "compressed-tensors")
 _LOW_DISK_BYTES = 2 * 2**30
+_CONNECT_SECONDS = 3.0
+_LISTENS = "0A"  # in the system's table of sockets
+_PORTS = {5000: "MLflow", 6379: "Ray's head", 8265: "Ray's dashboard", 10001: "Ray's client server"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +46,8 @@ class Finding:
 def examine(home: Path | None) -> list[Finding]:
     """Look at everything a job needs."""
     settings = load_settings(home)
-    return [*_packages(), _bundled_model(), _home(settings), _database(settings), _workers(), _mlflow(settings)]
+    found = [*_packages(), _bundled_model(), _home(settings), *_database(settings), _workers(), _gpu()]
+    return [*found, _mlflow(settings), *open_ports()]
 
 
 def show_findings(findings: list[Finding]) -> None:
@@ -47,13 +59,26 @@ def show_findings(findings: list[Finding]) -> None:
 
 
 def _packages() -> list[Finding]:
-    found = []
-    for name in _PACKAGES:
-        try:
-            found.append(Finding(name, ok=True, seen=version(name)))
-        except PackageNotFoundError:
-            found.append(Finding(name, ok=False, seen="not installed", mend="Install tightfit again in its own venv."))
-    return found
+    wanted = _requirements()
+    return [_package(name, wanted.get(name)) for name in _PACKAGES]
+
+
+def _package(name: str, wanted: Requirement | None) -> Finding:
+    try:
+        seen = version(name)
+    except PackageNotFoundError:
+        return Finding(name, ok=False, seen="not installed", mend="Install tightfit again in its own venv.")
+    ok = wanted is None or wanted.specifier.contains(seen, prereleases=True)
+    return Finding(name, ok, seen, f"tightfit needs {wanted}: install it again in its own venv.")
+
+
+def _requirements() -> dict[str, Requirement]:
+    """Return what the installed tightfit asks for; nothing where it runs from its source."""
+    try:
+        found = [Requirement(text) for text in requires("tightfit") or ()]
+    except PackageNotFoundError:
+        return {}
+    return {r.name: r for r in found if r.marker is None}
 
 
 def _bundled_model() -> Finding:
@@ -70,25 +95,75 @@ def _home(settings: Settings) -> Finding:
     return Finding("home", ok, seen, "Name a writable folder with 2 GiB free: TIGHTFIT_HOME or --home.")
 
 
-def _database(settings: Settings) -> Finding:
+def _database(settings: Settings) -> list[Finding]:
     scheme = settings.database_url.partition(":")[0]
+    path = settings.database_url.removeprefix("sqlite:///")
+    if scheme == "sqlite" and not Path(path).exists():
+        return [Finding("database", ok=True, seen=f"{path}, made by the first job")]
     try:
+        check_version(settings.database_url)
         store = open_store(settings.database_url)
-        count = len(store.list_jobs())
+        jobs = store.list_jobs()
         store.close()
     except TightfitError as error:
-        return Finding("database", ok=False, seen=str(error), mend="Set TIGHTFIT_DATABASE_URL, or mend the database.")
-    return Finding("database", ok=True, seen=f"{scheme}, {count} jobs")
+        return [Finding("database", ok=False, seen=str(error), mend="Set TIGHTFIT_DATABASE_URL, or mend the database.")]
+    states = ", ".join(f"{count} {state}" for state, count in sorted(Counter(j.state for j in jobs).items()))
+    left = [job.job_id for job in jobs if job.state is JobState.RUNNING and is_gone(job.owner)]
+    mend = "Run `tightfit work`, or `tightfit resume` each."
+    seen = f"{len(left)} run without a controller: {', '.join(left[:3])}" if left else "none was left behind"
+    return [
+        Finding("database", ok=True, seen=f"{scheme}, {states or 'no jobs'}"),
+        Finding("jobs", not left, seen, mend),
+    ]
 
 
 def _workers() -> Finding:
     address = os.environ.get("RAY_ADDRESS")
-    cpus = len(os.sched_getaffinity(0))
-    return Finding("workers", ok=True, seen=f"Ray at {address}" if address else f"local Ray, {cpus} CPUs")
+    if not address:
+        return Finding("workers", ok=True, seen=f"local Ray, {len(os.sched_getaffinity(0))} CPUs")
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if host and port.isdigit() and not _answers(host, int(port)):
+        mend = "Start the cluster (`ray start --head`), or unset RAY_ADDRESS for a local Ray."
+        return Finding("workers", ok=False, seen=f"no Ray answers at RAY_ADDRESS={address}", mend=mend)
+    token = os.environ.get("RAY_AUTH_MODE") == "token" or (Path.home() / ".ray" / "auth_token").exists()
+    mend = "Anybody who reaches such a cluster runs code on it: set RAY_AUTH_MODE=token everywhere (docs/cluster.md)."
+    return Finding("workers", token, f"Ray at {address}, {'with' if token else 'without'} a token", mend)
+
+
+def _gpu() -> Finding:
+    if shutil.which("nvidia-smi") is None:
+        return Finding("GPU", ok=True, seen="none; jobs run on the CPUs")
+    from workers.models.load import best_device  # noqa: PLC0415 (torch)
+
+    device = str(best_device())
+    return Finding("GPU", device != "cpu", f"torch uses {device}", "Install torch with CUDA, or mend the driver.")
 
 
 def _mlflow(settings: Settings) -> Finding:
-    if settings.mlflow_uri:
-        return Finding("MLflow", ok=True, seen=f"MLFLOW_TRACKING_URI={settings.mlflow_uri}")
-    server = find_server(settings.home)
-    return Finding("MLflow", ok=True, seen=f"running at {server.url}" if server else "started by `tightfit ui`")
+    uri = settings.mlflow_uri
+    if uri is None:
+        server = find_server(settings.home)
+        return Finding("MLflow", ok=True, seen=f"running at {server.url}" if server else "started by `tightfit ui`")
+    address = urlsplit(uri)
+    port = address.port or (443 if address.scheme == "https" else 80)
+    if address.scheme.startswith("http") and not _answers(address.hostname or "", port):
+        mend = "Start the server, or unset it; jobs go on without, and `tightfit mlflow sync JOB` shows them later."
+        return Finding("MLflow", ok=False, seen=f"nobody answers at MLFLOW_TRACKING_URI={uri}", mend=mend)
+    return Finding("MLflow", ok=True, seen=f"MLFLOW_TRACKING_URI={uri}")
+
+
+def _answers(host: str, port: int) -> bool:
+    try:
+        with socket.create_connection((host, port), timeout=_CONNECT_SECONDS):
+            return True
+    except OSError:
+        return False
+
+
+def open_ports(tables: Sequence[Path] = (Path("/proc/net/tcp"), Path("/proc/net/tcp6"))) -> list[Finding]:
+    """Return a finding for each port of ours that others can reach, by the system's tables of sockets."""
+    lines = [line.split() for path in tables if path.exists() for line in path.read_text().splitlines()[1:]]
+    listening = {parts[1].rpartition(":")[::2] for parts in lines if parts[3] == _LISTENS}
+    reachable = sorted({int(port, 16) for address, port in listening if not address.strip("0")} & _PORTS.keys())
+    mend = "Bind it to 127.0.0.1 or close it in the firewall: whoever reaches it may run code here."
+    return [Finding(f"port {p}", ok=False, seen=f"{_PORTS[p]} listens to everybody", mend=mend) for p in reachable]

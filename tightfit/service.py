@@ -4,30 +4,36 @@ import os
 import secrets
 import subprocess
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from space.document import FrontDocument
-from space.errors import JobFailedError, NotFoundError, StateError
+from space.errors import JobFailedError, NotFoundError
 from space.explanation import Explanation
 from space.inventory import Inventory
 from space.plan import Plan
 from space.spec import JobSpec
+from storage.lease import Silence, is_gone, owner_name
 from storage.open import open_store
-from storage.records import Job, JobState, Trial
+from storage.records import Job, JobState, Lease, Trial
 from storage.store import Store
 from storage.tracker import NullTracker, Tracker
 from tightfit.config import Settings, load_settings
 
 if TYPE_CHECKING:
-    from search.controller import Listener
+    from search.controller import Controller, Listener, MakeExecutor
     from tightfit.estimate import DryRun
     from tightfit.exporting import Exported
+    from tightfit.housekeeping import Freed
+    from workers.executor import Executor
+    from workers.tasks import Workspace
 
 _CLOSE_SECONDS = 30.0
+_WATCH_SECONDS = 1.0  # between two looks at a job whose controller may have gone
 
 
 class Service:
@@ -60,25 +66,39 @@ class Service:
         check_source(spec.calibration)
         return self.store.create_job(f"j{secrets.token_hex(3)}", spec)
 
-    def run(self, job_id: str, listener: "Listener", *, inline: bool = False) -> Job:
-        """Run a queued job here until it ends; `inline` uses no Ray.
+    def run(self, job_id: str, listener: "Listener", *, inline: bool = False, num_workers: int | None = None) -> Job:
+        """Run a queued job here until it ends; `inline` uses no Ray, `num_workers` others than the job asked for.
 
         Raises:
+            StateError: it is not queued.
             TightfitError: the job failed; the reason is recorded with it.
 
         """
+        return self._run(
+            listener, lambda controller: controller.run(job_id), _make_executor(inline=inline, num_workers=num_workers)
+        )
+
+    def serve(self, listener: "Listener", *, until_idle: bool = False, num_workers: int | None = None) -> int:
+        """Run queued jobs and those whose controllers have gone; return how many, once none is left, or never."""
+        from tightfit.serving import Server  # noqa: PLC0415
+
+        def run(lease: Lease) -> Job:
+            return self._run(
+                listener,
+                lambda controller: controller.run_held(lease),
+                _make_executor(inline=False, num_workers=num_workers),
+            )
+
+        return Server(self.store, run, Silence(self.settings.lease_seconds)).serve(until_idle=until_idle)
+
+    def _run(self, listener: "Listener", run: "Callable[[Controller], Job]", make_executor: "MakeExecutor") -> Job:
         from search.controller import Controller  # noqa: PLC0415 (torch)
         from tightfit.listen import TrackingListener  # noqa: PLC0415
 
-        job = self.store.get_job(job_id)
-        if job.state is not JobState.QUEUED:
-            raise StateError(
-                f"Job {job_id} is {job.state}; only QUEUED jobs run. `tightfit resume {job_id}` queues it."
-            )
-        tracker = self._tracker()
+        tracker, settings = self._tracker(), self.settings
         try:
             heard = TrackingListener(listener, tracker)
-            job = Controller(self.store, _make_executor(inline=inline), self.settings.cache_folder, heard).run(job_id)
+            job = run(Controller(self.store, make_executor, settings.cache_folder, heard, settings.lease_seconds))
             self._publish(job, tracker)
         finally:
             tracker.close(_CLOSE_SECONDS)
@@ -174,15 +194,42 @@ class Service:
     def cancel(self, job_id: str) -> Job:
         """Ask a job to stop; its front so far is kept. Idempotent."""
         self.store.request_cancel(job_id)
-        return self.store.get_job(job_id)
+        return self._rested(job_id, JobState.CANCELLED)
+
+    def pause(self, job_id: str) -> Job:
+        """Ask a job to stop until it is resumed; its front so far is kept. Idempotent."""
+        self.store.request_pause(job_id)
+        return self._rested(job_id, JobState.PAUSED)
+
+    def _rested(self, job_id: str, state: JobState) -> Job:
+        """Move a RUNNING job whose controller has gone, since nobody will read the request; return the job."""
+        job = self.store.get_job(job_id)
+        if job.state is JobState.RUNNING and is_gone(job.owner):
+            lease = self.store.take_over(job, owner_name())
+            if lease is not None:
+                return self.store.holding(lease).set_job_state(job_id, state)
+        return job
 
     def requeue(self, job_id: str) -> Job:
-        """Queue a job again that ended or whose process has gone; finished trials are not run again."""
-        job = self.store.get_job(job_id)
-        if job.state is not JobState.QUEUED:
-            self.store.set_job_state(job_id, JobState.QUEUED)
-        self.store.requeue_trials(job_id)
-        return self.store.get_job(job_id)
+        """Queue a job again that rests or whose controller has gone; finished trials are not run again.
+
+        A RUNNING job is watched for the time of a lease where its controller is on another machine. If it goes on, its
+        requests to stop are taken back, and it is returned as RUNNING.
+        """
+        silence, job = Silence(self.settings.lease_seconds), self.store.get_job(job_id)
+        seen = (job.token, job.beat)
+        while job.state is JobState.RUNNING and (job.token, job.beat) == seen:
+            if silence.lapsed([job]):
+                return self.store.resume_job(job_id, job)
+            time.sleep(min(_WATCH_SECONDS, self.settings.lease_seconds / 10))
+            job = self.store.get_job(job_id)
+        return self.store.resume_job(job_id)
+
+    def free_unneeded(self, *, dry_run: bool = False) -> "Freed":
+        """Delete from the cache what no job needs; return how much."""
+        from tightfit.housekeeping import free_unneeded  # noqa: PLC0415
+
+        return free_unneeded(self.store, self.settings.cache_folder, dry_run=dry_run)
 
     def sync_mlflow(self, job_id: str, link_base: str | None = None) -> str:
         """Rebuild MLflow's picture of a job from the store; return the link of its Pareto view.
@@ -225,16 +272,16 @@ def _inventory(job: Job) -> Inventory:
     return read_inventory(resolve_model(job.spec.model, job.spec.revision), Path(cache).parent if cache else None)
 
 
-def _make_executor(*, inline: bool) -> Any:
+def _make_executor(*, inline: bool, num_workers: int | None) -> "MakeExecutor":
     from workers.executor import InlineExecutor  # noqa: PLC0415
 
     if inline:
         return lambda workspace, _: InlineExecutor(workspace)
 
-    def start(workspace: Any, num_workers: int) -> Any:
+    def start(workspace: "Workspace", asked: int) -> "Executor":
         from workers.ray_pool import RayPool  # noqa: PLC0415 (ray, and only where a task must run)
 
-        return RayPool(workspace, num_workers)
+        return RayPool(workspace, num_workers or asked)
 
     return start
 

@@ -245,7 +245,7 @@ def watch_job(service: "Service", job_id: str) -> None:
             if line != before:
                 print(line, file=sys.stderr, flush=True)
         last = lines
-        if job.state.is_finished:
+        if job.state.rests:
             if job.document is not None and job.document.marginal_price is not None:
                 where = job.document.measured_on.replace("_", "-")
                 print(f"{job_id}  on {where} text: {job.document.marginal_price}", file=sys.stderr, flush=True)

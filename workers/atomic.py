@@ -1,13 +1,21 @@
 """Files that are whole or absent: written beside, then renamed."""
 
+import errno
 import os
+import re
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from space.errors import OutputError
+
 if TYPE_CHECKING:
     from torch import Tensor
+
+_FREE = "free some disk space, then resume the job"
+_ALLOW = "make its folder writable, then resume the job"
+_ADVICE = {errno.ENOSPC: _FREE, errno.EDQUOT: _FREE, errno.EROFS: _ALLOW, errno.EACCES: _ALLOW, errno.EPERM: _ALLOW}
 
 
 @contextmanager
@@ -15,14 +23,30 @@ def replacing(path: Path) -> Iterator[Path]:
     """Yield a file to write beside `path`, which takes its place at the end, or is gone where that fails.
 
     Writers of equal content may race without harm.
+
+    Raises:
+        OutputError: the disk is full or the folder cannot be written.
+
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
         temporary.replace(path)
+    except Exception as error:
+        number = _system_error(error)
+        if number not in _ADVICE:
+            raise
+        raise OutputError(f"{path} cannot be written ({os.strerror(number)}): {_ADVICE[number]}.") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def _system_error(error: Exception) -> int:
+    """Return the system's number of an error, which safetensors tells in its text only; 0 where there is none."""
+    found = re.search(r"\(os error (\d+)\)", str(error))
+    return error.errno or 0 if isinstance(error, OSError) else int(found.group(1)) if found else 0
 
 
 def write_safetensors(path: Path, tensors: "Mapping[str, Tensor]", metadata: dict[str, str] | None = None) -> None:

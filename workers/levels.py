@@ -1,10 +1,13 @@
 """The level store: every (module, level) of a model made once, packed, on disk, memory-mapped when read.
 
 A level's file name is the digest of all that decides its bytes: model, calibration tokens, module, level and method
-version. Files are whole or absent, so any number of workers and jobs may share a store.
+version. Files are whole or absent, so any number of workers and jobs may share a store. A file holds the digest of its
+tensors, which each process checks when it first reads it: what a disk damaged is deleted and built again.
 """
 
+import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +15,7 @@ from typing import TYPE_CHECKING
 from safetensors import SafetensorError, safe_open
 
 from space.digest import digest
+from space.errors import LevelDamagedError
 from space.level import Level, parse_level
 from workers.atomic import write_safetensors, write_text
 from workers.compress.version import METHOD_VERSION
@@ -22,6 +26,27 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from workers.compress.build import BuiltLevel
+
+
+_checked: set[tuple[Path, int, int]] = set()  # files, as they are, whose digest this process has seen to be right
+
+
+def _content_digest(tensors: "Mapping[str, Tensor]", metadata: Mapping[str, str]) -> str:
+    """Return the sha256 over metadata, and names, types, shapes and bytes of tensors."""
+    import torch  # noqa: PLC0415 (slow)
+
+    whole = hashlib.sha256(json.dumps(sorted(metadata.items())).encode())
+    for name, tensor in sorted(tensors.items()):
+        whole.update(f"{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
+        whole.update(tensor.contiguous().flatten().view(torch.uint8).numpy().data)
+    return whole.hexdigest()
+
+
+def _damaged(path: Path, module_name: str, level: Level) -> LevelDamagedError:
+    told = "was damaged and is deleted" if path.exists() else "is not there"
+    path.unlink(missing_ok=True)
+    text = f"Level {level} of {module_name} {told} ({path}): `tightfit resume` of its job builds it again."
+    return LevelDamagedError(text, module_name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +72,7 @@ class LevelStore:
     def write(self, module_name: str, built: "BuiltLevel") -> None:
         """Store a built level."""
         metadata = {"module": module_name, "level": str(built.level), "output_error": repr(built.output_error)}
+        metadata["digest"] = _content_digest(built.tensors, metadata)
         write_safetensors(self.path(module_name, built.level), built.tensors, metadata)
 
     def output_error(self, module_name: str, level: Level) -> float | None:
@@ -62,9 +88,28 @@ class LevelStore:
             return None
 
     def tensors(self, module_name: str, level: Level) -> "dict[str, Tensor]":
-        """Return a level's packed tensors, memory-mapped."""
-        with safe_open(self.path(module_name, level), framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+        """Return a level's packed tensors, memory-mapped.
+
+        Raises:
+            LevelDamagedError: the file has gone, or was damaged and is deleted now.
+
+        """
+        path = self.path(module_name, level)
+        try:
+            status = path.stat()
+            key = (path, status.st_ino, status.st_mtime_ns)
+            with safe_open(path, framework="pt") as file:
+                found = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+                metadata = dict(file.metadata() or {})
+        except (SafetensorError, OSError) as error:
+            raise _damaged(path, module_name, level) from error
+        if key not in _checked:
+            written = metadata.pop("digest", None)
+            is_older = written is None and metadata.keys() == {"module", "level", "output_error"}
+            if not is_older and written != _content_digest(found, metadata):
+                raise _damaged(path, module_name, level)
+            _checked.add(key)
+        return found
 
     def weight(self, module_name: str, level: Level, shape: "torch.Size") -> "Tensor":
         """Return the (O, I) float32 weight of a level."""

@@ -1,9 +1,10 @@
 """Workers as long-lived Ray actors: one torch thread each on CPU, a GPU or a fraction of one where there is one.
 
 Each actor has a lane of tasks that are sent ahead, so that it never waits for the next one. A dead actor costs one
-retry of the task that it was doing; the others of its lane are not blamed. A task past its deadline has its actor
-killed, which is the only way to stop a running actor method. A dead actor is replaced by a new one, which takes tasks
-at once and runs them when it is up: one that Ray restarts refuses them until then. The only importer of Ray.
+retry of the task that it was doing, which is not counted where its whole node died; the others of its lane are not
+blamed. A task past its deadline has its actor killed, which is the only way to stop a running actor method. A dead
+actor is replaced by a new one, which takes tasks once it is up: where nodes have gone, there may be no place for it for
+a while. With cluster.py the only importer of Ray.
 """
 
 import logging
@@ -19,11 +20,15 @@ import ray
 from ray.exceptions import GetTimeoutError, RayActorError, RayError
 
 from space.errors import TrialError, UsageError
+from workers.cluster import check_nodes, check_resources
+from workers.evidence import bear_witness, evidence, is_node_death
 from workers.executor import Executor, Handle, Outcome, run_task
 from workers.tasks import Task, Workspace
 
 DEADLINE_SECONDS = 1800.0
 _MAX_ATTEMPTS = 2
+_MAX_STARTS = 5  # of a new actor that dies before it is up; then a task meets its error
+_MAX_LOST_NODES = 5  # of one task; more than that is no chance
 _SENT_AHEAD = 2  # tasks in an actor's lane below which it gets its next batch
 os.environ.setdefault("RAY_worker_niceness", "0")  # Ray asks for 15, and starves beside any other work
 _WORKER_ENVIRONMENT = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
@@ -38,6 +43,7 @@ class _Actor:
         from workers.worker import Worker  # noqa: PLC0415 (torch)
 
         torch.set_num_threads(1)
+        bear_witness(workspace.cache_folder)
         self._worker = Worker(workspace)
         self._worker.warm_up()
 
@@ -55,12 +61,19 @@ class _Flight:
     handle: Handle
     task: Task
     attempts: int = 0
+    lost_nodes: int = 0
     worker: int = -1
     deadline: float = float("inf")
 
-    def lost(self, error: Exception) -> Outcome:
+    def blame(self, error: Exception) -> bool:
+        """Count a death of this task's worker; tell whether it was one too many."""
+        self.attempts += 1
+        self.lost_nodes += is_node_death(error)
+        return self.attempts - min(self.lost_nodes, _MAX_LOST_NODES) >= _MAX_ATTEMPTS
+
+    def lost(self, reason: str) -> Outcome:
         """Return the end of a task that its workers died of."""
-        text = f"{type(self.task).__name__} lost its worker {self.attempts} times: {str(error).splitlines()[0]}"
+        text = f"{type(self.task).__name__} lost its worker {self.attempts} times: {reason}"
         return Outcome(self.handle, error=TrialError(text))
 
 
@@ -71,10 +84,12 @@ class RayPool:
         """Start Ray where it is not running, and the actors.
 
         Raises:
-            UsageError: the cluster has fewer CPUs than workers.
+            UsageError: the cluster has fewer CPUs than workers, or a node of it has other code or other files.
 
         """
         self._owns_ray = start_ray(num_workers)
+        if os.environ.get("RAY_ADDRESS"):
+            check_nodes(workspace)
         self.num_workers = num_workers
         self._deadline_seconds = deadline_seconds
         gpus = ray.cluster_resources().get("GPU", 0.0)
@@ -91,6 +106,8 @@ class RayPool:
         self._lanes: list[list[_Flight]] = [[] for _ in range(num_workers)]
         self._queue: deque[list[_Flight]] = deque()
         self._in_flight: dict[Any, _Flight] = {}
+        self._starting: dict[Any, int] = {}
+        self._num_starts = [0] * num_workers
         self._count = 0
 
     def submit(self, task: Task) -> Handle:
@@ -108,9 +125,11 @@ class RayPool:
     def wait(self, timeout_seconds: float) -> Sequence[Outcome]:
         """Return what ended; waits for at least one end, at most `timeout_seconds`."""
         self._dispatch()
-        if not self._in_flight:
+        if not self._in_flight and not (self._queue and self._starting):
             return []
-        done, _ = ray.wait(list(self._in_flight), num_returns=1, timeout=timeout_seconds)
+        done, _ = ray.wait([*self._in_flight, *self._starting], num_returns=1, timeout=timeout_seconds)
+        for ref in set(done) & set(self._starting):
+            self._welcome(ref)
         outcomes = [outcome for ref in done for outcome in self._collect(ref)]
         self._kill_overdue()
         self._dispatch()
@@ -127,19 +146,25 @@ class RayPool:
         self._lanes = []
         for actor in self._actors:
             ray.kill(actor)
-        self._actors, self._in_flight = [], {}
+        self._actors, self._in_flight, self._starting = [], {}, {}
         if self._owns_ray:
             ray.shutdown()
 
     def _dispatch(self) -> None:
         """Send the next batches to the actors that run out of work."""
-        while self._queue and len(lane := min(self._lanes, key=len)) < _SENT_AHEAD:
-            worker = self._lanes.index(lane)
+        while self._queue and (worker := self._next_worker()) is not None:
+            lane = self._lanes[worker]
             for flight in self._queue.popleft():
                 flight.worker = worker
                 lane.append(flight)
                 self._in_flight[self._actors[worker].run.remote(flight.handle.number, flight.task)] = flight
             self._start_clock(worker)
+
+    def _next_worker(self) -> int | None:
+        """Return the actor that is up and has least to do, if it has so little that it may run out."""
+        up = set(range(self.num_workers)) - set(self._starting.values())
+        worker = min(up, key=lambda index: (len(self._lanes[index]), index), default=None)
+        return worker if worker is not None and len(self._lanes[worker]) < _SENT_AHEAD else None
 
     def _start_clock(self, worker: int) -> None:
         """Give the task at the head of a lane its deadline: the others still wait."""
@@ -149,7 +174,7 @@ class RayPool:
     def _collect(self, ref: Any) -> list[Outcome]:
         """Return the end of a task; where its worker died, what else that one has ended or died of."""
         if (flight := self._in_flight.pop(ref, None)) is None:
-            return []  # its worker's death was seen at another task
+            return []  # its worker's death was seen at another task, or its worker is a new one
         outcome = _outcome(ref, flight)
         if not isinstance(outcome, Outcome):
             self._in_flight[ref] = flight
@@ -160,8 +185,7 @@ class RayPool:
 
     def _replace_worker(self, worker: int, error: Exception) -> list[Outcome]:
         """Make a new actor and queue what the dead one had left; return what it had ended, or died of twice."""
-        ray.kill(self._actors[worker])  # it may live and only be out of reach
-        self._actors[worker] = self._actor_class.remote(self._workspace)
+        self._renew(worker)
         self._lanes[worker] = []
         sent = {ref: flight for ref, flight in self._in_flight.items() if flight.worker == worker}
         ready, _ = ray.wait(list(sent), num_returns=len(sent), timeout=1.0)
@@ -174,13 +198,28 @@ class RayPool:
                 ended.append(found)
             else:
                 left.append(flight)
-        if left:
-            left[0].attempts += 1
-            if left[0].attempts >= _MAX_ATTEMPTS:
-                ended.append(left.pop(0).lost(error))
+        if left and left[0].blame(error):
+            ended.append(left.pop(0).lost(evidence(self._workspace.cache_folder, error)))
         if left:
             self._queue.appendleft(left)
         return ended
+
+    def _renew(self, worker: int) -> None:
+        ray.kill(self._actors[worker])  # it may live and only be out of reach
+        self._actors[worker] = self._actor_class.remote(self._workspace)
+        self._starting[self._actors[worker].process_id.remote()] = worker
+
+    def _welcome(self, ref: Any) -> None:
+        """Let a new actor that is up have tasks; one that died before is replaced, a few times in a row."""
+        worker = self._starting.pop(ref)
+        self._num_starts[worker] += 1
+        try:
+            ray.get(ref, timeout=60)
+        except RayError:
+            if self._num_starts[worker] < _MAX_STARTS:
+                self._renew(worker)
+                return
+        self._num_starts[worker] = 0
 
     def _kill_overdue(self) -> None:
         now = time.monotonic()
@@ -222,11 +261,12 @@ def start_ray(num_workers: int) -> bool:
             )
             _protect_token()
         started = True
-    cpus = ray.cluster_resources().get("CPU", 0.0)
-    if cpus < num_workers:
+    try:
+        check_resources(num_workers)
+    except UsageError:
         if started:
             ray.shutdown()
-        raise UsageError(f"--workers {num_workers}: Ray has {cpus:g} CPUs. Ask for fewer workers or add nodes.")
+        raise
     return started
 
 

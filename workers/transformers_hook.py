@@ -1,11 +1,13 @@
 """Registers the `packed` format with transformers by its own hooks for quantizers; no code comes from a checkpoint."""
 
+from pathlib import Path
 from typing import Any
 
 from torch import nn
 from transformers.quantizers import HfQuantizer, register_quantization_config, register_quantizer
 from transformers.utils.quantization_config import QuantizationConfigMixin
 
+from workers.models.files import read_header
 from workers.packed import install_packed
 
 QUANT_METHOD = "tightfit"
@@ -36,7 +38,9 @@ class PackedQuantizer(HfQuantizer):  # type: ignore[misc]
 
     requires_calibration = True
 
-    def _process_model_before_weight_loading(self, model: Any, **_: Any) -> None:
+    def _process_model_before_weight_loading(self, model: Any, **options: Any) -> None:
+        for path in options.get("checkpoint_files") or ():
+            read_header(Path(path))  # names a truncated file; what reads it later does not
         for head in install_packed(model, self.quantization_config.plan, self.quantization_config.tied):
             model.all_tied_weights_keys.pop(f"{head}.weight", None)  # there is no such parameter any more
 

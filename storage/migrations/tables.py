@@ -93,6 +93,10 @@ class JobRow(Base):
     phase: Mapped[str]
     error: Mapped[str | None]
     cancel_requested: Mapped[bool]
+    pause_requested: Mapped[bool]
+    owner: Mapped[str | None]
+    token: Mapped[int] = mapped_column(BigInteger)
+    beat: Mapped[int] = mapped_column(BigInteger)
     facts: Mapped[dict[str, Any]]
     document: Mapped[dict[str, Any] | None]
 
@@ -150,6 +154,10 @@ def job_of(row: JobRow) -> Job:
             phase=row.phase,
             error=row.error,
             cancel_requested=row.cancel_requested,
+            pause_requested=row.pause_requested,
+            owner=row.owner,
+            token=row.token,
+            beat=row.beat,
             facts=row.facts,
             document=None if row.document is None else FrontDocument.from_json(row.document),
         )

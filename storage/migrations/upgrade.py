@@ -15,7 +15,7 @@ from storage.migrations.tables import Base
 if TYPE_CHECKING:
     from alembic.config import Config
 
-HEAD = "0002"
+HEAD = "0003"
 """The newest revision: a new file of `versions/` changes it too (a test keeps them equal)."""
 VERSION_TABLE = "tightfit_alembic_version"
 _LOCK = 7_490_111_250_217  # any number, the same in every process
@@ -54,11 +54,30 @@ def upgrade(connection: Connection, place: str) -> None:
         config = alembic_config(connection)
         known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
         if version is not None and version not in known:
-            raise StoreError(
-                f"The database {place} was written by a newer tightfit (its tables are at {version}, this program's at "
-                f"{HEAD}): update tightfit or name another database."
-            )
+            raise _newer(place, version)
         command.upgrade(config, "head")
+
+
+def check(connection: Connection, place: str) -> None:
+    """Raise StoreError unless a database is at HEAD; changes nothing."""
+    version = stored_version(connection)
+    if version is None:
+        _check_is_free(connection, place)
+        raise StoreError(f"The database {place} has no tables yet: `tightfit db upgrade` or the first job makes them.")
+    if version > HEAD:
+        raise _newer(place, version)
+    if version < HEAD:
+        raise StoreError(
+            f"The database {place} was written by an older tightfit (its tables are at {version}, this program's at "
+            f"{HEAD}): stop what uses it, then run `tightfit db upgrade`."
+        )
+
+
+def _newer(place: str, version: str) -> StoreError:
+    return StoreError(
+        f"The database {place} was written by a newer tightfit (its tables are at {version}, this program's at "
+        f"{HEAD}): update tightfit or name another database."
+    )
 
 
 def alembic_config(connection: Connection) -> "Config":

@@ -143,7 +143,7 @@ def test_exit_codes(cli: Cli, monkeypatch: pytest.MonkeyPatch, name: str, exit_c
     def fail(_: Path | None) -> None:
         raise getattr(errors, name)("what, where, what next.")
 
-    monkeypatch.setattr(command_line, "_service", fail)
+    monkeypatch.setattr(command_line, "open_service", fail)
     _refused(cli("status"), exit_code, "tightfit: what, where, what next.")
 
 
@@ -153,7 +153,7 @@ def test_interrupt(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt(_: Path | None) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(command_line, "_service", interrupt)
+    monkeypatch.setattr(command_line, "open_service", interrupt)
     done = cli("status")
     assert (done.exit_code, done.out) == (130, "")
     assert "Traceback" not in done.err

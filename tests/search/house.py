@@ -11,7 +11,7 @@ from typing import Any
 from search.controller import Controller
 from space.document import FrontDocument
 from storage.memory import MemoryStore
-from storage.records import Job, JobState, TrialState
+from storage.records import Job, TrialState
 from tests.search.scripted import ScriptedExecutor, spec
 
 
@@ -54,8 +54,7 @@ class House:
             assert executor.closed == (self.num_starts > started)
 
     def resume(self, executor: ScriptedExecutor, job_id: str = "one") -> Job:
-        self.store.set_job_state(job_id, JobState.QUEUED)
-        self.store.requeue_trials(job_id)
+        self.store.resume_job(job_id)
         return self.run(executor, job_id)
 
     def document(self, job_id: str = "one") -> FrontDocument:

@@ -16,11 +16,12 @@ from space.spec import JobSpec
 from storage.records import Asking, JobState, Known, Trial, TrialState
 from storage.store import Store
 from tests.storage.contract_jobs import JobContract
+from tests.storage.contract_leases import LeaseContract
 from tests.storage.contract_trials import TrialContract
 from tests.storage.values import MEASURED, PLAN, json_objects, measurements, only, plans, properties, spec, specs, trial
 
 
-class StoreContract(JobContract, TrialContract):
+class StoreContract(JobContract, LeaseContract, TrialContract):
     """One test per behaviour and per error of each verb; here those of measurements and those of all verbs."""
 
     def test_measurement_is_found_under_its_key_only(self, store: Store) -> None:
@@ -76,7 +77,9 @@ class StoreContract(JobContract, TrialContract):
             lambda store: store.finish_trial("none", 0, TrialState.COMPLETE),
             lambda store: store.set_held_out("none", 0, MEASURED),
             lambda store: store.list_trials("none"),
-            lambda store: store.requeue_trials("none"),
+            lambda store: store.request_pause("none"),
+            lambda store: store.resume_job("none"),
+            lambda store: store.claim_job("me", "none"),
         ],
     )
     @pytest.mark.usefixtures("job")

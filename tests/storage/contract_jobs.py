@@ -60,6 +60,16 @@ class JobContract:
         made = [store.create_job(job_id, spec()) for job_id in ("b", "a", "c")]
         assert store.list_jobs() == made[::-1]
 
+    def test_jobs_of_some_states_are_listed(self, store: Store) -> None:
+        """Those of other states are left out."""
+        for job_id in ("a", "b", "c"):
+            store.create_job(job_id, spec())
+        store.request_cancel("b")
+        store.request_pause("c")
+        listed = store.list_jobs([JobState.QUEUED, JobState.CANCELLED])
+        assert [(job.job_id, job.state) for job in listed] == [("b", JobState.CANCELLED), ("a", JobState.QUEUED)]
+        assert list(store.list_jobs([JobState.RUNNING])) == []
+
     def test_empty_store_lists_no_job(self, store: Store) -> None:
         """No job is an empty list."""
         assert list(store.list_jobs()) == []

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from space.errors import StateError, StoreError
-from storage.records import Job, TrialState
+from storage.records import Job, JobState, TrialState
 from storage.store import Store
 from tests.storage.values import ENDS, MEASURED, num_winners, only, trial
 
@@ -124,15 +124,15 @@ class TrialContract:
         assert only(store) == trial(0, state)
 
     def test_unfinished_trials_wait_again(self, store: Store, job: Job) -> None:
-        """RUNNING and STOPPED trials of this job, and no others, are counted and WAITING, their reason gone."""
+        """RUNNING and STOPPED trials of a resumed job, and no others, are WAITING, their reason gone."""
         store.create_job("two", job.spec)
         store.create_trials([replace(trial(0, TrialState.RUNNING), job_id="two")])
         store.create_trials([trial(number, state, reason="r") for number, state in enumerate(TrialState)])
-        assert store.requeue_trials("one") == 2
+        store.set_job_state("one", JobState.CANCELLED)
+        store.resume_job("one")
         again = {TrialState.RUNNING, TrialState.STOPPED}
         assert store.list_trials("one") == [
             trial(number) if state in again else trial(number, state, reason="r")
             for number, state in enumerate(TrialState)
         ]
         assert store.list_trials("two")[0].state is TrialState.RUNNING
-        assert store.requeue_trials("one") == 0

@@ -37,6 +37,7 @@ DOCUMENT = FrontDocument(
 PATH_TO: dict[JobState, tuple[JobState, ...]] = {
     JobState.QUEUED: (),
     JobState.RUNNING: (JobState.RUNNING,),
+    JobState.PAUSED: (JobState.PAUSED,),
     JobState.DONE: (JobState.RUNNING, JobState.DONE),
     JobState.FAILED: (JobState.RUNNING, JobState.FAILED),
     JobState.CANCELLED: (JobState.CANCELLED,),

@@ -117,6 +117,9 @@ def write_checkpoint(folder: Path, source: Source, target: Target, record: dict[
         record: provenance, written as `compression.json`.
         card: README.md.
 
+    Raises:
+        LevelDamagedError: a level has gone or was damaged.
+
     """
     size = write_container(folder / WEIGHTS, _entries(source, target))
     config = read_config(source.model_folder)
@@ -139,6 +142,7 @@ def _entries(source: Source, target: Target) -> list[Entry]:
         if level.is_dense:
             entries.append(stored_entry(module.weight.name, stored[module.weight.name]))
         else:
+            source.levels.tensors(module.name, level)  # raises where the file is damaged
             tensors = {t.info.name: t for t in read_header(source.levels.path(module.name, level))}
             entries += FORMATS[target].entries(module, level, tensors)
     return sorted(entries, key=lambda entry: entry.info.name)

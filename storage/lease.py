@@ -1,0 +1,119 @@
+"""Leases in use: who a controller is, how it keeps its job, and when others may judge that it is gone.
+
+No wall clock takes part. A holder renews its lease by counting; whoever waits for a job measures on its own monotonic
+clock how long the count has stood still. A clock that is set back or forward changes nothing, and a holder that was
+judged too early does no harm: the store refuses its writes (see `Store.holding`).
+"""
+
+import hashlib
+import os
+import socket
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Event, Thread
+
+from space.errors import LeaseLostError, StoreError
+from storage.records import Job, JobState, Lease
+from storage.store import Store
+
+LEASE_SECONDS = 30.0
+"""A holder that is silent for so long may be replaced."""
+_BEATS = 6  # renewals in that time
+
+
+def owner_name() -> str:
+    """Return this process's name: host, process id, start time of the process, and which machine counts so."""
+    return f"{socket.gethostname()}:{os.getpid()}:{_start_of(os.getpid()) or 0}:{_machine()}"
+
+
+def is_gone(owner: str | None) -> bool:
+    """Tell whether an owner has certainly ended, which only processes of the same machine can see of each other."""
+    if owner is None:
+        return True  # an older tightfit ran the job
+    try:
+        _, pid, start, machine = owner.rsplit(":", 3)
+        return machine == _machine() != "" and _start_of(int(pid)) != int(start)
+    except ValueError:
+        return False
+
+
+@contextmanager
+def keeping(store: Store, lease: Lease, lease_seconds: float = LEASE_SECONDS) -> Iterator[None]:
+    """Renew a lease from a thread until the end; it ends by itself once the lease is lost.
+
+    A database that is away for a while is asked again: nobody else can claim the job there either.
+    """
+    done = Event()
+
+    def renew() -> None:
+        while not done.wait(lease_seconds / _BEATS):
+            try:
+                store.renew(lease)
+            except LeaseLostError:
+                return  # the next write or look of the controller says so
+            except StoreError:
+                continue
+
+    thread = Thread(target=renew, name="tightfit-lease", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join(timeout=lease_seconds)
+
+
+@dataclass(slots=True)
+class _Seen:
+    count: tuple[int, int]
+    silent_seconds: float
+    at: float
+
+
+class Silence:
+    """How long the holders of jobs have been silent, as far as this process has looked.
+
+    Time in which it did not look (it was stopped, or the database was away) counts as one look, not as silence.
+    """
+
+    def __init__(self, lease_seconds: float = LEASE_SECONDS, clock: Callable[[], float] = time.monotonic) -> None:
+        """See nobody yet."""
+        self._lease_seconds, self._clock = lease_seconds, clock
+        self._seen: dict[str, _Seen] = {}
+
+    def lapsed(self, jobs: Iterable[Job]) -> list[Job]:
+        """Return the RUNNING jobs whose holders are gone or were silent for the time of a lease; call it often."""
+        now, found, seen = self._clock(), [], {}
+        for job in jobs:
+            if job.state is not JobState.RUNNING:
+                continue
+            count, before = (job.token, job.beat), self._seen.get(job.job_id)
+            silent = 0.0
+            if before is not None and before.count == count:
+                silent = before.silent_seconds + min(now - before.at, self._lease_seconds / _BEATS)
+            seen[job.job_id] = _Seen(count, silent, now)
+            if silent >= self._lease_seconds or is_gone(job.owner):
+                found.append(job)
+        self._seen = seen
+        return found
+
+
+def _start_of(pid: int) -> int | None:
+    """Return when a process started, in ticks since the boot; None for one that ended, reaped or not."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+    except OSError:
+        return None
+    return None if fields[0] in "ZX" else int(fields[19])
+
+
+def _machine() -> str:
+    """Return which boot and which space of process ids this is; empty where the system does not tell."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii")
+        return hashlib.sha256(f"{boot}{Path('/proc/self/ns/pid').readlink()}".encode()).hexdigest()[:12]
+    except OSError:
+        return ""

@@ -1,0 +1,112 @@
+"""What `tightfit doctor` sees, and how it says to mend it."""
+
+import shutil
+import socket
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from storage.open import open_store
+from tests.cli.conftest import Cli
+from tests.cli.test_upkeep import GOLDEN, gone
+from tests.storage.values import spec
+from tightfit.doctor import open_ports
+
+
+@pytest.fixture(autouse=True)
+def alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Take away what this machine may have."""
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.delenv("RAY_AUTH_MODE", raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setattr("tightfit.doctor.open_ports", list)
+
+
+def finding(cli: Cli, name: str) -> dict[str, Any]:
+    """Return one finding, and check that the exit code tells whether all is well."""
+    done = cli("doctor", "--json")
+    found: dict[str, dict[str, Any]] = {f["name"]: f for f in done.json}
+    assert done.exit_code == (0 if all(f["ok"] for f in found.values()) else 4)
+    return found[name]
+
+
+def closed_port() -> int:
+    """Return a port on which nobody listens."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    return port
+
+
+def test_new_home_is_well(cli: Cli, home: Path) -> None:
+    """Looking makes nothing: neither a home nor a database."""
+    assert finding(cli, "database")["ok"]
+    assert not home.exists()
+    assert "ok   database" in cli("doctor").out
+
+
+def test_older_database_is_named_and_left(cli: Cli, home: Path) -> None:
+    """Doctor upgrades nothing."""
+    home.mkdir()
+    shutil.copy(GOLDEN / "0002.db", home / "tightfit.db")
+    seen = finding(cli, "database")
+    assert not seen["ok"]
+    assert "its tables are at 0002" in seen["seen"]
+    assert "its tables are at 0002" in finding(cli, "database")["seen"]
+
+
+def test_jobs_without_a_controller_are_named(cli: Cli, home: Path) -> None:
+    """With what to do."""
+    store = open_store(f"sqlite:///{home}/tightfit.db")
+    store.create_job("one", spec())
+    assert finding(cli, "jobs")["ok"]
+    assert store.claim_job(gone(), "one")
+    seen = finding(cli, "jobs")
+    assert (seen["ok"], seen["seen"]) == (False, "1 run without a controller: one")
+    assert "tightfit resume" in seen["mend"]
+    store.close()
+
+
+def test_servers_that_do_not_answer_are_named(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray and MLflow, where the environment names them."""
+    monkeypatch.setenv("RAY_ADDRESS", f"127.0.0.1:{closed_port()}")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{closed_port()}")
+    assert "no Ray answers at RAY_ADDRESS=127.0.0.1:" in finding(cli, "workers")["seen"]
+    assert "nobody answers at MLFLOW_TRACKING_URI=http" in finding(cli, "MLflow")["seen"]
+
+
+@pytest.mark.parametrize(("mode", "told"), [(None, "without a token"), ("token", "with a token")])
+def test_cluster_without_a_token_is_told(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch, mode: str | None, told: str
+) -> None:
+    """A cluster that answers is only well where not everybody may use it."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        monkeypatch.setenv("RAY_ADDRESS", f"127.0.0.1:{server.getsockname()[1]}")
+        if mode:
+            monkeypatch.setenv("RAY_AUTH_MODE", mode)
+        seen = finding(cli, "workers")
+    assert (seen["ok"], told in seen["seen"]) == (mode is not None, True)
+
+
+def test_wrong_version_is_named(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is installed, and what is needed."""
+    monkeypatch.setattr("tightfit.doctor.requires", lambda _: ["optuna==1.0", "ray>=1"])
+    assert not finding(cli, "optuna")["ok"]
+    assert "tightfit needs optuna==1.0" in finding(cli, "optuna")["mend"]
+    assert finding(cli, "ray")["ok"]
+
+
+def test_ports_that_everybody_reaches_are_named(tmp_path: Path) -> None:
+    """Listening on all addresses, of either family; not on 127.0.0.1, and not connections."""
+    table, table6 = tmp_path / "tcp", tmp_path / "tcp6"
+    head = "  sl  local_address rem_address   st tx_queue rx_queue\n"
+    rows = ["0: 00000000:2049 00000000:0000 0A 0:0", "1: 0100007F:1388 00000000:0000 0A 0:0"]
+    rows += ["2: 00000000:18EB 0A0A0A0A:1234 01 0:0", "3: 00000000:0016 00000000:0000 0A 0:0"]
+    table.write_text(head + "\n".join(rows) + "\n")
+    table6.write_text(head + f"0: {'0' * 32}:2711 {'0' * 32}:0000 0A 0:0\n")
+    found = open_ports([table, table6, tmp_path / "none"])
+    assert [(f.name, f.seen) for f in found] == [
+        ("port 8265", "Ray's dashboard listens to everybody"),
+        ("port 10001", "Ray's client server listens to everybody"),
+    ]

@@ -1,0 +1,106 @@
+"""The commands that keep jobs and the database in order."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from storage.lease import owner_name
+from storage.open import open_store
+from storage.records import JobState
+from storage.store import Store
+from tests.cli.conftest import Cli
+from tests.storage.values import spec
+
+GOLDEN = Path(__file__).parents[1] / "storage" / "golden"
+
+
+@pytest.fixture
+def store(home: Path) -> Store:
+    """Give the store of the home, with job "one"."""
+    store = open_store(f"sqlite:///{home}/tightfit.db")
+    store.create_job("one", spec(model="/no/such/model"))
+    return store
+
+
+def gone() -> str:
+    """Return the name of a controller of this machine that has ended."""
+    host, pid, start, machine = owner_name().rsplit(":", 3)
+    return f"{host}:{pid}:{int(start) + 1}:{machine}"
+
+
+def test_database_is_checked_and_upgraded(cli: Cli, home: Path) -> None:
+    """No database, an older one, the right one: each told in one sentence, with what to do."""
+    none = cli("db", "check")
+    assert (none.exit_code, none.out) == (4, "")
+    assert "There is no database" in none.err
+    assert "`tightfit db upgrade`" in none.err
+    home.mkdir()
+    shutil.copy(GOLDEN / "0001.db", home / "tightfit.db")
+    older = cli("db", "check")
+    assert older.exit_code == 4
+    assert "its tables are at 0001" in older.err
+    for verb in ("upgrade", "check"):
+        done = cli("db", verb)
+        assert done.exit_code == 0
+        assert "has this program's tables" in done.out
+
+
+@pytest.mark.parametrize(("verb", "state"), [("pause", "PAUSED"), ("cancel", "CANCELLED")])
+def test_job_that_waits_rests_at_once(cli: Cli, store: Store, verb: str, state: str) -> None:
+    """Asked twice, it says the same, and a resumed one is back in the queue, also when that was asked twice."""
+    assert [cli(verb, "one").out for _ in range(2)] == [f"Job one: {state}.\n"] * 2
+    told = [cli("resume", "one", "--detach").out for _ in range(2)]
+    assert told == ["Job one is queued; `tightfit work` runs it.\n"] * 2
+    assert store.get_job("one").state is JobState.QUEUED
+
+
+@pytest.mark.parametrize(("verb", "told"), [("pause", "pausing"), ("cancel", "stopping")])
+def test_job_that_runs_is_asked(cli: Cli, store: Store, verb: str, told: str) -> None:
+    """Its controller lives and will read it."""
+    assert store.claim_job(owner_name(), "one")
+    assert cli(verb, "one").out == f"Job one: {told}.\n"
+    assert store.get_job("one").state is JobState.RUNNING
+
+
+@pytest.mark.parametrize(("verb", "state"), [("pause", "PAUSED"), ("cancel", "CANCELLED")])
+def test_job_whose_controller_is_gone_rests_at_once(cli: Cli, store: Store, verb: str, state: str) -> None:
+    """Nobody would read the request."""
+    assert store.claim_job(gone(), "one")
+    assert cli(verb, "one").out == f"Job one: {state}.\n"
+
+
+def test_resume_leaves_a_running_job_alone(cli: Cli, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is watched until it shows a sign of life, and a request to pause is taken back."""
+    lease = store.claim_job(owner_name(), "one")
+    assert lease is not None
+    store.request_pause("one")
+    monkeypatch.setattr("tightfit.service.time.sleep", lambda _: store.renew(lease))
+    assert "is running; watch it" in cli("resume", "one").out
+    assert not store.get_job("one").pause_requested
+
+
+def test_resume_takes_a_job_whose_controller_is_gone(cli: Cli, store: Store) -> None:
+    """No waiting for its lease."""
+    assert store.claim_job(gone(), "one")
+    assert "is queued" in cli("resume", "one", "--detach").out
+    assert store.get_job("one").state is JobState.QUEUED
+
+
+def test_work_ends_where_nothing_waits(cli: Cli, store: Store) -> None:
+    """With --until-idle; a job that cannot run is FAILED, and the next one is not held up."""
+    done = cli("work", "--until-idle")
+    assert done.exit_code == 0
+    assert "1 jobs were run" in done.err
+    job = store.get_job("one")
+    assert job.state is JobState.FAILED
+    assert "/no/such/model: no such folder" in str(job.error)
+
+
+@pytest.mark.parametrize("seconds", ["0", "soon", "1e9"])
+def test_lease_that_is_none(cli: Cli, monkeypatch: pytest.MonkeyPatch, seconds: str) -> None:
+    """The setting is named with its bounds."""
+    monkeypatch.setenv("TIGHTFIT_LEASE_SECONDS", seconds)
+    done = cli("status")
+    assert (done.exit_code, done.out) == (2, "")
+    assert f"TIGHTFIT_LEASE_SECONDS={seconds} is not a number of seconds from 1 to 3600" in done.err

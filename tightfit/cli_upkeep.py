@@ -1,0 +1,46 @@
+"""The commands that keep an installation in order: the database's version, the disk."""
+
+from typing import Annotated
+
+import typer
+
+from tightfit.cli_base import AsJson, Home, open_service, print_json
+
+db_app = typer.Typer(help="The version of the database's tables.", no_args_is_help=True)
+
+
+@db_app.command()
+def check(home: Home = None) -> None:
+    """Compare the database with this program, changing nothing; exit code 4 unless they fit."""
+    from storage.open import check_version  # noqa: PLC0415 (keeps --help fast)
+    from tightfit.config import load_settings  # noqa: PLC0415
+
+    print(f"The database {check_version(load_settings(home).database_url)} has this program's tables.")
+
+
+@db_app.command()
+def upgrade(home: Home = None) -> None:
+    """Bring the database to this program's version; every other command that opens it does so too."""
+    from storage.open import check_version, open_store  # noqa: PLC0415
+    from tightfit.config import load_settings  # noqa: PLC0415
+
+    url = load_settings(home).database_url
+    open_store(url).close()
+    print(f"The database {check_version(url)} has this program's tables.")
+
+
+def gc(
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be freed.")] = False,
+    as_json: AsJson = False,
+    home: Home = None,
+) -> None:
+    """Free what no job needs: fronts can still be exported, and what a running or paused job uses stays."""
+    from space.budget import format_bytes  # noqa: PLC0415 (keeps --help fast)
+
+    freed = open_service(home).free_unneeded(dry_run=dry_run)
+    if as_json:
+        print_json(freed.to_json())
+        return
+    print(f"{'Would free' if dry_run else 'Freed'} {format_bytes(freed.size_bytes)} in {freed.num_files} files.")
+    for folder, why in freed.kept.items():
+        print(f"Kept {folder}: {why}.")

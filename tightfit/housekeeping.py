@@ -1,0 +1,90 @@
+"""Freeing what no job needs: levels off every front, calibration, sketches, leftovers of killed processes."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from storage.records import Job
+from storage.store import Store
+from workers.levels import LevelStore
+from workers.models.tokens import TokenSet
+from workers.sharing import alone
+
+_KEPT_ALWAYS = {".in-use"}
+
+
+@dataclass
+class Freed:
+    """What was, or would be, freed.
+
+    Attributes:
+        num_files: how many.
+        size_bytes: together.
+        kept: folder -> why it was left as it is.
+
+    """
+
+    num_files: int = 0
+    size_bytes: int = 0
+    kept: dict[str, str] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return a JSON object."""
+        return {"num_files": self.num_files, "size_bytes": self.size_bytes, "kept": self.kept}
+
+
+def free_unneeded(store: Store, cache_folder: Path, *, dry_run: bool) -> Freed:
+    """Delete what no job needs; all of it can be built again.
+
+    Kept are the whole cache of every model with a job that runs, waits or is paused, and for each finished job what an
+    export of its front takes: its points' levels, text, and the dense model's held-out answers.
+
+    Args:
+        store: the jobs.
+        cache_folder: of all models.
+        dry_run: only count.
+
+    """
+    freed, jobs = Freed(), store.list_jobs()
+    starting = [job.job_id for job in jobs if job.state == "RUNNING" and "cache_folder" not in job.facts]
+    for folder in sorted(path for path in cache_folder.glob("*") if path.is_dir() and path.name != "inventories"):
+        mine = [job for job in jobs if Path(job.facts.get("cache_folder", "")) == folder]
+        busy = [job.job_id for job in mine if not job.state.is_finished] + starting
+        with alone(folder) as is_alone:
+            if busy or not is_alone:
+                freed.kept[str(folder)] = f"job {busy[0]} needs it" if busy else "a job is using it"
+                continue
+            needed = {path for job in mine for path in _needed(store, job, folder)}
+            _free(freed, [path for path in _files(folder) if path not in needed], dry_run=dry_run)
+    return freed
+
+
+def _needed(store: Store, job: Job, folder: Path) -> Iterator[Path]:
+    """Yield the files that an export of a finished job's front takes."""
+    if job.document is None or "tokens" not in job.facts:
+        return
+    tokens = TokenSet.from_json(job.facts["tokens"])
+    yield Path(tokens.path)
+    yield folder / f"teacher-{tokens.of('held_out')[:16]}.safetensors"
+    yield from folder.glob("text-*.json")
+    levels = LevelStore(folder / "levels", job.facts["model_digest"], tokens.of("calibration"))
+    points = {point.trial for point in job.document.front}
+    for trial in store.list_trials(job.job_id):
+        if trial.number in points:
+            yield from (levels.path(name, level) for name, level in trial.plan.levels)
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.is_file() and path.name not in _KEPT_ALWAYS)
+
+
+def _free(freed: Freed, files: Sequence[Path], *, dry_run: bool) -> None:
+    for path in files:
+        with suppress(FileNotFoundError):
+            size = path.stat().st_size
+            if not dry_run:
+                path.unlink()
+            freed.num_files += 1
+            freed.size_bytes += size

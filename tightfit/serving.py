@@ -1,0 +1,69 @@
+"""A controller's life: claim a job, run it, claim the next; take over what others left behind."""
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from space.errors import OutageError, TightfitError
+from storage.lease import Silence, owner_name
+from storage.records import JobState, Lease
+from storage.store import Store
+
+POLL_SECONDS = 1.0
+_log = logging.getLogger("tightfit.serving")
+
+
+@dataclass
+class Server:
+    """Serves the queue of a store; any number of them, on any number of machines, may serve the same one.
+
+    Attributes:
+        store: where the jobs are.
+        run: runs a claimed job to its end; an error of ours ends the job, not the server.
+        silence: judges which jobs were left behind.
+        poll_seconds: between looks at an empty queue.
+
+    """
+
+    store: Store
+    run: Callable[[Lease], object]
+    silence: Silence = field(default_factory=Silence)
+    poll_seconds: float = POLL_SECONDS
+
+    def serve(self, *, until_idle: bool = False) -> int:
+        """Run jobs, for ever or until none is QUEUED or RUNNING anywhere; return how many were run."""
+        count = 0
+        while True:
+            lease = self._next()
+            if lease is not None:
+                self._run(lease)
+                count += 1
+            elif until_idle and self._is_idle():
+                return count
+            else:
+                time.sleep(self.poll_seconds)
+
+    def _next(self) -> Lease | None:
+        """Claim a job that was left behind, or else the oldest that waits."""
+        try:
+            for job in self.silence.lapsed(self.store.list_jobs([JobState.RUNNING])):
+                if (lease := self.store.take_over(job, owner_name())) is not None:
+                    _log.warning("Job %s is taken over: its controller is gone.", job.job_id)
+                    return lease
+            return self.store.claim_job(owner_name())
+        except OutageError as error:
+            _log.warning("%s Trying again.", error)
+            return None
+
+    def _is_idle(self) -> bool:
+        try:
+            return not self.store.list_jobs([JobState.QUEUED, JobState.RUNNING])
+        except OutageError:
+            return False
+
+    def _run(self, lease: Lease) -> None:
+        try:
+            self.run(lease)
+        except TightfitError as error:
+            _log.warning("Job %s: %s", lease.job_id, error)
