@@ -18,17 +18,17 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from itertools import cycle
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from search.batches import make_batches
 from search.ledger import Ledger
 from search.observation import KNAPSACK, REFINE, SENSITIVITY, Observation, Proposal
 from search.points import Points
-from search.sampler import PlanCodec, make_sampler
+from search.sampler import PlanCodec
 from search.sensitivity import Errors
 from search.strategy import FrontStrategy
 from space.inventory import Inventory, KeyValueShape, ModuleInfo, TensorInfo
@@ -143,10 +143,12 @@ def replay(case: Case) -> Ledger:
     """Return a ledger that was rebuilt from a record of every observation."""
     codec = PlanCodec(case.space)
     trials = [_record(case, number, o) for number, o in enumerate(case.observations)]
-    make = partial(make_sampler, "front", case.strategy, codec)
     kept = {(o.plan.digest, o.base.digest): o.sketch for o in case.observations if o.base is not None}
     ledger = Ledger(
-        make, codec, case.space, case.strategy.budget, lambda p: kept[p.plan.digest, p.base.digest] if p.base else None
+        make_batches("front", case.strategy, codec),
+        codec,
+        case.strategy.budget,
+        find_sketch=lambda p: kept[p.plan.digest, p.base.digest] if p.base else None,
     )
     ledger.replay(trials)
     return ledger
@@ -174,7 +176,7 @@ def follow(case: Case, ledger: Ledger, num_rounds: int) -> list[dict[str, Any]]:
         for a in asked:
             seen = case.losses.observe(a.proposal)
             kl = list(seen.sequence_kl)
-            ledger.tell(a, case.space.weight_bytes(a.proposal.plan), Measurement.of_sequences(kl, kl, 31, 1.0, 0.0))
+            ledger.tell(a, Measurement.of_sequences(kl, kl, 31, 1.0, 0.0))
     return rows
 
 

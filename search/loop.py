@@ -3,8 +3,9 @@
 from collections.abc import Callable, Sequence
 from itertools import groupby, takewhile
 
+from search.batches import Asked
 from search.context import Context
-from search.ledger import Asked, Ledger
+from search.ledger import Ledger
 from search.library import question_of
 from search.measuring import Answer, Measuring
 from search.observation import REFINE, UNIFORM
@@ -70,7 +71,7 @@ class Loop:
                     plan=a.proposal.plan,
                     origin=a.proposal.origin,
                     state=TrialState.WAITING,
-                    size_bytes=prepared.space.weight_bytes(a.proposal.plan) + prepared.cache_bytes,
+                    size_bytes=a.weight_bytes + prepared.cache_bytes,
                     sampler_state={**self._ledger.sampler_state(a), _BATCH: asked[0].number},
                 )
                 for a in asked
@@ -80,8 +81,7 @@ class Loop:
     def _finish_batch(self, asked: Sequence[Asked]) -> None:
         measured = self._measure(asked)
         for a in asked:  # in the order of asking, so that the study never depends on who was faster
-            size_bytes = self._context.prepared.space.weight_bytes(a.proposal.plan)
-            self._ledger.tell(a, size_bytes, measured.get(a.number))
+            self._ledger.tell(a, measured.get(a.number))
         trials = self._context.trials()
         _check_failures(trials, len(asked))
         metrics = self._note_batch(trials)

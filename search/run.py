@@ -5,6 +5,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from search.batches import make_batches
 from search.context import Context, Listener
 from search.dispatch import LazyExecutor
 from search.evaluation import count_sequences
@@ -16,7 +17,7 @@ from search.loop import Loop, search_metrics
 from search.measuring import Measuring
 from search.prepare import prepare
 from search.publishing import Publisher
-from search.sampler import PlanCodec, make_sampler
+from search.sampler import PlanCodec
 from search.sensitivity import Errors
 from search.sketches import SketchBook
 from search.stopping import StopRule
@@ -140,8 +141,9 @@ class Run:
             seed=spec.seed,
         )
         codec = PlanCodec(space)
-        make = partial(make_sampler, spec.sampler, strategy, codec)
-        return Ledger(make, codec, space, budget, lambda proposal: library.sketch(question_of(proposal)))
+        batches = make_batches(spec.sampler, strategy, codec)
+        cache_bytes = self._context.prepared.cache_bytes
+        return Ledger(batches, codec, budget, cache_bytes, lambda proposal: library.sketch(question_of(proposal)))
 
     def _model(self) -> dict[str, Any] | None:
         """Return what the search learnt about each module, where its sampler tells."""
