@@ -24,10 +24,10 @@ from typing import Any
 
 import numpy as np
 
-from search.batches import make_batches
 from search.ledger import Ledger
 from search.observation import KNAPSACK, REFINE, SENSITIVITY, Observation, Proposal
 from search.points import Points
+from search.proposers import make_proposer
 from search.sampler import PlanCodec
 from search.sensitivity import Errors
 from search.strategy import FrontStrategy
@@ -145,7 +145,7 @@ def replay(case: Case) -> Ledger:
     trials = [_record(case, number, o) for number, o in enumerate(case.observations)]
     kept = {(o.plan.digest, o.base.digest): o.sketch for o in case.observations if o.base is not None}
     ledger = Ledger(
-        make_batches("front", case.strategy, codec),
+        make_proposer("front", case.strategy, codec),
         codec,
         case.strategy.budget,
         find_sketch=lambda p: kept[p.plan.digest, p.base.digest] if p.base else None,

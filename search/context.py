@@ -2,11 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Protocol
 
 from search.dispatch import StopRequestedError
 from search.effort import max_trials
 from search.prepare import Prepared
+from search.records import TrialRecords
 from space.spec import JobSpec
 from storage.records import Job, Trial
 from storage.store import Store
@@ -59,9 +61,14 @@ class Context:
         """Return the digests of the uniform plans."""
         return {plan.digest for _, plan in self.prepared.space.uniform_plans()}
 
+    @cached_property
+    def records(self) -> TrialRecords:
+        """Return the trials, to read and to write."""
+        return TrialRecords(self.store, self.job_id)
+
     def trials(self) -> Sequence[Trial]:
         """Return the trials recorded so far."""
-        return self.store.list_trials(self.job_id)
+        return self.records.all()
 
     def facts(self) -> dict[str, Any]:
         """Return what is recorded beside the trials."""
@@ -74,5 +81,5 @@ class Context:
 
     def check_stop(self) -> None:
         """Raise StopRequestedError where somebody asked the job to stop."""
-        if self.store.get_job(self.job_id).cancel_requested:
+        if self.store.glance(self.job_id).cancel_requested:
             raise StopRequestedError

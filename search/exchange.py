@@ -139,7 +139,7 @@ class _Walk:
         return pair or ([option] if single[option] < -_GAIN else [])
 
     def _best_pair(self, change: np.ndarray, slack: int, gain: float) -> list[int]:
-        """Return the two changes in different modules, one that takes bytes and one that gives some back, that gain most.
+        """Return the best two changes in different modules, one that takes bytes and one that gives some back.
 
         Empty where none gains more than `gain`. What two changes add together is a product of vectors, at most that of
         their lengths (Cauchy-Schwarz: the curvature is positive semidefinite), so only a few pairs need it.
@@ -147,12 +147,12 @@ class _Walk:
         model, extra = self.model, self._extra
         moves = self._now != model.every
         takers, givers = _best(change, extra, moves & (extra > 0)), _best(change, extra, moves & (extra <= 0))
-        length_T, length_G = (np.sqrt(np.maximum(self._square[o], 0)) * _ROUNDING for o in (takers, givers))
-        alone_TG = change[takers][:, None] + change[givers]
-        is_open = alone_TG - length_T[:, None] * length_G < gain
+        length_t, length_g = (np.sqrt(np.maximum(self._square[o], 0)) * _ROUNDING for o in (takers, givers))
+        alone_tg = change[takers][:, None] + change[givers]
+        is_open = alone_tg - length_t[:, None] * length_g < gain
         is_open &= extra[takers][:, None] + extra[givers] <= slack
         first, second = is_open.nonzero()
-        takers, givers, alone = takers[first], givers[second], alone_TG[first, second]
+        takers, givers, alone = takers[first], givers[second], alone_tg[first, second]
         others = model.module[takers] != model.module[givers]
         takers, givers, alone = takers[others], givers[others], alone[others]
         if not len(takers):

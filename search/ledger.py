@@ -12,8 +12,8 @@ import numpy as np
 import optuna
 from optuna.trial import TrialState as OptunaState
 
-from search.batches import Asked, Batches
 from search.observation import Observation, Proposal
+from search.proposers import Asked, Proposer
 from search.sampler import BUDGET, PlanCodec
 from space.measurement import Measurement
 from space.plan import Plan
@@ -30,7 +30,7 @@ class Ledger:
 
     def __init__(
         self,
-        batches: Batches,
+        proposer: Proposer,
         codec: PlanCodec,
         budget: int,
         cache_bytes: int = 0,
@@ -39,7 +39,7 @@ class Ledger:
         """Make an empty study of two objectives: weight bytes and KL divergence.
 
         Args:
-            batches: fills them.
+            proposer: fills the batches.
             codec: of the space.
             budget: weight bytes.
             cache_bytes: that records count beside the weights: the key/value cache.
@@ -47,11 +47,11 @@ class Ledger:
 
         """
         optuna.logging.set_verbosity(optuna.logging.ERROR)
-        self._batches, self._codec, self._budget, self._cache_bytes = batches, codec, budget, cache_bytes
+        self._proposer, self._codec, self._budget, self._cache_bytes = proposer, codec, budget, cache_bytes
         self._find_sketch = find_sketch
         self.observations: list[Observation] = []
         self.study = optuna.create_study(
-            storage=optuna.storages.InMemoryStorage(), sampler=batches.sampler, directions=["minimize", "minimize"]
+            storage=optuna.storages.InMemoryStorage(), sampler=proposer.sampler, directions=["minimize", "minimize"]
         )
         self._bases: list[Plan] = []
 
@@ -65,12 +65,12 @@ class Ledger:
                 waiting.append(asked)
             elif trial.state is TrialState.COMPLETE and trial.measurement is not None:
                 self._observe(asked, trial.measurement)
-        self._batches.replayed(self.study)
+        self._proposer.replayed(self.study)
         return waiting
 
     def ask(self, limit: int) -> list[Asked]:
         """Return the next batch, at most `limit` plans; empty when the sampler has nothing left."""
-        return self._batches.open_batch(self.study, self.observations, limit) if limit > 0 else []
+        return self._proposer.open_batch(self.study, self.observations, limit) if limit > 0 else []
 
     def tell(self, asked: Asked, measurement: Measurement | None) -> None:
         """Tell a result; None is a failed or refused trial."""
@@ -93,7 +93,7 @@ class Ledger:
 
     def model_json(self) -> dict[str, Any] | None:
         """Return what was learnt about each module, as a job keeps it; None where the sampler learns no such thing."""
-        return self._batches.model_json(self.observations)
+        return self._proposer.model_json(self.observations)
 
     def _observe(self, asked: Asked, measurement: Measurement) -> None:
         proposal, sketch = asked.proposal, measurement.sketch

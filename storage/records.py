@@ -82,6 +82,11 @@ def check_trial_finish(job_id: str, number: int, old: TrialState, new: TrialStat
     check_trial_move(job_id, number, TrialState.RUNNING if started else old, new)
 
 
+def may_become(new: TrialState) -> list[TrialState]:
+    """Return the states of trials that `check_trial_finish` lets move to another one."""
+    return [old for old in TrialState if new in TRIAL_MOVES[old] or (old is TrialState.WAITING and new.is_finished)]
+
+
 def job_move_values(state: JobState, now: datetime, error: str | None) -> dict[str, Any]:
     """Return the fields of a job that change when it enters a state at `now` (UTC)."""
     if state is JobState.QUEUED:

@@ -8,7 +8,7 @@ from typing import Any, cast
 from sqlalchemy import CursorResult, Update, case, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, defer
 
 from space.document import FrontDocument
 from space.errors import NotFoundError, StateError
@@ -39,6 +39,7 @@ from storage.records import (
     job_move_values,
     job_not_found,
     json_copy,
+    may_become,
     trial_not_found,
 )
 from storage.sql_engine import made_engine, parsed_url, place_of, store_error
@@ -91,6 +92,11 @@ class SqlStore:
         """Return a job. Raises NotFoundError, naming the newest jobs."""
         with self._session() as session:
             return _job(session, job_id)
+
+    def glance(self, job_id: str) -> Job:
+        """Return a job without its facts and document. Raises NotFoundError."""
+        with self._session() as session:
+            return _job(session, job_id, whole=False)
 
     def list_jobs(self) -> Sequence[Job]:
         """Return all jobs, newest first."""
@@ -173,10 +179,10 @@ class SqlStore:
         """Move a trial (WAITING trials start through RUNNING). Raises NotFoundError, StateError."""
         values = {"state": state, "measurement": measurement_json(measurement), "reason": reason}
         with self._session(write=True) as session:
-            old = _trial_state(session, job_id, number)
-            check_trial_finish(job_id, number, old, state)
-            if not _num_changed(session, _guarded(job_id, number, old).values(values)):
-                raise StateError(f"Trial {number} of job {job_id} was {old} until somebody moved it.")
+            if not _num_changed(session, _guarded(job_id, number, *may_become(state)).values(values)):
+                old = _trial_state(session, job_id, number)
+                check_trial_finish(job_id, number, old, state)
+                raise StateError(f"Trial {number} of job {job_id} became {old} while somebody else moved it.")
 
     def set_held_out(self, job_id: str, number: int, measurement: Measurement) -> None:
         """Record a COMPLETE trial's held-out measurement. Raises NotFoundError, StateError."""
@@ -221,11 +227,12 @@ class SqlStore:
     def find_measurement(self, plan: Plan, evaluation_digest: str) -> Measurement | None:
         """Return the known answer to (plan, evaluation), whoever measured it."""
         with self._session() as session:
-            row = session.get(MeasurementRow, (plan.digest, evaluation_digest))
-            if row is None:
+            key = MeasurementRow.plan_digest == plan.digest, MeasurementRow.evaluation_digest == evaluation_digest
+            found = session.scalar(select(MeasurementRow.measurement).where(*key))
+            if found is None:
                 return None
             with reading(f"The measurement of plan {plan.digest}"):
-                return Measurement.from_json(row.measurement)
+                return Measurement.from_json(found)
 
     def list_measurements(self, evaluation_digests: Sequence[str]) -> Sequence[Known]:
         """Return all that is known of some evaluations, by evaluation and plan digest."""
@@ -277,15 +284,16 @@ def _check_job_exists(session: Session, job_id: str) -> None:
         raise _job_not_found(session, job_id)
 
 
-def _job(session: Session, job_id: str) -> Job:
-    row = session.scalar(select(JobRow).where(JobRow.job_id == job_id))
+def _job(session: Session, job_id: str, *, whole: bool = True) -> Job:
+    left_out = () if whole else (defer(JobRow.facts), defer(JobRow.document))
+    row = session.scalar(select(JobRow).where(JobRow.job_id == job_id).options(*left_out))
     if row is None:
         raise _job_not_found(session, job_id)
-    return job_of(row)
+    return job_of(row, whole=whole)
 
 
-def _guarded(job_id: str, number: int, old: TrialState) -> Update:
-    return update(TrialRow).where(TrialRow.job_id == job_id, TrialRow.number == number, TrialRow.state == old)
+def _guarded(job_id: str, number: int, *old: TrialState) -> Update:
+    return update(TrialRow).where(TrialRow.job_id == job_id, TrialRow.number == number, TrialRow.state.in_(old))
 
 
 def _trial_state(session: Session, job_id: str, number: int) -> TrialState:

@@ -29,13 +29,13 @@ from benchmarks.sampler_cost import (
     resident_mib,
 )
 from search.context import Context
-from search.batches import make_batches
 from search.ledger import Ledger
 from search.library import Library, question_of
 from search.loop import Loop
 from search.measuring import Measuring
 from search.observation import SENSITIVITY, Proposal
 from search.prepare import Prepared
+from search.proposers import make_proposer
 from search.publishing import Publisher
 from search.sampler import PlanCodec
 from search.sketches import SketchBook
@@ -74,6 +74,10 @@ class FormulaExecutor:
         self._queue.append((handle, task))
         return handle
 
+    def submit_all(self, tasks: Sequence[Task]) -> Sequence[Handle]:
+        """Queue tasks."""
+        return [self.submit(task) for task in tasks]
+
     def wait(self, timeout_seconds: float) -> Sequence[Outcome]:  # noqa: ARG002 (answers are there at once)
         """Answer the next task."""
         if not self._queue:
@@ -89,7 +93,7 @@ class FormulaExecutor:
         self._queue.clear()
 
     def _measure(self, task: Evaluate) -> Measurement:
-        base = task.base if task.sketch else None
+        base = task.plan if task.sketch else None
         seen = self.losses.observe(Proposal(task.plan, SENSITIVITY, None, base))
         end = None if task.num_sequences is None else task.first_sequence + task.num_sequences
         kl = list(seen.sequence_kl[task.first_sequence : end])
@@ -136,7 +140,7 @@ def make_loop(context: Context, executor: FormulaExecutor, folder: Path) -> Loop
     codec = PlanCodec(space)
 
     ledger = Ledger(
-        make_batches("front", strategy, codec),
+        make_proposer("front", strategy, codec),
         codec,
         budget,
         find_sketch=lambda proposal: library.sketch(question_of(proposal)),

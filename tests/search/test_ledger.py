@@ -6,10 +6,10 @@ from typing import get_args
 
 import pytest
 
-from search.batches import Asked, make_batches
 from search.guards import HEURISTIC
 from search.ledger import Ledger
 from search.observation import UNIFORM, Proposal
+from search.proposers import Asked, make_proposer
 from search.sampler import PlanCodec
 from search.strategy import FrontStrategy
 from space.measurement import Measurement
@@ -26,8 +26,8 @@ LIMIT = 1000
 def _ledger(name: SamplerName, seed: int = 0, cache_bytes: int = 0) -> Ledger:
     strategy = FrontStrategy(SPACE, errors_of(SPACE), PREPARED.weight_budget, max_trials=60, seed=seed)
     codec = PlanCodec(SPACE)
-    batches = make_batches(name, strategy, codec)
-    return Ledger(batches, codec, PREPARED.weight_budget, cache_bytes, lambda proposal: sketch(proposal.plan))
+    proposer = make_proposer(name, strategy, codec)
+    return Ledger(proposer, codec, PREPARED.weight_budget, cache_bytes, lambda proposal: sketch(proposal.plan))
 
 
 def _record(ledger: Ledger, asked: Asked) -> Trial:

@@ -1,4 +1,4 @@
-"""Who fills a study's next batch: our own sampler, whose plans are whole before a trial is opened, or one of Optuna's."""
+"""Who fills a study's next batch: our own sampler, whose plans come whole, or one of Optuna's."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ class Asked:
     weight_bytes: int
 
 
-class Batches(Protocol):
+class Proposer(Protocol):
     """Opens trials in a study, batch by batch; what it remembers is no more than the study and its trials tell."""
 
     @property
@@ -45,7 +45,7 @@ class Batches(Protocol):
         """Return what was learnt about each module, as a job keeps it; None where no such thing is learnt."""
 
 
-class FrontBatches:
+class FrontProposer:
     """Opens the strategy's batches."""
 
     def __init__(self, strategy: FrontStrategy, codec: PlanCodec) -> None:
@@ -75,7 +75,7 @@ class FrontBatches:
         return losses_to_json(self._strategy.model(observations))
 
 
-class DrawnBatches:
+class DrawnProposer:
     """Opens the uniform plans, then batches that one of Optuna's samplers draws."""
 
     def __init__(self, name: SamplerName, seed: int, codec: PlanCodec, space: SearchSpace, budget: int) -> None:
@@ -116,11 +116,11 @@ class DrawnBatches:
         return Asked(trial.number, Proposal(plan, origin), weight_bytes)
 
 
-def make_batches(name: SamplerName, strategy: FrontStrategy, codec: PlanCodec) -> Batches:
+def make_proposer(name: SamplerName, strategy: FrontStrategy, codec: PlanCodec) -> Proposer:
     """Return who fills the batches; all see the same space, the same uniform plans and the same number of trials."""
     if name == "front":
-        return FrontBatches(strategy, codec)
-    return DrawnBatches(name, strategy.seed, codec, strategy.space, strategy.budget_bytes)
+        return FrontProposer(strategy, codec)
+    return DrawnProposer(name, strategy.seed, codec, strategy.space, strategy.budget_bytes)
 
 
-_: tuple[type[Batches], ...] = (FrontBatches, DrawnBatches)
+_: tuple[type[Proposer], ...] = (FrontProposer, DrawnProposer)
