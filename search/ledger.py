@@ -54,6 +54,7 @@ class Ledger:
             storage=optuna.storages.InMemoryStorage(), sampler=proposer.sampler, directions=["minimize", "minimize"]
         )
         self._bases: list[Plan] = []
+        self._last_base: tuple[Plan, dict[str, str]] | None = None
 
     def replay(self, trials: Sequence[Trial]) -> list[Asked]:
         """Rebuild the study from records; return the trials that were asked but have no end yet."""
@@ -87,7 +88,7 @@ class Ledger:
         base = asked.proposal.base
         return {
             "num_sequences": asked.proposal.num_sequences,
-            "base": base.to_json() if base else None,
+            "base": self._json_of(base) if base else None,
             _ATTRS: json.loads(json.dumps(attrs)),
         }
 
@@ -118,6 +119,12 @@ class Ledger:
         state: Mapping[str, Any] = trial.sampler_state
         base = self._shared(Plan.from_json(state["base"])) if state.get("base") else None
         return Proposal(trial.plan, trial.origin, state.get("num_sequences"), base)
+
+    def _json_of(self, base: Plan) -> dict[str, str]:
+        """Return a base's JSON; that of the last one is kept, since a batch has few bases."""
+        if self._last_base is None or self._last_base[0] is not base:
+            self._last_base = base, base.to_json()
+        return self._last_base[1]
 
     def _shared(self, base: Plan) -> Plan:
         """Return the one object of equal bases: thousands of probes share a few."""

@@ -5,10 +5,10 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any, cast
 
-from sqlalchemy import CursorResult, Update, case, insert, select, update
+from sqlalchemy import CursorResult, Update, bindparam, case, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
-from sqlalchemy.orm import Session, defer
+from sqlalchemy.orm import Session
 
 from space.document import FrontDocument
 from space.errors import NotFoundError, StateError
@@ -45,6 +45,22 @@ from storage.records import (
 from storage.sql_engine import made_engine, parsed_url, place_of, store_error
 
 _NUM_NEWEST = 5
+_JOBS, _TRIALS, _MEASUREMENTS = JobRow.__table__, TrialRow.__table__, MeasurementRow.__table__
+# What is executed for every trial is built once: building a statement takes longer than executing it.
+_GLANCE = select(*(c for c in _JOBS.c if c.name not in ("facts", "document"))).where(
+    _JOBS.c.job_id == bindparam("key_job")
+)
+_FINISH = (
+    update(TrialRow.__table__)  # type: ignore[arg-type]
+    .where(_TRIALS.c.job_id == bindparam("key_job"), _TRIALS.c.number == bindparam("key_number"))
+    .where(_TRIALS.c.state.in_(bindparam("key_states", expanding=True)))
+    .values({name: bindparam(name) for name in ("state", "measurement", "reason")})
+)
+_FIND = select(_MEASUREMENTS.c.measurement).where(
+    _MEASUREMENTS.c.plan_digest == bindparam("key_plan"),
+    _MEASUREMENTS.c.evaluation_digest == bindparam("key_evaluation"),
+)
+_PUT = {d.__name__.rpartition(".")[2]: d.insert(MeasurementRow).on_conflict_do_nothing() for d in (sqlite, postgresql)}
 
 
 class SqlStore:
@@ -96,7 +112,10 @@ class SqlStore:
     def glance(self, job_id: str) -> Job:
         """Return a job without its facts and document. Raises NotFoundError."""
         with self._session() as session:
-            return _job(session, job_id, whole=False)
+            row = session.connection().execute(_GLANCE, {"key_job": job_id}).first()
+            if row is None:
+                raise _job_not_found(session, job_id)
+            return job_of(row, whole=False)
 
     def list_jobs(self) -> Sequence[Job]:
         """Return all jobs, newest first."""
@@ -178,8 +197,9 @@ class SqlStore:
     ) -> None:
         """Move a trial (WAITING trials start through RUNNING). Raises NotFoundError, StateError."""
         values = {"state": state, "measurement": measurement_json(measurement), "reason": reason}
+        key = {"key_job": job_id, "key_number": number, "key_states": may_become(state)}
         with self._session(write=True) as session:
-            if not _num_changed(session, _guarded(job_id, number, *may_become(state)).values(values)):
+            if not session.connection().execute(_FINISH, key | values).rowcount:
                 old = _trial_state(session, job_id, number)
                 check_trial_finish(job_id, number, old, state)
                 raise StateError(f"Trial {number} of job {job_id} became {old} while somebody else moved it.")
@@ -220,15 +240,14 @@ class SqlStore:
             "origin": asking.origin if asking else None,
             "base": asking.base.to_json() if asking and asking.base else None,
         }
-        dialect = sqlite if self._engine.dialect.name == "sqlite" else postgresql
         with self._session(write=True) as session:
-            session.execute(dialect.insert(MeasurementRow).values(values).on_conflict_do_nothing())
+            session.connection().execute(_PUT[self._engine.dialect.name], values)
 
     def find_measurement(self, plan: Plan, evaluation_digest: str) -> Measurement | None:
         """Return the known answer to (plan, evaluation), whoever measured it."""
         with self._session() as session:
-            key = MeasurementRow.plan_digest == plan.digest, MeasurementRow.evaluation_digest == evaluation_digest
-            found = session.scalar(select(MeasurementRow.measurement).where(*key))
+            key = {"key_plan": plan.digest, "key_evaluation": evaluation_digest}
+            found = session.connection().execute(_FIND, key).scalar()
             if found is None:
                 return None
             with reading(f"The measurement of plan {plan.digest}"):
@@ -284,16 +303,15 @@ def _check_job_exists(session: Session, job_id: str) -> None:
         raise _job_not_found(session, job_id)
 
 
-def _job(session: Session, job_id: str, *, whole: bool = True) -> Job:
-    left_out = () if whole else (defer(JobRow.facts), defer(JobRow.document))
-    row = session.scalar(select(JobRow).where(JobRow.job_id == job_id).options(*left_out))
+def _job(session: Session, job_id: str) -> Job:
+    row = session.scalar(select(JobRow).where(JobRow.job_id == job_id))
     if row is None:
         raise _job_not_found(session, job_id)
-    return job_of(row, whole=whole)
+    return job_of(row)
 
 
-def _guarded(job_id: str, number: int, *old: TrialState) -> Update:
-    return update(TrialRow).where(TrialRow.job_id == job_id, TrialRow.number == number, TrialRow.state.in_(old))
+def _guarded(job_id: str, number: int, old: TrialState) -> Update:
+    return update(TrialRow).where(TrialRow.job_id == job_id, TrialRow.number == number, TrialRow.state == old)
 
 
 def _trial_state(session: Session, job_id: str, number: int) -> TrialState:

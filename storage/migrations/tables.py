@@ -137,7 +137,7 @@ def reading(what: str) -> Iterator[None]:
         raise StoreError(f"{what} cannot be read ({error}): another tightfit may have written it.") from error
 
 
-def job_of(row: JobRow, *, whole: bool = True) -> Job:
+def job_of(row: Any, *, whole: bool = True) -> Job:
     """Return a row's record, with facts and document where it is to be whole. Raises StoreError."""
     with reading(f"Job {row.job_id}"):
         return Job(
