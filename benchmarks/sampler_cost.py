@@ -63,6 +63,16 @@ def output_error(level: Level) -> float:
     return float(4.0 ** -(level.bits or 16) * (1 + (level.group_size or 256) / 256))
 
 
+def errors_of(space: SearchSpace) -> Errors:
+    """Return the relative output error of every level of a space."""
+    return {name: {v: output_error(v) for v in levels} for name, levels in space.levels.items()}
+
+
+def budget_of(space: SearchSpace, bits: float = BUDGET_BITS) -> int:
+    """Return the bytes of all weights at so many bits each."""
+    return int(sum(m.weight.num_elements for m in space.inventory.modules) * bits / 8)
+
+
 class Losses:
     """Losses of plans: half the mean square of a sum of random directions, with something common to all of them."""
 
@@ -105,16 +115,14 @@ class Case:
 def make_case(num_blocks: int, num_observations: int, seed: int = 0) -> Case:
     """Return a search that has probed its last operating point just now."""
     space = make_space(num_blocks)
-    errors: Errors = {name: {v: output_error(v) for v in levels} for name, levels in space.levels.items()}
-    weights = sum(m.weight.num_elements for m in space.inventory.modules)
-    budget = int(weights * BUDGET_BITS / 8)
+    errors, budget = errors_of(space), budget_of(space)
     strategy = FrontStrategy(space, errors, budget, num_sequences=SEQUENCES, max_trials=10**6, seed=seed)
     losses = Losses(space, seed)
     observations: list[Observation] = []
     for _ in range(3):  # plans made by hand, probes, knapsack plans
         observations += [losses.observe(p) for p in strategy.next_batch(observations)]
     points = Points(space, observations, strategy.model(observations), strategy.base)
-    bases = points.solve([int(weights * bits / 8) for bits in OPERATING_BITS])
+    bases = points.solve([budget_of(space, bits) for bits in OPERATING_BITS])
     around = [
         Proposal(plan, SENSITIVITY, strategy.neighbour_sequences, base)
         for base in bases

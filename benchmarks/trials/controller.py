@@ -20,14 +20,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from benchmarks.sampler_cost import (
-    BUDGET_BITS,
-    SEQUENCES,
-    Losses,
-    make_space,
-    output_error,
-    resident_mib,
-)
+from benchmarks.sampler_cost import SEQUENCES, Losses, budget_of, errors_of, make_space, resident_mib
 from search.context import Context
 from search.ledger import Ledger
 from search.library import Library, question_of
@@ -119,8 +112,7 @@ class Quiet:
 
 def make_context(store: Store, space: SearchSpace, listener: Quiet, num_trials: int) -> Context:
     """Return a running job on a space."""
-    weights = sum(m.weight.num_elements for m in space.inventory.modules)
-    budget = int(weights * BUDGET_BITS / 8)
+    budget = budget_of(space)
     store.create_job("one", make_spec(model="synthetic", budget=f"{budget}B", max_trials=num_trials))
     job = store.set_job_state("one", JobState.RUNNING)
     prepared = Prepared(Path("/synthetic"), space.inventory, space, budget, 0)
@@ -132,8 +124,7 @@ def make_context(store: Store, space: SearchSpace, listener: Quiet, num_trials: 
 def make_loop(context: Context, executor: FormulaExecutor, folder: Path) -> Loop:
     """Return a job's search with everything that it does between two measurements."""
     space, budget = context.prepared.space, context.prepared.weight_budget
-    errors = {name: {v: output_error(v) for v in levels} for name, levels in space.levels.items()}
-    strategy = FrontStrategy(space, errors, budget, num_sequences=SEQUENCES, max_trials=context.max_trials)
+    strategy = FrontStrategy(space, errors_of(space), budget, num_sequences=SEQUENCES, max_trials=context.max_trials)
     library = Library(
         context.store, "model", TOKENS, {"search": SEQUENCES, "held_out": SEQUENCES}, SketchBook(folder / "sketches")
     )
