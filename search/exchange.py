@@ -17,6 +17,7 @@ _MAX_MOVES = 400
 _CANDIDATES = 32  # singles looked at for pairs, in each direction
 _GAIN = 1e-12
 _ROUNDING = 1 + 1e-9
+_MAX_ARRIVALS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,8 +28,30 @@ class Found:
     predicted: float
 
 
+class Arrivals(dict[bytes, "_Walk | None"]):
+    """Where starts end without kicks, on one model and within one limit: later searches begin from there."""
+
+    def of(self, model: QuadraticModel, start: np.ndarray, limit_bytes: int) -> "_Walk | None":
+        """Return the walk from a start to what no exchange improves; None where nothing fits."""
+        key = start.tobytes()
+        if key not in self:
+            if len(self) >= _MAX_ARRIVALS:
+                self.clear()
+            walk = _Walk(model, start)
+            fits = walk.fit(limit_bytes)
+            if fits:
+                walk.improve(limit_bytes)
+            self[key] = walk if fits else None
+        return self[key]
+
+
 def search_exchanges(
-    model: QuadraticModel, limit_bytes: int, starts: Sequence[np.ndarray], seed: int, num_kicks: int = 24
+    model: QuadraticModel,
+    limit_bytes: int,
+    starts: Sequence[np.ndarray],
+    seed: int,
+    num_kicks: int = 24,
+    arrivals: Arrivals | None = None,
 ) -> list[Found]:
     """Return distinct local optima within a limit, best first.
 
@@ -38,17 +61,23 @@ def search_exchanges(
         starts: (M,) plans to start from, of any size.
         seed: of the kicks.
         num_kicks: random changes of the best plan so far, each followed by exchanges.
+        arrivals: of earlier searches on this model and limit.
 
     """
     rng = np.random.default_rng(seed)
+    arrivals = Arrivals() if arrivals is None else arrivals
     ends: dict[bytes, _Walk] = {}
     for start in starts:
-        _keep(ends, _Walk(model, start), limit_bytes)
+        if (walk := arrivals.of(model, start, limit_bytes)) is not None:
+            ends.setdefault(walk.chosen.tobytes(), walk)
     if not ends:
         return []
     for _ in range(num_kicks):
         best = min(ends.values(), key=lambda walk: walk.predicted)
-        _keep(ends, _kicked(best, rng), limit_bytes)
+        walk = _kicked(best, rng)
+        if walk.fit(limit_bytes):
+            walk.improve(limit_bytes, ends)
+            ends.setdefault(walk.chosen.tobytes(), walk)
     return sorted((Found(walk.chosen, walk.predicted) for walk in ends.values()), key=lambda found: found.predicted)
 
 
@@ -146,7 +175,8 @@ class _Walk:
         """
         model, extra = self.model, self._extra
         moves = self._now != model.every
-        takers, givers = _best(change, extra, moves & (extra > 0)), _best(change, extra, moves & (extra <= 0))
+        per_byte = change / np.maximum(np.abs(extra), 1)
+        takers, givers = (_best(change, per_byte, moves & side) for side in (extra > 0, extra <= 0))
         length_t, length_g = (np.sqrt(np.maximum(self._square[o], 0)) * _ROUNDING for o in (takers, givers))
         alone_tg = change[takers][:, None] + change[givers]
         is_open = alone_tg - length_t[:, None] * length_g < gain
@@ -164,13 +194,6 @@ class _Walk:
         return [int(takers[best]), int(givers[best])] if total[best] < gain else []
 
 
-def _keep(ends: dict[bytes, _Walk], walk: _Walk, limit_bytes: int) -> None:
-    """Walk to a plan that fits and that no exchange improves, and keep it."""
-    if walk.fit(limit_bytes):
-        walk.improve(limit_bytes, ends)
-        ends.setdefault(walk.chosen.tobytes(), walk)
-
-
 def _kicked(walk: _Walk, rng: np.random.Generator, count: int = 4) -> _Walk:
     """Return a walk that begins with a few modules one option up or down."""
     kicked, module_of = walk.copy(), walk.model.module
@@ -182,15 +205,12 @@ def _kicked(walk: _Walk, rng: np.random.Generator, count: int = 4) -> _Walk:
     return kicked
 
 
-def _best(change: np.ndarray, extra: np.ndarray, allowed: np.ndarray) -> np.ndarray:
+def _best(change: np.ndarray, per_byte: np.ndarray, allowed: np.ndarray) -> np.ndarray:
     """Return the options that change most for the better, in all and per byte."""
-    options = np.flatnonzero(allowed)
+    options: np.ndarray = allowed.nonzero()[0]
     if len(options) <= _CANDIDATES:
         return options
-    alone = change[options]
-    per_byte = alone / np.maximum(np.abs(extra[options]), 1)
     kept = np.zeros(len(options), dtype=bool)
-    for value in (alone, per_byte):
-        kept[value.argpartition(_CANDIDATES)[:_CANDIDATES]] = True
-    found: np.ndarray = options[kept]
-    return found
+    for value in (change, per_byte):
+        kept[value[options].argpartition(_CANDIDATES)[:_CANDIDATES]] = True
+    return options[kept]

@@ -10,8 +10,10 @@ from functools import cached_property
 from math import log
 from operator import itemgetter
 
+import numpy as np
+
 from search.evidence import Evidence
-from search.exchange import search_exchanges
+from search.exchange import Arrivals, Found, search_exchanges
 from search.interactions import Neighbour, QuadraticModel, fit_neighbours
 from search.knapsack import Knapsack, Option
 from search.memory import Memory
@@ -118,10 +120,18 @@ class Points:
             for model in self._near(size):
                 known = [chosen for plan in starts if (chosen := model.indices(plan)) is not None]
                 for caution in _CAUTIONS:
-                    ends = search_exchanges(model.cautious(caution), limit, [model.start, *known], salted)
+                    ends = self._exchanges(model, caution, limit, known, salted)
                     found += [model.plan(end.chosen) for end in ends[:per_size]]
             found += knapsack
         return found
+
+    def _exchanges(
+        self, model: QuadraticModel, caution: float, limit: int, starts: Sequence[np.ndarray], seed: int
+    ) -> list[Found]:
+        name = f"{model.base.digest} {caution}"
+        cautious = self.memory.recall(f"cautious {name}", [model], lambda: model.cautious(caution))
+        arrivals = self.memory.recall(f"arrivals {name} {limit}", [model], Arrivals)
+        return search_exchanges(cautious, limit, [model.start, *starts], seed, arrivals=arrivals)
 
     def _near(self, size: int) -> list[QuadraticModel]:
         """Return the models of the two nearest operating points that can be trusted at a size."""
