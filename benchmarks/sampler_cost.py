@@ -13,6 +13,7 @@ import argparse
 import cProfile
 import gc
 import json
+import os
 import resource
 import sys
 import time
@@ -221,6 +222,7 @@ def main() -> None:
         "cpu_ms_per_proposal": round(1000 * seconds / proposals, 2),
         "study_mib": round(replayed - start, 1),
         "batches_mib": round(resident_mib() - replayed, 1),
+        "load_average": round(os.getloadavg()[0], 1),
         "batches": rows,
     }
     print(json.dumps(result, indent=2))

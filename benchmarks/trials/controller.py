@@ -6,12 +6,13 @@ The model has seven modules per block with twelve levels each; workers are repla
 counted (see benchmarks/sampler_cost.py). Everything else is the job's own: the strategy, the Optuna study, the records
 and known measurements in SQLite, metrics and the front while it is searched for. The rule that a front which no longer
 grows ends the search is off. Counted is CPU time from the first question to the last answer; memory is the process's
-largest resident set, libraries included.
+largest resident set, libraries included. Other work on the machine makes CPU time longer: its load is told too.
 """
 
 import argparse
 import cProfile
 import json
+import os
 import time
 from collections import deque
 from collections.abc import Sequence
@@ -172,6 +173,7 @@ def run(num_blocks: int, num_trials: int, profile: Path | None = None) -> dict[s
         "cpu_ms_per_trial": round(1000 * seconds / done, 2),
         "start_mib": round(start, 1),
         "resident_mib": round(resident_mib(), 1),
+        "load_average": round(os.getloadavg()[0], 1),
     }
 
 
@@ -181,13 +183,12 @@ def main() -> None:
     parser.add_argument("--blocks", type=int, default=32)
     parser.add_argument("--trials", type=int, default=5000)
     parser.add_argument("--profile", type=Path)
-    parser.add_argument("--out", type=Path)
+    parser.add_argument("--out", type=Path, default=RESULT)
     arguments = parser.parse_args()
     result = run(arguments.blocks, arguments.trials, arguments.profile)
     print(json.dumps(result, indent=2))
-    if arguments.out:
-        arguments.out.parent.mkdir(parents=True, exist_ok=True)
-        arguments.out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    arguments.out.parent.mkdir(parents=True, exist_ok=True)
+    arguments.out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

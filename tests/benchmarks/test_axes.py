@@ -6,6 +6,7 @@ import pytest
 
 from benchmarks.search.arena import BUDGET_BITS, Arena
 from benchmarks.search.axes import BITS_ONLY, MENUS, asked_units, summarize
+from benchmarks.search.axes_report import axes_markdown
 from benchmarks.search.units import State
 from space.level import Level
 from space.menu import build_space
@@ -46,6 +47,10 @@ def test_summary(tmp_path: Path) -> None:
     assert found["menus"]["groups"]["uses"]["3.0"] == {"another group size": 1.0, "sparsity": 0.0, "rank": 0.0}
     low, high = found["against_bits"]["groups"]["3.0"]
     assert low < high < 0
+    told = axes_markdown(found)
+    assert "| groups | 0.105 (0.52▼) |" in told
+    assert "| 0.525 |" in told
+    assert "| groups | 100 to 100 % | none | none | 1.00 M | 3 |" in told
 
 
 _LEVELS = {"bits": Level(3, 64), "groups": Level(3, 32)}
