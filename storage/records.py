@@ -83,7 +83,7 @@ def check_trial_finish(job_id: str, number: int, old: TrialState, new: TrialStat
 
 
 def may_become(new: TrialState) -> list[TrialState]:
-    """Return the states of trials that `check_trial_finish` lets move to another one."""
+    """Return the one or two states of trials that `check_trial_finish` lets move to another one."""
     return [old for old in TrialState if new in TRIAL_MOVES[old] or (old is TrialState.WAITING and new.is_finished)]
 
 

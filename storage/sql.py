@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any, cast
 
-from sqlalchemy import CursorResult, Update, bindparam, case, insert, select, update
+from sqlalchemy import CursorResult, Update, bindparam, case, insert, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 from sqlalchemy.orm import Session
@@ -53,7 +53,7 @@ _GLANCE = select(*(c for c in _JOBS.c if c.name not in ("facts", "document"))).w
 _FINISH = (
     update(TrialRow.__table__)  # type: ignore[arg-type]
     .where(_TRIALS.c.job_id == bindparam("key_job"), _TRIALS.c.number == bindparam("key_number"))
-    .where(_TRIALS.c.state.in_(bindparam("key_states", expanding=True)))
+    .where(or_(_TRIALS.c.state == bindparam("key_one"), _TRIALS.c.state == bindparam("key_other")))
     .values({name: bindparam(name) for name in ("state", "measurement", "reason")})
 )
 _FIND = select(_MEASUREMENTS.c.measurement).where(
@@ -197,7 +197,8 @@ class SqlStore:
     ) -> None:
         """Move a trial (WAITING trials start through RUNNING). Raises NotFoundError, StateError."""
         values = {"state": state, "measurement": measurement_json(measurement), "reason": reason}
-        key = {"key_job": job_id, "key_number": number, "key_states": may_become(state)}
+        old_states = may_become(state)
+        key = {"key_job": job_id, "key_number": number, "key_one": old_states[0], "key_other": old_states[-1]}
         with self._session(write=True) as session:
             if not session.connection().execute(_FINISH, key | values).rowcount:
                 old = _trial_state(session, job_id, number)

@@ -1,12 +1,13 @@
 """What the controller costs: a whole job of thousands of trials on a large model, records in SQLite included.
 
-    python -m benchmarks.trials.controller [--blocks 32] [--trials 5000] [--profile FILE] [--out FILE]
+    python -m benchmarks.trials.controller [--blocks 32] [--trials 5000] [--patience N] [--out FILE]
 
 The model has seven modules per block with twelve levels each; workers are replaced by a formula whose time is not
 counted (see benchmarks/sampler_cost.py). Everything else is the job's own: the strategy, the Optuna study, the records
 and known measurements in SQLite, metrics and the front while it is searched for. The rule that a front which no longer
-grows ends the search is off. Counted is CPU time from the first question to the last answer; memory is the process's
-largest resident set, libraries included. Other work on the machine makes CPU time longer: its load is told too.
+grows ends the search is off unless a patience is given (jobs have 2 rounds). Counted is CPU time from the first
+question to the last answer; memory is the process's largest resident set, libraries included. Other work on the machine
+makes CPU time longer: its load is told too.
 """
 
 import argparse
@@ -47,6 +48,7 @@ from workers.tasks import Evaluate, Task
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULT = ROOT / "benchmarks" / "results" / "trials" / "controller.json"
+_ENDLESS = 10**6
 TOKENS = TokenSet("/synthetic", "synthetic", ("a", "b", "c"))
 
 
@@ -122,7 +124,7 @@ def make_context(store: Store, space: SearchSpace, listener: Quiet, num_trials: 
     return Context(store, replace(job, facts=facts), prepared, listener)
 
 
-def make_loop(context: Context, executor: FormulaExecutor, folder: Path) -> Loop:
+def make_loop(context: Context, executor: FormulaExecutor, folder: Path, patience: int) -> Loop:
     """Return a job's search with everything that it does between two measurements."""
     space, budget = context.prepared.space, context.prepared.weight_budget
     strategy = FrontStrategy(space, errors_of(space), budget, num_sequences=SEQUENCES, max_trials=context.max_trials)
@@ -142,12 +144,12 @@ def make_loop(context: Context, executor: FormulaExecutor, folder: Path) -> Loop
         context,
         ledger,
         Measuring(library, executor, context.check_stop, lambda: None),
-        StopRule(context.max_trials, patience=10**6),
+        StopRule(context.max_trials, patience=patience),
         lambda trials: publisher.publish_if_due(trials, ledger.model_json()),
     )
 
 
-def run(num_blocks: int, num_trials: int, profile: Path | None = None) -> dict[str, Any]:
+def run(num_blocks: int, num_trials: int, patience: int = _ENDLESS, profile: Path | None = None) -> dict[str, Any]:
     """Return what a job costs."""
     space, listener, profiler = make_space(num_blocks), Quiet(), cProfile.Profile()
     executor = FormulaExecutor(Losses(space))
@@ -155,7 +157,7 @@ def run(num_blocks: int, num_trials: int, profile: Path | None = None) -> dict[s
     with TemporaryDirectory() as folder:
         store = SqlStore(f"sqlite:///{folder}/tightfit.db")
         context = make_context(store, space, listener, num_trials)
-        loop = make_loop(context, executor, Path(folder))
+        loop = make_loop(context, executor, Path(folder), patience)
         if profile:
             profiler.enable()
         started = time.process_time()
@@ -182,10 +184,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--blocks", type=int, default=32)
     parser.add_argument("--trials", type=int, default=5000)
+    parser.add_argument("--patience", type=int, default=_ENDLESS, help="rounds without growth of the front")
     parser.add_argument("--profile", type=Path)
     parser.add_argument("--out", type=Path, default=RESULT)
     arguments = parser.parse_args()
-    result = run(arguments.blocks, arguments.trials, arguments.profile)
+    result = run(arguments.blocks, arguments.trials, arguments.patience, arguments.profile)
     print(json.dumps(result, indent=2))
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     arguments.out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
