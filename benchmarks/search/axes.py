@@ -4,13 +4,16 @@
 
 For each menu one job at the 3-bit size with default trial limits and 32 search sequences, then a warm one for every
 other budget; plans are judged on the arena's test text. Runs what the state folder does not hold yet, one menu after
-the other in this process, and writes `benchmarks/results/search/axes.json`. Killed, it goes on when called again.
+the other, each in a process of its own, and writes `benchmarks/results/search/axes.json`. Killed, it goes on when
+called again.
 """
 
 import argparse
 import json
 import os
 import platform
+import subprocess
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
@@ -141,13 +144,24 @@ def main() -> None:
     parser.add_argument("--summary", action="store_true", help="run nothing; write what there is")
     options = parser.parse_args()
     units, state = asked_units(options.only, options.seeds), State(options.state)
-    for unit in [] if options.summary else units:
-        if not state.is_finished(unit):
-            print(f"{time.strftime('%H:%M:%S')} {unit.name}", flush=True)
+    missing = [] if options.summary else [unit for unit in units if not state.is_finished(unit)]
+    for unit in missing:
+        if len(units) == 1:
             search = partial(run, num_search=NUM_SEARCH, max_trials=None)
             do_unit(unit, search, state, Arena(options.folder, unit.seed, MENUS[unit.method]))
-            write_summary(options.out, summarize(units, state, Arena(options.folder)))
-    write_summary(options.out, summarize(units, state, Arena(options.folder)))
+        else:
+            print(f"{time.strftime('%H:%M:%S')} {unit.name}", flush=True)
+            run_apart(unit, options)
+    if len(units) > 1 or options.summary:
+        write_summary(options.out, summarize(units, state, Arena(options.folder)))
+
+
+def run_apart(unit: Unit, options: argparse.Namespace) -> None:
+    """Do one unit in a process of its own, with one thread."""
+    command = [sys.executable, "-m", "benchmarks.search.axes", "--only", unit.method, "--seeds", str(unit.seed)]
+    command += ["--folder", str(options.folder), "--state", str(options.state)]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
+    subprocess.run(command, cwd=ROOT, check=True, env=environment)
 
 
 if __name__ == "__main__":
