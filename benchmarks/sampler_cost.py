@@ -13,12 +13,12 @@ import argparse
 import cProfile
 import gc
 import json
+import os
 import resource
 import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from itertools import cycle
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,8 @@ import numpy as np
 from search.ledger import Ledger
 from search.observation import KNAPSACK, REFINE, SENSITIVITY, Observation, Proposal
 from search.points import Points
-from search.sampler import PlanCodec, make_sampler
+from search.proposers import make_proposer
+from search.sampler import PlanCodec
 from search.sensitivity import Errors
 from search.strategy import FrontStrategy
 from space.inventory import Inventory, KeyValueShape, ModuleInfo, TensorInfo
@@ -61,6 +62,16 @@ def make_space(num_blocks: int) -> SearchSpace:
 def output_error(level: Level) -> float:
     """Return the relative output error of a level."""
     return float(4.0 ** -(level.bits or 16) * (1 + (level.group_size or 256) / 256))
+
+
+def errors_of(space: SearchSpace) -> Errors:
+    """Return the relative output error of every level of a space."""
+    return {name: {v: output_error(v) for v in levels} for name, levels in space.levels.items()}
+
+
+def budget_of(space: SearchSpace, bits: float = BUDGET_BITS) -> int:
+    """Return the bytes of all weights at so many bits each."""
+    return int(sum(m.weight.num_elements for m in space.inventory.modules) * bits / 8)
 
 
 class Losses:
@@ -105,16 +116,14 @@ class Case:
 def make_case(num_blocks: int, num_observations: int, seed: int = 0) -> Case:
     """Return a search that has probed its last operating point just now."""
     space = make_space(num_blocks)
-    errors: Errors = {name: {v: output_error(v) for v in levels} for name, levels in space.levels.items()}
-    weights = sum(m.weight.num_elements for m in space.inventory.modules)
-    budget = int(weights * BUDGET_BITS / 8)
+    errors, budget = errors_of(space), budget_of(space)
     strategy = FrontStrategy(space, errors, budget, num_sequences=SEQUENCES, max_trials=10**6, seed=seed)
     losses = Losses(space, seed)
     observations: list[Observation] = []
     for _ in range(3):  # plans made by hand, probes, knapsack plans
         observations += [losses.observe(p) for p in strategy.next_batch(observations)]
     points = Points(space, observations, strategy.model(observations), strategy.base)
-    bases = points.solve([int(weights * bits / 8) for bits in OPERATING_BITS])
+    bases = points.solve([budget_of(space, bits) for bits in OPERATING_BITS])
     around = [
         Proposal(plan, SENSITIVITY, strategy.neighbour_sequences, base)
         for base in bases
@@ -143,10 +152,12 @@ def replay(case: Case) -> Ledger:
     """Return a ledger that was rebuilt from a record of every observation."""
     codec = PlanCodec(case.space)
     trials = [_record(case, number, o) for number, o in enumerate(case.observations)]
-    make = partial(make_sampler, "front", case.strategy, codec)
     kept = {(o.plan.digest, o.base.digest): o.sketch for o in case.observations if o.base is not None}
     ledger = Ledger(
-        make, codec, case.space, case.strategy.budget, lambda p: kept[p.plan.digest, p.base.digest] if p.base else None
+        make_proposer("front", case.strategy, codec),
+        codec,
+        case.strategy.budget,
+        find_sketch=lambda p: kept[p.plan.digest, p.base.digest] if p.base else None,
     )
     ledger.replay(trials)
     return ledger
@@ -174,7 +185,7 @@ def follow(case: Case, ledger: Ledger, num_rounds: int) -> list[dict[str, Any]]:
         for a in asked:
             seen = case.losses.observe(a.proposal)
             kl = list(seen.sequence_kl)
-            ledger.tell(a, case.space.weight_bytes(a.proposal.plan), Measurement.of_sequences(kl, kl, 31, 1.0, 0.0))
+            ledger.tell(a, Measurement.of_sequences(kl, kl, 31, 1.0, 0.0))
     return rows
 
 
@@ -211,6 +222,7 @@ def main() -> None:
         "cpu_ms_per_proposal": round(1000 * seconds / proposals, 2),
         "study_mib": round(replayed - start, 1),
         "batches_mib": round(resident_mib() - replayed, 1),
+        "load_average": round(os.getloadavg()[0], 1),
         "batches": rows,
     }
     print(json.dumps(result, indent=2))

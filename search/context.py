@@ -2,11 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Protocol
 
 from search.dispatch import StopRequestedError
 from search.effort import max_trials
 from search.prepare import Prepared
+from search.records import TrialRecords
 from space.spec import JobSpec
 from storage.records import Job, JobState, Lease, Trial, lease_lost
 from storage.store import Store
@@ -63,9 +65,14 @@ class Context:
         """Return the digests of the uniform plans."""
         return {plan.digest for _, plan in self.prepared.space.uniform_plans()}
 
+    @cached_property
+    def records(self) -> TrialRecords:
+        """Return the trials, to read and to write."""
+        return TrialRecords(self.store, self.job_id)
+
     def trials(self) -> Sequence[Trial]:
         """Return the trials recorded so far."""
-        return self.store.list_trials(self.job_id)
+        return self.records.all()
 
     def facts(self) -> dict[str, Any]:
         """Return what is recorded beside the trials."""
@@ -85,7 +92,7 @@ class Context:
             LeaseLostError: another controller has it now.
 
         """
-        job = self.store.get_job(self.job_id)
+        job = self.store.glance(self.job_id)
         if job.state is not JobState.RUNNING or job.token != self.job.token:
             raise lease_lost(Lease(self.job_id, str(self.job.owner), self.job.token), job)
         if job.cancel_requested:

@@ -3,10 +3,10 @@
 This is the move of EvoPress (arXiv 2410.14649, section 3: one module down, one up) with the model in place of a
 measurement, so that thousands of moves cost nothing; only what they end in is measured.
 
-Shape legend: M modules, O options.
+Shape legend: M modules, O options, T options that take bytes, G options that give some back.
 """
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +16,8 @@ from search.interactions import QuadraticModel
 _MAX_MOVES = 400
 _CANDIDATES = 32  # singles looked at for pairs, in each direction
 _GAIN = 1e-12
+_ROUNDING = 1 + 1e-9
+_MAX_ARRIVALS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,8 +28,30 @@ class Found:
     predicted: float
 
 
+class Arrivals(dict[bytes, "_Walk | None"]):
+    """Where starts end without kicks, on one model and within one limit: later searches begin from there."""
+
+    def of(self, model: QuadraticModel, start: np.ndarray, limit_bytes: int) -> "_Walk | None":
+        """Return the walk from a start to what no exchange improves; None where nothing fits."""
+        key = start.tobytes()
+        if key not in self:
+            if len(self) >= _MAX_ARRIVALS:
+                self.clear()
+            walk = _Walk(model, start)
+            fits = walk.fit(limit_bytes)
+            if fits:
+                walk.improve(limit_bytes)
+            self[key] = walk if fits else None
+        return self[key]
+
+
 def search_exchanges(
-    model: QuadraticModel, limit_bytes: int, starts: Sequence[np.ndarray], seed: int, num_kicks: int = 24
+    model: QuadraticModel,
+    limit_bytes: int,
+    starts: Sequence[np.ndarray],
+    seed: int,
+    num_kicks: int = 24,
+    arrivals: Arrivals | None = None,
 ) -> list[Found]:
     """Return distinct local optima within a limit, best first.
 
@@ -37,131 +61,156 @@ def search_exchanges(
         starts: (M,) plans to start from, of any size.
         seed: of the kicks.
         num_kicks: random changes of the best plan so far, each followed by exchanges.
+        arrivals: of earlier searches on this model and limit.
 
     """
     rng = np.random.default_rng(seed)
-    found: dict[bytes, Found] = {}
+    arrivals = Arrivals() if arrivals is None else arrivals
+    ends: dict[bytes, _Walk] = {}
     for start in starts:
-        _keep(found, model, fit_bytes(model, start, limit_bytes), limit_bytes)
-    if not found:
+        if (walk := arrivals.of(model, start, limit_bytes)) is not None:
+            ends.setdefault(walk.chosen.tobytes(), walk)
+    if not ends:
         return []
     for _ in range(num_kicks):
-        best = min(found.values(), key=lambda f: f.predicted)
-        kicked = _kick(model, best.chosen, rng)
-        _keep(found, model, fit_bytes(model, kicked, limit_bytes), limit_bytes)
-    return sorted(found.values(), key=lambda f: f.predicted)
+        best = min(ends.values(), key=lambda walk: walk.predicted)
+        walk = _kicked(best, rng)
+        if walk.fit(limit_bytes):
+            walk.improve(limit_bytes, ends)
+            ends.setdefault(walk.chosen.tobytes(), walk)
+    return sorted((Found(walk.chosen, walk.predicted) for walk in ends.values()), key=lambda found: found.predicted)
 
 
 def fit_bytes(model: QuadraticModel, start: np.ndarray, limit_bytes: int) -> np.ndarray | None:
     """Return a plan lowered, at the least predicted loss per byte, until it fits; None where it cannot."""
     walk = _Walk(model, start)
-    while (excess := walk.size_bytes - limit_bytes) > 0:
-        saved = -walk.extra_bytes
-        rate = np.where(saved > 0, walk.changes() / np.maximum(np.minimum(saved, excess), 1), np.inf)
-        option = int(rate.argmin())
-        if not np.isfinite(rate[option]):
-            return None
-        walk.take(option)
-    return walk.chosen
-
-
-def _keep(found: dict[bytes, Found], model: QuadraticModel, chosen: np.ndarray | None, limit_bytes: int) -> None:
-    if chosen is not None:
-        best = improve(model, chosen, limit_bytes)
-        found.setdefault(best.tobytes(), Found(best, model.predict(best)))
+    return walk.chosen if walk.fit(limit_bytes) else None
 
 
 def improve(model: QuadraticModel, start: np.ndarray, limit_bytes: int) -> np.ndarray:
     """Return the plan that the best exchanges lead to; its bytes stay within the limit."""
     walk = _Walk(model, start)
-    for _ in range(_MAX_MOVES):
-        change, extra, slack = walk.changes(), walk.extra_bytes, limit_bytes - walk.size_bytes
-        single = np.where(extra <= slack, change, np.inf)
-        options, gain = [int(single.argmin())], float(single.min())
-        pair, pair_gain = _best_pair(model, walk.chosen, change, extra, slack)
-        if pair_gain < gain:
-            options, gain = pair, pair_gain
-        if gain >= -_GAIN:
-            break
-        for option in options:
-            walk.take(option)
+    walk.improve(limit_bytes)
     return walk.chosen
 
 
 class _Walk:
-    """A plan on its way; its slopes follow every change, so that a move costs O(options) and not O(options x M)."""
+    """A plan on its way; all that its moves change follows them, so that a move costs O(options) at most."""
 
     def __init__(self, model: QuadraticModel, start: np.ndarray) -> None:
         """Begin at a plan, which stays as it is."""
-        self._model, self.chosen = model, start.copy()
+        self.model, self.chosen = model, start.copy()
+        self._now = start[model.module]  # (O,) the option that each option would replace
         self._slope = model.gradient + model.curvature[start].sum(0)
-        self._diagonal = model.curvature.diagonal()
-        self._options = np.arange(len(model.module))
+        # (O,) |change|² of each option alone
+        self._square = model.diagonal + model.diagonal[self._now] - 2 * model.curvature[model.every, self._now]
+        self._extra = model.size_bytes - model.size_bytes[self._now]  # (O,) bytes that each option alone adds
+        self.size_bytes = int(model.size_bytes[start].sum())
+
+    def copy(self) -> "_Walk":
+        """Return another walk from here."""
+        other = object.__new__(_Walk)
+        other.model, other.size_bytes = self.model, self.size_bytes
+        other.chosen, other._now, other._slope = self.chosen.copy(), self._now.copy(), self._slope.copy()
+        other._square, other._extra = self._square.copy(), self._extra.copy()
+        return other
 
     @property
-    def size_bytes(self) -> int:
-        """Return the bytes of the plan."""
-        return int(self._model.size_bytes[self.chosen].sum())
-
-    @property
-    def extra_bytes(self) -> np.ndarray:
-        """Return (O,) bytes that each option alone adds."""
-        extra: np.ndarray = self._model.size_bytes - self._model.size_bytes[self.chosen][self._model.module]
-        return extra
-
-    def changes(self) -> np.ndarray:
-        """Return (O,) change of the predicted KL by each option alone."""
-        now = self.chosen[self._model.module]
-        own = self._diagonal + self._diagonal[now] - 2 * self._model.curvature[self._options, now]
-        change: np.ndarray = self._slope - self._slope[now] + own / 2
-        return change
+    def predicted(self) -> float:
+        """Return the KL that the model predicts here."""
+        gradient = self.model.gradient[self.chosen].sum()
+        return float(self.model.kl_divergence + (gradient + self._slope[self.chosen].sum()) / 2)
 
     def take(self, option: int) -> None:
         """Give an option's module that option."""
-        module = self._model.module[option]
-        self._slope += self._model.curvature[option] - self._model.curvature[self.chosen[module]]
-        self.chosen[module] = option
+        model, module = self.model, self.model.module[option]
+        own, before = model.options_of[module], self.chosen[module]
+        self._slope += model.curvature[option] - model.curvature[before]
+        self._now[own] = self.chosen[module] = option
+        self._square[own] = model.diagonal[own] + model.diagonal[option] - 2 * model.curvature[own, option]
+        self._extra[own] = model.size_bytes[own] - model.size_bytes[option]
+        self.size_bytes += int(model.size_bytes[option] - model.size_bytes[before])
+
+    def fit(self, limit_bytes: int) -> bool:
+        """Lower the plan, at the least predicted loss per byte, until it fits; tell whether it does."""
+        while (excess := self.size_bytes - limit_bytes) > 0:
+            saved = -self._extra
+            rate = np.where(saved > 0, self._changes() / np.maximum(np.minimum(saved, excess), 1), np.inf)
+            option = int(rate.argmin())
+            if not np.isfinite(rate[option]):
+                return False
+            self.take(option)
+        return True
+
+    def improve(self, limit_bytes: int, ends: Container[bytes] = ()) -> None:
+        """Take the best exchange, again and again, until none is left or the plan is one of the known ends."""
+        for _ in range(_MAX_MOVES):
+            if self.chosen.tobytes() in ends:
+                return
+            options = self._best_exchange(limit_bytes - self.size_bytes)
+            if not options:
+                return
+            for option in options:
+                self.take(option)
+
+    def _changes(self) -> np.ndarray:
+        """Return (O,) change of the predicted KL by each option alone."""
+        changes: np.ndarray = self._slope - self._slope[self._now] + self._square / 2
+        return changes
+
+    def _best_exchange(self, slack: int) -> list[int]:
+        """Return the option, or the two, that gain most within so many more bytes; none where nothing gains."""
+        change = self._changes()
+        single = np.where(self._extra <= slack, change, np.inf)
+        option = int(single.argmin())
+        gain = min(float(single[option]), -_GAIN)
+        pair = self._best_pair(change, slack, gain)
+        return pair or ([option] if single[option] < -_GAIN else [])
+
+    def _best_pair(self, change: np.ndarray, slack: int, gain: float) -> list[int]:
+        """Return the best two changes in different modules, one that takes bytes and one that gives some back.
+
+        Empty where none gains more than `gain`. What two changes add together is a product of vectors, at most that of
+        their lengths (Cauchy-Schwarz: the curvature is positive semidefinite), so only a few pairs need it.
+        """
+        model, extra = self.model, self._extra
+        moves = self._now != model.every
+        per_byte = change / np.maximum(np.abs(extra), 1)
+        takers, givers = (_best(change, per_byte, moves & side) for side in (extra > 0, extra <= 0))
+        length_t, length_g = (np.sqrt(np.maximum(self._square[o], 0)) * _ROUNDING for o in (takers, givers))
+        alone_tg = change[takers][:, None] + change[givers]
+        is_open = alone_tg - length_t[:, None] * length_g < gain
+        is_open &= extra[takers][:, None] + extra[givers] <= slack
+        first, second = is_open.nonzero()
+        takers, givers, alone = takers[first], givers[second], alone_tg[first, second]
+        others = model.module[takers] != model.module[givers]
+        takers, givers, alone = takers[others], givers[others], alone[others]
+        if not len(takers):
+            return []
+        curvature, now_t, now_g = model.curvature, self._now[takers], self._now[givers]
+        together = curvature[takers, givers] - curvature[takers, now_g]
+        total = together - curvature[now_t, givers] + curvature[now_t, now_g] + alone
+        best = int(total.argmin())
+        return [int(takers[best]), int(givers[best])] if total[best] < gain else []
 
 
-def _best_pair(
-    model: QuadraticModel, chosen: np.ndarray, change: np.ndarray, extra: np.ndarray, slack: int
-) -> tuple[list[int], float]:
-    """Return the best two changes in different modules, one that takes bytes and one that gives some back."""
-    moved = np.ones(len(change), dtype=bool)
-    moved[chosen] = False
-    takers, givers = _best(change, extra, moved & (extra > 0)), _best(change, extra, moved & (extra <= 0))
-    if not len(takers) or not len(givers):
-        return [], 0.0
-    module_t, module_g = model.module[takers], model.module[givers]
-    flat, width = model.curvature.reshape(-1), len(change)
-    rows, now_rows, now_g = takers[:, None] * width, chosen[module_t][:, None] * width, chosen[module_g]
-    total = flat[rows + givers] - flat[rows + now_g] - flat[now_rows + givers] + flat[now_rows + now_g]
-    total += change[takers][:, None] + change[givers]
-    is_too_large = extra[takers][:, None] + extra[givers] > slack
-    total[is_too_large | (module_t[:, None] == module_g)] = np.inf
-    first, second = np.unravel_index(total.argmin(), total.shape)
-    return [int(takers[first]), int(givers[second])], float(total[first, second])
+def _kicked(walk: _Walk, rng: np.random.Generator, count: int = 4) -> _Walk:
+    """Return a walk that begins with a few modules one option up or down."""
+    kicked, module_of = walk.copy(), walk.model.module
+    for module in rng.choice(len(walk.chosen), min(count, len(walk.chosen)), replace=False):
+        steps = [i for i in (walk.chosen[module] - 1, walk.chosen[module] + 1) if 0 <= i < len(module_of)]
+        inside = [i for i in steps if module_of[i] == module]
+        if inside:
+            kicked.take(int(inside[rng.integers(len(inside))]))
+    return kicked
 
 
-def _best(change: np.ndarray, extra: np.ndarray, allowed: np.ndarray) -> np.ndarray:
+def _best(change: np.ndarray, per_byte: np.ndarray, allowed: np.ndarray) -> np.ndarray:
     """Return the options that change most for the better, in all and per byte."""
-    options = np.flatnonzero(allowed)
+    options: np.ndarray = allowed.nonzero()[0]
     if len(options) <= _CANDIDATES:
         return options
-    per_byte = change[options] / np.maximum(np.abs(extra[options]), 1)
     kept = np.zeros(len(options), dtype=bool)
-    for value in (change[options], per_byte):
-        kept[np.argpartition(value, _CANDIDATES)[:_CANDIDATES]] = True
-    found: np.ndarray = options[kept]
-    return found
-
-
-def _kick(model: QuadraticModel, chosen: np.ndarray, rng: np.random.Generator, count: int = 4) -> np.ndarray:
-    """Return a plan with a few modules one option up or down."""
-    kicked = chosen.copy()
-    for module in rng.choice(len(chosen), min(count, len(chosen)), replace=False):
-        steps = [i for i in (kicked[module] - 1, kicked[module] + 1) if 0 <= i < len(model.module)]
-        inside = [i for i in steps if model.module[i] == module]
-        if inside:
-            kicked[module] = rng.choice(inside)
-    return kicked
+    for value in (change, per_byte):
+        kept[value[options].argpartition(_CANDIDATES)[:_CANDIDATES]] = True
+    return options[kept]

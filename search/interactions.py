@@ -16,6 +16,7 @@ Shape legend: M modules, O options (levels of modules), S entries of a sketch.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import pairwise
 
 import numpy as np
 
@@ -79,19 +80,35 @@ class QuadraticModel:
         """Return the model that takes every change to be worse than predicted by so many standard deviations."""
         return replace(self, gradient=self.gradient + deviations * self.doubt)
 
-    @property
+    @cached_property
     def start(self) -> np.ndarray:
         """Return the base as option indices."""
-        return np.array([self._index[name, self.base[name]] for name in self.names])
+        return np.array([self._index[choice] for choice in self.base.levels])
 
     def indices(self, plan: Plan) -> np.ndarray | None:
         """Return a plan as option indices, or None where it has a level that is no option here."""
-        found = [self._index.get((name, plan[name])) for name in self.names]
+        found = [self._index.get(choice) for choice in plan.levels]
         return None if None in found else np.array(found)
 
     def plan(self, chosen: np.ndarray) -> Plan:
         """Return the plan of option indices."""
-        return Plan.of({name: self.options[i][1] for name, i in zip(self.names, chosen, strict=True)})
+        return Plan(tuple(self.options[i] for i in chosen))
+
+    @cached_property
+    def every(self) -> np.ndarray:
+        """Return (O,) all option indices."""
+        return np.arange(len(self.module))
+
+    @cached_property
+    def diagonal(self) -> np.ndarray:
+        """Return (O,) the diagonal of the curvature."""
+        return self.curvature.diagonal().copy()
+
+    @cached_property
+    def options_of(self) -> list[slice]:
+        """Return the options of each module."""
+        first = self.module.searchsorted(np.arange(len(self.names) + 1)).tolist()
+        return [slice(a, b) for a, b in pairwise(first)]
 
     @cached_property
     def _index(self) -> Mapping[tuple[str, Level], int]:

@@ -30,7 +30,7 @@ def judge(context: Context, measuring: Measuring) -> None:
     todo = [t for t in chosen if t.held_out is None]
     found = _measure(context, measuring, todo)
     for trial, measurement in zip(todo, found, strict=True):
-        context.store.set_held_out(context.job_id, trial.number, measurement)
+        context.records.hold_out(trial.number, measurement)
 
 
 def _measure(context: Context, measuring: Measuring, trials: list[Trial]) -> list[Measurement]:

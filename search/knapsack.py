@@ -2,11 +2,15 @@
 
 A Lagrangian sweep gives all plans on the lower convex hull at once; between them a dynamic programme over the options
 whose reduced cost can still win closes the gap (MCKP core, Pisinger 1995, section 3).
+
+Shape legend: N states of the programme.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import accumulate, pairwise
+
+import numpy as np
 
 from space.level import Level
 
@@ -98,18 +102,24 @@ class Knapsack:
 
 
 @dataclass(frozen=True, slots=True)
-class _State:
-    size_bytes: int
-    loss: float
-    option: Option | None = None
-    before: "_State | None" = None
+class _States:
+    """The partial plans that may still win; (N,) arrays: bytes, loss, last option, and which state it was added to."""
 
-    def picks(self) -> list[Option]:
-        found, state = [], self
-        while state.before is not None and state.option is not None:
-            found.append(state.option)
-            state = state.before
-        return found[::-1]
+    size_bytes: np.ndarray
+    loss: np.ndarray
+    option: np.ndarray
+    before: np.ndarray
+
+    def pick(self, kept: np.ndarray) -> "_States":
+        """Return some of the states, in the order of their indices."""
+        return _States(self.size_bytes[kept], self.loss[kept], self.option[kept], self.before[kept])
+
+    def grown(self, options: Sequence[Option]) -> "_States":
+        """Return every state with every option added."""
+        size = self.size_bytes[:, None] + np.array([o.size_bytes for o in options], dtype=np.int64)
+        loss = self.loss[:, None] + np.array([o.loss for o in options])
+        before, option = np.indices(size.shape)
+        return _States(size.ravel(), loss.ravel(), option.ravel(), before.ravel())
 
 
 def _pareto_programme(
@@ -118,37 +128,33 @@ def _pareto_programme(
     """Return the best plan over the core options; states beyond `_MAX_STATES` keep the least reduced cost."""
     free = [i for i, options in enumerate(core) if len(options) > 1]
     fixed = {i: options[0] for i, options in enumerate(core) if len(options) == 1}
-    smallest_left = [0]
-    for i in reversed(free):
-        smallest_left.append(smallest_left[-1] + min(o.size_bytes for o in core[i]))
-    smallest_left.reverse()
-    states = [_State(sum(o.size_bytes for o in fixed.values()), sum(o.loss for o in fixed.values()))]
+    smallest_left = [0, *accumulate(min(o.size_bytes for o in core[i]) for i in reversed(free))][::-1]
+    start = np.array([sum(o.size_bytes for o in fixed.values())]), np.array([sum(o.loss for o in fixed.values())])
+    layers = [_States(*start, np.zeros(1, dtype=int), np.zeros(1, dtype=int))]
     floor_sum = sum(floors[i] for i in fixed)
-    for index, options in enumerate(core[i] for i in free):
-        floor_sum += floors[free[index]]
-        grown = [
-            _State(size, loss, o, s)
-            for s in states
-            for o in options
-            if (size := s.size_bytes + o.size_bytes) + smallest_left[index + 1] <= limit
-            and (loss := s.loss + o.loss) + price * size - floor_sum <= slack
-        ]
-        states = _thin(grown, price)
-    if not states:
+    for index, module in enumerate(free):
+        floor_sum += floors[module]
+        states = layers[-1].grown(core[module])
+        may_fit = states.size_bytes + smallest_left[index + 1] <= limit
+        may_win = states.loss + price * states.size_bytes - floor_sum <= slack
+        layers.append(_thin(states.pick((may_fit & may_win).nonzero()[0]), price))
+    if not len(layers[-1].loss):
         return None
-    best = min(states, key=lambda s: (s.loss, s.size_bytes)).picks()
-    chosen = fixed | dict(zip(free, best, strict=True))
+    best = int(np.lexsort((layers[-1].size_bytes, layers[-1].loss))[0])
+    chosen = dict(fixed)
+    for module, states in zip(reversed(free), reversed(layers), strict=False):
+        chosen[module] = core[module][states.option[best]]
+        best = states.before[best]
     return [chosen[i] for i in range(len(core))]
 
 
-def _thin(states: list[_State], price: float) -> list[_State]:
-    states.sort(key=lambda s: (s.size_bytes, s.loss))
-    kept: list[_State] = []
-    for state in states:
-        if not kept or state.loss < kept[-1].loss:
-            kept.append(state)
-    if len(kept) > _MAX_STATES:
-        kept = sorted(kept, key=lambda s: s.loss + price * s.size_bytes)[:_MAX_STATES]
+def _thin(states: _States, price: float) -> _States:
+    """Return the states that no smaller or equal one matches in loss, by bytes."""
+    states = states.pick(np.lexsort((states.loss, states.size_bytes)))
+    least_before = np.minimum.accumulate(np.concatenate([[np.inf], states.loss]))[:-1]
+    kept = states.pick((states.loss < least_before).nonzero()[0])
+    if len(kept.loss) > _MAX_STATES:
+        kept = kept.pick((kept.loss + price * kept.size_bytes).argsort(kind="stable")[:_MAX_STATES])
     return kept
 
 

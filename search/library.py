@@ -59,10 +59,11 @@ class Library:
             sketches: where those of probes are.
 
         """
-        self._store, self._model, self._tokens, self._counts = store, model_digest, tokens, counts
+        self._store, self._tokens, self._counts = store, tokens, counts
         self._sketches = sketches
         parts: list[Part] = [(split, n) for split, count in counts.items() for n in (None, *range(1, count))]
-        part_of = {self._digest(part): part for part in parts}
+        self._digests = {part: evaluation_digest(model_digest, tokens, *part) for part in parts}
+        part_of = {name: part for part, name in self._digests.items()}
         self._known: dict[Part, dict[str, Known]] = {part: {} for part in parts}
         for known in store.list_measurements(list(part_of)):
             self._known[part_of[known.evaluation_digest]][known.plan.digest] = known
@@ -116,7 +117,7 @@ class Library:
         return question.split, None if is_whole else count
 
     def _digest(self, part: Part) -> str:
-        return evaluation_digest(self._model, self._tokens, *part)
+        return self._digests[part]
 
     def _longest_start(self, plan_digest: str, split: Split, count: int | None) -> Measurement | None:
         """Return the longest known start; it ends where workers begin a new batch, so that it rounds alike."""

@@ -4,11 +4,12 @@ from collections.abc import Callable, Sequence
 from itertools import groupby, takewhile
 
 from search.context import Context
-from search.ledger import Asked, Ledger
+from search.ledger import Ledger
 from search.library import question_of
 from search.measuring import Answer, Measuring
 from search.observation import REFINE, UNIFORM
-from search.progress import job_metrics
+from search.progress import Progress
+from search.proposers import Asked
 from search.stopping import StopRule
 from search.warm import is_known
 from space.errors import JobFailedError
@@ -33,6 +34,7 @@ class Loop:
         """Remember the parts; `after_batch` gets all trials after each batch."""
         self._context, self._ledger, self._measuring = context, ledger, measuring
         self._stop, self._after_batch = stop, after_batch
+        self._progress = progress_so_far(context)
 
     def run(self) -> None:
         """Search until a rule says stop.
@@ -62,7 +64,7 @@ class Loop:
 
     def _create(self, asked: Sequence[Asked]) -> None:
         prepared = self._context.prepared
-        self._context.store.create_trials(
+        self._context.records.create(
             [
                 Trial(
                     job_id=self._context.job_id,
@@ -70,7 +72,7 @@ class Loop:
                     plan=a.proposal.plan,
                     origin=a.proposal.origin,
                     state=TrialState.WAITING,
-                    size_bytes=prepared.space.weight_bytes(a.proposal.plan) + prepared.cache_bytes,
+                    size_bytes=a.weight_bytes + prepared.cache_bytes,
                     sampler_state={**self._ledger.sampler_state(a), _BATCH: asked[0].number},
                 )
                 for a in asked
@@ -80,8 +82,7 @@ class Loop:
     def _finish_batch(self, asked: Sequence[Asked]) -> None:
         measured = self._measure(asked)
         for a in asked:  # in the order of asking, so that the study never depends on who was faster
-            size_bytes = self._context.prepared.space.weight_bytes(a.proposal.plan)
-            self._ledger.tell(a, size_bytes, measured.get(a.number))
+            self._ledger.tell(a, measured.get(a.number))
         trials = self._context.trials()
         _check_failures(trials, len(asked))
         metrics = self._note_batch(trials)
@@ -90,27 +91,28 @@ class Loop:
 
     def _measure(self, asked: Sequence[Asked]) -> dict[int, Measurement]:
         """Measure a batch, recording each end as it comes; return measurements by trial number."""
-        job_id, store = self._context.job_id, self._context.store
+        records = self._context.records
         measured: dict[int, Measurement] = {}
 
         def ended(index: int, answer: Answer) -> None:
             number = asked[index].number
             if answer.measurement is None:
-                store.finish_trial(job_id, number, TrialState.FAILED, reason=str(answer.error))
+                records.finish(number, TrialState.FAILED, reason=str(answer.error))
             else:
-                store.finish_trial(job_id, number, TrialState.COMPLETE, answer.measurement)
+                records.finish(number, TrialState.COMPLETE, answer.measurement)
                 measured[number] = answer.measurement
 
         is_first = any(a.proposal.origin == UNIFORM for a in asked)  # without uniform plans there is no front
         questions = [question_of(a.proposal) for a in asked]
         left = self._measuring.answer(questions, ended, lambda: is_first or not self._stop.time_is_over)
         for index in left:
-            store.finish_trial(job_id, asked[index].number, TrialState.STOPPED, reason=self._stop.time_reason)
+            records.finish(asked[index].number, TrialState.STOPPED, reason=self._stop.time_reason)
         return measured
 
     def _note_batch(self, trials: Sequence[Trial]) -> dict[str, float]:
         """Tell the stop rule about the last batch of these trials; return their metrics."""
-        metrics = search_metrics(self._context, trials)
+        self._progress.add(trials[self._progress.num_trials :])
+        metrics = self._progress.metrics()
         self._stop.note_batch(metrics.get("hypervolume", 0.0), is_refinement=trials[-1].origin == REFINE)
         return metrics
 
@@ -122,9 +124,12 @@ class Loop:
                 self._note_batch(trials[: ended[-1].number + 1])
 
 
-def search_metrics(context: Context, trials: Sequence[Trial]) -> dict[str, float]:
-    """Return how far a search is: trials done, and the metrics that its records tell."""
-    return {"trials_done": float(len(trials)), **job_metrics(context.store.get_job(context.job_id), trials)}
+def progress_so_far(context: Context, trials: Sequence[Trial] = ()) -> Progress:
+    """Return how far a search is after some trials."""
+    prepared = context.prepared
+    progress = Progress(prepared.budget_bytes, prepared.space.smallest_bytes + prepared.cache_bytes)
+    progress.add(trials)
+    return progress
 
 
 def _check_failures(trials: Sequence[Trial], batch_size: int) -> None:

@@ -1,9 +1,11 @@
 """What a search works out again and again, kept while what it was made of stays the same; it decides nothing."""
 
 from collections.abc import Callable, Sequence
+from operator import is_
 from typing import Any, TypeVar
 
 T = TypeVar("T")
+Item = TypeVar("Item")
 
 
 class Memory:
@@ -21,6 +23,18 @@ class Memory:
         value: T = known[1]
         return value
 
+    def grow(self, name: str, items: Sequence[Item], begin: Callable[[], T], add: Callable[[T, Item], None]) -> T:
+        """Return what was begun empty and has taken these very items; of those that it has, none is added again."""
+        known = self._kept.get(name)
+        if known is None or not _are_same(known[0], items[: len(known[0])]):
+            known = self._kept[name] = ([], begin())
+        taken, value = known
+        for item in items[len(taken) :]:
+            add(value, item)
+            taken.append(item)
+        grown: T = value
+        return grown
+
 
 def _are_same(one: Sequence[object], other: Sequence[object]) -> bool:
-    return len(one) == len(other) and all(a is b for a, b in zip(one, other, strict=True))
+    return len(one) == len(other) and all(map(is_, one, other))

@@ -38,6 +38,7 @@ class Observation:
         sequence_kl: KL of each measured sequence; any two observations share their first sequences.
         base: for probes, the plan that it is a neighbour of.
         sketch: for probes, how the plan changes the answers (see workers/evaluate/sketch.py), where it is known.
+        weight_bytes: of the plan, where they are known already.
 
     """
 
@@ -46,6 +47,7 @@ class Observation:
     sequence_kl: tuple[float, ...]
     base: Plan | None = None
     sketch: np.ndarray | None = None
+    weight_bytes: int | None = None
 
     @property
     def kl_divergence(self) -> float:

@@ -4,18 +4,20 @@ All neighbours of a base are probed: each module one step up and one step down i
 model of their sketches (search/interactions.py) then give plans for the sizes around the base.
 """
 
-from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import accumulate
 from math import log
+from operator import itemgetter
 
-from search.exchange import search_exchanges
+import numpy as np
+
+from search.evidence import Evidence
+from search.exchange import Arrivals, Found, search_exchanges
 from search.interactions import Neighbour, QuadraticModel, fit_neighbours
 from search.knapsack import Knapsack, Option
 from search.memory import Memory
-from search.observation import SCREEN, Observation
+from search.observation import Observation
 from search.sensitivity import AdditiveModel, Probe
 from space.digest import digest
 from space.level import Level
@@ -48,34 +50,18 @@ class Points:
     memory: Memory = field(default_factory=Memory)
 
     @cached_property
-    def bases(self) -> list[Plan]:
-        """Return the operating points, in the order of probing."""
-        return operating_points(self.observations, self.wide)
+    def evidence(self) -> Evidence:
+        """Return what was measured, sorted; a memory's is one object that grows from batch to batch."""
+        return evidence_of(self.space, self.observations, self.wide, self.memory)
 
-    @cached_property
-    def whole(self) -> list[Observation]:
-        """Return the plans that were measured on the whole text."""
-        return [o for o in self.observations if o.base is None and o.origin != SCREEN]
+    @property
+    def bases(self) -> Sequence[Plan]:
+        """Return the operating points, in the order of probing."""
+        return self.evidence.points
 
     def best_within(self, size: int) -> Observation | None:
         """Return the best measured plan of at most so many weight bytes."""
-        sizes, best = self._best_by_bytes
-        count = bisect_right(sizes, size)
-        return best[count - 1] if count else None
-
-    @cached_property
-    def _best_by_bytes(self) -> tuple[list[int], list[Observation]]:
-        """Return the sizes of measured plans, rising, and the best plan up to each."""
-        ordered = sorted(self.whole, key=lambda o: self.weight_bytes(o.plan))
-        best = accumulate(ordered, _better)
-        return [self.weight_bytes(o.plan) for o in ordered], list(best)
-
-    def weight_bytes(self, plan: Plan) -> int:
-        """Return the bytes of the weight files of a plan."""
-        known: dict[str, int] = self.memory.recall("bytes", [self.space], dict)
-        if plan.digest not in known:
-            known[plan.digest] = self.space.weight_bytes(plan)
-        return known[plan.digest]
+        return self.evidence.best_within(size)
 
     def residual(self, observed: Observation) -> float:
         """Return log(measured / predicted) KL of the additive model."""
@@ -86,7 +72,7 @@ class Points:
 
         None where losses add up well enough everywhere near.
         """
-        taken = [self.weight_bytes(plan) for plan in self.bases]
+        taken = [self.space.weight_bytes(plan) for plan in self.bases]
         if not taken and (best := self.best_within(budget)) and self._is_worth(best):
             return best.plan
         near = [size for size in sizes if _is_next(size, taken or [budget])]
@@ -127,46 +113,52 @@ class Points:
         """Return, for each size, the plans that the nearest operating points' models like best, and the knapsack's."""
         found: list[Plan] = []
         for size in sizes:
+            limit = size - self.space.inventory.others_bytes
             knapsack, best = self.solve([size]), self.best_within(size)
             starts = [*knapsack, *([best.plan] if best else [])]
-            near = sorted(self._models, key=lambda m: self._distance(m.base, size))[:2]
-            near = [model for model in near if self._distance(model.base, size) <= WINDOW]
-            for model in near:
+            salted = int(digest([seed, size, len(self.observations)])[:8], 16)
+            for model in self._near(size):
+                known = [chosen for plan in starts if (chosen := model.indices(plan)) is not None]
                 for caution in _CAUTIONS:
-                    found += self._exchanged(model.cautious(caution), size, starts, seed)[:per_size]
+                    ends = self._exchanges(model, caution, limit, known, salted)
+                    found += [model.plan(end.chosen) for end in ends[:per_size]]
             found += knapsack
         return found
 
-    def _distance(self, plan: Plan, size: int) -> float:
-        return abs(log(self.weight_bytes(plan) / size))
+    def _exchanges(
+        self, model: QuadraticModel, caution: float, limit: int, starts: Sequence[np.ndarray], seed: int
+    ) -> list[Found]:
+        name = f"{model.base.digest} {caution}"
+        cautious = self.memory.recall(f"cautious {name}", [model], lambda: model.cautious(caution))
+        arrivals = self.memory.recall(f"arrivals {name} {limit}", [model], Arrivals)
+        return search_exchanges(cautious, limit, [model.start, *starts], seed, arrivals=arrivals)
 
-    def _exchanged(self, model: QuadraticModel, size: int, starts: Sequence[Plan], seed: int) -> list[Plan]:
-        known = [chosen for plan in starts if (chosen := model.indices(plan)) is not None]
-        limit = size - self.space.inventory.others_bytes
-        salted = int(digest([seed, size, len(self.observations)])[:8], 16)
-        return [model.plan(found.chosen) for found in search_exchanges(model, limit, [model.start, *known], salted)]
+    def _near(self, size: int) -> list[QuadraticModel]:
+        """Return the models of the two nearest operating points that can be trusted at a size."""
+        near = sorted(((abs(log(base / size)), model) for base, model in self._models), key=itemgetter(0))[:2]
+        return [model for distance, model in near if distance <= WINDOW]
 
     @cached_property
-    def _models(self) -> list[QuadraticModel]:
-        models = [self._model(base) for base in self.bases]
-        return [model for model in models if model is not None]
+    def _models(self) -> list[tuple[int, QuadraticModel]]:
+        """Return (weight bytes of its base, model) of the operating points that have one."""
+        models = [(self.space.weight_bytes(base), self._model(base)) for base in self.bases]
+        return [(size, model) for size, model in models if model is not None]
 
     def _model(self, base: Plan) -> QuadraticModel | None:
-        probes = [o for o in self.observations if o.base is not None and o.base.digest == base.digest]
+        probes = self.evidence.probes_of(base)
         return self.memory.recall(f"model {base.digest}", [self.additive, *probes], lambda: self._fit(base, probes))
 
     def _fit(self, base: Plan, probes: Sequence[Observation]) -> QuadraticModel | None:
-        own = next((o for o in probes if o.plan.digest == base.digest), None)
+        own = next((o for o in probes if o.plan == base), None)
         if own is None or own.sketch is None:
             return None
         neighbours = [_neighbour(o, own) for o in probes if o.sketch is not None and o is not own]
         return fit_neighbours(self.space, base, own.sketch, neighbours, self.additive) if neighbours else None
 
 
-def operating_points(observations: Sequence[Observation], wide: Plan) -> list[Plan]:
-    """Return the bases of probes, in order, without the nearly lossless one."""
-    bases = {o.base.digest: o.base for o in observations if o.base is not None}
-    return [plan for name, plan in bases.items() if name != wide.digest]
+def evidence_of(space: SearchSpace, observations: Sequence[Observation], wide: Plan, memory: Memory) -> Evidence:
+    """Return what was measured, sorted; it goes on from what the memory has taken already."""
+    return memory.grow("evidence", observations, lambda: Evidence(space, wide), Evidence.add)
 
 
 def options_of(space: SearchSpace, model: AdditiveModel) -> Mapping[str, list[Option]]:
@@ -175,10 +167,6 @@ def options_of(space: SearchSpace, model: AdditiveModel) -> Mapping[str, list[Op
         name: [Option(v, space.sizes[name][v], model.losses[name][v]) for v in levels]
         for name, levels in space.levels.items()
     }
-
-
-def _better(one: Observation, other: Observation) -> Observation:
-    return min(one, other, key=lambda o: (o.kl_divergence, o.plan.digest))
 
 
 def _is_next(size: int, taken: Sequence[int]) -> bool:

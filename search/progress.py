@@ -6,7 +6,7 @@ from typing import Any
 from search.contenders import whole_text_trials
 from search.observation import UNIFORM
 from space.document import FrontDocument
-from space.front import front_hypervolume
+from space.front import Point, front_hypervolume, non_dominated
 from space.price import marginal_price
 from storage.records import Job, Trial
 
@@ -35,17 +35,45 @@ def metrics_of(
     return metrics
 
 
+class Progress:
+    """The metrics of a search as its trials end; only the front is kept, which is all that they depend on."""
+
+    def __init__(self, budget_bytes: int, smallest_bytes: int | None = None) -> None:
+        """Begin without trials; where the smallest plan is not known, the smallest measured one stands for it."""
+        self._budget_bytes, self._smallest_bytes = budget_bytes, smallest_bytes
+        self.num_trials = 0
+        self._front: list[Point] = []
+        self._reference: Point | None = None
+
+    def add(self, trials: Sequence[Trial]) -> None:
+        """Take the next trials; those without an end, or measured on a part of the text, only count."""
+        self.num_trials += len(trials)
+        for trial in whole_text_trials(trials):
+            assert trial.measurement is not None  # noqa: S101 (that is how they are chosen)
+            point = float(trial.size_bytes), trial.measurement.kl_divergence
+            self._front.append(point)
+            if trial.origin == UNIFORM:
+                size, kl = self._reference or point
+                self._reference = max(size, point[0]), max(kl, point[1])
+        self._front = [self._front[i] for i in non_dominated(self._front)]
+
+    def metrics(self) -> dict[str, float]:
+        """Return the trials done, and once there is a front its metrics."""
+        done = {"trials_done": float(self.num_trials)}
+        if not self._front:
+            return done
+        smallest = self._smallest_bytes or self._front[0][0]
+        return done | metrics_of(self._front, self._reference, smallest, self._budget_bytes)
+
+
 def job_metrics(job: Job, trials: Sequence[Trial]) -> dict[str, float]:
     """Return the metrics of a job as its records tell them now, in whatever process it runs; empty before a front."""
-    usable = whole_text_trials(trials)
     budget = _budget_bytes(job.facts, job.document)
-    if not usable or budget is None:
+    if budget is None:
         return {}
-    points = [(float(t.size_bytes), t.measurement.kl_divergence) for t in usable if t.measurement]
-    anchors = [p for t, p in zip(usable, points, strict=True) if t.origin == UNIFORM]
-    reference = (max(size for size, _ in anchors), max(kl for _, kl in anchors)) if anchors else None
-    smallest = job.facts.get("smallest_bytes") or min(size for size, _ in points)
-    return metrics_of(points, reference, smallest, budget)
+    progress = Progress(budget, job.facts.get("smallest_bytes"))
+    progress.add(trials)
+    return {name: value for name, value in progress.metrics().items() if name != "trials_done"}
 
 
 def _budget_bytes(facts: Mapping[str, Any], document: FrontDocument | None) -> int | None:

@@ -12,12 +12,13 @@ from search.groundwork import Groundwork, Text
 from search.judging import judge
 from search.ledger import Ledger
 from search.library import Library, question_of
-from search.loop import Loop, search_metrics
+from search.loop import Loop, progress_so_far
 from search.measuring import Measuring
 from search.prepare import prepare
+from search.proposers import make_proposer
 from search.publishing import Publisher
 from search.repair import Repairing
-from search.sampler import PlanCodec, make_sampler
+from search.sampler import PlanCodec
 from search.sensitivity import Errors
 from search.sketches import SketchBook
 from search.stopping import StopRule
@@ -129,10 +130,10 @@ class Run:
         context.store.update_job(context.job_id, facts={_WARM: is_warm})
         if is_warm:
             known = earlier.trials(context.job_id, context.prepared.cache_bytes)
-            context.store.create_trials(known)
+            context.records.create(known)
             self._publisher.publish(JobState.RUNNING, known)
             context.note(f"a first front, from {len(known)} measurements of earlier jobs")
-            context.listener.progress(context.job, len(known), search_metrics(context, known))
+            context.listener.progress(context.job, len(known), progress_so_far(context, known).metrics())
         return is_warm
 
     def _make_ledger(self, space: SearchSpace, errors: Errors, library: Library, *, is_warm: bool) -> Ledger:
@@ -147,8 +148,9 @@ class Run:
             seed=spec.seed,
         )
         codec = PlanCodec(space)
-        make = partial(make_sampler, spec.sampler, strategy, codec)
-        return Ledger(make, codec, space, budget, lambda proposal: library.sketch(question_of(proposal)))
+        proposer = make_proposer(spec.sampler, strategy, codec)
+        cache_bytes = self._context.prepared.cache_bytes
+        return Ledger(proposer, codec, budget, cache_bytes, lambda proposal: library.sketch(question_of(proposal)))
 
     def _model(self) -> dict[str, Any] | None:
         """Return what the search learnt about each module, where its sampler tells."""

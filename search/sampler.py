@@ -3,16 +3,16 @@
 A plan is one integer parameter per free module: the index of its level in the space, by bytes.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, cast
 
 import optuna
 from optuna.distributions import BaseDistribution, IntDistribution
 from optuna.samplers import BaseSampler, NSGAIISampler, RandomSampler, TPESampler
 from optuna.study import Study
-from optuna.trial import FrozenTrial
+from optuna.trial import FrozenTrial, TrialState
 
-from search.explain import losses_to_json
 from search.observation import Observation, Proposal
 from search.strategy import FrontStrategy
 from space.digest import digest
@@ -21,7 +21,7 @@ from space.plan import Plan
 from space.spec import SamplerName
 
 BASELINE_BATCH = 8
-ORIGIN = "origin"
+ORIGIN, BUDGET = "origin", "budget"
 
 
 class _Shared(dict[str, BaseDistribution]):
@@ -31,23 +31,72 @@ class _Shared(dict[str, BaseDistribution]):
         return self
 
 
+class _Params(Mapping[str, int]):
+    """A plan's parameters in a fifth of the space of a dict; never changed, so never copied."""
+
+    def __init__(self, positions: Mapping[str, int], values: tuple[int, ...]) -> None:
+        self._positions, self._values = positions, values
+
+    def __getitem__(self, name: str) -> int:
+        return self._values[self._positions[name]]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._positions)
+
+    def __len__(self) -> int:
+        return len(self._positions)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "_Params":
+        return self
+
+
 class PlanCodec:
-    """Translates plans to Optuna parameters and back."""
+    """Translates plans to Optuna's parameters and trials, and back; plans name the modules in the space's order."""
 
     def __init__(self, space: SearchSpace) -> None:
         """Remember the space."""
         self._space = space
+        self._indices = [{level: i for i, level in enumerate(levels)} for levels in space.levels.values()]
+        free = [name for name, levels in space.levels.items() if len(levels) > 1]
+        self._positions = {name: position for position, name in enumerate(free)}
         self.distributions: dict[str, BaseDistribution] = _Shared(
-            {name: IntDistribution(0, len(levels) - 1) for name, levels in space.levels.items() if len(levels) > 1}
+            {name: IntDistribution(0, len(space.levels[name]) - 1) for name in free}
         )
 
     def params(self, plan: Plan) -> dict[str, int]:
         """Return the parameters of a plan."""
-        return {name: self._space.levels[name].index(plan[name]) for name in self.distributions}
+        return dict(self._params(plan))
 
     def plan(self, params: Mapping[str, Any]) -> Plan:
         """Return the plan of parameters; modules with one level need none."""
         return Plan.of({name: levels[int(params.get(name, 0))] for name, levels in self._space.levels.items()})
+
+    def trial(
+        self,
+        proposal: Proposal,
+        state: TrialState,
+        *,
+        excess_bytes: int,
+        values: Sequence[float] | None = None,
+        system_attrs: Mapping[str, Any] | None = None,
+    ) -> FrozenTrial:
+        """Return a proposal's trial, for `Study.add_trial`; `excess_bytes` are those beyond the budget."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            trial = optuna.trial.create_trial(
+                state=state,
+                values=values,
+                user_attrs={ORIGIN: proposal.origin},
+                system_attrs=dict(system_attrs or {}),
+                constraints={BUDGET: excess_bytes},
+            )
+        trial.params = cast("dict[str, Any]", self._params(proposal.plan))  # Optuna only reads those of such a trial
+        trial.distributions = self.distributions
+        return trial
+
+    def _params(self, plan: Plan) -> "_Params":
+        chosen = zip(self._indices, plan.levels, strict=True)
+        return _Params(self._positions, tuple(index[level] for index, (_, level) in chosen if len(index) > 1))
 
 
 class FrontSampler(BaseSampler):
@@ -71,10 +120,6 @@ class FrontSampler(BaseSampler):
     def proposal(self, trial_number: int) -> Proposal | None:
         """Return what was proposed as a trial."""
         return self._proposals.get(trial_number)
-
-    def model_json(self) -> dict[str, Any]:
-        """Return what was learnt about each module: the additive model, as a job keeps it."""
-        return losses_to_json(self._strategy.model(self._observations))
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:  # noqa: ARG002
         """Return all parameters: plans are proposed whole."""
@@ -100,22 +145,14 @@ class FrontSampler(BaseSampler):
         return RandomSampler(seed=trial.number).sample_independent(study, trial, param_name, param_distribution)
 
 
-def make_sampler(
-    name: SamplerName,
-    strategy: FrontStrategy,
-    codec: PlanCodec,
-    num_trials: int = 0,
-    observations: Sequence[Observation] = (),
-) -> BaseSampler:
-    """Return a sampler by name; all see the same space, the same uniform plans and the same number of trials.
+def baseline_sampler(name: SamplerName, seed: int, num_trials: int) -> BaseSampler:
+    """Return one of Optuna's samplers by name.
 
     Its seed depends on the trials there are, so that a batch is the same whether or not the search was interrupted.
     """
-    if name == "front":
-        return FrontSampler(strategy, codec, observations)
-    seed = int(digest([strategy.seed, num_trials])[:8], 16)
+    salted = int(digest([seed, num_trials])[:8], 16)
     if name == "nsga2":
-        return NSGAIISampler(population_size=2 * BASELINE_BATCH, seed=seed)
+        return NSGAIISampler(population_size=2 * BASELINE_BATCH, seed=salted)
     if name == "tpe":
-        return TPESampler(multivariate=True, constant_liar=True, seed=seed)
-    return RandomSampler(seed=seed)
+        return TPESampler(multivariate=True, constant_liar=True, seed=salted)
+    return RandomSampler(seed=salted)

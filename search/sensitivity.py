@@ -43,7 +43,8 @@ class Probe:
     @staticmethod
     def of(observed: Observation, base: Observation) -> "Probe":
         """Return the probe of an observation beside its base's on the same first sequences."""
-        name, level = next((n, v) for n, v in observed.plan.levels if v != base.plan[n])
+        choices = zip(observed.plan.levels, base.plan.levels, strict=True)
+        name, level = next(choice for choice, before in choices if choice != before)
         added = [a - b for a, b in zip(observed.sequence_kl, base.sequence_kl, strict=False)]
         noise = sqrt(variance(added) / len(added)) if len(added) > 1 else 0.0
         return Probe(name, level, fmean(added), noise)

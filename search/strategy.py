@@ -9,12 +9,13 @@ Each step is a batch; the next one is decided only when a batch is complete, so 
 result.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from math import log
 
 from search.evaluation import RACE_STEP
+from search.evidence import Evidence
 from search.guards import HEURISTIC, heuristic_plans
 from search.knapsack import spread_sizes
 from search.memory import Memory
@@ -28,7 +29,7 @@ from search.observation import (
     Observation,
     Proposal,
 )
-from search.points import WINDOW, Points
+from search.points import WINDOW, Points, evidence_of
 from search.sensitivity import AdditiveModel, Errors, Probe, fit_probes
 from space.level import Level
 from space.menu import SearchSpace, nearest_level
@@ -71,7 +72,8 @@ class FrontStrategy:
 
     def next_batch(self, observations: Sequence[Observation]) -> list[Proposal]:
         """Return the next batch; an empty one means that nothing is left to try."""
-        if not self.warm and not any(o.origin == UNIFORM for o in observations):
+        evidence = self._evidence(observations)
+        if not self.warm and UNIFORM not in evidence.origins:
             return self._guards()
         points = Points(self.space, observations, self.model(observations), self.base, self._memory)
         steps = (self._answer,) if self.warm else (self._probes, self._spread, self._around, self._point, self._refine)
@@ -79,13 +81,16 @@ class FrontStrategy:
 
     def model(self, observations: Sequence[Observation]) -> AdditiveModel:
         """Return the additive model of near-lossless plans."""
-        known = next((o for o in observations if o.plan.digest == self.base.digest and o.base is None), None)
-        wide = [o for o in observations if o.base is not None and o.base.digest == self.base.digest]
+        evidence = self._evidence(observations)
+        known, wide = evidence.wide_alone, evidence.probes_of(self.base)
         return self._memory.recall(
             "additive",
             [known, *wide],
             lambda: fit_probes(self.errors, [Probe.of(o, known) for o in wide] if known else []),
         )
+
+    def _evidence(self, observations: Sequence[Observation]) -> Evidence:
+        return evidence_of(self.space, observations, self.base, self._memory)
 
     @cached_property
     def _memory(self) -> Memory:
@@ -132,14 +137,14 @@ class FrontStrategy:
         uniform = [Proposal(plan, UNIFORM) for _, plan in self.space.uniform_plans()]
         by_hand = sorted((plan for _, plan in heuristic_plans(self.space)), key=self._distance)
         room = max(0, min(_MAX_GUARDS, self.max_trials - len(uniform)))
-        return _distinct([*uniform, *(Proposal(plan, HEURISTIC) for plan in by_hand[:room])], set())
+        return _distinct([*uniform, *(Proposal(plan, HEURISTIC) for plan in by_hand[:room])])
 
     def _distance(self, plan: Plan) -> float:
         return abs(log(self.space.weight_bytes(plan) / self.budget))
 
     def _probes(self, points: Points) -> list[Proposal]:
         """Return the probes that the trials allow: each module at two bit-widths, or at one, or none."""
-        if any(o.base is not None for o in points.observations) or _has(points, KNAPSACK):
+        if points.evidence.has_probes or KNAPSACK in points.evidence.origins:
             return []
         allowed = self.max_trials - len(points.observations) - self.num_sizes
         for probe_bits in (PROBE_BITS, PROBE_BITS[:1]):
@@ -158,13 +163,13 @@ class FrontStrategy:
 
     def _spread(self, points: Points) -> list[Proposal]:
         """Return the additive model's plans over the whole range of sizes, once."""
-        if _has(points, KNAPSACK):
+        if KNAPSACK in points.evidence.origins:
             return []
-        return _distinct([Proposal(plan, KNAPSACK) for plan in points.solve(self.sizes)], _seen(points))
+        return _distinct([Proposal(plan, KNAPSACK) for plan in points.solve(self.sizes)], points.evidence.is_measured)
 
     def _point(self, points: Points) -> list[Proposal]:
         """Return the probes of the next operating point, where the trials allow them."""
-        if len(points.bases) >= self.num_points or not any(o.base is not None for o in points.observations):
+        if len(points.bases) >= self.num_points or not points.evidence.has_probes:
             return []
         base = points.next_base(self.sizes, self.budget)
         if base is None:
@@ -182,17 +187,17 @@ class FrontStrategy:
         size = self.space.weight_bytes(base)
         near = [size, *(s for s in self.sizes if s != size and abs(log(s / size)) <= WINDOW)]
         plans = points.candidates(near, 1, self.seed)
-        return _distinct([Proposal(plan, EXCHANGE) for plan in plans], _seen(points))
+        return _distinct([Proposal(plan, EXCHANGE) for plan in plans], points.evidence.is_measured)
 
     def _refine(self, points: Points) -> list[Proposal]:
         """Screen more plans of the models on little text, then race the best of them on all of it."""
         if points.observations[-1].origin == SCREEN:
             return self._race(points)
-        screened = _seen(points) | {o.plan.digest for o in points.observations if o.origin == SCREEN}
         found: list[Proposal] = []
         for size in sorted(self.sizes, key=lambda s: (abs(log(s / self.budget)), s)):
             plans = points.candidates([size], 6, self.seed)
-            found = _distinct([*found, *(Proposal(plan, SCREEN, self.probe_sequences) for plan in plans)], screened)
+            fresh = [Proposal(p, SCREEN, self.probe_sequences) for p in plans if not points.evidence.is_screened(p)]
+            found = _distinct([*found, *fresh])
             if len(found) >= 3 * self.round_size:
                 break
         return sorted(found, key=lambda p: self._distance(p.plan))[: 3 * self.round_size]
@@ -208,27 +213,17 @@ class FrontStrategy:
             lead = log(o.kl_divergence / (sum(rival.sequence_kl[:count]) / count)) if rival else 0.0
             screened.append((lead, o.plan.digest, o.plan))
         order = [Proposal(plan, REFINE) for _, _, plan in sorted(screened, key=lambda found: found[:2])]
-        return _distinct(order, _seen(points))[: self.round_size]
+        return _distinct(order, points.evidence.is_measured)[: self.round_size]
 
     def _answer(self, points: Points) -> list[Proposal]:
         """Return plans at the budget from what is known, once."""
-        if _has(points, KNAPSACK):
+        if KNAPSACK in points.evidence.origins:
             return []
         plans = [*points.candidates([self.budget], 1, self.seed), *points.solve([self.budget])]
-        return _distinct([Proposal(plan, KNAPSACK) for plan in plans], _seen(points))[:_WARM_PLANS]
+        return _distinct([Proposal(plan, KNAPSACK) for plan in plans], points.evidence.is_measured)[:_WARM_PLANS]
 
 
-def _has(points: Points, origin: str) -> bool:
-    return any(o.origin == origin for o in points.observations)
-
-
-def _seen(points: Points) -> set[str]:
-    return {o.plan.digest for o in points.whole}
-
-
-def _distinct(proposals: Sequence[Proposal], seen: set[str]) -> list[Proposal]:
-    kept: dict[str, Proposal] = {}
-    for proposal in proposals:
-        if proposal.plan.digest not in seen:
-            kept.setdefault(proposal.plan.digest, proposal)
-    return list(kept.values())
+def _distinct(proposals: Sequence[Proposal], is_known: Callable[[Plan], bool] = lambda _: False) -> list[Proposal]:
+    """Return the proposals of plans that are not known, of equal plans the first one."""
+    kept = {p.plan.digest: p for p in reversed(proposals)}
+    return [p for p in proposals if kept[p.plan.digest] is p and not is_known(p.plan)]

@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 from space.errors import SpecError
@@ -76,8 +77,9 @@ class Level:
 DENSE = Level()
 
 
+@lru_cache(maxsize=4096)
 def parse_level(text: str) -> Level:
-    """Read a level from its text form; a missing group means 64.
+    """Read a level from its text form; a missing group means 64. Equal texts give the same object.
 
     Raises:
         SpecError: the text is not a level.

@@ -2,17 +2,20 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 from space.digest import digest
 from space.level import Level, parse_level
+
+Choice = tuple[str, Level]
+"""A module and its level."""
 
 
 @dataclass(frozen=True)
 class Plan:
     """Module name -> level, in the inventory's order; equal plans have equal digests whatever the order."""
 
-    levels: tuple[tuple[str, Level], ...]
+    levels: tuple[Choice, ...]
 
     @staticmethod
     def of(levels: Mapping[str, Level]) -> "Plan":
@@ -22,7 +25,7 @@ class Plan:
     @staticmethod
     def from_json(levels: Mapping[str, str]) -> "Plan":
         """Read a plan from module name -> level text."""
-        return Plan(tuple((name, parse_level(text)) for name, text in levels.items()))
+        return Plan(tuple(map(_choice, levels.keys(), levels.values())))
 
     def to_json(self) -> dict[str, str]:
         """Return module name -> level text."""
@@ -44,4 +47,10 @@ class Plan:
 
     def replace(self, changes: Mapping[str, Level]) -> "Plan":
         """Return a plan with some modules' levels changed."""
-        return Plan(tuple((name, changes.get(name, level)) for name, level in self.levels))
+        return Plan(tuple((c[0], changes[c[0]]) if c[0] in changes else c for c in self.levels))
+
+
+@lru_cache(maxsize=1 << 14)
+def _choice(module_name: str, text: str) -> Choice:
+    """Return a choice; thousands of plans in memory share a few thousand of them."""
+    return module_name, parse_level(text)

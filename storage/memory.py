@@ -59,6 +59,11 @@ class MemoryStore:
             job = self._job(job_id)
             return replace(job, facts=json_copy(job.facts))
 
+    def glance(self, job_id: str) -> Job:
+        """Return a job without its facts and document. Raises NotFoundError."""
+        with self._lock:
+            return replace(self._job(job_id), facts={}, document=None)
+
     def list_jobs(self, states: Collection[JobState] | None = None) -> Sequence[Job]:
         """Return all jobs, or those in some states, newest first."""
         with self._lock:

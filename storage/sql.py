@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from sqlalchemy import Update, insert, select, update
+from sqlalchemy import Update, bindparam, insert, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
@@ -22,6 +22,20 @@ from storage.migrations.tables import (
 )
 from storage.records import Asking, Known, Trial, TrialState, check_trial_finish, finish_sources, trial_not_found
 from storage.sql_jobs import SqlJobs, check_job_exists, num_changed
+
+_TRIALS, _MEASUREMENTS = TrialRow.__table__, MeasurementRow.__table__
+# What is executed for every trial is built once: building a statement takes longer than executing it.
+_FINISH = (
+    update(TrialRow.__table__)  # type: ignore[arg-type]
+    .where(_TRIALS.c.job_id == bindparam("key_job"), _TRIALS.c.number == bindparam("key_number"))
+    .where(or_(_TRIALS.c.state == bindparam("key_one"), _TRIALS.c.state == bindparam("key_other")))
+    .values({name: bindparam(name) for name in ("state", "measurement", "reason")})
+)
+_FIND = select(_MEASUREMENTS.c.measurement).where(
+    _MEASUREMENTS.c.plan_digest == bindparam("key_plan"),
+    _MEASUREMENTS.c.evaluation_digest == bindparam("key_evaluation"),
+)
+_PUT = {d.__name__.rpartition(".")[2]: d.insert(MeasurementRow).on_conflict_do_nothing() for d in (sqlite, postgresql)}
 
 
 class SqlStore(SqlJobs):
@@ -54,8 +68,10 @@ class SqlStore(SqlJobs):
     ) -> None:
         """Move a trial (WAITING trials start through RUNNING). Raises NotFoundError, StateError."""
         values = {"state": state, "measurement": measurement_json(measurement), "reason": reason}
+        old_states = finish_sources(state)
+        key = {"key_job": job_id, "key_number": number, "key_one": old_states[0], "key_other": old_states[-1]}
         with self._session(write=True) as session:
-            if not num_changed(session, _guarded(job_id, number, finish_sources(state)).values(values)):
+            if not session.connection().execute(_FINISH, key | values).rowcount:
                 old = _trial_state(session, job_id, number)
                 check_trial_finish(job_id, number, old, state)
                 raise StateError(f"Trial {number} of job {job_id} was moved by somebody else just now.")
@@ -88,18 +104,18 @@ class SqlStore(SqlJobs):
             "origin": asking.origin if asking else None,
             "base": asking.base.to_json() if asking and asking.base else None,
         }
-        dialect = sqlite if self._engine.dialect.name == "sqlite" else postgresql
         with self._session(write=True) as session:
-            session.execute(dialect.insert(MeasurementRow).values(values).on_conflict_do_nothing())
+            session.connection().execute(_PUT[self._engine.dialect.name], values)
 
     def find_measurement(self, plan: Plan, evaluation_digest: str) -> Measurement | None:
         """Return the known answer to (plan, evaluation), whoever measured it."""
         with self._session() as session:
-            row = session.get(MeasurementRow, (plan.digest, evaluation_digest))
-            if row is None:
+            key = {"key_plan": plan.digest, "key_evaluation": evaluation_digest}
+            found = session.connection().execute(_FIND, key).scalar()
+            if found is None:
                 return None
             with reading(f"The measurement of plan {plan.digest}"):
-                return Measurement.from_json(row.measurement)
+                return Measurement.from_json(found)
 
     def list_measurements(self, evaluation_digests: Sequence[str]) -> Sequence[Known]:
         """Return all that is known of some evaluations, by evaluation and plan digest."""

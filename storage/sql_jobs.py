@@ -6,7 +6,7 @@ from copy import copy
 from datetime import UTC, datetime
 from typing import Any, Self, cast
 
-from sqlalchemy import ColumnElement, CursorResult, Update, and_, case, insert, select, update
+from sqlalchemy import ColumnElement, CursorResult, Update, and_, bindparam, case, insert, select, update
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
@@ -30,6 +30,10 @@ from storage.records import (
 from storage.sql_engine import made_engine, parsed_url, place_of, store_error
 
 _NUM_NEWEST = 5
+_JOBS = JobRow.__table__
+_GLANCE = select(*(c for c in _JOBS.c if c.name not in ("facts", "document"))).where(
+    _JOBS.c.job_id == bindparam("key_job")
+)
 _CLEAN = {"cancel_requested": False, "pause_requested": False}
 
 
@@ -81,6 +85,14 @@ class SqlJobs:
         """Return a job. Raises NotFoundError, naming the newest jobs."""
         with self._session() as session:
             return _job(session, job_id)
+
+    def glance(self, job_id: str) -> Job:
+        """Return a job without its facts and document. Raises NotFoundError."""
+        with self._session() as session:
+            row = session.connection().execute(_GLANCE, {"key_job": job_id}).first()
+            if row is None:
+                raise _job_not_found(session, job_id)
+            return job_of(row, whole=False)
 
     def list_jobs(self, states: Collection[JobState] | None = None) -> Sequence[Job]:
         """Return all jobs, or those in some states, newest first."""

@@ -22,6 +22,9 @@ class Store(Protocol):
     def get_job(self, job_id: str) -> Job:
         """Return a job. Raises NotFoundError, naming the newest jobs."""
 
+    def glance(self, job_id: str) -> Job:
+        """Return a job without its facts and document, for who asks often. Raises NotFoundError."""
+
     def list_jobs(self, states: Collection[JobState] | None = None) -> Sequence[Job]:
         """Return all jobs, or those in some states, newest first."""
 

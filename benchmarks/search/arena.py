@@ -107,8 +107,9 @@ class Arena:
 
     @cached_property
     def budgets(self) -> Mapping[float, int]:
-        """Return bits -> weight bytes: those of uniform plans, in proportion between two of them."""
-        sizes = {level.bits or 16: self.space.weight_bytes(plan) for level, plan in self.space.uniform_plans()}
+        """Return bits -> weight bytes: those of the plain menu's uniform plans, in proportion between two of them."""
+        plain = build_space(self.inventory, PLAIN_MENU, "packed", ())
+        sizes = {level.bits or 16: plain.weight_bytes(plan) for level, plan in plain.uniform_plans()}
         found = {}
         for bits in BUDGET_BITS:
             low, share = int(bits), bits - int(bits)

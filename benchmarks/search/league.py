@@ -59,7 +59,8 @@ def run_here(unit: Unit, options: argparse.Namespace) -> int:
     """Do one unit in this process."""
     started = time.monotonic()
     try:
-        result = do_unit(unit, METHODS[unit.method].load(options.outside), State(options.state), options.folder)
+        arena = Arena(options.folder, unit.seed)
+        result = do_unit(unit, METHODS[unit.method].load(options.outside), State(options.state), arena)
     except Exception:  # noqa: BLE001 (the other units go on)
         traceback.print_exc()
         say(f"{unit.name}: failed")

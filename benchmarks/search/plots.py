@@ -1,6 +1,6 @@
-"""The allocation league's plots; the files are the same whenever the results are."""
+"""The leagues' plots; the files are the same whenever the results are."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +9,9 @@ import matplotlib as mpl
 mpl.use("svg")
 from matplotlib import pyplot as plt
 
-from benchmarks.search.report import OURS, best_peers, mean_kl, ranked
+from benchmarks.search.axes_report import BITS_ONLY, ratios
+from benchmarks.search.report import OURS, best_peers, ranked
+from benchmarks.search.tables import mean_kl
 from space.front import front_hypervolume
 
 mpl.rcParams.update({"svg.hashsalt": "tightfit", "font.size": 9, "axes.grid": True, "grid.alpha": 0.3})
@@ -73,3 +75,21 @@ def final_hypervolume(document: Row, name: str) -> float:
     box, method = document["box"], document["methods"][name]
     points = [(size, kl) for bits, size in document["budgets"].items() if (kl := mean_kl(method, bits)) is not None]
     return front_hypervolume(points, (box["reference_bytes"], box["reference_kl"]), box["smallest_bytes"])
+
+
+def plot_axes(document: Row, path: Path) -> None:
+    """Draw each menu's test KL against that of bits only over the budgets."""
+    figure, axes = plt.subplots(figsize=(8, 4.5))
+    for index, name in enumerate(name for name in document["menus"] if name != BITS_ONLY):
+        points = [(float(bits), ratio) for bits, ratio in ratios(document, name).items()]
+        axes.plot(*zip(*points, strict=True), label=name, **_style(index, name))
+    axes.axhline(1.0, color="black", linewidth=0.8)
+    axes.set(xlabel="size of ... bits", ylabel="KL / KL of bits only at the same bytes")
+    axes.legend(fontsize=7)
+    _save(figure, path)
+
+
+PLOTS: Mapping[str, Mapping[str, Callable[[Row, Path], None]]] = {
+    "allocation": {"allocation-kl": plot_ratios, "allocation-anytime": plot_anytime},
+    "axes": {"axes-kl": plot_axes},
+}

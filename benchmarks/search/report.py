@@ -1,28 +1,23 @@
-"""The allocation league's part of `docs/benchmarks.md`: tables between markers, and two plots.
+"""The leagues' parts of `docs/benchmarks.md`: tables between markers, and plots.
 
-python -m benchmarks.search.report [--results FILE] [--docs DIR] [--no-plots]
+python -m benchmarks.search.report [--results FOLDER] [--docs DIR] [--no-plots]
 """
 
 import argparse
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from math import exp, log
 from pathlib import Path
 from statistics import mean
 from typing import Any
 
+from benchmarks.search.axes_report import axes_markdown
+from benchmarks.search.tables import BETTER, WORSE, between_markers, mean_kl, table
+
 ROOT = Path(__file__).resolve().parents[2]
-RESULT = ROOT / "benchmarks" / "results" / "search" / "allocation.json"
-BEGIN, END = "<!-- allocation: begin -->", "<!-- allocation: end -->"
-WORSE, BETTER = "▲", "▼"
+RESULTS = ROOT / "benchmarks" / "results" / "search"
 OURS = "tightfit"
 Row = Mapping[str, Any]
-
-
-def mean_kl(method: Row, bits: str) -> float | None:
-    """Return the mean over seeds of a method's test KL at a budget, or None where it has none."""
-    values = method.get("kl", {}).get(bits, {})
-    return mean(values.values()) if values else None
 
 
 def best_peers(document: Row) -> dict[str, float]:
@@ -56,12 +51,6 @@ def mark(document: Row, name: str, bits: str) -> str:
     against = document["intervals"].get(bits, {}).get("against", {}).get(name, {})
     low, high = against.get("best_peer", (0.0, 0.0))
     return WORSE if low > 0 else BETTER if high < 0 else ""
-
-
-def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Return a Markdown table."""
-    lines = ["| " + " | ".join(row) + " |" for row in (header, ["---"] * len(header), *rows)]
-    return "\n".join(lines)
 
 
 def kl_table(document: Row, best: Mapping[str, float]) -> str:
@@ -134,35 +123,30 @@ def markdown(document: Row) -> str:
     return "\n\n".join(part for part in parts if part)
 
 
-def between_markers(text: str, inside: str) -> str:
-    """Return the document with new text between the markers.
-
-    Raises:
-        ValueError: a marker is missing.
-
-    """
-    if BEGIN not in text or END not in text:
-        raise ValueError(f"the document has no {BEGIN} ... {END}")
-    before, _, rest = text.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    return f"{before}{BEGIN}\n\n{inside}\n\n{END}{after}"
+def read_results(folder: Path, league: str) -> Row | None:
+    """Return a league's document, or None where it was not run yet."""
+    path = folder / f"{league}.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
 
 
 def main() -> None:
-    """Write the tables, then the plots."""
+    """Write the tables of the leagues that were run, then their plots."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--results", type=Path, default=RESULT)
+    parser.add_argument("--results", type=Path, default=RESULTS)
     parser.add_argument("--docs", type=Path, default=ROOT / "docs")
     parser.add_argument("--no-plots", action="store_true")
     arguments = parser.parse_args()
-    document = json.loads(arguments.results.read_text(encoding="utf-8"))
     page = arguments.docs / "benchmarks.md"
-    page.write_text(between_markers(page.read_text(encoding="utf-8"), markdown(document)), encoding="utf-8")
-    if not arguments.no_plots:
-        from benchmarks.search.plots import plot_anytime, plot_ratios  # noqa: PLC0415 (matplotlib is optional)
+    for league, write in (("allocation", markdown), ("axes", axes_markdown)):
+        if (document := read_results(arguments.results, league)) is None:
+            continue
+        text = between_markers(page.read_text(encoding="utf-8"), write(document), league)
+        page.write_text(text, encoding="utf-8")
+        if not arguments.no_plots:
+            from benchmarks.search.plots import PLOTS  # noqa: PLC0415 (matplotlib is optional)
 
-        plot_ratios(document, arguments.docs / "allocation-kl.svg")
-        plot_anytime(document, arguments.docs / "allocation-anytime.svg")
+            for name, plot in PLOTS[league].items():
+                plot(document, arguments.docs / f"{name}.svg")
 
 
 if __name__ == "__main__":

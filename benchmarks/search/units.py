@@ -87,9 +87,8 @@ def _read(path: Path) -> dict[str, Any] | None:
     return found
 
 
-def do_unit(unit: Unit, run: Run, state: State, folder: Path) -> dict[str, Any]:
-    """Run a unit and judge its plans, as far as this is not done yet; return its result."""
-    arena = Arena(folder, unit.seed)
+def do_unit(unit: Unit, run: Run, state: State, arena: Arena) -> dict[str, Any]:
+    """Run a unit in the arena of its seed and judge its plans, as far as this is not done yet; return its result."""
     result = state.read(unit)
     if result is None or "plans" not in result:
         result = _run(unit, run, arena)

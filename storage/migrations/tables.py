@@ -141,8 +141,8 @@ def reading(what: str) -> Iterator[None]:
         raise StoreError(f"{what} cannot be read ({error}): another tightfit may have written it.") from error
 
 
-def job_of(row: JobRow) -> Job:
-    """Return a row's record. Raises StoreError."""
+def job_of(row: Any, *, whole: bool = True) -> Job:
+    """Return a row's record, with facts and document where it is to be whole. Raises StoreError."""
     with reading(f"Job {row.job_id}"):
         return Job(
             job_id=row.job_id,
@@ -158,8 +158,8 @@ def job_of(row: JobRow) -> Job:
             owner=row.owner,
             token=row.token,
             beat=row.beat,
-            facts=row.facts,
-            document=None if row.document is None else FrontDocument.from_json(row.document),
+            facts=row.facts if whole else {},
+            document=FrontDocument.from_json(row.document) if whole and row.document is not None else None,
         )
 
 

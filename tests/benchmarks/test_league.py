@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 
 from benchmarks.search.methods import METHODS
-from benchmarks.search.report import BEGIN, END, best_peers, between_markers, markdown, ranked
+from benchmarks.search.report import best_peers, markdown, ranked
 from benchmarks.search.summary import anytime, decode, encode
+from benchmarks.search.tables import between_markers
 from benchmarks.search.units import State, Unit, units_of
 from space.plan import Plan
 
@@ -98,7 +99,8 @@ def test_report_compares_with_the_best_peer_only() -> None:
 
 def test_report_keeps_the_prose_around_its_markers() -> None:
     """Only what stands between the markers changes."""
-    text = between_markers(f"before\n{BEGIN}\nold\n{END}\nafter\n", "new")
-    assert text == f"before\n{BEGIN}\n\nnew\n\n{END}\nafter\n"
+    begin, end = "<!-- some: begin -->", "<!-- some: end -->"
+    text = between_markers(f"before\n{begin}\nold\n{end}\nafter\n", "new", "some")
+    assert text == f"before\n{begin}\n\nnew\n\n{end}\nafter\n"
     with pytest.raises(ValueError, match="has no"):
-        between_markers("nothing", "new")
+        between_markers("nothing", "new", "some")

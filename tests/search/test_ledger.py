@@ -2,15 +2,15 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
 from typing import get_args
 
 import pytest
 
 from search.guards import HEURISTIC
-from search.ledger import Asked, Ledger
+from search.ledger import Ledger
 from search.observation import UNIFORM, Proposal
-from search.sampler import PlanCodec, make_sampler
+from search.proposers import Asked, make_proposer
+from search.sampler import PlanCodec
 from search.strategy import FrontStrategy
 from space.measurement import Measurement
 from space.spec import SamplerName
@@ -23,11 +23,11 @@ SAMPLERS: tuple[SamplerName, ...] = get_args(SamplerName)
 LIMIT = 1000
 
 
-def _ledger(name: SamplerName, seed: int = 0) -> Ledger:
+def _ledger(name: SamplerName, seed: int = 0, cache_bytes: int = 0) -> Ledger:
     strategy = FrontStrategy(SPACE, errors_of(SPACE), PREPARED.weight_budget, max_trials=60, seed=seed)
     codec = PlanCodec(SPACE)
-    make = partial(make_sampler, name, strategy, codec)
-    return Ledger(make, codec, SPACE, PREPARED.weight_budget, lambda proposal: sketch(proposal.plan))
+    proposer = make_proposer(name, strategy, codec)
+    return Ledger(proposer, codec, PREPARED.weight_budget, cache_bytes, lambda proposal: sketch(proposal.plan))
 
 
 def _record(ledger: Ledger, asked: Asked) -> Trial:
@@ -42,7 +42,7 @@ def _finish(ledger: Ledger, asked: Sequence[Asked], records: dict[int, Trial]) -
     for a in asked:
         trial = records[a.number]
         measured = None if a.number % 7 == 6 else _measured(a.proposal)
-        ledger.tell(a, trial.size_bytes, measured)
+        ledger.tell(a, measured)
         state = TrialState.FAILED if measured is None else TrialState.COMPLETE
         records[a.number] = replace(trial, state=state, measurement=measured and replace(measured, sketch=None))
 
@@ -102,7 +102,7 @@ def test_replay_within_a_batch(name: SamplerName, index: int) -> None:
 def test_records_count_the_cache_and_the_study_does_not() -> None:
     """A replayed trial has the value and the constraint that were told, whatever the key/value cache takes."""
     records: dict[int, Trial] = {}
-    told, replayed = _ledger("random"), _ledger("random")
+    told, replayed = _ledger("random"), _ledger("random", cache_bytes=1000)
     _run(told, 1, records)
     replayed.replay([replace(trial, size_bytes=trial.size_bytes + 1000) for trial in records.values()])
     for one, other in zip(told.study.trials, replayed.study.trials, strict=True):

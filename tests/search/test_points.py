@@ -7,7 +7,7 @@ import pytest
 
 from search.knapsack import Knapsack
 from search.observation import KNAPSACK, SCREEN, SENSITIVITY, Observation, Proposal
-from search.points import WINDOW, Points, operating_points, options_of
+from search.points import WINDOW, Points, options_of
 from search.sensitivity import AdditiveModel
 from space.level import Level
 from space.plan import Plan
@@ -123,7 +123,7 @@ def test_bases_are_in_the_order_of_probing() -> None:
     """Without the nearly lossless plan."""
     one, other = _solved(MIDDLE, int(MIDDLE * 1.3))
     observations = [*_around(WIDE)[1:], *_around(other), *_around(one)]
-    assert operating_points(observations, WIDE) == [other, one]
+    assert _points(observations).bases == [other, one]
 
 
 def test_candidates_without_a_point_are_the_additive_models() -> None:

@@ -124,6 +124,16 @@ class JobContract:
         assert (found.phase, found.document) == ("building levels 12/57", DOCUMENT)
 
     @pytest.mark.usefixtures("job")
+    def test_a_glance_leaves_out_what_is_long(self, store: Store) -> None:
+        """State, request and requests to stop are there; facts and document are not. An unknown job is an error."""
+        store.update_job("one", phase="calibrating", facts={"a": 1}, document=DOCUMENT)
+        self.move(store, [JobState.RUNNING])
+        store.request_cancel("one")
+        assert store.glance("one") == replace(store.get_job("one"), facts={}, document=None)
+        with pytest.raises(NotFoundError, match="the newest are one"):
+            store.glance("two")
+
+    @pytest.mark.usefixtures("job")
     def test_facts_are_merged_key_by_key(self, store: Store) -> None:
         """New keys are added, old ones replaced whole, others kept."""
         store.update_job("one", facts={"a": {"x": 1}, "b": [1, 2]})

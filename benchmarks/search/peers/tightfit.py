@@ -5,7 +5,7 @@ selection the second. Every evaluation is paid, the final ones too, at its full 
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from benchmarks.search.arena import NUM_CALIBRATION, NUM_SEARCH, SEQUENCE_LENGTH, Arena, Traced
@@ -81,9 +81,15 @@ class PaidExecutor:
 _: type[Executor] = PaidExecutor
 
 
-def run(arena: Arena, budgets: Mapping[float, int], seed: int) -> Mapping[float, Plan]:
-    """Return the recommended plan of each budget's job."""
-    store, tokens = MemoryStore(), divided_tokens(arena)
+def run(
+    arena: Arena,
+    budgets: Mapping[float, int],
+    seed: int,
+    num_search: int = NUM_SEARCH,
+    max_trials: int | None = MAX_TRIALS,
+) -> dict[float, Plan]:
+    """Return the recommended plan of each budget's job, all on the arena's menu."""
+    store, tokens = MemoryStore(), divided_tokens(arena, num_search)
 
     def make_executor(*_: Any) -> Executor:
         return PaidExecutor(arena, tokens, InlineExecutor(arena.workspace))
@@ -91,7 +97,8 @@ def run(arena: Arena, budgets: Mapping[float, int], seed: int) -> Mapping[float,
     controller = Controller(store, make_executor, arena.folder, Quiet())
     found: dict[float, Plan] = {}
     for bits in sorted(budgets, key=lambda b: abs(b - MAIN_BITS)):
-        job = store.create_job(f"bits-{bits:g}", _spec(budgets[bits], seed))
+        spec = _spec(arena, budgets[bits], seed, num_search, max_trials)
+        job = store.create_job(f"bits-{bits:g}", spec)
         controller.run(job.job_id)
         found[bits] = _recommended(store, job.job_id)
     return found
@@ -108,20 +115,19 @@ def divided_tokens(arena: Arena, num_search: int = NUM_SEARCH) -> TokenSet:
     return save_tokens(chosen, arena.folder, f"{arena.tokens.note}, divided for tightfit")  # type: ignore[arg-type]
 
 
-def _spec(size_bytes: int, seed: int) -> JobSpec:
-    menu: dict[str, Any] = {"bits": (2, 3, 4, 5, 6, 8), "group_sizes": (64,), "sparsities": (0.0,), "ranks": (0,)}
+def _spec(arena: Arena, size_bytes: int, seed: int, num_search: int, max_trials: int | None) -> JobSpec:
     return make_spec(
         model="bundled",
         budget=f"{size_bytes}B",
         calibration=STDLIB,
-        max_trials=MAX_TRIALS,
+        max_trials=max_trials,
         workers=1,
         seed=seed,
         sequence_length=SEQUENCE_LENGTH,
         num_samples=NUM_CALIBRATION,
-        num_search_samples=NUM_SEARCH,
+        num_search_samples=num_search,
         num_held_out_samples=NUM_SEARCH,
-        **menu,
+        **asdict(arena.menu),
     )
 
 
