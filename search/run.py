@@ -1,5 +1,6 @@
 """One run of one job, step by step: ground, what earlier jobs know, search, held-out judgement, front."""
 
+import os
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -24,12 +25,15 @@ from search.sketches import SketchBook
 from search.stopping import StopRule
 from search.strategy import FrontStrategy
 from search.warm import Earlier
+from space.budget import parse_bytes
 from space.menu import SearchSpace
+from space.spec import JobSpec
 from storage.records import Job, JobState
 from storage.store import Store
 from workers.executor import Executor
 from workers.models.files import model_digest
 from workers.models.tokens import TokenSet
+from workers.residence import share_bytes, told
 from workers.sharing import use
 from workers.tasks import Workspace
 
@@ -51,7 +55,8 @@ class Run:
         self._publisher = Publisher(self._context)
         prepared = self._context.prepared
         content = model_digest(prepared.folder)
-        self._workspace = Workspace(str(prepared.folder), str(cache_folder / content[:16]), content, prepared.inventory)
+        cache, memory = str(cache_folder / content[:16]), _worker_memory(job.spec)
+        self._workspace = Workspace(str(prepared.folder), cache, content, prepared.inventory, memory)
         self._in_use = use(Path(self._workspace.cache_folder))
         self._executor = Repairing(
             LazyExecutor(partial(self._start, make_executor), job.spec.workers), self._context.note
@@ -92,7 +97,8 @@ class Run:
         self._publisher.publish(state, self._context.trials(), self._model())
 
     def _start(self, make_executor: MakeExecutor) -> Executor:
-        self._context.note("starting workers")
+        how = told(self._workspace.inventory, self._workspace.memory_bytes)
+        self._context.note(f"starting workers; {how}")
         return make_executor(self._workspace, self._context.spec.workers)
 
     def _keep_facts(self, text: Text) -> None:
@@ -155,3 +161,10 @@ class Run:
     def _model(self) -> dict[str, Any] | None:
         """Return what the search learnt about each module, where its sampler tells."""
         return self._ledger.model_json() if self._ledger is not None else None
+
+
+def _worker_memory(spec: JobSpec) -> int | None:
+    """Return the bytes that each worker may take: as asked, or a share of this machine; None: what its machine has."""
+    if spec.worker_memory is not None:
+        return parse_bytes(spec.worker_memory)
+    return None if os.environ.get("RAY_ADDRESS") else share_bytes(spec.workers)

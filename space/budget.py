@@ -59,6 +59,22 @@ def parse_budget(text: str) -> Budget:
     return Budget(number, unit)
 
 
+def parse_bytes(text: str) -> int:
+    """Read a size in bytes.
+
+    Raises:
+        BudgetError: the text is no size.
+
+    >>> parse_bytes("1.5KiB")
+    1536
+
+    """
+    found = parse_budget(text)
+    if found.unit not in _UNITS:
+        raise BudgetError(f"{text!r} is no size: write bytes, such as `4GiB` or `3.5MB`.")
+    return int(found.number * _UNITS[found.unit])
+
+
 def format_bytes(size_bytes: float) -> str:
     """Return a size for people, in binary units.
 

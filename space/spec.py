@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from space.budget import parse_budget
+from space.budget import parse_budget, parse_bytes
 from space.cost import Target
 from space.digest import digest
 from space.errors import SpecError
@@ -54,6 +54,8 @@ class JobSpec(BaseModel):
     """Search on even where earlier jobs know enough to answer."""
     workers: int = Field(2, ge=1)
     """Ray workers; the front does not depend on it."""
+    worker_memory: str | None = None
+    """Private memory that each worker may take, such as `8GiB`; None is a share of what the machine has."""
     seed: int = Field(0, ge=0, lt=2**63)
     """Seed of everything random."""
     sequence_length: int = Field(256, ge=8)
@@ -69,6 +71,13 @@ class JobSpec(BaseModel):
     @classmethod
     def _budget_is_readable(cls, value: str) -> str:
         parse_budget(value)
+        return value
+
+    @field_validator("worker_memory")
+    @classmethod
+    def _memory_is_readable(cls, value: str | None) -> str | None:
+        if value is not None:
+            parse_bytes(value)
         return value
 
     @field_validator("bits", "group_sizes", "sparsities", "ranks")

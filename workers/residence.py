@@ -3,6 +3,7 @@
 import resource
 from pathlib import Path
 
+from space.budget import format_bytes
 from space.inventory import Inventory
 
 _ITEM_BYTES = 4  # float32, which models are run in on a CPU
@@ -14,6 +15,20 @@ def must_stream(inventory: Inventory, memory_bytes: int | None) -> bool:
     """Tell whether a model must be run block by block, since its weights would not fit into so much memory."""
     limit = available_bytes() if memory_bytes is None else memory_bytes
     return needed_bytes(inventory) > limit
+
+
+def told(inventory: Inventory, memory_bytes: int | None) -> str:
+    """Return in words how workers hold a model."""
+    limit = available_bytes() if memory_bytes is None else memory_bytes
+    needed = format_bytes(needed_bytes(inventory))
+    if must_stream(inventory, limit):
+        return f"they read the model block by block: {needed} do not fit into {format_bytes(limit)} each"
+    return f"each holds the whole model: {needed} of the {format_bytes(limit)} that it may take"
+
+
+def share_bytes(num_workers: int) -> int:
+    """Return what each of so many workers on this machine may take."""
+    return available_bytes() // num_workers
 
 
 def needed_bytes(inventory: Inventory) -> int:
