@@ -10,6 +10,7 @@ from typing import Any
 
 from torch import Tensor
 
+from space.errors import CalibrationError
 from space.inventory import Inventory
 from space.level import DENSE, Level
 from space.plan import Plan
@@ -60,7 +61,17 @@ class Engine:
         return Plan.of({m.name: DENSE for m in self._inventory.modules})
 
     def whole_dense(self) -> Any:
-        """Return the dense model, all of it in memory."""
+        """Return the dense model, all of it in memory.
+
+        Raises:
+            CalibrationError: it would not fit.
+
+        """
+        if self._streams:
+            raise CalibrationError(
+                "Text cannot be sampled from a model that is run block by block, since its memory does not hold it. "
+                "Give --calibration a text or JSONL file, or workers more memory (--worker-memory, --workers)."
+            )
         self._resident.hold(self.dense_plan.levels, no_level)
         return self.runner.model
 
@@ -96,9 +107,11 @@ class Engine:
         """Have a block in memory as it is in the checkpoint, with what lies outside; the index behind all: the head."""
         levels = self.dense_plan.levels if not self._streams else self._stage(self.dense_plan, block)
         self._resident.hold(levels, no_level)
-        yield
-        if self._streams:
-            self._release(levels)
+        try:
+            yield
+        finally:
+            if self._streams:
+                self._release(levels)
 
     @contextmanager
     def _replaying(self, trail: Trail, start: int, stages: Stages, *, is_near: bool) -> Iterator[None]:

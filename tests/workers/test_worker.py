@@ -12,11 +12,12 @@ from torch import Tensor
 
 import workers.worker
 from space.cost import module_bytes
+from space.errors import CalibrationError
 from space.level import DENSE, Level
 from space.plan import Plan
-from tests.workers.tiny_models import EVERY_KIND, Bench, TinyKind, make_workspace
+from tests.workers.tiny_models import EVERY_KIND, Bench, TinyKind, make_workspace, text_request
 from workers.models.load import load_model
-from workers.tasks import BuildLevels, Calibrate, Evaluate, Teach
+from workers.tasks import BuildLevels, Calibrate, Evaluate, PrepareText, Teach
 from workers.worker import Worker
 
 Benches = Callable[[TinyKind], Bench]
@@ -174,3 +175,11 @@ def test_damaged_records_are_made_again(bench: Benches, text: str) -> None:
     expected = at.worker.run(_task(at))
     at.store._records_path(_task(at)).write_text(text, encoding="utf-8")
     assert Worker(at.workspace).run(_task(at)) == expected
+
+
+def test_no_sampling_from_a_model_that_streams(bench: Benches) -> None:
+    """It would take a whole pass over the disk for every token; the message says what to do."""
+    at = bench("tied")
+    worker = Worker(replace(at.workspace, memory_bytes=1))
+    with pytest.raises(CalibrationError, match="Give --calibration"):
+        worker.run(PrepareText(text_request(None)))
