@@ -84,7 +84,6 @@ def test_killed_halfway_on_two_nodes_resumed_on_one(
     assert {t.state for t in trials.values()} == {TrialState.COMPLETE}
     assert service.store.get_job(job_id).state is JobState.DONE
     assert front_digest(service.front(job_id)) == front_digest(expected)
-    assert service.front(job_id).cost.token_forwards == expected.cost.token_forwards
 
 
 def test_too_many_workers_name_what_exists(cluster: Any, service: PlainService, tiny: Tiny, text_file: Path) -> None:
