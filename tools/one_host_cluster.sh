@@ -42,7 +42,7 @@ else:
 if [ "$verb" = stop ]; then
     for name in work-1 work-2 mlflow ray-node ray-head; do
         if [ -f "$folder/$name.pid" ]; then
-            kill "$(cat "$folder/$name.pid")" 2> /dev/null || true
+            kill -- "-$(cat "$folder/$name.pid")" 2> /dev/null || true # the whole group
             rm "$folder/$name.pid"
         fi
     done
