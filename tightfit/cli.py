@@ -61,6 +61,9 @@ def submit(
     group_size: Annotated[str | None, typer.Option(help="Such as `32,64,channel`.")] = None,
     sparsity: Annotated[str | None, typer.Option(help="Such as `0,0.5,2:4`.")] = None,
     rank: Annotated[str | None, typer.Option(help="Such as `0,16`.")] = None,
+    kind: Annotated[
+        str | None, typer.Option(help="Such as `integer,rotated-trellis`; also `rotated`, `trellis` (docs/levels.md).")
+    ] = None,
     pin: Annotated[list[str] | None, typer.Option(help="`REGEX=LEVEL`, such as `down_proj=b4-g64-s0.5-r16`.")] = None,
     sampler: Annotated[str, typer.Option(help="`front`, `nsga2`, `tpe` or `random`.")] = "front",
     max_trials: Annotated[
@@ -81,8 +84,8 @@ def submit(
 
     spec = spec_from_options(
         model=model, budget=budget, context=context, batch=batch, calibration=calibration, target=target, bits=bits,
-        group_size=group_size, sparsity=sparsity, rank=rank, pin=pin, sampler=sampler, max_trials=max_trials,
-        max_minutes=max_minutes, refine=refine, workers=workers, seed=seed,
+        group_size=group_size, sparsity=sparsity, rank=rank, kind=kind, pin=pin, sampler=sampler,
+        max_trials=max_trials, max_minutes=max_minutes, refine=refine, workers=workers, seed=seed,
     )  # fmt: skip
     service = _service(home)
     if dry_run:

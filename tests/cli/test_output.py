@@ -57,8 +57,9 @@ def test_dry_run_counts_the_cache(cli: Cli, model: str) -> None:
 def test_menu_options(cli: Cli, model: str) -> None:
     """Lists with spaces, repeats and `channel`."""
     menu = ["--bits", "4, 2,4", "--group-size", "64,channel,64", "--sparsity", "0,2:4", "--rank", "0,0"]
+    menu += ["--kind", "integer, rotated-trellis"]
     found = cli("submit", model, "--budget", "3.5bpw", *menu, "--dry-run", "--json").json
-    assert {m["levels"] for m in found["modules"] if m["kind"] == "linear"} == {2 * 2 * 2}
+    assert {m["levels"] for m in found["modules"] if m["kind"] == "linear"} == {2 * 2 * 2 + 2 * 2}
     assert [u["level"] for u in found["uniform"]] == ["b2-g64", "b4-g64"]
 
 

@@ -106,6 +106,7 @@ def divided_tokens(arena: Arena, num_search: int = NUM_SEARCH) -> TokenSet:
 
 def _spec(size_bytes: int, seed: int) -> JobSpec:
     menu: dict[str, Any] = {"bits": (2, 3, 4, 5, 6, 8), "group_sizes": (64,), "sparsities": (0.0,), "ranks": (0,)}
+    menu["kinds"] = ("integer",)
     return make_spec(
         model="bundled",
         budget=f"{size_bytes}B",
