@@ -21,7 +21,7 @@ properties = settings(max_examples=30, deadline=None, database=None, derandomize
 
 def _decoded(symbols: Tensor, bits: int) -> Tensor:
     """Return the (N,) values of one column of signed symbols."""
-    unsigned = (symbols + 2 ** (bits - 1)).long()[:, None]
+    unsigned = (symbols + 2 ** (bits - 1)).short()[:, None]
     steps = [(unsigned & 1)[at] for at in window_rows(torch.arange(len(unsigned)), len(unsigned))]
     return decode(unsigned, steps, bits)[:, 0]
 

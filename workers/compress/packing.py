@@ -134,15 +134,16 @@ def _values(tensors: Tensors, level: Level, in_features: int, rows: Tensor | Non
         return integers if mask is None else integers.mul_(mask)
     num_rows = len(tensors["qweight"])
     if rows is None:
-        symbols, mask = _symbols(tensors, level, in_features, None)
-        own = (symbols & 1).to(torch.uint8)
-        steps = [own[at] for at in window_rows(torch.arange(num_rows, device=own.device), num_rows)]
+        found, mask = _symbols(tensors, level, in_features, None)
+        symbols = found.to(torch.int16)
+        own = symbols & 1
+        steps = [own.index_select(0, at) for at in window_rows(torch.arange(num_rows, device=own.device), num_rows)]
     else:
         windows = window_rows(rows, num_rows)
-        around, masks = _symbols(tensors, level, in_features, windows.flatten())
-        symbols = around.view(*windows.shape, in_features)[0]
+        found, masks = _symbols(tensors, level, in_features, windows.flatten())
+        around = found.to(torch.int16).view(*windows.shape, in_features)
+        symbols, steps = around[0], list(around & 1)
         mask = None if masks is None else masks[: len(rows)]
-        steps = list((around & 1).to(torch.uint8).view(*windows.shape, in_features))
     values = decode(symbols, steps, level.bits)
     return values if mask is None else values.mul_(mask)
 

@@ -19,22 +19,20 @@ _SMALLEST_BLOCK = 64
 
 def rotate(weight: Tensor) -> Tensor:
     """Return the (N, I) float32 weight in rotated columns: weight @ R with R orthogonal."""
-    turned = weight
+    turned_in = weight.T.clone(memory_format=torch.contiguous_format)  # changed in place below
     for start, width, signs in _passes(weight.shape[1]):
-        turned = turned.clone()
-        part = turned[:, start : start + len(signs)]
+        part = turned_in[start : start + len(signs)]
         part.copy_(_hadamard(part * signs.to(weight.device), width))
-    return turned
+    return turned_in.T.contiguous()
 
 
 def rotate_back(weight: Tensor) -> Tensor:
     """Return weight @ Rᵀ: what `rotate` has turned, up to rounding, as it was."""
-    turned = weight
+    turned_in = weight.T.clone(memory_format=torch.contiguous_format)  # changed in place below
     for start, width, signs in reversed(_passes(weight.shape[1])):
-        turned = turned.clone()
-        part = turned[:, start : start + len(signs)]
+        part = turned_in[start : start + len(signs)]
         part.copy_(_hadamard(part, width).mul_(signs.to(weight.device)))
-    return turned
+    return turned_in.T.contiguous()
 
 
 def rotate_hessian(hessian: Tensor) -> Tensor:
@@ -45,7 +43,7 @@ def rotate_hessian(hessian: Tensor) -> Tensor:
 
 @lru_cache
 def _passes(columns: int) -> tuple[tuple[int, int, Tensor], ...]:
-    """Return (first column, columns of one block, (S,) signs) of each pass."""
+    """Return (first column, columns of one block, (S, 1) signs) of each pass."""
     block = columns & -columns
     if block >= _SMALLEST_BLOCK or block == columns:
         return ((0, block, _signs(columns, 0, columns)),)
@@ -55,17 +53,17 @@ def _passes(columns: int) -> tuple[tuple[int, int, Tensor], ...]:
 
 def _signs(columns: int, index: int, count: int) -> Tensor:
     drawn = shake_256(f"tightfit rotation {columns} {index}".encode()).digest(count)
-    return torch.tensor([1.0 if byte & 1 else -1.0 for byte in drawn])
+    return torch.tensor([[1.0] if byte & 1 else [-1.0] for byte in drawn])
 
 
-def _hadamard(rows: Tensor, width: int) -> Tensor:
-    """Return the normalised Walsh-Hadamard transform of each block of `width` columns, by butterflies."""
-    source, half = rows.contiguous(), 1
+def _hadamard(columns_sn: Tensor, width: int) -> Tensor:
+    """Return the normalised Walsh-Hadamard transform of each block of `width` of (S, N) columns, by butterflies."""
+    source, half = columns_sn.contiguous(), 1
     while half < width:
-        pairs = source.view(len(rows), -1, 2, half)
+        pairs = source.view(-1, 2, half, columns_sn.shape[1])
         target = torch.empty_like(pairs)
-        torch.add(pairs[:, :, 0], pairs[:, :, 1], out=target[:, :, 0])
-        torch.sub(pairs[:, :, 0], pairs[:, :, 1], out=target[:, :, 1])
-        source, half = target.view(rows.shape), half * 2
+        torch.add(pairs[:, 0], pairs[:, 1], out=target[:, 0])
+        torch.sub(pairs[:, 0], pairs[:, 1], out=target[:, 1])
+        source, half = target.view(columns_sn.shape), half * 2
     transformed: Tensor = source * width**-0.5
     return transformed

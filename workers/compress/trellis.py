@@ -52,14 +52,14 @@ def decode(symbols: Tensor, steps: Sequence[Tensor], bits: int) -> Tensor:
     """Return the (n, I) float32 values of symbols.
 
     Args:
-        symbols: (n, I) int64 in [0, 2^bits).
-        steps: four (n, I) planes of bits: of the rows themselves, and of those one, two and three before.
+        symbols: (n, I) int16 in [0, 2^bits).
+        steps: four (n, I) int16 planes of bits: of the rows themselves, and of those one, two and three before.
         bits: of a symbol.
 
     """
     subset = (steps[0] ^ steps[1] ^ steps[3]).mul_(2).add_(steps[2])
-    indices = (symbols >> 1).mul_(4).add_(subset)
-    return codebook(bits).to(symbols.device)[indices]
+    indices = (symbols >> 1).mul_(4).add_(subset).to(torch.int32)
+    return codebook(bits).to(symbols.device).index_select(0, indices.flatten()).view(symbols.shape)
 
 
 class TrellisRounder:
