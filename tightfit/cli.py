@@ -190,6 +190,7 @@ def export(
     point: Annotated[str | None, typer.Option(help="A point of the front [default: the recommended one].")] = None,
     budget: Annotated[str | None, typer.Option(help="The best point within this size.")] = None,
     fmt: Annotated[str | None, typer.Option("--format", help="`packed` or `compressed-tensors`.")] = None,
+    refit: Annotated[bool, typer.Option("--refit", help="Fit the point again; kept only where it helps.")] = False,
     as_json: AsJson = False,
     home: Home = None,
 ) -> None:
@@ -198,7 +199,7 @@ def export(
 
     from tightfit.show import show_export  # noqa: PLC0415
 
-    exported = _service(home).export(job, out, point, budget, fmt)
+    exported = _service(home).export(job, out, point, budget, fmt, refit=refit)
     _print_json(asdict(exported)) if as_json else show_export(exported)
 
 
