@@ -41,7 +41,7 @@ from storage.records import Trial, TrialState
 
 SHAPES = {"q": (4096, 4096), "k": (1024, 4096), "v": (1024, 4096), "o": (4096, 4096)}
 SHAPES |= {"gate": (14336, 4096), "up": (14336, 4096), "down": (4096, 14336)}
-MENU = Menu(bits=(2, 3, 4, 8), group_sizes=(32, 64, 128), sparsities=(0.0,), ranks=(0,))
+MENU = Menu(bits=(2, 3, 4, 8), group_sizes=(32, 64, 128), sparsities=(0.0,), ranks=(0,), kinds=("integer",))
 ENTRIES = 4096  # of a sketch
 SEQUENCES = 32
 OPERATING_BITS = (2.6, 3.2, 4.0)

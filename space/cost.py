@@ -9,7 +9,9 @@ The `packed` container stores one module as
     left, right   int8 (out, rank), int8 (rank, in)    low-rank correction
     factor_scale  float32 (rank,)
 
-and `compressed-tensors` stores int32 rows of packed values, float16 scales and an int64 pair for the shape.
+A trellis stores its symbols as `qweight`; its codebook follows from the bits. A rotated level stores the tensors of the
+rotated weight; the rotation follows from the number of columns. `compressed-tensors` stores int32 rows of packed
+values, float16 scales and an int64 pair for the shape.
 """
 
 from dataclasses import dataclass

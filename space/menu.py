@@ -6,13 +6,15 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
 from math import prod
+from typing import Literal
 
 from space.cost import Target, module_bytes
 from space.errors import SpecError
 from space.inventory import Inventory, ModuleInfo
-from space.level import DENSE, Level
+from space.level import DENSE, Coding, Level, Pattern
 from space.plan import Plan
 
+Kind = Literal["integer", "rotated", "trellis", "rotated-trellis"]
 UNIFORM_GROUP_SIZE = 64
 
 
@@ -25,6 +27,7 @@ class Menu:
         group_sizes: columns per scale; None is one scale per channel.
         sparsities: shares of zeros; the text "2:4" is the semi-structured pattern.
         ranks: ranks of the low-rank correction.
+        kinds: codings and rotations; all but plain integers take one scale per channel (see docs/levels.md).
 
     """
 
@@ -32,15 +35,18 @@ class Menu:
     group_sizes: tuple[int | None, ...] = (32, 64, 128, None)
     sparsities: tuple[float | str, ...] = (0.0, 0.5)
     ranks: tuple[int, ...] = (0, 8)
+    kinds: tuple[Kind, ...] = ("integer", "rotated-trellis")
 
     def levels(self) -> tuple[Level, ...]:
         """Return every level of the menu."""
         found = [DENSE] if 16 in self.bits else []  # noqa: PLR2004 (16 means dense)
         bits = [b for b in self.bits if b != 16]  # noqa: PLR2004
-        for b, group, sparsity, rank in product(bits, self.group_sizes, self.sparsities, self.ranks):
-            pattern_24 = sparsity == "2:4"
-            share = 0.5 if pattern_24 else float(sparsity)
-            found.append(Level(b, group, share, "2:4" if pattern_24 else "unstructured", rank))
+        for kind, b, sparsity, rank in product(self.kinds, bits, self.sparsities, self.ranks):
+            pattern: Pattern = "2:4" if sparsity == "2:4" else "unstructured"
+            share = 0.5 if sparsity == "2:4" else float(sparsity)
+            groups = self.group_sizes if kind == "integer" else (None,)
+            coding: Coding = "trellis" if kind.endswith("trellis") else "integer"
+            found += [Level(b, g, share, pattern, rank, coding, kind.startswith("rotated")) for g in groups]
         return tuple(dict.fromkeys(found))
 
     def uniform_levels(self) -> tuple[Level, ...]:
@@ -56,7 +62,7 @@ def is_legal(module: ModuleInfo, level: Level, target: Target) -> bool:
     columns = module.in_features
     if target == "compressed-tensors":
         divides = level.group_size is None or columns % level.group_size == 0
-        return module.kind == "linear" and level.is_plain and divides
+        return module.kind == "linear" and level.is_integer and level.is_plain and divides
     if module.kind == "embedding" and not level.is_plain:
         return False
     if level.group_size is not None and level.group_size > columns:
@@ -125,11 +131,13 @@ class SearchSpace:
 
 
 def nearest_level(levels: Sequence[Level], wanted: Level) -> Level:
-    """Return `wanted` if allowed; else the allowed level nearest in bits, then in group size, plain ones first."""
+    """Return `wanted` if allowed; else the allowed level nearest in bits: plain ones first, then its kind and group."""
 
-    def distance(level: Level) -> tuple[float, bool, float]:
+    def distance(level: Level) -> tuple[float, bool, bool, float]:
         group, wanted_group = level.group_size or 10**6, wanted.group_size or 10**6
-        return abs((level.bits or 16) - (wanted.bits or 16)), not level.is_plain, abs(group - wanted_group)
+        other_kind = (level.coding, level.rotated) != (wanted.coding, wanted.rotated)
+        bits = abs((level.bits or 16) - (wanted.bits or 16))
+        return bits, not level.is_plain, other_kind, abs(group - wanted_group)
 
     return min(levels, key=distance)
 

@@ -9,7 +9,7 @@ from space.cost import Target
 from space.digest import digest
 from space.errors import SpecError
 from space.level import BITS, Level, parse_level
-from space.menu import Menu
+from space.menu import Kind, Menu
 
 SamplerName = Literal["front", "nsga2", "tpe", "random"]
 DENSE_BITS = 16
@@ -42,6 +42,8 @@ class JobSpec(BaseModel):
     """Shares of zeros, or the text `2:4`."""
     ranks: tuple[int, ...] = Menu().ranks
     """Ranks of the low-rank correction."""
+    kinds: tuple[Kind, ...] = Menu().kinds
+    """Codings and rotations of the menu."""
     pins: tuple[tuple[str, str], ...] = ()
     """(regular expression, level text) pairs."""
     sampler: SamplerName = "front"
@@ -80,7 +82,7 @@ class JobSpec(BaseModel):
             parse_bytes(value)
         return value
 
-    @field_validator("bits", "group_sizes", "sparsities", "ranks")
+    @field_validator("bits", "group_sizes", "sparsities", "ranks", "kinds")
     @classmethod
     def _axis_is_not_empty(cls, value: tuple[Any, ...]) -> tuple[Any, ...]:
         if not value:
@@ -99,13 +101,14 @@ class JobSpec(BaseModel):
 
     @property
     def menu(self) -> Menu:
-        """Return the values of each axis; the compressed-tensors target has neither sparsity nor rank."""
+        """Return the values of each axis; the compressed-tensors target has plain integers only."""
         plain = self.target == "compressed-tensors"
         return Menu(
             self.bits,
             self.group_sizes,
             (0.0,) if plain else self.sparsities,
             (0,) if plain else self.ranks,
+            ("integer",) if plain else self.kinds,
         )
 
     @property

@@ -23,12 +23,12 @@ VERBS = [
 ]
 SUBMIT_OPTIONS = {
     *{"--batch", "--bits", "--budget", "--calibration", "--context", "--detach", "--dry-run", "--group-size", "--home"},
-    *{"--json", "--max-minutes", "--max-trials", "--pin", "--rank", "--refine", "--sampler", "--seed", "--sparsity"},
-    *{"--target", "--workers"},
+    *{"--json", "--kind", "--max-minutes", "--max-trials", "--pin", "--rank", "--refine", "--sampler", "--seed"},
+    *{"--sparsity", "--target", "--workers"},
 }
 SPEC_FIELDS = [
     *("model", "revision", "budget", "context", "batch", "calibration", "target", "bits", "group_sizes", "sparsities"),
-    *("ranks", "pins", "sampler", "max_trials", "max_minutes", "refine", "workers", "seed", "sequence_length"),
+    *("ranks", "kinds", "pins", "sampler", "max_trials", "max_minutes", "refine", "workers", "seed", "sequence_length"),
     *("num_samples", "num_search_samples", "num_held_out_samples"),
 ]
 SERVICE_VERBS = {
@@ -92,7 +92,7 @@ def test_fields_of_a_request() -> None:
 def test_every_option_is_a_field() -> None:
     """What a request can hold and what the command line can say do not drift apart."""
     options = {name.removeprefix("--").replace("-", "_") for name in SUBMIT_OPTIONS}
-    names = {"group_sizes": "group_size", "sparsities": "sparsity", "ranks": "rank", "pins": "pin"}
+    names = {"group_sizes": "group_size", "sparsities": "sparsity", "ranks": "rank", "kinds": "kind", "pins": "pin"}
     fields = {names.get(name, name) for name in SPEC_FIELDS} - {"model", "revision"}
     fields -= {"sequence_length", "num_samples", "num_search_samples", "num_held_out_samples"}
     assert fields == options - {"home", "json", "dry_run", "detach"}

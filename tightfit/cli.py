@@ -50,6 +50,9 @@ def submit(
     group_size: Annotated[str | None, typer.Option(help="Such as `32,64,channel`.")] = None,
     sparsity: Annotated[str | None, typer.Option(help="Such as `0,0.5,2:4`.")] = None,
     rank: Annotated[str | None, typer.Option(help="Such as `0,16`.")] = None,
+    kind: Annotated[
+        str | None, typer.Option(help="Such as `integer,rotated-trellis`; also `rotated`, `trellis` (docs/levels.md).")
+    ] = None,
     pin: Annotated[list[str] | None, typer.Option(help="`REGEX=LEVEL`, such as `down_proj=b4-g64-s0.5-r16`.")] = None,
     sampler: Annotated[str, typer.Option(help="`front`, `nsga2`, `tpe` or `random`.")] = "front",
     max_trials: Annotated[
@@ -58,6 +61,9 @@ def submit(
     max_minutes: Annotated[float | None, typer.Option(help="Stop searching after this time.")] = None,
     refine: Annotated[bool, typer.Option("--refine", help="Search on even where earlier jobs know enough.")] = False,
     workers: Annotated[int, typer.Option(help="Ray workers.")] = 2,
+    worker_memory: Annotated[
+        str | None, typer.Option(help="What each worker may take, such as `8GiB` [default: a share of what is left].")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show sizes and costs; read no weights.")] = False,
     detach: Annotated[bool, typer.Option("--detach", help="Return at once; see `tightfit status`.")] = False,
@@ -70,8 +76,9 @@ def submit(
 
     spec = spec_from_options(
         model=model, budget=budget, context=context, batch=batch, calibration=calibration, target=target, bits=bits,
-        group_size=group_size, sparsity=sparsity, rank=rank, pin=pin, sampler=sampler, max_trials=max_trials,
-        max_minutes=max_minutes, refine=refine, workers=workers, seed=seed,
+        group_size=group_size, sparsity=sparsity, rank=rank, kind=kind, pin=pin, sampler=sampler,
+        max_trials=max_trials, max_minutes=max_minutes, refine=refine, workers=workers,
+        worker_memory=worker_memory, seed=seed,
     )  # fmt: skip
     service = open_service(home)
     if dry_run:
@@ -190,6 +197,7 @@ def export(
     point: Annotated[str | None, typer.Option(help="A point of the front [default: the recommended one].")] = None,
     budget: Annotated[str | None, typer.Option(help="The best point within this size.")] = None,
     fmt: Annotated[str | None, typer.Option("--format", help="`packed` or `compressed-tensors`.")] = None,
+    refit: Annotated[bool, typer.Option("--refit", help="Fit the point again; kept only where it helps.")] = False,
     as_json: AsJson = False,
     home: Home = None,
 ) -> None:
@@ -198,7 +206,7 @@ def export(
 
     from tightfit.show import show_export  # noqa: PLC0415
 
-    exported = open_service(home).export(job, out, point, budget, fmt)
+    exported = open_service(home).export(job, out, point, budget, fmt, refit=refit)
     print_json(asdict(exported)) if as_json else show_export(exported)
 
 

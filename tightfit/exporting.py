@@ -1,9 +1,9 @@
 """One export from choice to proof: select, write beside, verify by reloading, put in place."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import get_args
+from typing import TYPE_CHECKING, get_args
 
 from space.budget import parse_budget
 from space.cost import Target, plan_cost
@@ -18,6 +18,10 @@ from workers.levels import LevelStore
 from workers.models.files import resolve_model
 from workers.models.inventory import inspect_model
 from workers.models.tokens import TokenSet
+from workers.tasks import Workspace
+
+if TYPE_CHECKING:
+    from workers.refit import Refitted
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +29,8 @@ class Exported:
     """A verified export: `size_bytes` is what the weight files' tensors take, `file_bytes` with the header.
 
     `measured_on` says on which text the recorded KL was measured: "search" while a job has not judged its plans.
+    `refit_kl_divergence` is what a refit reached on held-out text, None where none was asked for; `refitted` tells
+    whether it was kept.
     """
 
     path: str
@@ -39,6 +45,8 @@ class Exported:
     logit_difference: float
     verified: bool
     measured_on: str = "held_out"
+    refitted: bool = False
+    refit_kl_divergence: float | None = None
 
 
 def export_point(
@@ -49,6 +57,8 @@ def export_point(
     point_name: str | None,
     budget: str | None,
     target_name: str | None,
+    *,
+    refit: bool = False,
 ) -> Exported:
     """Export one point of a front; see `Service.export`."""
     folder = resolve_model(job.spec.model, job.spec.revision)
@@ -58,8 +68,7 @@ def export_point(
     target = _target(target_name or job.spec.target)
     tokens = TokenSet.from_json(job.facts["tokens"])
     levels = Path(job.facts["cache_folder"]) / "levels"
-    store = LevelStore(levels, job.facts["model_digest"], tokens.of("calibration"))
-    source = Source(folder, inventory, store, plan)
+    source = Source(folder, inventory, LevelStore(levels, job.facts["model_digest"], tokens.of("calibration")), plan)
     check_format(source, target)
     cache = document.dense.size_bytes - inventory.dense_bytes
     limit = parse_budget(budget).size_bytes(inventory) if budget else document.budget_bytes
@@ -68,7 +77,15 @@ def export_point(
     recorded = point.kl_divergence if document.measured_on == "held_out" else None
     with new_folder(out) as temporary:
         record = provenance(job, document, point, plan, target)
-        written = write_checkpoint(temporary, source, target, record, model_card(job, document, point, target))
+        card = model_card(job, document, point, target)
+        found = _refit(job, source, tokens) if refit else None
+        if found is not None:
+            record["refit"] = {"kept": found.kept, "kl_before": found.kl_before, "kl_after": found.kl_after}
+        if found is not None and found.kept:
+            tokens, recorded = found.tokens, found.kl_after
+            source = replace(source, levels=replace(source.levels, calibration_digest=tokens.of("calibration")))
+            card += f"\nRefitted after the search: KL {found.kl_before:.6f} before, {found.kl_after:.6f} as exported.\n"
+        written = write_checkpoint(temporary, source, target, record, card)
         request = {
             "model_folder": str(folder),
             "cache_folder": job.facts["cache_folder"],
@@ -89,7 +106,17 @@ def export_point(
         logit_difference=verified.logit_difference,
         verified=True,
         measured_on=document.measured_on,
+        refitted=found is not None and found.kept,
+        refit_kl_divergence=None if found is None else found.kl_after,
     )
+
+
+def _refit(job: Job, source: Source, tokens: TokenSet) -> "Refitted":
+    from workers.refit import refit_if_better  # noqa: PLC0415 (slow)
+
+    facts = job.facts
+    workspace = Workspace(str(source.model_folder), facts["cache_folder"], facts["model_digest"], source.inventory)
+    return refit_if_better(workspace, source.plan, tokens)
 
 
 def _target(name: str) -> Target:

@@ -12,6 +12,7 @@ def spec_from_options(
     group_size: str | None,
     sparsity: str | None,
     rank: str | None,
+    kind: str | None,
     pin: list[str] | None,
     **values: Any,
 ) -> JobSpec:
@@ -29,6 +30,8 @@ def spec_from_options(
         values["sparsities"] = tuple(_sparsity(text) for text in _split(sparsity))
     if rank is not None:
         values["ranks"] = tuple(_number(text, "--rank") for text in _split(rank))
+    if kind is not None:
+        values["kinds"] = tuple(_split(kind))
     return make_spec(pins=tuple(_pin(text) for text in pin or ()), **values)
 
 

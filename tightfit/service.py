@@ -176,9 +176,16 @@ class Service:
         return job_metrics(job, trials)
 
     def export(
-        self, job_id: str, out: Path, point: str | None = None, budget: str | None = None, target: str | None = None
+        self,
+        job_id: str,
+        out: Path,
+        point: str | None = None,
+        budget: str | None = None,
+        target: str | None = None,
+        *,
+        refit: bool = False,
     ) -> "Exported":
-        """Write a point of a job's front as a checkpoint and verify it by reloading.
+        """Write a point of a job's front as a checkpoint and verify it by reloading; `refit` fits it again before.
 
         Raises:
             NotFoundError, InfeasibleBudgetError: no such point.
@@ -189,7 +196,7 @@ class Service:
         from tightfit.exporting import export_point  # noqa: PLC0415 (torch)
 
         job, document = self.store.get_job(job_id), self.front(job_id)
-        return export_point(job, document, self.store.list_trials(job_id), out, point, budget, target)
+        return export_point(job, document, self.store.list_trials(job_id), out, point, budget, target, refit=refit)
 
     def cancel(self, job_id: str) -> Job:
         """Ask a job to stop; its front so far is kept. Idempotent."""

@@ -12,8 +12,6 @@ from space.cost import kept_columns, mask_row_bytes, num_groups
 from space.level import Level, parse_level
 from workers.compress.packing import unpack
 
-_ROW_TENSORS = ("qweight", "scale", "mask", "left")
-
 
 def packed_shapes(level: Level, rows: int, columns: int) -> dict[str, tuple[tuple[int, ...], torch.dtype]]:
     """Return name -> (shape, dtype) of a level's stored tensors, for a (rows, columns) weight."""
@@ -43,10 +41,7 @@ class _Packed(nn.Module):
 
     def dense_weight(self, rows: Tensor | None = None) -> Tensor:
         """Return the (O, I) float32 weight, or only some of its rows."""
-        tensors = dict(self.named_buffers())
-        if rows is not None:
-            tensors = {n: t[rows] if n in _ROW_TENSORS else t for n, t in tensors.items()}
-        return unpack(tensors, self.level, self.columns)
+        return unpack(dict(self.named_buffers()), self.level, self.columns, rows)
 
     def extra_repr(self) -> str:
         return f"{self.rows}, {self.columns}, level={self.level}"

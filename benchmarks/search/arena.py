@@ -34,7 +34,7 @@ NUM_POOL = 256
 NUM_TEST = 256
 NUM_SEARCH = 64
 """sequences of the pool that a full measurement of the search takes"""
-PLAIN_MENU = Menu(bits=BITS, group_sizes=(GROUP_SIZE,), sparsities=(0.0,), ranks=(0,))
+PLAIN_MENU = Menu(bits=BITS, group_sizes=(GROUP_SIZE,), sparsities=(0.0,), ranks=(0,), kinds=("integer",))
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,11 +42,13 @@ MENUS: Mapping[str, Menu] = {
     "groups+sparsity": replace(_GROUPS, sparsities=(0.0, 0.5)),
     "groups+rank": replace(_GROUPS, ranks=(0, 8)),
     "all": replace(_GROUPS, sparsities=(0.0, 0.5), ranks=(0, 8)),
+    "all+trellis": replace(_GROUPS, sparsities=(0.0, 0.5), ranks=(0, 8), kinds=("integer", "rotated-trellis")),
 }
 USES = {
     "another group size": lambda level: level.group_size != GROUP_SIZE,
     "sparsity": lambda level: level.sparsity > 0,
     "rank": lambda level: level.rank > 0,
+    "trellis": lambda level: level.coding == "trellis",
 }
 """axis -> whether a level uses it"""
 Row = dict[str, Any]

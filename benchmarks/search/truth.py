@@ -53,7 +53,7 @@ class Truth:
             weight = TensorInfo(f"block.{block}.weight", (values // 256, 256), "BF16")
             blocks.append(ModuleInfo(f"block.{block}", "linear", weight, block))
         inventory = Inventory(tuple(blocks), (), None, self.num_blocks)
-        return build_space(inventory, Menu(BITS, (GROUP_SIZE,), (0.0,), (0,)), "packed", ())
+        return build_space(inventory, Menu(BITS, (GROUP_SIZE,), (0.0,), (0,), ("integer",)), "packed", ())
 
     def real(self, plan: Plan) -> Plan:
         """Return the plan of the model that a plan of blocks stands for."""

@@ -57,8 +57,9 @@ def test_dry_run_counts_the_cache(cli: Cli, model: str) -> None:
 def test_menu_options(cli: Cli, model: str) -> None:
     """Lists with spaces, repeats and `channel`."""
     menu = ["--bits", "4, 2,4", "--group-size", "64,channel,64", "--sparsity", "0,2:4", "--rank", "0,0"]
+    menu += ["--kind", "integer, rotated-trellis"]
     found = cli("submit", model, "--budget", "3.5bpw", *menu, "--dry-run", "--json").json
-    assert {m["levels"] for m in found["modules"] if m["kind"] == "linear"} == {2 * 2 * 2}
+    assert {m["levels"] for m in found["modules"] if m["kind"] == "linear"} == {2 * 2 * 2 + 2 * 2}
     assert [u["level"] for u in found["uniform"]] == ["b2-g64", "b4-g64"]
 
 
@@ -179,5 +180,9 @@ def test_export_of_a_front_before_the_judgement(capsys: pytest.CaptureFixture[st
     exported = Exported("out", "packed", "p1", 100, 120, 100, 110, 0.25, 0.24, 0.0, verified=True)
     show_export(exported)
     assert "KL 0.250000 (recorded 0.240000)\n" in capsys.readouterr().out
+    show_export(replace(exported, refitted=True, refit_kl_divergence=0.2))
+    assert "refit     KL 0.200000, kept\n" in capsys.readouterr().out
+    show_export(replace(exported, refit_kl_divergence=0.3))
+    assert "refit     KL 0.300000, not kept: it is no better\n" in capsys.readouterr().out
     show_export(replace(exported, measured_on="search"))
     assert "(recorded 0.240000 on search text: the job has not judged its plans yet)" in capsys.readouterr().out

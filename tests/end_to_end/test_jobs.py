@@ -1,5 +1,6 @@
 """Whole jobs on tiny models: submit, search, front, export, verified."""
 
+import json
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -133,6 +134,28 @@ def test_failed_check_of_an_export_keeps_the_files(
     assert caught.value.exit_code == 4
     assert [p.name for p in tmp_path.iterdir()] == ["out.unverified"]
     assert (tmp_path / "out.unverified" / "model.safetensors").exists()
+
+
+@pytest.mark.usefixtures("reload_here")
+def test_export_with_a_refit(finished: tuple[PlainService, str], tmp_path: Path) -> None:
+    """What is exported is the better one of both, verified against its own levels; the record tells what happened."""
+    service, job_id = finished
+    best = service.front(job_id).recommended
+    assert best is not None
+    exported = service.export(job_id, tmp_path / "out", refit=True)
+    assert exported.verified
+    assert exported.logit_difference == 0.0
+    assert exported.size_bytes == exported.predicted_bytes == best.size_bytes
+    assert exported.refit_kl_divergence is not None
+    lower = min(exported.refit_kl_divergence, best.kl_divergence)
+    assert exported.kl_divergence == pytest.approx(lower, rel=1e-4)
+    assert exported.refitted == (exported.refit_kl_divergence < best.kl_divergence)
+    record = json.loads((tmp_path / "out" / "compression.json").read_text(encoding="utf-8"))["refit"]
+    assert record == {
+        "kept": exported.refitted,
+        "kl_before": pytest.approx(best.kl_divergence, rel=1e-6),
+        "kl_after": exported.refit_kl_divergence,
+    }
 
 
 def test_compressed_tensors_job_from_end_to_end(

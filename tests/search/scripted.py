@@ -37,7 +37,8 @@ WEIGHTS = {name: 0.1 * 1.5 ** (5 * i % 13) for i, name in enumerate(NAMES)}
 
 def spec(**values: Any) -> JobSpec:
     """Return a request with a menu that is quick to search."""
-    small = {"bits": (2, 3, 4, 8), "group_sizes": (32, 64), "sparsities": (0.0, 0.5), "ranks": (0, 4)}
+    small: dict[str, Any] = {"bits": (2, 3, 4, 8), "group_sizes": (32, 64), "sparsities": (0.0, 0.5), "ranks": (0, 4)}
+    small["kinds"] = ("integer",)  # what `output_error` knows
     return make_spec(**{"model": "scripted", "budget": "4.5bpw", "max_trials": 60, **small, **values})
 
 

@@ -23,11 +23,28 @@ def test_text_round_trip(level: Level) -> None:
         ("b4-gch", Level(4, None)),
         ("b4-s.5", Level(4, 64, 0.5)),
         ("b3-g32-s2:4-r16", Level(3, 32, 0.5, "2:4", 16)),
+        ("b2-t-h", Level(2, 64, coding="trellis", rotated=True)),
+        ("b3-gch-h-s.5", Level(3, None, 0.5, rotated=True)),
     ],
 )
 def test_short_forms(text: str, level: Level) -> None:
     """Users may leave out the group size and the leading zero."""
     assert parse_level(text) == level
+
+
+@pytest.mark.parametrize(
+    ("level", "text"),
+    [
+        (Level(4, 64), "b4-g64"),
+        (Level(3, None, 0.5, "2:4", 16), "b3-gch-s2:4-r16"),
+        (Level(2, 32, 0.25), "b2-g32-s0.25"),
+        (Level(2, None, coding="trellis", rotated=True), "b2-gch-t-h"),
+        (Level(8, 64, 0.5, rank=4, rotated=True), "b8-g64-h-s0.5-r4"),
+    ],
+)
+def test_texts_are_for_ever(level: Level, text: str) -> None:
+    """Files are named by these texts: one that changes loses every level built before."""
+    assert str(level) == text
 
 
 @pytest.mark.parametrize(
@@ -47,6 +64,8 @@ def test_short_forms(text: str, level: Level) -> None:
         "b4-s1:4",
         "b4-r-1",
         "b4-r8-g64",
+        "b4-h-t",
+        "b4-s.5-t",
     ],
 )
 def test_what_is_not_a_level(text: str) -> None:
@@ -61,6 +80,8 @@ def test_what_is_not_a_level(text: str) -> None:
         {"bits": None, "group_size": 64},
         {"bits": None, "rank": 8},
         {"bits": None, "pattern": "2:4"},
+        {"bits": None, "coding": "trellis"},
+        {"bits": None, "rotated": True},
         {"bits": 4, "sparsity": 1.0},
         {"bits": 4, "sparsity": -0.1},
         {"bits": 4, "sparsity": float("nan")},

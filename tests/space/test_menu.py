@@ -11,14 +11,23 @@ from space.menu import Menu, build_space, is_legal, nearest_level
 from space.spec import make_spec
 from tests.space.values import EMBEDDING, MODULES, inventory, levels, module, space
 
-SMALL = Menu(bits=(2, 4), group_sizes=(32, None), sparsities=(0.0, "2:4"), ranks=(0, 8))
+SMALL = Menu(bits=(2, 4), group_sizes=(32, None), sparsities=(0.0, "2:4"), ranks=(0, 8), kinds=("integer",))
 
 
 def test_menu_is_the_product_of_its_axes() -> None:
     """Each value of each axis with each other, once; 16 bits add one dense level."""
     assert len(SMALL.levels()) == 2 * 2 * 2 * 2
-    assert Menu((4, 16), (64,), (0.0,), (0,)).levels() == (DENSE, Level(4, 64))
-    assert Menu((4, 4), (64, 64), (0.0, 0.0), (0, 0)).levels() == (Level(4, 64),)
+    assert Menu((4, 16), (64,), (0.0,), (0,), ("integer",)).levels() == (DENSE, Level(4, 64))
+    assert Menu((4, 4), (64, 64), (0.0, 0.0), (0, 0), ("integer",)).levels() == (Level(4, 64),)
+
+
+def test_other_kinds_take_one_scale_per_channel() -> None:
+    """Every kind with each bit-width, sparsity and rank; group sizes are for plain integers."""
+    kinds = Menu((2,), (32, 64), (0.0,), (0, 4), ("integer", "rotated", "trellis", "rotated-trellis"))
+    assert list(map(str, kinds.levels())) == [
+        *("b2-g32", "b2-g64", "b2-g32-r4", "b2-g64-r4", "b2-gch-h", "b2-gch-h-r4"),
+        *("b2-gch-t", "b2-gch-t-r4", "b2-gch-t-h", "b2-gch-t-h-r4"),
+    ]
 
 
 def test_uniform_levels_are_plain_and_distinct() -> None:
@@ -75,6 +84,10 @@ def test_the_later_pin_wins() -> None:
         ((32, 64), "embedding", "b4-g64-r8", False, False),
         ((32, 64), "embedding", "b4-g64-s0.5", False, False),
         ((32, 64), "embedding", "dense", True, True),
+        ((32, 64), "linear", "b4-gch-t", True, False),
+        ((32, 64), "linear", "b4-gch-h", True, False),
+        ((50, 7), "embedding", "b4-gch-t-h", True, False),
+        ((50, 7), "linear", "b4-g4-t-h-s.3-r6", True, False),
     ],
 )
 def test_what_targets_hold(
@@ -104,6 +117,9 @@ def test_nearest_level() -> None:
     assert nearest_level(offered, Level(8, None)) == Level(4, None)
     assert nearest_level([*offered, DENSE], Level(8, 64)) == Level(4, 128)
     assert nearest_level([Level(2, 64), DENSE], DENSE) == DENSE
+    turned = Level(4, None, coding="trellis", rotated=True)
+    assert nearest_level([Level(4, 32), turned, Level(4, None)], Level(4, 64)) == Level(4, 32)
+    assert nearest_level([Level(4, 32), turned], Level(4, None, coding="trellis", rotated=True)) == turned
 
 
 @given(levels)
@@ -152,6 +168,8 @@ def test_restricted_keeps_order_and_pins() -> None:
         ({"group_sizes": (0,)}, "group_size"),
         ({"sparsities": (1.5,)}, "sparsity"),
         ({"ranks": (-1,)}, "rank"),
+        ({"kinds": ()}, "kinds"),
+        ({"kinds": ("spun",)}, "kinds"),
         ({"pins": (("a", "b99"),)}, "bits=99"),
         ({"sampler": "best"}, "sampler"),
         ({"target": "gguf"}, "target"),
@@ -169,8 +187,8 @@ def test_requests_that_make_no_sense(values: dict[str, object], field: str) -> N
 
 
 def test_requests_have_digests() -> None:
-    """Equal requests have one digest; compressed-tensors has neither sparsity nor rank."""
+    """Equal requests have one digest; compressed-tensors has plain integers only."""
     one, other = make_spec(model="m", budget="60%"), make_spec(model="m", budget="60%", seed=1)
     assert one.digest == make_spec(model="m", budget="60%").digest != other.digest
     plain = make_spec(model="m", budget="60%", target="compressed-tensors").menu.levels()
-    assert all(level.is_plain for level in plain)
+    assert all(level.is_plain and level.is_integer for level in plain)

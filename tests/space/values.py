@@ -13,6 +13,8 @@ axes = {
     "bits": st.sampled_from(BITS),
     "group_size": st.none() | st.integers(1, 4096),
     "rank": st.integers(0, 512),
+    "coding": st.sampled_from(("integer", "trellis")),
+    "rotated": st.booleans(),
 }
 unstructured = st.builds(Level, **axes, sparsity=st.integers(0, 9999).map(lambda share: share / 10_000))
 semi_structured = st.builds(Level, **axes, sparsity=st.just(0.5), pattern=st.just("2:4"))

@@ -6,10 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from space.level import Level
+from space.level import Level, parse_level
 from tests.workers.weights import correlated_hessian, output_error, random_weight
 from workers.compress.build import build_levels
-from workers.compress.gptq import damped, gptq
+from workers.compress.gptq import damped, gptq, integer_rounder
 from workers.compress.packing import column_scale, unpack
 from workers.compress.prune import prune_mask
 from workers.compress.scales import search_scales
@@ -46,7 +46,7 @@ def test_integers_are_those_of_the_paper(level: Level, is_sparse: bool) -> None:
     scale = column_scale(search_scales(weight, level, None, mask), level, 75).expand(5, 75)
     assert level.bits is not None
     half = 2.0 ** (level.bits - 1)
-    found = gptq(weight, scale, torch.full((5,), half), hessian, mask)
+    found = gptq(weight, scale, integer_rounder(torch.full((5,), half)), hessian, mask)
     assert found.equal(_reference(weight, scale, half, hessian, mask))
 
 
@@ -54,6 +54,7 @@ def test_stacked_levels_do_not_touch_each_other() -> None:
     """Many levels in one call give the integers of one call each."""
     weight, hessian = random_weight(6, 64), correlated_hessian(64)
     levels = [Level(2, 16), Level(8, None), Level(3, 32, 0.5), Level(4, 64, 0.5, "2:4"), Level(3, 64, rank=4)]
+    levels += map(parse_level, ("b2-gch-t-h", "b4-g16-t", "b3-gch-h", "b3-gch-t-h-s0.5-r2"))
     together = build_levels(weight, hessian, levels)
     for level, built in zip(levels, together, strict=True):
         (alone,) = build_levels(weight, hessian, [level])
@@ -70,7 +71,7 @@ def test_error_is_below_rounding(bits: int) -> None:
     scale = column_scale(search_scales(weight, level, hessian.diagonal()), level, 96)
     half = 2.0 ** (bits - 1)
     rounded = (weight / scale).round().clamp(-half, half - 1)
-    fed_back = gptq(weight, scale, torch.full((16,), half), hessian)
+    fed_back = gptq(weight, scale, integer_rounder(torch.full((16,), half)), hessian)
     assert _error(weight, fed_back, scale, hessian) < 0.8 * _error(weight, rounded, scale, hessian)
 
 
@@ -78,14 +79,19 @@ def test_identity_hessian_is_rounding() -> None:
     """Without calibration the integers are the nearest ones."""
     weight, level = random_weight(4, 40), Level(4, 8)
     scale = column_scale(search_scales(weight, level), level, 40)
-    found = gptq(weight, scale, torch.full((4,), 8.0), torch.eye(40))
+    found = gptq(weight, scale, integer_rounder(torch.full((4,), 8.0)), torch.eye(40))
     assert found.equal((weight / scale).round().clamp(-8, 7).to(torch.int16))
 
 
 def test_mask_is_kept_exactly() -> None:
     """What is pruned is zero in the stored weight, whatever error is fed into it."""
     weight, hessian = random_weight(8, 128), correlated_hessian(128)
-    for level in (Level(3, 32, 0.5), Level(4, None, 0.5, "2:4"), Level(8, 64, 0.7)):
+    for level in (
+        Level(3, 32, 0.5),
+        Level(4, None, 0.5, "2:4"),
+        Level(8, 64, 0.7),
+        Level(3, 32, 0.5, coding="trellis"),
+    ):
         mask = prune_mask(weight, hessian, level)
         (built,) = build_levels(weight, hessian, [level])
         assert (unpack(built.tensors, level, 128)[~mask] == 0).all()
@@ -95,15 +101,16 @@ def test_dead_columns_do_no_harm() -> None:
     """Inputs that are always zero give finite integers and no error."""
     weight, hessian = random_weight(4, 32), correlated_hessian(32)
     hessian[:, 5] = hessian[5] = 0
-    (built,) = build_levels(weight, hessian, [Level(4, 16, 0.5, rank=2)])
-    assert unpack(built.tensors, built.level, 32).isfinite().all()
+    for text in ("b4-g16-s0.5-r2", "b4-gch-t-h", "b3-gch-t"):
+        (built,) = build_levels(weight, hessian, [parse_level(text)])
+        assert unpack(built.tensors, built.level, 32).isfinite().all()
     (nothing,) = build_levels(weight, torch.zeros(32, 32), [Level(4, 16)])
     assert nothing.output_error == 0
 
 
 def test_zero_weight_stays_zero() -> None:
     """A module of zeros has no error at any level."""
-    levels = [Level(2, 16), Level(4, None, 0.5), Level(3, 16, rank=2)]
+    levels = [Level(2, 16), Level(4, None, 0.5), Level(3, 16, rank=2), parse_level("b2-gch-t-h-r2")]
     for built in build_levels(torch.zeros(4, 32), correlated_hessian(32), levels):
         assert built.output_error == 0
         assert (unpack(built.tensors, built.level, 32) == 0).all()

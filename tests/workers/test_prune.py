@@ -9,7 +9,7 @@ from space.level import Level
 from space.menu import Menu
 from tests.workers.weights import correlated_hessian, output_error, random_weight
 from workers.compress.build import build_levels
-from workers.compress.gptq import gptq
+from workers.compress.gptq import gptq, integer_rounder
 from workers.compress.lowrank import low_rank
 from workers.compress.prune import PruningMethod, prune_mask
 from workers.compress.scales import search_scales
@@ -41,11 +41,12 @@ def test_two_of_every_four_are_kept(method: PruningMethod) -> None:
 def test_better_methods_lose_less(level: Level) -> None:
     """On correlated activations: magnitude, then Wanda, then SparseGPT, each with its error fed back."""
     weight, hessian = random_weight(32, 256), correlated_hessian(256)
+    rounder = integer_rounder(torch.full((32,), 128.0))
 
     def error(method: PruningMethod) -> float:
         mask = prune_mask(weight, hessian, level, method)
         scale = search_scales(weight, level, None, mask).float().expand(32, 256)
-        return output_error(weight, gptq(weight, scale, torch.full((32,), 128.0), hessian, mask) * scale, hessian)
+        return output_error(weight, gptq(weight, scale, rounder, hessian, mask) * scale, hessian)
 
     magnitude, wanda, sparsegpt = map(error, METHODS)
     assert magnitude > wanda > sparsegpt
@@ -76,11 +77,11 @@ def test_low_rank_is_the_best_under_the_activations() -> None:
     assert whitened < output_error(residual, u[:, :4] * s[:4] @ vt[:4], hessian)
 
 
-def test_screening_keeps_plain_and_required_levels() -> None:
-    """Whatever the proxy says, plain and required levels are built; others may be dropped, in the order given."""
+def test_screening_keeps_good_plain_and_required_levels() -> None:
+    """Plain integers stay unless a trellis beats them, required levels always; others may be dropped, in order."""
     weight, hessian = random_weight(32, 64), correlated_hessian(64)
     module = ModuleInfo("m", "linear", TensorInfo("m.weight", (32, 64), "BF16"), 0)
-    menu = Menu((2, 4, 8), (32, None), (0.0, 0.5, "2:4"), (0, 4)).levels()
+    menu = Menu((2, 4, 8), (32, None), (0.0, 0.5, "2:4"), (0, 4), ("integer",)).levels()
     sizes = {level: module_bytes(module, level) for level in menu}
     everything = [level for level in sizes if level.is_plain]
     dropped = [level for level in sizes if level not in screen_levels(weight, hessian, sizes)[0]]
@@ -88,6 +89,11 @@ def test_screening_keeps_plain_and_required_levels() -> None:
     kept, _ = screen_levels(weight, hessian, sizes, dropped[:1])
     assert {*everything, dropped[0]} <= set(kept)
     assert kept == [level for level in sizes if level in kept]
+    trellis = [Level(bits, None, coding="trellis", rotated=True) for bits in (2, 4, 8)]
+    sizes |= {level: module_bytes(module, level) for level in trellis}
+    chosen, _ = screen_levels(weight, hessian, sizes, [Level(2, 32)])
+    assert {*trellis, Level(2, 32)} <= set(chosen)
+    assert not {Level(2), Level(4), Level(4, 32)} & set(chosen)
 
 
 def test_screening_keeps_the_smallest_size() -> None:

@@ -25,6 +25,7 @@ VOCABULARY = 300
 EVERY_KIND = (
     *("b4-g32", "b3-gch-s0.5", "b4-g32-s2:4", "b5-gch-r4", "b3-g64-s0.25-r3", "b2-g32-s2:4-r2"),
     *("b8-gch", "dense", "b6-g64-r1", "b7-g16-s0.6", "b2-g64"),
+    *("b2-gch-t-h", "b3-gch-t", "b4-g32-h", "b3-gch-t-h-s0.5-r2", "b5-g16-t-h-s2:4", "b8-gch-t-h"),
 )
 """Texts of levels of every kind, coprime in number to the modules of a block."""
 

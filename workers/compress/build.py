@@ -1,20 +1,22 @@
-"""Every level of one weight: prune, then quantize with error feedback, then correct by a low rank; all levels at once.
+"""Every level of one weight: rotate, prune, quantize with error feedback, correct by a low rank; all levels at once.
 
 Shape legend: O out_features, I in_features, N stacked rows (levels x O).
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from space.level import Level
-from workers.compress.gptq import gptq, output_energy
+from workers.compress.gptq import Rounder, gptq, integer_rounder, output_energy
 from workers.compress.lowrank import low_rank
 from workers.compress.packing import Codes, column_scale, pack, unpack
 from workers.compress.prune import prune_mask
-from workers.compress.scales import search_scales
+from workers.compress.rotation import rotate, rotate_hessian
+from workers.compress.scales import search_scales, spread_scales
+from workers.compress.trellis import TrellisRounder
 
 _MAX_STACKED_VALUES = 48_000_000  # bounds the memory of one GPTQ call to about 1 GB
 
@@ -43,14 +45,24 @@ def build_levels(
         one result per level, in order.
 
     """
+    codes = _codes(weight, hessian, [v for v in levels if not v.rotated], scales or {})
+    if rotated := [v for v in levels if v.rotated]:
+        codes |= _codes(rotate(weight), rotate_hessian(hessian), rotated, {})
+    signal = output_energy(weight, hessian)
+    return [_finish(weight, hessian, signal, level, codes[level]) for level in levels]
+
+
+def _codes(
+    weight: Tensor, hessian: Tensor, levels: Sequence[Level], scales: Mapping[Level, Tensor]
+) -> dict[Level, Codes]:
+    """Return each level's codes; the weight is turned already where levels are."""
     masks = _masks(weight, hessian, levels)
     codes: dict[Level, Codes] = {}
     for chunk in _chunks([v for v in levels if v.rank == 0] + _bases(levels), weight.numel()):
-        codes |= _quantize(weight, hessian, [(level, weight) for level in chunk], masks, scales or {})
+        codes |= _quantize(weight, hessian, [(level, weight) for level in chunk], masks, scales)
     for chunk in _chunks([v for v in levels if v.rank > 0], weight.numel()):
         codes |= _with_correction(weight, hessian, chunk, codes, masks)
-    signal = output_energy(weight, hessian)
-    return [_finish(weight, hessian, signal, level, codes[level]) for level in levels]
+    return codes
 
 
 def _finish(weight: Tensor, hessian: Tensor, signal: float, level: Level, codes: Codes) -> BuiltLevel:
@@ -61,7 +73,7 @@ def _finish(weight: Tensor, hessian: Tensor, signal: float, level: Level, codes:
 
 def _base(level: Level) -> Level:
     """Return the level without its low-rank correction."""
-    return Level(level.bits, level.group_size, level.sparsity, level.pattern)
+    return replace(level, rank=0)
 
 
 def _bases(levels: Sequence[Level]) -> list[Level]:
@@ -70,8 +82,10 @@ def _bases(levels: Sequence[Level]) -> list[Level]:
 
 
 def _chunks(levels: Sequence[Level], num_values: int) -> list[list[Level]]:
+    """Return lists of levels of one coding that fit into memory together."""
     size = max(1, _MAX_STACKED_VALUES // num_values)
-    return [list(levels[i : i + size]) for i in range(0, len(levels), size)]
+    by_coding = [[v for v in levels if v.coding == coding] for coding in ("integer", "trellis")]
+    return [same[i : i + size] for same in by_coding for i in range(0, len(same), size)]
 
 
 def _masks(weight: Tensor, hessian: Tensor, levels: Sequence[Level]) -> dict[tuple[float, str], Tensor]:
@@ -90,25 +104,37 @@ def _quantize(
     masks: dict[tuple[float, str], Tensor],
     known_scales: Mapping[Level, Tensor],
 ) -> dict[Level, Codes]:
-    """Quantize (level, weight to quantize) pairs in one stacked GPTQ call."""
+    """Quantize (level, weight to quantize) pairs of one coding in one stacked GPTQ call."""
     rows, columns = weight.shape
-    importance = hessian.diagonal()
     level_masks = [masks.get((level.sparsity, level.pattern)) for level, _ in jobs]
     scales = [
-        known_scales[v] if v in known_scales else search_scales(w, v, importance, m)
+        known_scales[v] if v in known_scales else _scales(w, v, hessian, m)
         for (v, w), m in zip(jobs, level_masks, strict=True)
     ]
     per_column = [column_scale(s, v, columns).expand(rows, columns) for (v, _), s in zip(jobs, scales, strict=True)]
-    halves = torch.tensor([2.0 ** ((level.bits or 8) - 1) for level, _ in jobs]).repeat_interleave(rows)
     everything = torch.ones(rows, columns, dtype=torch.bool)
     stacked_mask = (
         torch.cat([everything if m is None else m for m in level_masks])
         if any(m is not None for m in level_masks)
         else None
     )
-    values = gptq(torch.cat([w for _, w in jobs]), torch.cat(per_column), halves, hessian, stacked_mask)
+    rounder = _rounder([level for level, _ in jobs], rows)
+    values = gptq(torch.cat([w for _, w in jobs]), torch.cat(per_column), rounder, hessian, stacked_mask)
     parts = zip(jobs, values.split(rows), scales, level_masks, strict=True)
     return {level: Codes(part, scale, mask) for (level, _), part, scale, mask in parts}
+
+
+def _scales(weight: Tensor, level: Level, hessian: Tensor, mask: Tensor | None) -> Tensor:
+    if level.coding == "trellis":
+        return spread_scales(weight, level, mask)
+    return search_scales(weight, level, hessian.diagonal(), mask)
+
+
+def _rounder(levels: Sequence[Level], rows: int) -> Rounder:
+    """Return how stacked levels of one coding are rounded."""
+    if levels[0].coding == "trellis":
+        return TrellisRounder([level.bits or 8 for level in levels], rows)
+    return integer_rounder(torch.tensor([2.0 ** ((level.bits or 8) - 1) for level in levels]).repeat_interleave(rows))
 
 
 def _with_correction(
@@ -121,8 +147,8 @@ def _with_correction(
     """Fit each level's factors to its base level's residual, then quantize what the factors leave."""
     factors, jobs = {}, []
     for level in levels:
-        base = codes[_base(level)]
-        rebuilt = base.values.float() * column_scale(base.scale, level, weight.shape[1])
+        base = replace(level, rank=0, rotated=False)  # the weight is turned already
+        rebuilt = unpack(pack(codes[_base(level)], base), base, weight.shape[1])
         left, right, factor_scale = low_rank(weight - rebuilt, hessian, level.rank)
         factors[level] = (left, right, factor_scale)
         jobs.append((level, weight - (left.float() * factor_scale) @ right.float()))

@@ -1,15 +1,33 @@
-"""GPTQ (arXiv 2210.17323, algorithm 1) with static scales, for many levels of one weight at once.
+"""GPTQ (arXiv 2210.17323, algorithm 1) with static scales, for many levels of one weight at once, onto any codes.
 
 Rows never interact, so levels are stacked as more rows; columns are taken in order of falling activation energy, which
 static scales allow for any group size. A mask keeps pruned columns at zero while their error is still fed forward.
 Shape legend: I in_features, N stacked rows (levels x out_features), B columns of one block.
 """
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
+Rounder = Callable[[Tensor, Tensor, Tensor | None], tuple[Tensor, Tensor]]
+"""(N,) wanted values in units of the scale, (N,) scale, (N,) one where kept -> (N,) codes, (N,) their values"""
+
 _BLOCK = 32
 _DAMPING = 0.01
+
+
+def integer_rounder(half: Tensor) -> Rounder:
+    """Return the rounding to integers in [-half, half - 1]; `half` is (N,) 2^(bits - 1) of each row."""
+    low, high = -half, half - 1
+
+    def round_column(targets: Tensor, _: Tensor, keep: Tensor | None) -> tuple[Tensor, Tensor]:
+        code = torch.minimum(torch.maximum(targets.round_(), low), high)
+        if keep is not None:
+            code *= keep
+        return code, code
+
+    return round_column
 
 
 def damped(hessian: Tensor) -> Tensor:
@@ -26,18 +44,18 @@ def inverse_factor(hessian: Tensor) -> Tensor:
     return factor
 
 
-def gptq(weight: Tensor, scale: Tensor, half: Tensor, hessian: Tensor, mask: Tensor | None = None) -> Tensor:
+def gptq(weight: Tensor, scale: Tensor, rounder: Rounder, hessian: Tensor, mask: Tensor | None = None) -> Tensor:
     """Quantize rows with error feedback.
 
     Args:
         weight: (N, I) float32.
         scale: (N, I) float32, the fixed scale of every value.
-        half: (N,) 2^(bits - 1) of each row: integers lie in [-half, half - 1].
+        rounder: how one column is rounded, all rows at once.
         hessian: (I, I) float32.
         mask: (N, I) bool, True where kept; None keeps all.
 
     Returns:
-        (N, I) int16 values, zero where pruned.
+        (N, I) int16 codes, zero where pruned.
 
     """
     order = torch.argsort(hessian.diagonal(), descending=True, stable=True)
@@ -46,17 +64,14 @@ def gptq(weight: Tensor, scale: Tensor, half: Tensor, hessian: Tensor, mask: Ten
     scale_in = scale.T[order].contiguous()
     keep_in = None if mask is None else mask.T[order].to(weight.dtype).contiguous()
     codes_in = torch.empty_like(left_in)
-    columns, low, high = left_in.shape[0], -half, half - 1
+    columns = left_in.shape[0]
     for start in range(0, columns, _BLOCK):
         stop = min(start + _BLOCK, columns)
         errors_bn = torch.empty_like(left_in[start:stop])
         for i in range(start, stop):
-            code = (left_in[i] / scale_in[i]).round_()
-            code = torch.minimum(torch.maximum(code, low), high)
-            if keep_in is not None:
-                code *= keep_in[i]
-            codes_in[i] = code
-            error = (left_in[i] - code * scale_in[i]).div_(factor[i, i])
+            keep = None if keep_in is None else keep_in[i]
+            codes_in[i], value = rounder(left_in[i] / scale_in[i], scale_in[i], keep)
+            error = (left_in[i] - value * scale_in[i]).div_(factor[i, i])
             if i + 1 < stop:
                 left_in[i + 1 : stop].addr_(factor[i, i + 1 : stop], error, alpha=-1)
             errors_bn[i - start] = error

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 
 from space.level import Level
+from workers.compress.rotation import rotate_back
+from workers.compress.trellis import decode, window_rows
 
 _PAIRS = ((0, 1), (0, 2), (0, 3), (1, 2), (1, 3), (2, 3))
 Tensors = Mapping[str, Tensor]
@@ -20,7 +22,7 @@ class Codes:
     """A quantized weight before packing.
 
     Attributes:
-        values: (O, I) int16 in [-2^(bits-1), 2^(bits-1) - 1], zero where pruned.
+        values: (O, I) int16 in [-2^(bits-1), 2^(bits-1) - 1]: integers or symbols, zero where pruned.
         scale: (O, G) float16.
         mask: (O, I) bool, True where kept; None is dense.
         left, right: (O, R) and (R, I) int8 with factor_scale (R,) float32, or None.
@@ -112,19 +114,49 @@ def column_scale(scale: Tensor, level: Level, in_features: int) -> Tensor:
     return scale.float().repeat_interleave(level.group_size, dim=1)[:, :in_features]
 
 
-def unpack(tensors: Tensors, level: Level, in_features: int) -> Tensor:
-    """Return the (O, I) float32 weight that packed tensors stand for; rows may be any subset of the stored rows."""
-    assert level.bits is not None  # noqa: S101 (dense levels are never packed)
-    qweight = tensors["qweight"]
-    half = 2 ** (level.bits - 1)
-    if "mask" in tensors:
-        mask = unpack_mask(tensors["mask"], level, in_features)
-        kept = int(mask[0].sum()) if mask.numel() else 0
-        weight = torch.zeros(mask.shape, dtype=torch.float32, device=qweight.device)
-        weight[mask] = (unpack_bits(qweight, level.bits, kept) - half).float().flatten()
-    else:
-        weight = (unpack_bits(qweight, level.bits, in_features) - half).float()
-    weight = weight.mul_(column_scale(tensors["scale"], level, in_features))
+def unpack(tensors: Tensors, level: Level, in_features: int, rows: Tensor | None = None) -> Tensor:
+    """Return the (O, I) float32 weight that packed tensors stand for, or only its (n,) `rows`, to the same bits."""
+    values = _values(tensors, level, in_features, rows)
+    scale = tensors["scale"] if rows is None else tensors["scale"][rows]
+    weight = values.mul_(column_scale(scale, level, in_features))
     if "left" in tensors:
-        weight += (tensors["left"].float() * tensors["factor_scale"]) @ tensors["right"].float()
-    return weight
+        left = tensors["left"] if rows is None else tensors["left"][rows]
+        weight += (left.float() * tensors["factor_scale"]) @ tensors["right"].float()
+    return rotate_back(weight) if level.rotated else weight
+
+
+def _values(tensors: Tensors, level: Level, in_features: int, rows: Tensor | None) -> Tensor:
+    """Return the (n, I) float32 values before scaling, zero where pruned."""
+    assert level.bits is not None  # noqa: S101 (dense levels are never packed)
+    if level.coding == "integer":
+        symbols, mask = _symbols(tensors, level, in_features, rows)
+        integers: Tensor = (symbols - 2 ** (level.bits - 1)).float()
+        return integers if mask is None else integers.mul_(mask)
+    num_rows = len(tensors["qweight"])
+    if rows is None:
+        found, mask = _symbols(tensors, level, in_features, None)
+        symbols = found.to(torch.int16)
+        own = symbols & 1
+        steps = [own.index_select(0, at) for at in window_rows(torch.arange(num_rows, device=own.device), num_rows)]
+    else:
+        windows = window_rows(rows, num_rows)
+        found, masks = _symbols(tensors, level, in_features, windows.flatten())
+        around = found.to(torch.int16).view(*windows.shape, in_features)
+        symbols, steps = around[0], list(around & 1)
+        mask = None if masks is None else masks[: len(rows)]
+    values = decode(symbols, steps, level.bits)
+    return values if mask is None else values.mul_(mask)
+
+
+def _symbols(tensors: Tensors, level: Level, in_features: int, rows: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    """Return (n, I) unsigned int64 symbols, zero where pruned, and the (n, I) mask of kept ones, if there is one."""
+    assert level.bits is not None  # noqa: S101 (dense levels are never packed)
+    qweight = tensors["qweight"] if rows is None else tensors["qweight"][rows]
+    if "mask" not in tensors:
+        return unpack_bits(qweight, level.bits, in_features), None
+    stream = tensors["mask"] if rows is None else tensors["mask"][rows]
+    mask = unpack_mask(stream, level, in_features)
+    kept = int(mask[0].sum()) if mask.numel() else 0
+    symbols = torch.zeros(mask.shape, dtype=torch.int64, device=qweight.device)
+    symbols[mask] = unpack_bits(qweight, level.bits, kept).flatten()
+    return symbols, mask

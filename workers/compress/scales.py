@@ -1,4 +1,4 @@
-"""Scales of symmetric groups by a search for the least weighted squared error.
+"""Scales of groups: of integers by a search for the least weighted squared error, of a trellis by their spread.
 
 Round-to-nearest with these scales is the data-free quantizer; GPTQ takes them as fixed ("static") scales.
 Shape legend: O out_features, I in_features, G groups, S columns of one group.
@@ -10,6 +10,16 @@ from torch import Tensor
 from space.level import Level
 
 _COARSE_BITS = 4  # at and below this many bits clipping pays, so the grid reaches further and tries both signs
+
+_WIDENED = {2: 1.05}  # at two bits, what error feedback adds to later columns is felt
+
+
+def spread_scales(weight: Tensor, level: Level, mask: Tensor | None = None) -> Tensor:
+    """Return (O, G) float16 root mean squares of groups, as a codebook for values of variance one wants; see below."""
+    groups_ogs, weights_ogs = _grouped(weight, level, None, mask)
+    mean = groups_ogs.square().sum(-1) / weights_ogs.sum(-1).clamp_min(1)
+    found: Tensor = (mean.sqrt() * _WIDENED.get(level.bits or 0, 1.0)).half()
+    return found
 
 
 def _ratios(bits: int) -> Tensor:

@@ -1,13 +1,14 @@
 """Cheap screening: drop levels that cannot be worth building, before any error feedback is run.
 
 Proxy errors weigh each column's squared error by what error feedback cannot move to later columns (1 / U_ii² of the
-inverse Cholesky factor, the loss that GPTQ's algorithm sums); sparsity adds the energy of what it drops, rank scales
-the error by the share of the residual that it cannot hold. Plain levels always stay; sparse and corrected ones stay
-where they come near what plain levels reach at their size, interpolated between neighbours: a search that mixes levels
-over many modules never chooses one that lies far above that line.
+inverse Cholesky factor, the loss that GPTQ's algorithm sums); a trellis has the error of Gaussian values of each row's
+spread; sparsity adds the energy of what it drops, rank scales the error by the share of the residual that it cannot
+hold. Levels stay where they come near what plain ones (without sparsity and rank) reach at their size, interpolated
+between neighbours: a search that mixes levels over many modules never chooses one that lies far above that line.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from math import log
 
 import torch
@@ -17,15 +18,32 @@ from space.level import Level
 from workers.compress.gptq import inverse_factor
 from workers.compress.packing import column_scale
 from workers.compress.prune import prune_mask
-from workers.compress.scales import search_scales
+from workers.compress.rotation import rotate, rotate_hessian
+from workers.compress.scales import search_scales, spread_scales
+from workers.compress.trellis import GAUSSIAN_ERROR
 
 _MARGIN = 1.0
+_PLAIN_MARGIN = 1.3  # proxies of integers and of trellises do not err alike
+_Sparse = tuple[float, str, bool]
+
+
+@dataclass(frozen=True, slots=True)
+class _View:
+    """A weight as one kind of level sees it, turned or not: (O, I) weight, (I,) importance and (I,) energy."""
+
+    weight: Tensor
+    importance: Tensor
+    energy: Tensor
+
+
+def _view(weight: Tensor, hessian: Tensor) -> _View:
+    return _View(weight, hessian.diagonal(), inverse_factor(hessian).diagonal().pow(-2))
 
 
 def screen_levels(
     weight: Tensor, hessian: Tensor, sizes: Mapping[Level, int], required: Sequence[Level] = ()
 ) -> tuple[list[Level], dict[Level, Tensor]]:
-    """Return the levels worth building, in the order given, and the scales found for plain ones.
+    """Return the levels worth building, in the order given, and the scales found for plain integers.
 
     Args:
         weight: (O, I) float32.
@@ -40,11 +58,12 @@ def screen_levels(
     plain = sorted((sizes[level], log(errors[level])) for level in sizes if level.is_plain and errors[level] > 0)
 
     def is_worthwhile(level: Level) -> bool:
-        if level.is_plain or level in required or not plain or errors[level] <= 0:
+        if level in required or not plain or errors[level] <= 0:
             return True
         if sizes[level] < plain[0][0]:  # no plain level is that small, and a budget may ask for it
             return True
-        return log(errors[level]) <= _interpolated(plain, sizes[level]) + log(_MARGIN)
+        margin = _PLAIN_MARGIN if level.is_plain else _MARGIN
+        return log(errors[level]) <= _interpolated(plain, sizes[level]) + log(margin)
 
     return [level for level in sizes if is_worthwhile(level)], scales
 
@@ -63,32 +82,48 @@ def _proxy_errors(
     weight: Tensor, hessian: Tensor, levels: Sequence[Level], scales: dict[Level, Tensor]
 ) -> dict[Level, float]:
     """Return each level's proxy error, noting the scales it searched for."""
-    importance = hessian.diagonal()
-    energy = inverse_factor(hessian).diagonal().pow(-2)
-    rounding: dict[tuple[int, int | None], float] = {}
-    dropped: dict[tuple[float, str], float] = {(0.0, "unstructured"): 0.0}
-    shares = _residual_shares(weight, energy, max(level.rank for level in levels))
+    views = {False: _view(weight, hessian)}
+    if any(level.rotated for level in levels):
+        views[True] = _view(rotate(weight), rotate_hessian(hessian))
+    rounding: dict[Level, float] = {}
+    dropped: dict[_Sparse, float] = {}
+    shares = _residual_shares(weight, views[False].energy, max(level.rank for level in levels))
     errors = {}
     for level in levels:
-        plain = (level.bits or 16, level.group_size)
+        view, plain = views[level.rotated], replace(level, sparsity=0.0, pattern="unstructured", rank=0)
         if plain not in rounding:
-            scales[Level(*plain)] = search_scales(weight, Level(*plain), importance)
-            rounding[plain] = _rounding_error(weight, Level(*plain), scales[Level(*plain)], energy)
-        sparse = (level.sparsity, level.pattern)
+            scale = _scales(view, plain)
+            rounding[plain] = _rounding_error(view, plain, column_scale(scale, plain, weight.shape[1]))
+            if plain.is_integer:
+                scales[plain] = scale
+        sparse = (level.sparsity, level.pattern, level.rotated)
         if sparse not in dropped:
-            mask = prune_mask(weight, torch.diag(energy), level, "wanda")
-            dropped[sparse] = float((weight.square() * ~mask * energy).sum())
-        error = rounding[plain] * (1 - level.sparsity) + dropped[sparse]
-        errors[level] = error * shares[level.rank]
+            dropped[sparse] = _dropped_energy(view, level)
+        errors[level] = (rounding[plain] * (1 - level.sparsity) + dropped[sparse]) * shares[level.rank]
     return errors
 
 
-def _rounding_error(weight: Tensor, level: Level, group_scale: Tensor, energy: Tensor) -> float:
+def _scales(view: _View, level: Level) -> Tensor:
+    if level.coding == "trellis":
+        return spread_scales(view.weight, level)
+    return search_scales(view.weight, level, view.importance)
+
+
+def _rounding_error(view: _View, level: Level, scale: Tensor) -> float:
     assert level.bits is not None  # noqa: S101 (dense levels are not screened)
+    if level.coding == "trellis":
+        spread = scale.square().expand_as(view.weight)
+        return float((spread * view.energy).sum()) * GAUSSIAN_ERROR[level.bits]
     half = 2 ** (level.bits - 1)
-    scale = column_scale(group_scale, level, weight.shape[1])
-    rounded = (weight / scale).round_().clamp_(-half, half - 1).mul_(scale)
-    return float((rounded.sub_(weight).square_() * energy).sum())
+    rounded = (view.weight / scale).round_().clamp_(-half, half - 1).mul_(scale)
+    return float((rounded.sub_(view.weight).square_() * view.energy).sum())
+
+
+def _dropped_energy(view: _View, level: Level) -> float:
+    if level.sparsity == 0:
+        return 0.0
+    mask = prune_mask(view.weight, torch.diag(view.energy), level, "wanda")
+    return float((view.weight.square() * ~mask * view.energy).sum())
 
 
 def _residual_shares(weight: Tensor, energy: Tensor, max_rank: int) -> list[float]:

@@ -1,0 +1,145 @@
+"""Trellis-coded quantization (Marcellin and Fischer 1990; with error feedback as in QTIP, arXiv 2406.11235).
+
+The 2^(bits + 1) values of a codebook are dealt in turn to four subsets. Down the rows of a column, one bit of each
+symbol is a step through a trellis of eight states (Ungerboeck's code 13, 04); the last four steps decide which subset
+the symbol's other bits choose from. So values behave as if they had one more bit, and a whole column is still decided
+at once: the error feedback of GPTQ loses nothing. Steps go round in segments of 32 rows, each on its own.
+Shape legend: N stacked rows (levels x O), O rows of one level, I columns, B segments, T rows of one segment.
+"""
+
+from collections.abc import Sequence
+from functools import lru_cache
+from statistics import NormalDist
+
+import numpy as np
+import torch
+from torch import Tensor
+
+SEGMENT_ROWS = 32
+_WINDOW = 4  # steps that decide a subset: the row's own and the three before it
+_SUBSETS = np.array([2 * ((w ^ w >> 1 ^ w >> 3) & 1) + (w >> 2 & 1) for w in range(16)])  # bit k: k rows before
+_NEVER = np.float32(1e30)
+_TRAINED = {  # Lloyd's algorithm on Gaussian values through this trellis; the upper half of a symmetric codebook
+    2: (0.195, 0.595, 1.064, 1.866),
+    3: (0.108, 0.3, 0.524, 0.745, 1.014, 1.328, 1.784, 2.496),
+    4: (0.055, 0.155, 0.273, 0.375, 0.495, 0.606, 0.733, 0.861, 0.996, 1.145, 1.311, 1.51, 1.753, 2.052, 2.447, 3.061),
+}
+_SPREAD = 2.2  # variance of the Gaussian whose quantiles stand for a trained codebook where bits are many
+GAUSSIAN_ERROR = {2: 0.0851, 3: 0.0233, 4: 0.0062, 5: 0.0016, 6: 0.00041, 7: 0.00011, 8: 0.00003}
+"""bits -> mean squared error of unit Gaussian values"""
+
+
+@lru_cache
+def codebook(bits: int) -> Tensor:
+    """Return the (2^(bits + 1),) float32 values, rising, for Gaussian values of variance one."""
+    count = 2 ** (bits + 1)
+    if bits in _TRAINED:
+        upper = list(_TRAINED[bits])
+    else:
+        quantiles = [NormalDist(0, _SPREAD**0.5).inv_cdf((j + 0.5) / count) for j in range(count // 2, count)]
+        upper = [round(value, 4) for value in quantiles]
+    return torch.tensor([-value for value in reversed(upper)] + upper)
+
+
+def window_rows(rows: Tensor, num_rows: int) -> Tensor:
+    """Return the (4, n) rows whose steps decide the subsets of (n,) rows: themselves, the one before, and so on."""
+    start = rows // SEGMENT_ROWS * SEGMENT_ROWS
+    length = (num_rows - start).clamp_max(SEGMENT_ROWS)
+    return torch.stack([start + (rows - start - k) % length for k in range(_WINDOW)])
+
+
+def decode(symbols: Tensor, steps: Sequence[Tensor], bits: int) -> Tensor:
+    """Return the (n, I) float32 values of symbols.
+
+    Args:
+        symbols: (n, I) int16 in [0, 2^bits).
+        steps: four (n, I) int16 planes of bits: of the rows themselves, and of those one, two and three before.
+        bits: of a symbol.
+
+    """
+    subset = (steps[0] ^ steps[1] ^ steps[3]).mul_(2).add_(steps[2])
+    indices = (symbols >> 1).mul_(4).add_(subset).to(torch.int32)
+    return codebook(bits).to(symbols.device).index_select(0, indices.flatten()).view(symbols.shape)
+
+
+class TrellisRounder:
+    """Rounds one column of stacked levels: the best way through the trellis for each segment of rows."""
+
+    def __init__(self, bits: Sequence[int], rows: int) -> None:
+        """Take the bits of each level; all have the same number of rows."""
+        self._rows = rows
+        self._halves = torch.tensor([2.0 ** (b - 1) for b in bits]).repeat_interleave(rows)
+        self._subsets = [[codebook(b)[z::4].contiguous() for z in range(4)] for b in bits]
+        self._middles = [[(values[1:] + values[:-1]) / 2 for values in subsets] for subsets in self._subsets]
+
+    def __call__(self, targets: Tensor, scale: Tensor, keep: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Return (N,) signed symbols and the values that they stand for.
+
+        Args:
+            targets: (N,) wanted values in units of the scale; not a number where the scale is zero.
+            scale: (N,) weight of each row's error.
+            keep: (N,) one where kept, zero where pruned; None keeps all.
+
+        """
+        wanted = targets.nan_to_num(0.0, 0.0, 0.0)
+        indices, values = self._nearest(wanted)
+        costs = (values - wanted).mul_(scale).square_()
+        windows = torch.from_numpy(self._best_windows(costs.numpy(), None if keep is None else keep.numpy() == 0))
+        subsets = torch.from_numpy(_SUBSETS)[windows][None]
+        symbols = indices.gather(0, subsets)[0] * 2 + (windows & 1) - self._halves
+        found = values.gather(0, subsets)[0]
+        return (symbols, found) if keep is None else (symbols * keep, found * keep)
+
+    def _nearest(self, wanted: Tensor) -> tuple[Tensor, Tensor]:
+        """Return (4, N) indices and values of the nearest value in each subset."""
+        indices, values = [], []
+        for part, subsets, middles in zip(wanted.split(self._rows), self._subsets, self._middles, strict=True):
+            found = [torch.bucketize(part, middle) for middle in middles]
+            indices.append(torch.stack(found))
+            values.append(torch.stack([subset[i] for subset, i in zip(subsets, found, strict=True)]))
+        return torch.cat(indices, 1), torch.cat(values, 1)
+
+    def _best_windows(self, costs: np.ndarray, pruned: np.ndarray | None) -> np.ndarray:
+        """Return (N,) windows: bit k is the step taken k rows before."""
+        levels = costs.shape[1] // self._rows
+        full = self._rows // SEGMENT_ROWS * SEGMENT_ROWS
+        windows = np.empty((levels, self._rows), np.int64)
+        by_level = costs.reshape(4, levels, self._rows)
+        for start, stop, length in ((0, full, SEGMENT_ROWS), (full, self._rows, self._rows - full)):
+            if start == stop:
+                continue
+            part = by_level[:, :, start:stop].reshape(4, -1, length).transpose(2, 0, 1)[:, _SUBSETS]
+            if pruned is not None:  # a pruned weight takes the step 0 and costs nothing
+                at = pruned.reshape(levels, -1)[:, start:stop].reshape(-1, length).T[:, None]
+                odd = np.arange(16)[None, :, None] & 1
+                part = np.where(at, odd * _NEVER, part)
+            windows[:, start:stop] = _cheapest_round(part).reshape(levels, -1)
+        return windows.reshape(-1)
+
+
+def _cheapest_round(costs_twb: np.ndarray) -> np.ndarray:
+    """Return the (B, T) windows of the cheapest way round each segment: Viterbi's algorithm, from every state at once.
+
+    Args:
+        costs_twb: (T, 16, B) cost of each window at each row.
+
+    """
+    length, _, segments = costs_twb.shape
+    branches = np.ascontiguousarray(costs_twb, np.float32).reshape(length, 2, 4, 2, 1, segments)
+    every = np.arange(8)
+    total = np.full((8, 8, segments), _NEVER, np.float32)  # state now, state at the start
+    total[every, every] = 0
+    taken = np.zeros((8, 8, segments), np.int64)  # the steps so far as bits
+    step = np.array([0, 1]).reshape(1, 2, 1, 1)
+    both = np.empty((2, 4, 2, 8, segments), np.float32)
+    for t in range(length):
+        np.add(total.reshape(2, 4, 1, 8, segments), branches[t], out=both)
+        second = both[1] < both[0]
+        total = np.minimum(both[0], both[1])
+        before = taken.reshape(2, 4, 1, 8, segments)
+        taken = (np.where(second, before[1], before[0]) << 1 | step).reshape(8, 8, segments)
+    best = total.reshape(8, 8, segments)[every, every].argmin(0)
+    bits = taken[best, best, np.arange(segments)]
+    rows = np.arange(length)
+    steps = bits[:, None] >> (length - 1 - rows) & 1
+    return np.asarray(sum(steps[:, (rows - k) % length] << k for k in range(_WINDOW)))

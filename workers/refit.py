@@ -1,0 +1,258 @@
+"""A chosen plan fitted once more, block by block in order, to what the compressed model really computes: same bytes.
+
+Each module is compressed again for the inputs that the compressed blocks before it produce, towards the outputs of the
+dense model (GPTAQ, arXiv 2504.02692, equation 7); then each row's scales are tuned together for a few steps, so that
+the block's output comes near the dense block's (as OmniQuant, arXiv 2308.13137, does). Embeddings and heads stay.
+Shape legend: B sequences, T tokens, O out_features, I in_features.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from space.digest import digest
+from space.inventory import ModuleInfo
+from space.level import Level
+from space.plan import Plan
+from workers.compress.build import BuiltLevel, build_levels
+from workers.compress.gptq import damped
+from workers.compress.packing import unpack
+from workers.levels import LevelStore
+from workers.models.blocks import BlockOutput, BlockRunner
+from workers.models.load import best_device, load_model
+from workers.models.tokens import TokenSet
+from workers.tasks import Evaluate, Teach, Workspace
+from workers.worker import Worker
+
+_REFIT_VERSION = 1  # part of the name of what is refitted
+_NUM_SEQUENCES = 64
+_BATCH = 8
+_EPOCHS = 2
+_LEARNING_RATE = 2e-3
+Progress = Callable[[int, int], None]
+
+
+def refitted_tokens(tokens: TokenSet, plan: Plan) -> TokenSet:
+    """Return the same text under the name that refitted levels of a plan have in a level store."""
+    name = digest([tokens.of("calibration"), plan.digest, "refit", _REFIT_VERSION])
+    return TokenSet(tokens.path, tokens.note, (name, *tokens.digests[1:]))
+
+
+@dataclass(frozen=True, slots=True)
+class Refitted:
+    """What a refit came to.
+
+    Attributes:
+        tokens: names the levels to export: the refitted ones if they are kept, else those that the search measured.
+        kl_before, kl_after: on held-out text, nats per token.
+
+    """
+
+    tokens: TokenSet
+    kl_before: float
+    kl_after: float
+
+    @property
+    def kept(self) -> bool:
+        """Tell whether it helped."""
+        return self.kl_after < self.kl_before
+
+
+def refit_if_better(
+    workspace: Workspace, plan: Plan, tokens: TokenSet, progress: Progress = lambda *_: None
+) -> Refitted:
+    """Fit a plan again and keep that only where its KL on held-out text is lower; see `refit`."""
+    named = refit(workspace, plan, tokens, progress)
+    Worker(workspace).run(Teach(tokens, "held_out"))
+    # a worker knows levels by their text, so each store's are measured by one of its own
+    before, after = (Worker(workspace).run(Evaluate(t, plan, "held_out")).kl_divergence for t in (tokens, named))
+    return Refitted(named if after < before else tokens, before, after)
+
+
+def refit(workspace: Workspace, plan: Plan, tokens: TokenSet, progress: Progress = lambda *_: None) -> TokenSet:
+    """Fit every level of a plan again and store it; return the token set that names the refitted levels.
+
+    Args:
+        workspace: the dense model and its cache, which holds the plan's levels.
+        plan: what is exported.
+        tokens: the text that its levels were calibrated on.
+        progress: told (blocks done, blocks).
+
+    """
+    named = refitted_tokens(tokens, plan)
+    folder = Path(workspace.cache_folder) / "levels"
+    stores = [LevelStore(folder, workspace.model_digest, t.of("calibration")) for t in (tokens, named)]
+    packed = [(m, plan[m.name]) for m in workspace.inventory.modules if not plan[m.name].is_dense]
+    if all(stores[1].output_error(m.name, level) is not None for m, level in packed):
+        return named
+    with torch.no_grad():
+        refitter = _Refitter(workspace, packed, stores[0], tokens.load("calibration")[:_NUM_SEQUENCES])
+        for index in range(refitter.num_blocks):
+            for built, name in refitter.refit_block(index):
+                stores[1].write(name, built)
+            progress(index + 1, refitter.num_blocks)
+    for module, level in packed:  # what belongs to no block, or never ran on this text, stays as it is
+        error = stores[0].output_error(module.name, level)
+        if error is not None and stores[1].output_error(module.name, level) is None:
+            stores[1].write(module.name, BuiltLevel(level, stores[0].tensors(module.name, level), error))
+    return named
+
+
+@dataclass(slots=True)
+class _Batch:
+    """A batch of text, and what the block before gives for it in both models."""
+
+    ids: Tensor
+    dense: BlockOutput = None
+    fitted: BlockOutput = None
+
+
+class _Refitter:
+    """The dense model and the compressed one side by side, as far as they have come."""
+
+    def __init__(
+        self, workspace: Workspace, packed: Sequence[tuple[ModuleInfo, Level]], store: LevelStore, tokens: Tensor
+    ) -> None:
+        device = best_device()
+        models = [load_model(Path(workspace.model_folder), device) for _ in range(2)]
+        self._dense, self._fitted = (BlockRunner(model) for model in models)
+        self._modules = [dict(model.named_modules()) for model in models]
+        self._levels = {m.name: level for m, level in packed}
+        self._blocks = {m.name: m.block for m, _ in packed}
+        parameters = dict(models[1].named_parameters())
+        self._weights = {m.name: parameters[m.weight.name] for m, _ in packed}
+        for module, level in packed:
+            target = self._weights[module.name]
+            target.copy_(store.weight(module.name, level, target.shape))
+        self._batches = [_Batch(ids) for ids in tokens.to(device).split(_BATCH)]
+
+    @property
+    def num_blocks(self) -> int:
+        return self._dense.num_blocks
+
+    def refit_block(self, index: int) -> list[tuple[BuiltLevel, str]]:
+        """Return the new levels of a block's modules; both models have run it afterwards."""
+        built: dict[str, BuiltLevel] = {}
+        for group in self._groups(index):
+            hessian, shared = self._statistics(index, group[0])
+            for name in group:
+                weight = self._modules[0][name].get_parameter("weight").float().cpu()
+                (built[name],) = build_levels(_towards_dense(weight, hessian, shared), hessian, [self._levels[name]])
+                self._take(name, built[name])
+        for batch in self._batches:
+            batch.dense = self._dense.run_block(index, batch.ids, batch.dense)
+        built = self._tuned(index, built)
+        for batch in self._batches:
+            batch.fitted = self._fitted.run_block(index, batch.ids, batch.fitted)
+        return [(level, name) for name, level in built.items()]
+
+    def _take(self, name: str, built: BuiltLevel) -> None:
+        target = self._weights[name]
+        target.copy_(unpack(built.tensors, built.level, target.shape[1]))
+
+    def _scaled(self, name: str, factor: Tensor) -> Tensor:
+        weight = self._weights[name]
+        scaled: Tensor = (weight * factor).to(weight.dtype)
+        return scaled
+
+    def _groups(self, index: int) -> list[list[str]]:
+        """Return a block's packed modules in the order they run; those that read the same input stand together."""
+        groups: list[list[str]] = []
+        last: list[Tensor] = []
+
+        def noting(name: str) -> Any:
+            def note(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+                if last and last[0] is inputs[0]:
+                    groups[-1].append(name)
+                else:
+                    groups.append([name])
+                last[:] = [inputs[0]]
+
+            return note
+
+        names = [name for name, block in self._blocks.items() if block == index]
+        hooks = [self._modules[1][name].register_forward_pre_hook(noting(name)) for name in names]
+        batch = self._batches[0]
+        self._fitted.run_block(index, batch.ids, batch.fitted)
+        for hook in hooks:
+            hook.remove()
+        return groups
+
+    def _statistics(self, index: int, name: str) -> tuple[Tensor, Tensor]:
+        """Return sums over the text of x xᵀ and of d xᵀ: x the fitted, d the dense model's (I,) input of a module."""
+        seen: list[Tensor] = []
+        hooks = [
+            modules[name].register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].flatten(0, -2).float()))
+            for modules in self._modules
+        ]
+        sums = [torch.zeros(()), torch.zeros(())]
+        for batch in self._batches:
+            self._dense.run_block(index, batch.ids, batch.dense)
+            self._fitted.run_block(index, batch.ids, batch.fitted)
+            dense, fitted = seen
+            sums = [sums[0].to(fitted.device) + fitted.T @ fitted, sums[1].to(fitted.device) + dense.T @ fitted]
+            seen.clear()
+        for hook in hooks:
+            hook.remove()
+        return sums[0].cpu(), sums[1].cpu()
+
+    def _tuned(self, index: int, built: Mapping[str, BuiltLevel]) -> dict[str, BuiltLevel]:
+        """Return levels whose rows are scaled so that the block's output comes nearer to the dense block's."""
+        block, prefix = self._fitted.block(index), _prefix(self._fitted, index)
+        rows = {n: b for n, b in built.items() if b.level.rank == 0}
+        factors = {n: torch.ones(len(self._weights[n]), 1, device=self._weights[n].device) for n in rows}
+        calls = [_call(self._fitted, index, batch) for batch in self._batches]
+        with torch.enable_grad():
+            for factor in factors.values():
+                factor.requires_grad_()
+            optimizer = torch.optim.Adam(list(factors.values()), lr=_LEARNING_RATE) if factors else None
+            for _ in range(_EPOCHS if optimizer else 0):
+                for (args, kwargs), batch in zip(calls, self._batches, strict=True):
+                    weights = {f"{n.removeprefix(prefix)}.weight": self._scaled(n, f) for n, f in factors.items()}
+                    found = _hidden(torch.func.functional_call(block, weights, args, kwargs))
+                    loss = nn.functional.mse_loss(found.float(), _hidden(batch.dense).float())
+                    assert optimizer is not None  # noqa: S101 (there is one where there are epochs)
+                    optimizer.zero_grad()
+                    loss.backward()
+                    optimizer.step()
+        found_levels = dict(built)
+        for name, factor in factors.items():
+            tensors = dict(rows[name].tensors)
+            tensors["scale"] = (tensors["scale"].float() * factor.detach().cpu()).half()
+            found_levels[name] = BuiltLevel(rows[name].level, tensors, rows[name].output_error)
+            self._take(name, found_levels[name])
+        return found_levels
+
+
+def _towards_dense(weight: Tensor, hessian: Tensor, shared: Tensor) -> Tensor:
+    """Return the (O, I) weight whose output on the fitted inputs is nearest to the dense weight's on the dense ones."""
+    factor = torch.linalg.cholesky(damped(hessian).double())
+    change: Tensor = torch.cholesky_solve((weight @ (shared - hessian)).T.double(), factor)
+    return weight + change.T.float()
+
+
+def _hidden(output: BlockOutput) -> Tensor:
+    hidden: Tensor = output[0] if isinstance(output, tuple) else output
+    return hidden
+
+
+def _prefix(runner: BlockRunner, index: int) -> str:
+    """Return the dotted name of a block with its dot."""
+    block = runner.block(index)
+    name: str = next(name for name, module in runner.model.named_modules() if module is block)
+    return f"{name}."
+
+
+def _call(runner: BlockRunner, index: int, batch: _Batch) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Return the arguments that the model calls a block with."""
+    found: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
+    hook = runner.block(index).register_forward_pre_hook(
+        lambda _, args, kwargs: found.append((args, kwargs)), with_kwargs=True
+    )
+    runner.run_block(index, batch.ids, batch.fitted)
+    hook.remove()
+    return found[0]
