@@ -25,7 +25,7 @@ def test_units() -> None:
 def test_menus_grow() -> None:
     """Bits only is in every menu, and every menu in the one of all axes: more axes can only be worth more."""
     levels = {name: set(menu.levels()) for name, menu in MENUS.items()}
-    assert all(levels[BITS_ONLY] <= found <= levels["all"] for found in levels.values())
+    assert all(levels[BITS_ONLY] <= found <= levels["all+trellis"] for found in levels.values())
 
 
 def test_summary(tmp_path: Path) -> None:
@@ -44,7 +44,12 @@ def test_summary(tmp_path: Path) -> None:
     assert list(found["menus"]) == ["bits", "groups"]
     assert found["menus"]["groups"]["kl"]["3.0"] == {"0": 0.105}
     assert found["menus"]["bits"]["uses"]["3.0"]["another group size"] == 0.0
-    assert found["menus"]["groups"]["uses"]["3.0"] == {"another group size": 1.0, "sparsity": 0.0, "rank": 0.0}
+    assert found["menus"]["groups"]["uses"]["3.0"] == {
+        "another group size": 1.0,
+        "sparsity": 0.0,
+        "rank": 0.0,
+        "trellis": 0.0,
+    }
     low, high = found["against_bits"]["groups"]["3.0"]
     assert low < high < 0
     told = axes_markdown(found)
