@@ -67,7 +67,7 @@ def _needed(store: Store, job: Job, folder: Path) -> Iterator[Path]:
         return
     tokens = TokenSet.from_json(job.facts["tokens"])
     yield Path(tokens.path)
-    yield folder / f"teacher-{tokens.of('held_out')[:16]}.safetensors"
+    yield folder / f"answers-{tokens.of('held_out')[:16]}.safetensors"
     yield from folder.glob("text-*.json")
     levels = LevelStore(folder / "levels", job.facts["model_digest"], tokens.of("calibration"))
     points = {point.trial for point in job.document.front}

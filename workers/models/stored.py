@@ -2,6 +2,7 @@
 
 import json
 import mmap
+import os
 import warnings
 from collections.abc import Mapping
 from functools import cache
@@ -68,7 +69,8 @@ def create_safetensors(path: Path, layout: Mapping[str, tuple[torch.dtype, tuple
     text += b" " * (-len(text) % 8)  # tensors begin at a multiple of 8 bytes
     with path.open("wb") as file:
         file.write(len(text).to_bytes(8, "little") + text)
-        file.truncate(8 + len(text) + end)
+        file.flush()
+        os.posix_fallocate(file.fileno(), 0, 8 + len(text) + end)  # a full disk is told now, not at the first write
     begin = 8 + len(text)
     bytes_ = torch.from_file(str(path), shared=True, size=begin + end, dtype=torch.uint8)
     return {
