@@ -49,6 +49,9 @@ def _damaged(path: Path, module_name: str, level: Level) -> LevelDamagedError:
     return LevelDamagedError(text, module_name)
 
 
+_WHOLE_VALUES = 2**24  # of a weight; of a larger one some rows are unpacked at a time
+
+
 @dataclass(frozen=True, slots=True)
 class LevelStore:
     """Levels of one model under one calibration.
@@ -113,9 +116,17 @@ class LevelStore:
 
     def weight(self, module_name: str, level: Level, shape: "torch.Size") -> "Tensor":
         """Return the (O, I) float32 weight of a level."""
+        import torch  # noqa: PLC0415 (slow)
+
         from workers.compress.packing import unpack  # noqa: PLC0415 (torch)
 
-        return unpack(self.tensors(module_name, level), level, shape[1])
+        tensors = self.tensors(module_name, level)
+        if shape.numel() <= _WHOLE_VALUES:
+            return unpack(tensors, level, shape[1])
+        weight = torch.empty(shape)
+        for rows in torch.arange(shape[0]).split(max(1, _WHOLE_VALUES // shape[1])):
+            weight[rows[0] : rows[-1] + 1] = unpack(tensors, level, shape[1], rows)
+        return weight
 
     def _records_path(self, task: BuildLevels) -> Path:
         sizes = {str(level): size for level, size in task.sizes}

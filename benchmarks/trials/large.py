@@ -109,7 +109,7 @@ def work(folder: Path, cache: Path, num_trials: int) -> dict[str, Any]:
     tokens = steps.run("text", lambda: worker.run(PrepareText(request)))
     steps.run("calibration", lambda: worker.run(Calibrate(tokens)))
     steps.run("dense answers", lambda: worker.run(Teach(tokens, "search")))
-    space = build_space(inventory, Menu(BITS, (64,), (0.0,), (0,)), "packed", ())
+    space = build_space(inventory, Menu(BITS, (64,), (0.0,), (0,), ("integer",)), "packed", ())
 
     def build() -> None:
         for count, (name, sizes) in enumerate(space.sizes.items()):

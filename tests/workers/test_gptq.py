@@ -148,3 +148,17 @@ def test_scales_are_finite_and_never_zero() -> None:
     scale = search_scales(weight, Level(4, 16))
     assert scale.isfinite().all()
     assert (scale != 0).all()
+
+
+@pytest.mark.parametrize("text", ["b3-g16", "b4-gch-t-h", "b2-gch-s0.5", "b3-g16-r2"])
+def test_rows_of_a_large_weight_are_built_in_parts(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Parts give what the whole gives, but for the order of sums."""
+    weight, hessian = random_weight(72, 32), correlated_hessian(32)
+    level = parse_level(text)
+    (whole,) = build_levels(weight, hessian, [level])
+    monkeypatch.setattr("workers.compress.build._MAX_STACKED_VALUES", 4 * 32 * 32)
+    (parts,) = build_levels(weight, hessian, [level])
+    assert {n: t.shape for n, t in parts.tensors.items()} == {n: t.shape for n, t in whole.tensors.items()}
+    assert parts.output_error == pytest.approx(whole.output_error, rel=0.02)
+    found, expected = (unpack(b.tensors, level, 32) for b in (parts, whole))
+    assert float((found - expected).norm() / expected.norm()) < 0.02

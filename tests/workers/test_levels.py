@@ -5,6 +5,7 @@ import random
 from collections.abc import Callable
 
 import pytest
+import torch
 from torch import Tensor
 
 from space.errors import LevelDamagedError
@@ -75,3 +76,16 @@ def test_error_comes_whole_out_of_another_process() -> None:
     """A worker's error crosses the wire."""
     error = pickle.loads(pickle.dumps(LevelDamagedError("what", "module")))  # noqa: S301 (our own)
     assert (str(error), error.module_name) == ("what", "module")
+
+
+@pytest.mark.parametrize("text", ["b3-g32", "b4-gch-t-h", "b3-gch-s0.5-r4"])
+def test_a_large_weight_is_unpacked_in_parts(bench: Benches, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some rows at a time, to the same bits."""
+    at = bench("tied")
+    plan = at.plan([text])
+    for module in [m for m in at.workspace.inventory.modules if not plan[m.name].is_dense]:
+        shape = torch.Size(module.weight.shape)
+        monkeypatch.setattr("workers.levels._WHOLE_VALUES", 2**24)
+        whole = at.store.weight(module.name, plan[module.name], shape)
+        monkeypatch.setattr("workers.levels._WHOLE_VALUES", 7 * shape[1])
+        assert at.store.weight(module.name, plan[module.name], shape).equal(whole)

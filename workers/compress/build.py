@@ -16,7 +16,7 @@ from workers.compress.packing import Codes, column_scale, pack, unpack
 from workers.compress.prune import prune_mask
 from workers.compress.rotation import rotate, rotate_hessian
 from workers.compress.scales import search_scales, spread_scales
-from workers.compress.trellis import TrellisRounder
+from workers.compress.trellis import SEGMENT_ROWS, TrellisRounder
 
 _MAX_STACKED_VALUES = 48_000_000  # bounds the memory of one GPTQ call to about 1 GB
 
@@ -33,7 +33,7 @@ class BuiltLevel:
 def build_levels(
     weight: Tensor, hessian: Tensor, levels: Sequence[Level], scales: Mapping[Level, Tensor] | None = None
 ) -> list[BuiltLevel]:
-    """Compress one weight at several levels.
+    """Compress one weight at several levels; of a large one (an embedding) some rows at a time, corrections aside.
 
     Args:
         weight: (O, I) float32.
@@ -45,7 +45,27 @@ def build_levels(
         one result per level, in order.
 
     """
-    codes = _codes(weight, hessian, [v for v in levels if not v.rotated], scales or {})
+    if weight.numel() <= _MAX_STACKED_VALUES:
+        return _build(weight, hessian, levels, scales or {})
+    whole, by_rows = [v for v in levels if v.rank], [v for v in levels if not v.rank]
+    count = max(1, _MAX_STACKED_VALUES // (4 * SEGMENT_ROWS * weight.shape[1])) * SEGMENT_ROWS
+    parts = [(output_energy(w, hessian), _build(w, hessian, by_rows, {})) for w in weight.split(count)]
+    built = {v: _joined([(signal, part[i]) for signal, part in parts]) for i, v in enumerate(by_rows)}
+    built |= {b.level: b for b in (_build(weight, hessian, whole, {}) if whole else [])}
+    return [built[level] for level in levels]
+
+
+def _joined(parts: Sequence[tuple[float, BuiltLevel]]) -> BuiltLevel:
+    """Return the level of all rows from those of some rows each, with the energy of their outputs."""
+    level, total = parts[0][1].level, sum(signal for signal, _ in parts)
+    tensors = {name: torch.cat([part.tensors[name] for _, part in parts]) for name in parts[0][1].tensors}
+    return BuiltLevel(level, tensors, sum(signal * part.output_error for signal, part in parts) / max(total, 1e-30))
+
+
+def _build(
+    weight: Tensor, hessian: Tensor, levels: Sequence[Level], scales: Mapping[Level, Tensor]
+) -> list[BuiltLevel]:
+    codes = _codes(weight, hessian, [v for v in levels if not v.rotated], scales)
     if rotated := [v for v in levels if v.rotated]:
         codes |= _codes(rotate(weight), rotate_hessian(hessian), rotated, {})
     signal = output_energy(weight, hessian)

@@ -22,6 +22,7 @@ from workers.compress.rotation import rotate, rotate_hessian
 from workers.compress.scales import search_scales, spread_scales
 from workers.compress.trellis import GAUSSIAN_ERROR
 
+_MAX_ROWS = 4096  # of a weight that errors are judged on: rows of a larger one are alike enough
 _MARGIN = 1.0
 _PLAIN_MARGIN = 1.3  # proxies of integers and of trellises do not err alike
 _Sparse = tuple[float, str, bool]
@@ -43,7 +44,7 @@ def _view(weight: Tensor, hessian: Tensor) -> _View:
 def screen_levels(
     weight: Tensor, hessian: Tensor, sizes: Mapping[Level, int], required: Sequence[Level] = ()
 ) -> tuple[list[Level], dict[Level, Tensor]]:
-    """Return the levels worth building, in the order given, and the scales found for plain integers.
+    """Return the levels worth building, in the order given, and scales of plain integers, if all rows were seen.
 
     Args:
         weight: (O, I) float32.
@@ -53,7 +54,10 @@ def screen_levels(
 
     """
     scales: dict[Level, Tensor] = {}
-    errors = _proxy_errors(weight, hessian, list(sizes), scales)
+    stride = -(-len(weight) // _MAX_ROWS)
+    errors = _proxy_errors(weight[::stride], hessian, list(sizes), scales)
+    if stride > 1:
+        scales.clear()
 
     plain = sorted((sizes[level], log(errors[level])) for level in sizes if level.is_plain and errors[level] > 0)
 
