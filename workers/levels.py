@@ -121,7 +121,7 @@ class LevelStore:
         from workers.compress.packing import unpack  # noqa: PLC0415 (torch)
 
         tensors = self.tensors(module_name, level)
-        if shape.numel() <= _WHOLE_VALUES:
+        if shape.numel() <= _WHOLE_VALUES or level.rank:  # a product of matrices rounds by its number of rows
             return unpack(tensors, level, shape[1])
         weight = torch.empty(shape)
         for rows in torch.arange(shape[0]).split(max(1, _WHOLE_VALUES // shape[1])):

@@ -80,7 +80,7 @@ def test_error_comes_whole_out_of_another_process() -> None:
 
 @pytest.mark.parametrize("text", ["b3-g32", "b4-gch-t-h", "b3-gch-s0.5-r4"])
 def test_a_large_weight_is_unpacked_in_parts(bench: Benches, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Some rows at a time, to the same bits."""
+    """Some rows at a time, to the same bits; not where a low rank is added, whose bits would differ."""
     at = bench("tied")
     plan = at.plan([text])
     for module in [m for m in at.workspace.inventory.modules if not plan[m.name].is_dense]:
