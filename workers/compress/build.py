@@ -18,7 +18,7 @@ from workers.compress.rotation import rotate, rotate_hessian
 from workers.compress.scales import search_scales, spread_scales
 from workers.compress.trellis import SEGMENT_ROWS, TrellisRounder
 
-_MAX_STACKED_VALUES = 48_000_000  # bounds the memory of one GPTQ call to about 1 GB
+_MAX_STACKED_VALUES = 16_000_000  # bounds the memory of one GPTQ call to about 400 MB
 
 
 @dataclass(frozen=True, slots=True)
