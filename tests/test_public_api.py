@@ -24,11 +24,23 @@ VERBS = [
 SUBMIT_OPTIONS = {
     *{"--batch", "--bits", "--budget", "--calibration", "--context", "--detach", "--dry-run", "--group-size", "--home"},
     *{"--json", "--kind", "--max-minutes", "--max-trials", "--pin", "--rank", "--refine", "--sampler", "--seed"},
-    *{"--sparsity", "--target", "--workers"},
+    *{"--sparsity", "--target", "--worker-memory", "--workers"},
 }
 SPEC_FIELDS = [
     *("model", "revision", "budget", "context", "batch", "calibration", "target", "bits", "group_sizes", "sparsities"),
-    *("ranks", "kinds", "pins", "sampler", "max_trials", "max_minutes", "refine", "workers", "seed", "sequence_length"),
+    *(
+        "ranks",
+        "kinds",
+        "pins",
+        "sampler",
+        "max_trials",
+        "max_minutes",
+        "refine",
+        "workers",
+        "worker_memory",
+        "seed",
+        "sequence_length",
+    ),
     *("num_samples", "num_search_samples", "num_held_out_samples"),
 ]
 SERVICE_VERBS = {

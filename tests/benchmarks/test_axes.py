@@ -55,7 +55,7 @@ def test_summary(tmp_path: Path) -> None:
     told = axes_markdown(found)
     assert "| groups | 0.105 (0.52▼) |" in told
     assert "| 0.525 |" in told
-    assert "| groups | 100 to 100 % | none | none | 1.00 M | 3 |" in told
+    assert "| groups | 100 to 100 % | none | none | none | 1.00 M | 3 |" in told
 
 
 _LEVELS = {"bits": Level(3, 64), "groups": Level(3, 32)}
