@@ -28,19 +28,8 @@ SUBMIT_OPTIONS = {
 }
 SPEC_FIELDS = [
     *("model", "revision", "budget", "context", "batch", "calibration", "target", "bits", "group_sizes", "sparsities"),
-    *(
-        "ranks",
-        "kinds",
-        "pins",
-        "sampler",
-        "max_trials",
-        "max_minutes",
-        "refine",
-        "workers",
-        "worker_memory",
-        "seed",
-        "sequence_length",
-    ),
+    *("ranks", "kinds", "pins", "sampler", "max_trials", "max_minutes", "refine", "workers", "worker_memory", "seed"),
+    "sequence_length",
     *("num_samples", "num_search_samples", "num_held_out_samples"),
 ]
 SERVICE_VERBS = {
