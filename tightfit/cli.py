@@ -206,7 +206,10 @@ def export(
 
     from tightfit.show import show_export  # noqa: PLC0415
 
-    exported = open_service(home).export(job, out, point, budget, fmt, refit=refit)
+    def told(done: int, total: int) -> None:
+        typer.echo(f"refit: block {done} of {total}", err=True)
+
+    exported = open_service(home).export(job, out, point, budget, fmt, refit=refit, progress=told)
     print_json(asdict(exported)) if as_json else show_export(exported)
 
 

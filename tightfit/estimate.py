@@ -8,9 +8,10 @@ from search.effort import expected_sequences
 from search.prepare import Prepared
 from space.cost import Cost, plan_cost
 from space.spec import JobSpec
+from workers.tasks import NUM_LIKELIEST, WHOLE_VOCABULARY
 
 _FLOPS_PER_CORE = 4e10  # float32 forward of a small model, one thread
-_LEVEL_SECONDS_PER_VALUE = 1.2e-5  # all levels of the default menu
+_LEVEL_SECONDS_PER_VALUE = 2.4e-5  # all levels of the default menu
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,5 +102,6 @@ def _disk_bytes(spec: JobSpec, prepared: Prepared) -> int:
     """Return stored levels (an upper bound: dominated ones are dropped) and the dense model's answers."""
     levels = sum(sum(sizes.values()) for sizes in prepared.space.sizes.values())
     vocabulary = max((m.out_features for m in prepared.inventory.modules if m.block is None), default=0)
-    answers = (spec.num_search_samples + spec.num_held_out_samples) * spec.sequence_length * vocabulary * 4
+    values = vocabulary if vocabulary <= WHOLE_VOCABULARY else 2 * NUM_LIKELIEST
+    answers = (spec.num_search_samples + spec.num_held_out_samples) * spec.sequence_length * values * 4
     return levels + answers

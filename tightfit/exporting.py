@@ -21,7 +21,7 @@ from workers.models.tokens import TokenSet
 from workers.tasks import Workspace
 
 if TYPE_CHECKING:
-    from workers.refit import Refitted
+    from workers.refit import Progress, Refitted
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,10 +57,9 @@ def export_point(
     point_name: str | None,
     budget: str | None,
     target_name: str | None,
-    *,
-    refit: bool = False,
+    refit: "Progress | None" = None,
 ) -> Exported:
-    """Export one point of a front; see `Service.export`."""
+    """Export one point of a front; see `Service.export`. It is fitted again where `refit` wants to hear of that."""
     folder = resolve_model(job.spec.model, job.spec.revision)
     inventory = inspect_model(folder)
     point = select_point(document, inventory, point_name, budget)
@@ -78,7 +77,7 @@ def export_point(
     with new_folder(out) as temporary:
         record = provenance(job, document, point, plan, target)
         card = model_card(job, document, point, target)
-        found = _refit(job, source, tokens) if refit else None
+        found = None if refit is None else _refit(job, source, tokens, refit)
         if found is not None:
             record["refit"] = {"kept": found.kept, "kl_before": found.kl_before, "kl_after": found.kl_after}
         if found is not None and found.kept:
@@ -111,12 +110,12 @@ def export_point(
     )
 
 
-def _refit(job: Job, source: Source, tokens: TokenSet) -> "Refitted":
+def _refit(job: Job, source: Source, tokens: TokenSet, progress: "Progress") -> "Refitted":
     from workers.refit import refit_if_better  # noqa: PLC0415 (slow)
 
     facts = job.facts
     workspace = Workspace(str(source.model_folder), facts["cache_folder"], facts["model_digest"], source.inventory)
-    return refit_if_better(workspace, source.plan, tokens)
+    return refit_if_better(workspace, source.plan, tokens, progress)
 
 
 def _target(name: str) -> Target:

@@ -184,8 +184,11 @@ class Service:
         target: str | None = None,
         *,
         refit: bool = False,
+        progress: Callable[[int, int], None] = lambda *_: None,
     ) -> "Exported":
-        """Write a point of a job's front as a checkpoint and verify it by reloading; `refit` fits it again before.
+        """Write a point of a job's front as a checkpoint and verify it by reloading.
+
+        `refit` fits it again before, which takes minutes; `progress` hears (blocks done, blocks) of it.
 
         Raises:
             NotFoundError, InfeasibleBudgetError: no such point.
@@ -196,7 +199,8 @@ class Service:
         from tightfit.exporting import export_point  # noqa: PLC0415 (torch)
 
         job, document = self.store.get_job(job_id), self.front(job_id)
-        return export_point(job, document, self.store.list_trials(job_id), out, point, budget, target, refit=refit)
+        trials = self.store.list_trials(job_id)
+        return export_point(job, document, trials, out, point, budget, target, progress if refit else None)
 
     def cancel(self, job_id: str) -> Job:
         """Ask a job to stop; its front so far is kept. Idempotent."""

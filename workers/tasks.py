@@ -8,6 +8,11 @@ from space.plan import Plan
 from workers.models.text import Split
 from workers.models.tokens import TextRequest, TokenSet
 
+WHOLE_VOCABULARY = 8192
+"""up to so many tokens each has its probability in the dense model's answers"""
+NUM_LIKELIEST = 1024
+"""tokens of a larger vocabulary that have; the others have one together"""
+
 
 @dataclass(frozen=True, slots=True)
 class Workspace:

@@ -18,10 +18,9 @@ from workers.atomic import replacing
 from workers.engine import Engine, no_level
 from workers.evaluate.sketch import project
 from workers.models.stored import create_safetensors
+from workers.tasks import NUM_LIKELIEST, WHOLE_VOCABULARY
 
 BATCH = 4  # sequences per forward; the same everywhere, so that every evaluation rounds alike (15 % faster than 8)
-WHOLE_VOCABULARY = 8192  # up to so many tokens each is an event
-NUM_LIKELIEST = 1024  # tokens that are events of a larger vocabulary
 _LEAST = 1e-7
 
 
