@@ -23,14 +23,13 @@ from storage.records import Job, JobState, Lease, Trial
 from storage.store import Store
 from storage.tracker import NullTracker, Tracker
 from tightfit.config import Settings, load_settings
+from tightfit.serving import Server, executor_maker
 
 if TYPE_CHECKING:
     from search.controller import Controller, Listener, MakeExecutor
     from tightfit.estimate import DryRun
     from tightfit.exporting import Exported
     from tightfit.housekeeping import Freed
-    from workers.executor import Executor
-    from workers.tasks import Workspace
 
 _CLOSE_SECONDS = 30.0
 _WATCH_SECONDS = 1.0  # between two looks at a job whose controller may have gone
@@ -75,18 +74,17 @@ class Service:
 
         """
         return self._run(
-            listener, lambda controller: controller.run(job_id), _make_executor(inline=inline, num_workers=num_workers)
+            listener, lambda controller: controller.run(job_id), executor_maker(inline=inline, num_workers=num_workers)
         )
 
     def serve(self, listener: "Listener", *, until_idle: bool = False, num_workers: int | None = None) -> int:
         """Run queued jobs and those whose controllers have gone; return how many, once none is left, or never."""
-        from tightfit.serving import Server  # noqa: PLC0415
 
         def run(lease: Lease) -> Job:
             return self._run(
                 listener,
                 lambda controller: controller.run_held(lease),
-                _make_executor(inline=False, num_workers=num_workers),
+                executor_maker(inline=False, num_workers=num_workers),
             )
 
         return Server(self.store, run, Silence(self.settings.lease_seconds)).serve(until_idle=until_idle)
@@ -281,20 +279,6 @@ def _inventory(job: Job) -> Inventory:
 
     cache = job.facts.get("cache_folder")  # of the model, in the one of all models
     return read_inventory(resolve_model(job.spec.model, job.spec.revision), Path(cache).parent if cache else None)
-
-
-def _make_executor(*, inline: bool, num_workers: int | None) -> "MakeExecutor":
-    from workers.executor import InlineExecutor  # noqa: PLC0415
-
-    if inline:
-        return lambda workspace, _: InlineExecutor(workspace)
-
-    def start(workspace: "Workspace", asked: int) -> "Executor":
-        from workers.ray_pool import RayPool  # noqa: PLC0415 (ray, and only where a task must run)
-
-        return RayPool(workspace, num_workers or asked)
-
-    return start
 
 
 def newest_job(jobs: Sequence[Job]) -> Job:

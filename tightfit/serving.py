@@ -4,11 +4,17 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from space.errors import OutageError, TightfitError
 from storage.lease import Silence, owner_name
 from storage.records import JobState, Lease
 from storage.store import Store
+
+if TYPE_CHECKING:
+    from search.run import MakeExecutor
+    from workers.executor import Executor
+    from workers.tasks import Workspace
 
 POLL_SECONDS = 1.0
 _log = logging.getLogger("tightfit.serving")
@@ -67,3 +73,18 @@ class Server:
             self.run(lease)
         except TightfitError as error:
             _log.warning("Job %s: %s", lease.job_id, error)
+
+
+def executor_maker(*, inline: bool, num_workers: int | None) -> "MakeExecutor":
+    """Return what starts a job's workers: in this process, or on Ray, as many as given or as the job asked for."""
+    from workers.executor import InlineExecutor  # noqa: PLC0415
+
+    if inline:
+        return lambda workspace, _: InlineExecutor(workspace)
+
+    def start(workspace: "Workspace", asked: int) -> "Executor":
+        from workers.ray_pool import RayPool  # noqa: PLC0415 (ray, and only where a task must run)
+
+        return RayPool(workspace, num_workers or asked)
+
+    return start
