@@ -107,6 +107,20 @@ class Worker:
         store.write_records(task, records)
         return records
 
+    def provide(self, plan: Plan, tokens: TokenSet, split: Split) -> None:
+        """Make what a measurement of a plan takes and is not there: answers, and levels, each as it is anywhere."""
+        if not self.teacher_path(tokens, split).exists():
+            self.run(Teach(tokens, split))
+        store, folder = self._level_store(tokens), self._calibration_folder(tokens)
+        if not (missing := store.missing(plan)):
+            return
+        self.run(Calibrate(tokens))
+        for name, level in missing:
+            weight = self.engine.dense_weight(name)
+            with torch.no_grad():
+                (built,) = build_levels(weight, load_hessian(folder, self._space.inventory, name), [level])
+            store.write(name, built)
+
     def evaluate(self, task: Evaluate) -> Measurement:
         """Measure a plan; only changed modules are swapped, and no block before the first change is run again."""
         started, paid = time.perf_counter(), self.engine.token_forwards
