@@ -11,17 +11,16 @@ MAX_DEATHS = 5
 _FACT = "deaths"
 
 
-def count_death(store: Store, job: Job, lease: Lease, evidence: str = "") -> None:
+def count_death(store: Store, job: Job, lease: Lease) -> None:
     """Count the death of a job's controller, after its job was taken over.
 
     Args:
         store: of the new holder.
         job: as the dead one left it.
         lease: the new holder's.
-        evidence: what is known of the death.
 
     Raises:
-        JobFailedError: one too many; tells the step and the evidence.
+        JobFailedError: one too many; tells the step and who died last.
 
     """
     trials = store.list_trials(job.job_id)
@@ -34,6 +33,6 @@ def count_death(store: Store, job: Job, lease: Lease, evidence: str = "") -> Non
     if count >= MAX_DEATHS:
         raise JobFailedError(
             f"{count} controllers in a row ended or fell silent at the same step ({step[0]}, {finished} trials "
-            f"finished); the last was {told_owner(job.owner)}{evidence and f', {evidence}'}. Look at its machine's "
-            f"memory and log; `tightfit resume {job.job_id}` tries again."
+            f"finished); the last was {told_owner(job.owner)}. Look at its machine's memory and log; "
+            f"`tightfit resume {job.job_id}` tries again."
         )

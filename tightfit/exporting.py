@@ -18,7 +18,7 @@ from workers.levels import LevelStore
 from workers.models.files import resolve_model
 from workers.models.inventory import inspect_model
 from workers.models.tokens import TokenSet
-from workers.tasks import Workspace
+from workers.tasks import Evaluate, Workspace
 
 if TYPE_CHECKING:
     from workers.refit import Progress, Refitted
@@ -116,8 +116,9 @@ def _make_missing(workspace: Workspace, source: Source, tokens: TokenSet) -> Non
     """Make what is not here, because other nodes have it in folders of their own: the same bytes again."""
     from workers.worker import Worker  # noqa: PLC0415 (slow)
 
-    if Path(tokens.path).exists():  # else there is nothing to make it of
-        Worker(workspace).provide(source.plan, tokens, "held_out")
+    worker, task = Worker(workspace), Evaluate(tokens, source.plan, "held_out")
+    if Path(tokens.path).exists() and worker.lacks(task):  # without its text there is nothing to make it of
+        worker.provide(task)
 
 
 def _refit(workspace: Workspace, source: Source, tokens: TokenSet, progress: "Progress") -> "Refitted":

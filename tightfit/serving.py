@@ -31,7 +31,6 @@ class Server:
         run: runs a claimed job to its end; an error of ours ends the job, not the server.
         silence: judges which jobs were left behind.
         poll_seconds: between looks at an empty queue.
-        evidence: what is known of the death of an owner.
 
     """
 
@@ -39,7 +38,6 @@ class Server:
     run: Callable[[Lease], object]
     silence: Silence = field(default_factory=Silence)
     poll_seconds: float = POLL_SECONDS
-    evidence: Callable[[str | None], str] = lambda _: ""
 
     def serve(self, *, until_idle: bool = False) -> int:
         """Run jobs, for ever or until none is QUEUED or RUNNING anywhere; return how many were run."""
@@ -70,7 +68,7 @@ class Server:
         """Count the death of a job's controller; where it was one too many, the job is FAILED."""
         held = held_store(self.store, lease)
         try:
-            count_death(held, job, lease, self.evidence(job.owner))
+            count_death(held, job, lease)
         except LeaseLostError:
             return False
         except JobFailedError as error:

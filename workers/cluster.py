@@ -168,4 +168,4 @@ def _check(name: str, view: View, mine: View, workspace: Workspace) -> None:
 
 
 def _name(node: Mapping[str, Any]) -> str:
-    return f"Ray node {node['NodeManagerHostname']} ({node['NodeManagerAddress']})"
+    return f"Ray node {node['NodeManagerHostname']} ({node['NodeManagerAddress']}:{node['NodeManagerPort']})"

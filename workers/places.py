@@ -1,7 +1,7 @@
 """Which cache folder a node's workers use: the controller's, or, where a node does not see that one, its own.
 
 A controller leaves a marker in its cache folder while it has workers, and whoever sees the marker sees the folder.
-Only text is carried between folders: all else is made where it is needed (see apart.py).
+Only text is carried between folders: all else is made where it is needed (see provident.py).
 """
 
 import os
@@ -61,7 +61,7 @@ def carried(tokens: TokenSet, folder: Path, content: Callable[[], bytes]) -> Tok
 
 @dataclass(frozen=True, slots=True)
 class CarriedText:
-    """Tokens with the content of their file: how a worker apart returns them."""
+    """Tokens with the content of their file: how a worker of a cluster returns them."""
 
     tokens: TokenSet
     content: bytes

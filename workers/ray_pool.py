@@ -41,15 +41,15 @@ class _Actor:
     def __init__(self, workspace: Workspace, marker: str) -> None:
         import torch  # noqa: PLC0415 (in the actor's process only)
 
-        from workers.apart import Apart  # noqa: PLC0415 (torch)
+        from workers.provident import Provident  # noqa: PLC0415 (torch)
         from workers.worker import Worker  # noqa: PLC0415 (torch)
 
         torch.set_num_threads(1)
         here = folder_here(workspace.cache_folder, marker) or workspace.cache_folder
         bear_witness(here)
-        is_apart = bool(marker) and not Path(marker).exists()
         self._text: list[Any] = []
-        self._worker = Apart(replace(workspace, cache_folder=here), self._fetch) if is_apart else Worker(workspace)
+        own = replace(workspace, cache_folder=here)
+        self._worker = Provident(own, self._fetch) if marker else Worker(workspace)
         self._worker.warm_up()
 
     def run(self, number: int, task: Task, text: list[Any]) -> Outcome:

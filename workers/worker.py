@@ -107,14 +107,21 @@ class Worker:
         store.write_records(task, records)
         return records
 
-    def provide(self, plan: Plan, tokens: TokenSet, split: Split) -> None:
-        """Make what a measurement of a plan takes and is not there: answers, and levels, each as it is anywhere."""
-        if not self.teacher_path(tokens, split).exists():
-            self.run(Teach(tokens, split))
-        store, folder = self._level_store(tokens), self._calibration_folder(tokens)
-        if not (missing := store.missing(plan)):
-            return
-        self.run(Calibrate(tokens))
+    def lacks(self, task: BuildLevels | Evaluate) -> bool:
+        """Tell whether something that a task stands on is not there: Hessians, answers, levels."""
+        if isinstance(task, BuildLevels):
+            return not is_calibrated(self._calibration_folder(task.tokens), self._space.inventory)
+        has_answers = self.teacher_path(task.tokens, task.split).exists()
+        return not has_answers or bool(self._level_store(task.tokens).missing(task.plan))
+
+    def provide(self, task: BuildLevels | Evaluate) -> None:
+        """Make what a task stands on and is not there, each with the content that it has anywhere."""
+        if isinstance(task, Evaluate):
+            self.run(Teach(task.tokens, task.split))
+        store, folder = self._level_store(task.tokens), self._calibration_folder(task.tokens)
+        missing = store.missing(task.plan) if isinstance(task, Evaluate) else []
+        if missing or isinstance(task, BuildLevels):
+            self.run(Calibrate(task.tokens))
         for name, level in missing:
             weight = self.engine.dense_weight(name)
             with torch.no_grad():

@@ -16,7 +16,7 @@ from storage.records import JobState
 from tests.chaos.campaign import front_digest
 from tests.chaos.world import two_nodes
 from tests.end_to_end.jobs import PlainService, open_service, run_job, small_spec
-from tests.workers.test_apart import content_digest
+from tests.workers.test_provident import content_digest
 from tests.workers.tiny_models import TinyKind
 
 ROOT = Path(__file__).parents[2]

@@ -25,9 +25,9 @@ def serve(store: MemoryStore, before_death: Callable[[Lease], None] = lambda _: 
         before_death(lease)
         raise Died
 
-    for number in range(num_deaths):
+    for _ in range(num_deaths):
         with suppress(Died):
-            Server(store, run, Silence(0.02), 0.005, lambda _: f"death {number}").serve(until_idle=True)  # noqa: B023
+            Server(store, run, Silence(0.02), 0.005).serve(until_idle=True)
     return store.get_job("one")
 
 
@@ -41,7 +41,7 @@ def store() -> MemoryStore:
 
 
 def test_job_that_all_die_of_has_failed(store: MemoryStore) -> None:
-    """With the step, the last one's name and the evidence; who resumes it tries again, with as much patience."""
+    """With the step and the last one's name; who resumes it tries again, with as much patience."""
     for _ in range(2):
         store.update_job("one", phase="measuring 5 knapsack plans; of several words")
         assert serve(store, num_deaths=MAX_DEATHS).state is JobState.RUNNING
@@ -50,7 +50,7 @@ def test_job_that_all_die_of_has_failed(store: MemoryStore) -> None:
         told = str(job.error)
         assert told.startswith(f"{MAX_DEATHS} controllers in a row ended or fell silent at the same step (measuring 5 ")
         assert "knapsack plans, 0 trials finished); the last was process " in told
-        assert told.endswith("death 0. Look at its machine's memory and log; `tightfit resume one` tries again.")
+        assert told.endswith(". Look at its machine's memory and log; `tightfit resume one` tries again.")
         assert {t.state for t in store.list_trials("one")} == {TrialState.WAITING}
         store.resume_job("one")
 
