@@ -4,6 +4,7 @@ import hashlib
 import logging
 import os
 import platform
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import import_module
@@ -20,6 +21,8 @@ from workers.tasks import Workspace
 
 _PACKAGES = ("space", "workers")  # all that a worker runs
 _LOOK_SECONDS = 120.0
+_RETURN_SECONDS = 60.0
+_POLL_SECONDS = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,14 +105,27 @@ def _protect_token() -> None:
 
 
 def check_resources(num_workers: int) -> None:
-    """Raise UsageError where a cluster has fewer CPUs than workers; says what there is."""
-    there = ray.cluster_resources()
-    cpus, gpus = there.get("CPU", 0.0), there.get("GPU", 0.0)
-    if cpus < num_workers:
+    """Raise UsageError where a cluster has fewer CPUs than workers; says what there is.
+
+    Where nodes have gone, they have a minute to come back.
+    """
+    deadline = time.monotonic() + _RETURN_SECONDS
+    while _num_cpus() < num_workers and _has_lost_nodes() and time.monotonic() < deadline:
+        time.sleep(_POLL_SECONDS)
+    if (cpus := _num_cpus()) < num_workers:
+        gpus = ray.cluster_resources().get("GPU", 0.0)
         and_gpus = f" and {gpus:g} GPUs" if gpus else ""
         raise UsageError(
             f"--workers {num_workers}: Ray has {cpus:g} CPUs{and_gpus}. Ask for fewer workers or add nodes."
         )
+
+
+def _num_cpus() -> float:
+    return float(ray.cluster_resources().get("CPU", 0.0))
+
+
+def _has_lost_nodes() -> bool:
+    return not all(node["Alive"] for node in ray.nodes())
 
 
 def check_nodes(workspace: Workspace, marker: Path) -> dict[str, View]:
