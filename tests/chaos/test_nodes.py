@@ -61,6 +61,16 @@ def until_measured(service: PlainService, job_id: str, count: int, process: "sub
         time.sleep(0.02)
 
 
+def test_too_many_workers_name_what_exists(cluster: Any, service: PlainService, tiny: Tiny, text_file: Path) -> None:
+    """One clear error and a job that can be resumed."""
+    job_id = service.submit(small_spec(tiny("tied"), text_file, workers=9)).job_id
+    process = start(service, cluster.address, "run", job_id)
+    said = process.communicate(timeout=LIMIT_SECONDS)[1]
+    assert process.returncode == 2
+    assert "--workers 9: Ray has" in said.splitlines()[-1]
+    assert service.requeue(job_id).state is JobState.QUEUED
+
+
 def test_killed_halfway_on_two_nodes_resumed_on_one(
     cluster: Any, service: PlainService, tiny: Tiny, text_file: Path, tmp_path: Path
 ) -> None:
@@ -90,14 +100,19 @@ def test_killed_halfway_on_two_nodes_resumed_on_one(
     assert front_digest(service.front(job_id)) == front_digest(expected)
 
 
-def test_too_many_workers_name_what_exists(cluster: Any, service: PlainService, tiny: Tiny, text_file: Path) -> None:
-    """One clear error and a job that can be resumed."""
-    job_id = service.submit(small_spec(tiny("tied"), text_file, workers=9)).job_id
+def test_job_waits_for_a_node_that_went_away(cluster: Any, service: PlainService, tiny: Tiny, text_file: Path) -> None:
+    """The one killed before: a job that asks for it begins, and goes on once there is another one."""
+    job_id = service.submit(small_spec(tiny("tied"), text_file, workers=2, max_trials=14)).job_id
     process = start(service, cluster.address, "run", job_id)
+    deadline = time.monotonic() + LIMIT_SECONDS
+    while not service.store.get_job(job_id).phase.startswith("starting workers"):
+        assert time.monotonic() < deadline
+        assert process.poll() is None, process.communicate()[1]
+        time.sleep(0.1)
+    cluster.add_node(**NODE)
     said = process.communicate(timeout=LIMIT_SECONDS)[1]
-    assert process.returncode == 2
-    assert "--workers 9: Ray has" in said.splitlines()[-1]
-    assert service.requeue(job_id).state is JobState.QUEUED
+    assert process.returncode == 0, said[-3000:]
+    assert service.store.get_job(job_id).state is JobState.DONE
 
 
 SAME = View("3.11", "c", sees_model=True, cache_folder="/cache", is_shared=True)
