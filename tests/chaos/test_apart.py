@@ -20,7 +20,7 @@ from tests.workers.test_provident import content_digest
 from tests.workers.tiny_models import TinyKind
 
 ROOT = Path(__file__).parents[2]
-LIMIT_SECONDS = 300.0
+LIMIT_SECONDS = 600.0
 
 
 @dataclass(frozen=True)
