@@ -1,7 +1,7 @@
 """One run of one job, step by step: ground, what earlier jobs know, search, held-out judgement, front."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,7 @@ from space.menu import SearchSpace
 from space.spec import JobSpec
 from storage.records import Job, JobState
 from storage.store import Store
-from workers.executor import Executor
+from workers.executor import Executor, Placed
 from workers.models.files import model_digest
 from workers.models.tokens import TokenSet
 from workers.residence import share_bytes, told
@@ -99,7 +99,16 @@ class Run:
     def _start(self, make_executor: MakeExecutor) -> Executor:
         how = told(self._workspace.inventory, self._workspace.memory_bytes)
         self._context.note(f"starting workers; {how}")
-        return make_executor(self._workspace, self._context.spec.workers)
+        executor = make_executor(self._workspace, self._context.spec.workers)
+        if isinstance(executor, Placed):
+            self._keep_places(executor.places)
+        return executor
+
+    def _keep_places(self, places: Mapping[str, str]) -> None:
+        """Record and tell where each node of a cluster keeps levels."""
+        self._context.store.update_job(self._context.job_id, facts={"nodes": dict(places)})
+        for node, place in places.items():
+            self._context.note(f"{node} keeps levels in {place}")
 
     def _keep_facts(self, text: Text) -> None:
         prepared = self._context.prepared

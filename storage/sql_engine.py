@@ -11,6 +11,7 @@ from space.errors import OutageError, StoreError
 
 _WAIT_SECONDS = 30
 _CONNECT_SECONDS = 10
+_IDLE_SECONDS = 10  # amid a transaction; PostgreSQL ends it then, since who is stopped there would block all others
 _OUTAGE_CLASSES = ("08", "57P")  # of PostgreSQL's SQLSTATE: connection, operator intervention
 _ADVICE = {
     "not a database": "the file is something else; name another one",
@@ -60,6 +61,8 @@ def made_engine(url: URL, place: str) -> Engine:
     if is_sqlite:
         event.listen(engine, "connect", _prepare_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
+    else:
+        event.listen(engine, "connect", _prepare_postgres)
     return engine
 
 
@@ -69,6 +72,12 @@ def _prepare_sqlite(connection: Any, _record: object) -> None:
     for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON"):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
+
+
+def _prepare_postgres(connection: Any, _record: object) -> None:
+    connection.autocommit = True
+    connection.execute(f"SET idle_in_transaction_session_timeout = '{_IDLE_SECONDS}s'")
+    connection.autocommit = False
 
 
 def _begin_sqlite(connection: Connection) -> None:

@@ -49,7 +49,7 @@ def ray_of_two() -> Iterator[None]:
     """Run one Ray runtime with two CPUs for all tests that need one."""
     import ray
 
-    from workers.ray_pool import start_ray
+    from workers.cluster import start_ray
 
     assert start_ray(2)
     yield

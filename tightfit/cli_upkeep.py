@@ -41,6 +41,11 @@ def gc(
     if as_json:
         print_json(freed.to_json())
         return
-    print(f"{'Would free' if dry_run else 'Freed'} {format_bytes(freed.size_bytes)} in {freed.num_files} files.")
+    if freed.num_files:
+        print(f"{'Would free' if dry_run else 'Freed'} {format_bytes(freed.size_bytes)} in {freed.num_files} files.")
+    else:
+        print("Nothing to free.")
+    if freed.needed_bytes:
+        print(f"Kept {format_bytes(freed.needed_bytes)}: exports of the fronts of finished jobs need it.")
     for folder, why in freed.kept.items():
         print(f"Kept {folder}: {why}.")

@@ -56,6 +56,8 @@ def show_findings(findings: list[Finding]) -> None:
         print(f"{'ok  ' if finding.ok else 'BAD '} {finding.name}: {finding.seen}")
         if not finding.ok and finding.mend:
             print(f"     {finding.mend}")
+    bad = sum(not finding.ok for finding in findings)
+    print(f"{bad} of {len(findings)} findings to mend." if bad else "All is well.")
 
 
 def _packages() -> list[Finding]:
@@ -101,7 +103,7 @@ def _database(settings: Settings) -> list[Finding]:
     if scheme == "sqlite" and not Path(path).exists():
         return [Finding("database", ok=True, seen=f"{path}, made by the first job")]
     try:
-        check_version(settings.database_url)
+        place = check_version(settings.database_url)
         store = open_store(settings.database_url)
         jobs = store.list_jobs()
         store.close()
@@ -110,9 +112,13 @@ def _database(settings: Settings) -> list[Finding]:
     states = ", ".join(f"{count} {state}" for state, count in sorted(Counter(j.state for j in jobs).items()))
     left = [job.job_id for job in jobs if job.state is JobState.RUNNING and is_gone(job.owner)]
     mend = "Run `tightfit work`, or `tightfit resume` each."
-    seen = f"{len(left)} run without a controller: {', '.join(left[:3])}" if left else "none was left behind"
+    seen = (
+        f"{len(left)} run without a controller: {', '.join(left[:3])}"
+        if left
+        else "none was left behind by its controller"
+    )
     return [
-        Finding("database", ok=True, seen=f"{scheme}, {states or 'no jobs'}"),
+        Finding("database", ok=True, seen=f"{place}; jobs: {states or 'none'}"),
         Finding("jobs", not left, seen, mend),
     ]
 
@@ -120,7 +126,7 @@ def _database(settings: Settings) -> list[Finding]:
 def _workers() -> Finding:
     address = os.environ.get("RAY_ADDRESS")
     if not address:
-        return Finding("workers", ok=True, seen=f"local Ray, {len(os.sched_getaffinity(0))} CPUs")
+        return Finding("workers", ok=True, seen=f"a private Ray for each job; {len(os.sched_getaffinity(0))} CPUs here")
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if host and port.isdigit() and not _answers(host, int(port)):
         mend = "Start the cluster (`ray start --head`), or unset RAY_ADDRESS for a local Ray."
@@ -143,7 +149,9 @@ def _mlflow(settings: Settings) -> Finding:
     uri = settings.mlflow_uri
     if uri is None:
         server = find_server(settings.home)
-        return Finding("MLflow", ok=True, seen=f"running at {server.url}" if server else "started by `tightfit ui`")
+        return Finding(
+            "MLflow", ok=True, seen=f"running at {server.url}" if server else "not running; `tightfit ui` starts it"
+        )
     address = urlsplit(uri)
     port = address.port or (443 if address.scheme == "https" else 80)
     if address.scheme.startswith("http") and not _answers(address.hostname or "", port):

@@ -18,7 +18,7 @@ from workers.levels import LevelStore
 from workers.models.files import resolve_model
 from workers.models.inventory import inspect_model
 from workers.models.tokens import TokenSet
-from workers.tasks import Workspace
+from workers.tasks import Evaluate, Workspace
 
 if TYPE_CHECKING:
     from workers.refit import Progress, Refitted
@@ -69,6 +69,8 @@ def export_point(
     levels = Path(job.facts["cache_folder"]) / "levels"
     source = Source(folder, inventory, LevelStore(levels, job.facts["model_digest"], tokens.of("calibration")), plan)
     check_format(source, target)
+    workspace = Workspace(str(folder), job.facts["cache_folder"], job.facts["model_digest"], inventory)
+    _make_missing(workspace, source, tokens)
     cache = document.dense.size_bytes - inventory.dense_bytes
     limit = parse_budget(budget).size_bytes(inventory) if budget else document.budget_bytes
     if point_name is not None:  # asked for by name: what it takes in this format is what it may take
@@ -77,7 +79,7 @@ def export_point(
     with new_folder(out) as temporary:
         record = provenance(job, document, point, plan, target)
         card = model_card(job, document, point, target)
-        found = None if refit is None else _refit(job, source, tokens, refit)
+        found = None if refit is None else _refit(workspace, source, tokens, refit)
         if found is not None:
             record["refit"] = {"kept": found.kept, "kl_before": found.kl_before, "kl_after": found.kl_after}
         if found is not None and found.kept:
@@ -110,11 +112,18 @@ def export_point(
     )
 
 
-def _refit(job: Job, source: Source, tokens: TokenSet, progress: "Progress") -> "Refitted":
+def _make_missing(workspace: Workspace, source: Source, tokens: TokenSet) -> None:
+    """Make what is not here, because other nodes have it in folders of their own: the same bytes again."""
+    from workers.worker import Worker  # noqa: PLC0415 (slow)
+
+    worker, task = Worker(workspace), Evaluate(tokens, source.plan, "held_out")
+    if Path(tokens.path).exists() and worker.lacks(task):  # without its text there is nothing to make it of
+        worker.provide(task)
+
+
+def _refit(workspace: Workspace, source: Source, tokens: TokenSet, progress: "Progress") -> "Refitted":
     from workers.refit import refit_if_better  # noqa: PLC0415 (slow)
 
-    facts = job.facts
-    workspace = Workspace(str(source.model_folder), facts["cache_folder"], facts["model_digest"], source.inventory)
     return refit_if_better(workspace, source.plan, tokens, progress)
 
 

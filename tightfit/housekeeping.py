@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,17 +22,19 @@ class Freed:
     Attributes:
         num_files: how many.
         size_bytes: together.
+        needed_bytes: what exports of finished jobs' fronts need, and stayed.
         kept: folder -> why it was left as it is.
 
     """
 
     num_files: int = 0
     size_bytes: int = 0
+    needed_bytes: int = 0
     kept: dict[str, str] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """Return a JSON object."""
-        return {"num_files": self.num_files, "size_bytes": self.size_bytes, "kept": self.kept}
+        return asdict(self)
 
 
 def free_unneeded(store: Store, cache_folder: Path, *, dry_run: bool) -> Freed:
@@ -57,6 +59,7 @@ def free_unneeded(store: Store, cache_folder: Path, *, dry_run: bool) -> Freed:
                 freed.kept[str(folder)] = f"job {busy[0]} needs it" if busy else "a job is using it"
                 continue
             needed = {path for job in mine for path in _needed(store, job, folder)}
+            freed.needed_bytes += sum(path.stat().st_size for path in needed if path.exists())
             _free(freed, [path for path in _files(folder) if path not in needed], dry_run=dry_run)
     return freed
 

@@ -6,9 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from space.errors import OutageError, TightfitError
+from space.errors import JobFailedError, LeaseLostError, OutageError, TightfitError
+from storage.deaths import count_death
 from storage.lease import Silence, owner_name
-from storage.records import JobState, Lease
+from storage.patience import held_store
+from storage.records import Job, JobState, Lease
 from storage.store import Store
 
 if TYPE_CHECKING:
@@ -54,13 +56,26 @@ class Server:
         """Claim a job that was left behind, or else the oldest that waits."""
         try:
             for job in self.silence.lapsed(self.store.list_jobs([JobState.RUNNING])):
-                if (lease := self.store.take_over(job, owner_name())) is not None:
+                if (lease := self.store.take_over(job, owner_name())) is not None and self._may_try(job, lease):
                     _log.warning("Job %s is taken over: its controller is gone.", job.job_id)
                     return lease
             return self.store.claim_job(owner_name())
         except OutageError as error:
             _log.warning("%s Trying again.", error)
             return None
+
+    def _may_try(self, job: Job, lease: Lease) -> bool:
+        """Count the death of a job's controller; where it was one too many, the job is FAILED."""
+        held = held_store(self.store, lease)
+        try:
+            count_death(held, job, lease)
+        except LeaseLostError:
+            return False
+        except JobFailedError as error:
+            held.set_job_state(job.job_id, JobState.FAILED, str(error))
+            _log.warning("Job %s: %s", job.job_id, error)
+            return False
+        return True
 
     def _is_idle(self) -> bool:
         try:

@@ -1,10 +1,11 @@
-"""Whether a Ray cluster can work for a controller: enough CPUs, and on every node the same code and the same files."""
+"""Ray as a controller finds or starts it: enough CPUs, and on every node of a cluster the same code and the model."""
 
 import hashlib
+import logging
+import os
 import platform
-import secrets
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -14,11 +15,14 @@ import ray
 from ray.exceptions import GetTimeoutError, RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from space.errors import OutputError, UsageError
+from space.errors import UsageError
+from workers.places import folder_here
 from workers.tasks import Workspace
 
 _PACKAGES = ("space", "workers")  # all that a worker runs
 _LOOK_SECONDS = 120.0
+_RETURN_SECONDS = 60.0
+_POLL_SECONDS = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,14 +33,21 @@ class View:
         python: its version, without the last number.
         code: digest of the code that workers run.
         sees_model: whether the model's folder is there.
-        sees_cache: whether the controller's cache folder is there, and is the same one.
+        cache_folder: of its workers; "" where it sees no other and can write none.
+        is_shared: whether that is the controller's, which it sees.
 
     """
 
     python: str
     code: str
     sees_model: bool
-    sees_cache: bool
+    cache_folder: str
+    is_shared: bool
+
+    @property
+    def place(self) -> str:
+        """Return where its workers keep levels, for people."""
+        return f"the shared {self.cache_folder}" if self.is_shared else f"{self.cache_folder}, its own"
 
 
 def code_digest() -> str:
@@ -49,43 +60,94 @@ def code_digest() -> str:
     return whole.hexdigest()[:12]
 
 
-def look(model_folder: str, marker: str) -> View:
+def look(model_folder: str, cache_folder: str, marker: str) -> View:
     """Return what this node has; `marker` is a file that the controller made in its cache folder."""
     python = ".".join(platform.python_version_tuple()[:2])
-    return View(python, code_digest(), Path(model_folder).is_dir(), Path(marker).exists())
+    here, is_shared = folder_here(cache_folder, marker), Path(marker).exists()
+    return View(python, code_digest(), Path(model_folder).is_dir(), here or "", is_shared)
+
+
+def start_ray(num_workers: int) -> bool:
+    """Connect to Ray, starting a private local runtime unless RAY_ADDRESS names one; tell whether one was started.
+
+    Raises:
+        UsageError: there are fewer CPUs than workers.
+
+    """
+    if ray.is_initialized():
+        started = False
+    else:
+        address = os.environ.get("RAY_ADDRESS")
+        quiet = {"log_to_driver": False, "logging_level": logging.ERROR, "namespace": "tightfit"}
+        if address:
+            ray.init(address=address, **quiet)
+        else:
+            store_bytes = 256 * 2**20
+            ray.init(
+                address="local", num_cpus=num_workers, include_dashboard=False, object_store_memory=store_bytes, **quiet
+            )
+            _protect_token()
+        started = True
+    try:
+        check_resources(num_workers)
+    except UsageError:
+        if started:
+            ray.shutdown()
+        raise
+    return started
+
+
+def _protect_token() -> None:
+    """Make Ray's token readable by its owner only: Ray writes it with open permissions."""
+    token = Path.home() / ".ray" / "auth_token"
+    if token.exists():
+        token.chmod(0o600)
 
 
 def check_resources(num_workers: int) -> None:
-    """Raise UsageError where a cluster has fewer CPUs than workers; says what there is."""
-    there = ray.cluster_resources()
-    cpus, gpus = there.get("CPU", 0.0), there.get("GPU", 0.0)
-    if cpus < num_workers:
+    """Raise UsageError where a cluster has fewer CPUs than workers; says what there is.
+
+    Where nodes have gone, they have a minute to come back.
+    """
+    deadline = time.monotonic() + _RETURN_SECONDS
+    while _num_cpus() < num_workers and _has_lost_nodes() and time.monotonic() < deadline:
+        time.sleep(_POLL_SECONDS)
+    if (cpus := _num_cpus()) < num_workers:
+        gpus = ray.cluster_resources().get("GPU", 0.0)
         and_gpus = f" and {gpus:g} GPUs" if gpus else ""
         raise UsageError(
             f"--workers {num_workers}: Ray has {cpus:g} CPUs{and_gpus}. Ask for fewer workers or add nodes."
         )
 
 
-def check_nodes(workspace: Workspace) -> None:
-    """Ask every node what it has, and compare.
+def _num_cpus() -> float:
+    return float(ray.cluster_resources().get("CPU", 0.0))
+
+
+def _has_lost_nodes() -> bool:
+    return not all(node["Alive"] for node in ray.nodes())
+
+
+def check_nodes(workspace: Workspace, marker: Path) -> dict[str, View]:
+    """Ask every node what it has, and compare; return node -> what it has, nodes named for people.
 
     Raises:
         UsageError: names the first node that cannot work for this controller, and what to do.
-        OutputError: the cache folder cannot be written.
 
     """
     nodes = {node["NodeID"]: node for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU")}
     task: Any = ray.remote(num_cpus=0, max_retries=0)(look)
-    with _marked(Path(workspace.cache_folder)) as marker:
-        mine = look(workspace.model_folder, str(marker))
-        asked = {
-            node_id: task.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node_id, soft=False)).remote(
-                workspace.model_folder, str(marker)
-            )
-            for node_id in nodes
-        }
-        for node_id, ref in asked.items():
-            _check(nodes[node_id], _answer(nodes[node_id], ref), mine, workspace)
+    asked = (workspace.model_folder, workspace.cache_folder, str(marker))
+    mine = look(*asked)
+    refs = {
+        node_id: task.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node_id, soft=False)).remote(*asked)
+        for node_id in nodes
+    }
+    views = {node_id: _answer(nodes[node_id], ref) for node_id, ref in refs.items()}
+    there = {_name(nodes[node_id]): view for node_id, view in views.items() if view is not None}
+    for name, view in there.items():
+        _check(name, view, mine, workspace)
+    return there
 
 
 def _answer(node: Mapping[str, Any], ref: Any) -> View | None:
@@ -105,35 +167,21 @@ def _answer(node: Mapping[str, Any], ref: Any) -> View | None:
     return view
 
 
-def _check(node: Mapping[str, Any], view: View | None, mine: View, workspace: Workspace) -> None:
-    if view is None:
-        return
+def _check(name: str, view: View, mine: View, workspace: Workspace) -> None:
     if (view.python, view.code) != (mine.python, mine.code):
         raise UsageError(
-            f"{_name(node)} runs other code (Python {view.python}, {view.code}) than this controller (Python "
+            f"{name} runs other code (Python {view.python}, {view.code}) than this controller (Python "
             f"{mine.python}, {mine.code}): install the same wheel of tightfit on both."
         )
-    for seen, folder, what in (
-        (view.sees_model, workspace.model_folder, "the model"),
-        (view.sees_cache, workspace.cache_folder, "the levels (TIGHTFIT_HOME)"),
-    ):
-        if not seen:
-            raise UsageError(f"{_name(node)} does not see {folder}: keep {what} on a path that all nodes share.")
+    if not view.sees_model:
+        told = f"{name} does not see {workspace.model_folder}: keep the model on a path that all nodes share."
+        raise UsageError(told)
+    if not view.cache_folder:
+        raise UsageError(
+            f"{name} does not see {workspace.cache_folder} and can write no folder of its own for levels: start its "
+            "Ray with TIGHTFIT_HOME set to one."
+        )
 
 
 def _name(node: Mapping[str, Any]) -> str:
-    return f"Ray node {node['NodeManagerHostname']} ({node['NodeManagerAddress']})"
-
-
-@contextmanager
-def _marked(folder: Path) -> Iterator[Path]:
-    marker = folder / f".shared-{secrets.token_hex(8)}"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        marker.touch()
-    except OSError as error:
-        raise OutputError(f"{folder} cannot be written ({error.strerror}): name another home.") from error
-    try:
-        yield marker
-    finally:
-        marker.unlink(missing_ok=True)
+    return f"Ray node {node['NodeManagerHostname']} ({node['NodeManagerAddress']}:{node['NodeManagerPort']})"

@@ -49,7 +49,8 @@ def evidence(cache_folder: str, error: Exception) -> str:
     """Return what is known of the death that Ray reports, as a sentence or two and the last words."""
     found = _PROCESS.search(str(error))
     if found is None:
-        return str(error).splitlines()[0]
+        lines = str(error).strip().splitlines() or [repr(error)]
+        return lines[-1] if "creation task" in lines[0] else lines[0]  # the first one says no more than that it failed
     process_id, folder = found.group(1), Path(cache_folder) / _FOLDER
     words = _newest(folder, f"*-{process_id}.words")
     peak = _newest(folder, f"*-{process_id}.peak").split()

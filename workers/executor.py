@@ -6,9 +6,9 @@ process.
 
 import traceback
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from space.errors import TightfitError, TrialError
 from workers.tasks import Task, Workspace
@@ -46,6 +46,13 @@ class Executor(Protocol):
 
     def close(self) -> None:
         """Stop all workers; queued tasks are dropped."""
+
+
+@runtime_checkable
+class Placed(Protocol):
+    """An executor that tells where each node keeps what its workers make: node -> place, none on one machine."""
+
+    places: Mapping[str, str]
 
 
 class InlineExecutor:

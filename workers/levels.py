@@ -17,6 +17,7 @@ from safetensors import SafetensorError, safe_open
 from space.digest import digest
 from space.errors import LevelDamagedError
 from space.level import Level, parse_level
+from space.plan import Plan
 from workers.atomic import write_safetensors, write_text
 from workers.compress.version import METHOD_VERSION
 from workers.tasks import BuildLevels, LevelRecord
@@ -89,6 +90,10 @@ class LevelStore:
         except (SafetensorError, KeyError, ValueError, TypeError):  # not whole, or no metadata at all
             path.unlink(missing_ok=True)
             return None
+
+    def missing(self, plan: Plan) -> list[tuple[str, Level]]:
+        """Return the levels of a plan that are not here, with their modules."""
+        return [(n, level) for n, level in plan.levels if not level.is_dense and not self.path(n, level).exists()]
 
     def tensors(self, module_name: str, level: Level) -> "dict[str, Tensor]":
         """Return a level's packed tensors, memory-mapped.

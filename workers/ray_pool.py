@@ -7,28 +7,29 @@ actor is replaced by a new one, which takes tasks once it is up: where nodes hav
 a while. With cluster.py the only importer of Ray.
 """
 
-import logging
 import os
 import time
 from collections import deque
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import ray
 from ray.exceptions import GetTimeoutError, RayActorError, RayError
 
-from space.errors import TrialError, UsageError
-from workers.cluster import check_nodes, check_resources
+from space.errors import TrialError
+from workers.cluster import check_nodes, start_ray
 from workers.evidence import bear_witness, evidence, is_node_death
 from workers.executor import Executor, Handle, Outcome, run_task
-from workers.tasks import Task, Workspace
+from workers.places import CarriedText, folder_here, leave_marker
+from workers.tasks import PrepareText, Task, Workspace
 
 DEADLINE_SECONDS = 1800.0
 _MAX_ATTEMPTS = 2
 _MAX_STARTS = 5  # of a new actor that dies before it is up; then a task meets its error
 _MAX_LOST_NODES = 5  # of one task; more than that is no chance
+_APART_FACTOR = 4  # of the deadline, where a worker's first tasks make what it has no other way to get
 _SENT_AHEAD = 2  # tasks in an actor's lane below which it gets its next batch
 os.environ.setdefault("RAY_worker_niceness", "0")  # Ray asks for 15, and starves beside any other work
 _WORKER_ENVIRONMENT = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
@@ -37,18 +38,27 @@ _WORKER_ENVIRONMENT = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "HF_HUB_O
 class _Actor:
     """The actor's side: one worker, made before its first task."""
 
-    def __init__(self, workspace: Workspace) -> None:
+    def __init__(self, workspace: Workspace, marker: str) -> None:
         import torch  # noqa: PLC0415 (in the actor's process only)
 
+        from workers.provident import Provident  # noqa: PLC0415 (torch)
         from workers.worker import Worker  # noqa: PLC0415 (torch)
 
         torch.set_num_threads(1)
-        bear_witness(workspace.cache_folder)
-        self._worker = Worker(workspace)
+        here = folder_here(workspace.cache_folder, marker) or workspace.cache_folder
+        bear_witness(here)
+        self._text: list[Any] = []
+        own = replace(workspace, cache_folder=here)
+        self._worker = Provident(own, self._fetch) if marker else Worker(workspace)
         self._worker.warm_up()
 
-    def run(self, number: int, task: Task) -> Outcome:
+    def run(self, number: int, task: Task, text: list[Any]) -> Outcome:
+        self._text = text
         return run_task(self._worker, Handle(number), task)
+
+    def _fetch(self) -> bytes:
+        content: bytes = ray.get(self._text[0], timeout=60)
+        return content
 
     def process_id(self) -> int:
         return os.getpid()
@@ -87,11 +97,21 @@ class RayPool:
             UsageError: the cluster has fewer CPUs than workers, or a node of it has other code or other files.
 
         """
-        self._owns_ray = start_ray(num_workers)
+        self._owns_ray, self._deadline_seconds = start_ray(num_workers), deadline_seconds
+        self._marker: Path | None = None
+        self._texts: dict[str, Any] = {}
+        self.places: Mapping[str, str] = {}
         if os.environ.get("RAY_ADDRESS"):
-            check_nodes(workspace)
+            self._marker = leave_marker(workspace.cache_folder)
+            try:
+                views = check_nodes(workspace, self._marker)
+            except BaseException:
+                self._marker.unlink(missing_ok=True)
+                raise
+            self.places = {name: view.place for name, view in views.items()}
+            if not all(view.is_shared for view in views.values()):
+                self._deadline_seconds *= _APART_FACTOR
         self.num_workers = num_workers
-        self._deadline_seconds = deadline_seconds
         gpus = ray.cluster_resources().get("GPU", 0.0)
         actor_class: Any = ray.remote(_Actor)
         self._actor_class = actor_class.options(
@@ -102,7 +122,7 @@ class RayPool:
             runtime_env={"env_vars": _WORKER_ENVIRONMENT},
         )
         self._workspace = workspace
-        self._actors = [self._actor_class.remote(workspace) for _ in range(num_workers)]
+        self._actors = [self._new_actor() for _ in range(num_workers)]
         self._lanes: list[list[_Flight]] = [[] for _ in range(num_workers)]
         self._queue: deque[list[_Flight]] = deque()
         self._in_flight: dict[Any, _Flight] = {}
@@ -147,6 +167,8 @@ class RayPool:
         for actor in self._actors:
             ray.kill(actor)
         self._actors, self._in_flight, self._starting = [], {}, {}
+        if self._marker is not None:
+            self._marker.unlink(missing_ok=True)
         if self._owns_ray:
             ray.shutdown()
 
@@ -157,7 +179,8 @@ class RayPool:
             for flight in self._queue.popleft():
                 flight.worker = worker
                 lane.append(flight)
-                self._in_flight[self._actors[worker].run.remote(flight.handle.number, flight.task)] = flight
+                sent = self._actors[worker].run.remote(flight.handle.number, flight.task, self._text(flight.task))
+                self._in_flight[sent] = flight
             self._start_clock(worker)
 
     def _next_worker(self) -> int | None:
@@ -175,7 +198,7 @@ class RayPool:
         """Return the end of a task; where its worker died, what else that one has ended or died of."""
         if (flight := self._in_flight.pop(ref, None)) is None:
             return []  # its worker's death was seen at another task, or its worker is a new one
-        outcome = _outcome(ref, flight)
+        outcome = self._outcome(ref, flight)
         if not isinstance(outcome, Outcome):
             self._in_flight[ref] = flight
             return self._replace_worker(flight.worker, outcome)
@@ -193,7 +216,7 @@ class RayPool:
         for ref, flight in sent.items():
             del self._in_flight[ref]
             flight.deadline = float("inf")
-            found = _outcome(ref, flight) if ref in ready else error
+            found = self._outcome(ref, flight) if ref in ready else error
             if isinstance(found, Outcome):
                 ended.append(found)
             else:
@@ -204,9 +227,21 @@ class RayPool:
             self._queue.appendleft(left)
         return ended
 
+    def _new_actor(self) -> Any:
+        return self._actor_class.remote(self._workspace, str(self._marker or ""))
+
+    def _text(self, task: Task) -> list[Any]:
+        """Return a reference to the content of a task's text, for workers that do not see it; none on one machine."""
+        if self._marker is None or isinstance(task, PrepareText):
+            return []
+        path = task.tokens.path
+        if path not in self._texts:
+            self._texts[path] = ray.put(Path(path).read_bytes())
+        return [self._texts[path]]
+
     def _renew(self, worker: int) -> None:
         ray.kill(self._actors[worker])  # it may live and only be out of reach
-        self._actors[worker] = self._actor_class.remote(self._workspace)
+        self._actors[worker] = self._new_actor()
         self._starting[self._actors[worker].process_id.remote()] = worker
 
     def _welcome(self, ref: Any) -> None:
@@ -221,60 +256,24 @@ class RayPool:
                 return
         self._num_starts[worker] = 0
 
+    def _outcome(self, ref: Any, flight: _Flight) -> Outcome | RayError:
+        """Return the end of a task, or the error that tells that its worker is gone."""
+        try:
+            outcome: Outcome = ray.get(ref, timeout=60)
+        except (RayActorError, GetTimeoutError) as error:
+            return error
+        except RayError as error:
+            return Outcome(flight.handle, error=TrialError(f"Ray: {str(error).splitlines()[0]}"))
+        if isinstance(outcome.value, CarriedText):
+            return replace(outcome, value=outcome.value.unpacked(self._workspace.cache_folder))
+        return outcome
+
     def _kill_overdue(self) -> None:
         now = time.monotonic()
         for flight in [lane[0] for lane in self._lanes if lane]:
             if now > flight.deadline:
                 flight.deadline = float("inf")
                 ray.kill(self._actors[flight.worker])
-
-
-def _outcome(ref: Any, flight: _Flight) -> Outcome | RayError:
-    """Return the end of a task, or the error that tells that its worker is gone."""
-    try:
-        outcome: Outcome = ray.get(ref, timeout=60)
-    except (RayActorError, GetTimeoutError) as error:
-        return error
-    except RayError as error:
-        return Outcome(flight.handle, error=TrialError(f"Ray: {str(error).splitlines()[0]}"))
-    return outcome
-
-
-def start_ray(num_workers: int) -> bool:
-    """Connect to Ray, starting a private local runtime unless RAY_ADDRESS names one; tell whether one was started.
-
-    Raises:
-        UsageError: there are fewer CPUs than workers.
-
-    """
-    if ray.is_initialized():
-        started = False
-    else:
-        address = os.environ.get("RAY_ADDRESS")
-        quiet = {"log_to_driver": False, "logging_level": logging.ERROR, "namespace": "tightfit"}
-        if address:
-            ray.init(address=address, **quiet)
-        else:
-            store_bytes = 256 * 2**20
-            ray.init(
-                address="local", num_cpus=num_workers, include_dashboard=False, object_store_memory=store_bytes, **quiet
-            )
-            _protect_token()
-        started = True
-    try:
-        check_resources(num_workers)
-    except UsageError:
-        if started:
-            ray.shutdown()
-        raise
-    return started
-
-
-def _protect_token() -> None:
-    """Make Ray's token readable by its owner only: Ray writes it with open permissions."""
-    token = Path.home() / ".ray" / "auth_token"
-    if token.exists():
-        token.chmod(0o600)
 
 
 _: type[Executor] = RayPool

@@ -7,6 +7,7 @@ from torch import nn
 from transformers.quantizers import HfQuantizer, register_quantization_config, register_quantizer
 from transformers.utils.quantization_config import QuantizationConfigMixin
 
+from workers.models.digests import check_digests
 from workers.models.files import read_header
 from workers.packed import install_packed
 
@@ -21,15 +22,27 @@ class PackedConfig(QuantizationConfigMixin):  # type: ignore[misc]
         plan: module name -> level text.
         tied: head name -> embedding name.
         schema_version: of this object.
+        digests: name of a weight file -> its sha256.
 
     """
 
-    def __init__(self, plan: dict[str, str], tied: dict[str, str], schema_version: int = 1, **_: Any) -> None:
+    def __init__(
+        self,
+        plan: dict[str, str],
+        tied: dict[str, str],
+        schema_version: int = 1,
+        digests: dict[str, str] | None = None,
+        **_: Any,
+    ) -> None:
         """Take the fields as stored."""
-        self.quant_method = QUANT_METHOD
+        self.quant_method, self.digests = QUANT_METHOD, digests or {}
         self.plan, self.tied, self.schema_version = plan, tied, schema_version
         if schema_version != 1:
             raise ValueError(f"This checkpoint has schema {schema_version}; this tightfit reads 1. Update tightfit.")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields to store; files that transformers writes have other bytes, so digests are left out."""
+        return {name: value for name, value in super().to_dict().items() if name != "digests"}
 
 
 @register_quantizer(QUANT_METHOD)
@@ -39,8 +52,10 @@ class PackedQuantizer(HfQuantizer):  # type: ignore[misc]
     requires_calibration = True
 
     def _process_model_before_weight_loading(self, model: Any, **options: Any) -> None:
-        for path in options.get("checkpoint_files") or ():
-            read_header(Path(path))  # names a truncated file; what reads it later does not
+        files = [Path(path) for path in options.get("checkpoint_files") or ()]
+        for path in files:
+            read_header(path)  # names a truncated file; what reads it later does not
+        check_digests(files, self.quantization_config.digests)
         for head in install_packed(model, self.quantization_config.plan, self.quantization_config.tied):
             model.all_tied_weights_keys.pop(f"{head}.weight", None)  # there is no such parameter any more
 

@@ -107,6 +107,27 @@ class Worker:
         store.write_records(task, records)
         return records
 
+    def lacks(self, task: BuildLevels | Evaluate) -> bool:
+        """Tell whether something that a task stands on is not there: Hessians, answers, levels."""
+        if isinstance(task, BuildLevels):
+            return not is_calibrated(self._calibration_folder(task.tokens), self._space.inventory)
+        has_answers = self.teacher_path(task.tokens, task.split).exists()
+        return not has_answers or bool(self._level_store(task.tokens).missing(task.plan))
+
+    def provide(self, task: BuildLevels | Evaluate) -> None:
+        """Make what a task stands on and is not there, each with the content that it has anywhere."""
+        if isinstance(task, Evaluate):
+            self.run(Teach(task.tokens, task.split))
+        store, folder = self._level_store(task.tokens), self._calibration_folder(task.tokens)
+        missing = store.missing(task.plan) if isinstance(task, Evaluate) else []
+        if missing or isinstance(task, BuildLevels):
+            self.run(Calibrate(task.tokens))
+        for name, level in missing:
+            weight = self.engine.dense_weight(name)
+            with torch.no_grad():
+                (built,) = build_levels(weight, load_hessian(folder, self._space.inventory, name), [level])
+            store.write(name, built)
+
     def evaluate(self, task: Evaluate) -> Measurement:
         """Measure a plan; only changed modules are swapped, and no block before the first change is run again."""
         started, paid = time.perf_counter(), self.engine.token_forwards

@@ -6,18 +6,22 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from space.errors import UsageError
+from space.inventory import Inventory
 from storage.records import JobState, TrialState
 from tests.chaos.campaign import front_digest
 from tests.chaos.world import NODE, two_nodes
 from tests.end_to_end.jobs import PlainService, open_service, run_job, small_spec
 from tests.workers.tiny_models import TinyKind
 from workers.cluster import View, _check
+from workers.places import folder_here, leave_marker
+from workers.tasks import Workspace
 
 ROOT = Path(__file__).parents[2]
 LIMIT_SECONDS = 300.0
@@ -57,6 +61,16 @@ def until_measured(service: PlainService, job_id: str, count: int, process: "sub
         time.sleep(0.02)
 
 
+def test_too_many_workers_name_what_exists(cluster: Any, service: PlainService, tiny: Tiny, text_file: Path) -> None:
+    """One clear error and a job that can be resumed."""
+    job_id = service.submit(small_spec(tiny("tied"), text_file, workers=9)).job_id
+    process = start(service, cluster.address, "run", job_id)
+    said = process.communicate(timeout=LIMIT_SECONDS)[1]
+    assert process.returncode == 2
+    assert "--workers 9: Ray has" in said.splitlines()[-1]
+    assert service.requeue(job_id).state is JobState.QUEUED
+
+
 def test_killed_halfway_on_two_nodes_resumed_on_one(
     cluster: Any, service: PlainService, tiny: Tiny, text_file: Path, tmp_path: Path
 ) -> None:
@@ -86,39 +100,58 @@ def test_killed_halfway_on_two_nodes_resumed_on_one(
     assert front_digest(service.front(job_id)) == front_digest(expected)
 
 
-def test_too_many_workers_name_what_exists(cluster: Any, service: PlainService, tiny: Tiny, text_file: Path) -> None:
-    """One clear error and a job that can be resumed."""
-    job_id = service.submit(small_spec(tiny("tied"), text_file, workers=9)).job_id
+def test_job_waits_for_a_node_that_went_away(cluster: Any, service: PlainService, tiny: Tiny, text_file: Path) -> None:
+    """The one killed before: a job that asks for it begins, and goes on once there is another one."""
+    job_id = service.submit(small_spec(tiny("tied"), text_file, workers=2, max_trials=14)).job_id
     process = start(service, cluster.address, "run", job_id)
+    deadline = time.monotonic() + LIMIT_SECONDS
+    while not service.store.get_job(job_id).phase.startswith("starting workers"):
+        assert time.monotonic() < deadline
+        assert process.poll() is None, process.communicate()[1]
+        time.sleep(0.1)
+    cluster.add_node(**NODE)
     said = process.communicate(timeout=LIMIT_SECONDS)[1]
-    assert process.returncode == 2
-    assert "--workers 9: Ray has" in said.splitlines()[-1]
-    assert service.requeue(job_id).state is JobState.QUEUED
+    assert process.returncode == 0, said[-3000:]
+    assert service.store.get_job(job_id).state is JobState.DONE
+
+
+SAME = View("3.11", "c", sees_model=True, cache_folder="/cache", is_shared=True)
 
 
 @pytest.mark.parametrize(
     ("seen", "told"),
     [
+        (replace(SAME, python="3.9"), r"Ray node far \(10\.0\.0\.9\) runs other code"),
+        (replace(SAME, code="d"), "runs other code .*install the same wheel of tightfit"),
+        (replace(SAME, sees_model=False), "does not see /model: keep the model on a path"),
         (
-            View("3.9", "c", sees_model=True, sees_cache=True),
-            r"node far \(10\.0\.0\.9\) runs other code",
-        ),
-        (View("3.11", "d", sees_model=True, sees_cache=True), "runs other code .*install the same wheel of tightfit"),
-        (View("3.11", "c", sees_model=False, sees_cache=True), "does not see /model: keep the model on a path"),
-        (
-            View("3.11", "c", sees_model=True, sees_cache=False),
-            r"does not see /cache: keep the levels",
+            replace(SAME, cache_folder="", is_shared=False),
+            "does not see /cache and can write no folder .* start its Ray with TIGHTFIT_HOME",
         ),
     ],
 )
 def test_node_that_differs_is_named(seen: View, told: str) -> None:
-    """Before anything is measured on it."""
-    from space.inventory import Inventory
-    from workers.tasks import Workspace
-
-    node = {"NodeManagerHostname": "far", "NodeManagerAddress": "10.0.0.9"}
-    mine = View("3.11", "c", sees_model=True, sees_cache=True)
+    """Before anything is measured on it; a folder of its own is no difference."""
     workspace = Workspace("/model", "/cache", "m", Inventory((), (), None, 2))
-    _check(node, mine, mine, workspace)
+    name = "Ray node far (10.0.0.9)"
+    for good in (SAME, replace(SAME, cache_folder="/own", is_shared=False)):
+        _check(name, good, SAME, workspace)
     with pytest.raises(UsageError, match=told):
-        _check(node, seen, mine, workspace)
+        _check(name, seen, SAME, workspace)
+
+
+def test_each_node_has_its_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the marker is seen, the controller's folder; else the same one in TIGHTFIT_HOME, or in /tmp, or none."""
+    shared = str(tmp_path / "home" / "cache" / "model-1")
+    marker = leave_marker(shared)
+    assert folder_here(shared, str(marker)) == shared
+    marker.unlink()
+    monkeypatch.setenv("TIGHTFIT_HOME", str(tmp_path / "other"))
+    assert folder_here(shared, str(marker)) == str(tmp_path / "other" / "cache" / "model-1")
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("TIGHTFIT_HOME", str(tmp_path / "file"))
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "tmp"))
+    expected = tmp_path / "tmp" / f"tightfit-{os.getuid()}" / "cache" / "model-1"
+    assert folder_here(shared, str(marker)) == str(expected)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "file"))
+    assert folder_here(shared, str(marker)) is None

@@ -1,5 +1,7 @@
 """Files that a disk damaged, a disk that is full, a home that cannot be written: found, named, mended or resumed."""
 
+import hashlib
+import json
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -141,6 +143,29 @@ def test_truncated_export_is_refused(
     weights.write_bytes(weights.read_bytes()[:size])
     with pytest.raises(ModelError, match=r"model\.safetensors: .*truncated.*Download it again"):
         load_exported(weights.parent)
+
+
+@pytest.mark.usefixtures("reload_here")
+def test_export_with_one_flipped_bit_is_refused(
+    service: PlainService, tiny: Tiny, text_file: Path, tmp_path: Path
+) -> None:
+    """Loading names the file and what to do; both records hold what `sha256sum` says of the whole one."""
+    from workers.reload import load_exported
+
+    job_id, _ = run_job(service, small_spec(tiny("tied"), text_file, max_trials=14))
+    weights = Path(service.export(job_id, tmp_path / "out").path) / "model.safetensors"
+    expected = {weights.name: hashlib.sha256(weights.read_bytes()).hexdigest()}
+    assert json.loads((weights.parent / "compression.json").read_text())["sha256"] == expected
+    assert json.loads((weights.parent / "config.json").read_text())["quantization_config"]["digests"] == expected
+    model, problems = load_exported(weights.parent)
+    assert not problems
+    flip_bit(weights)
+    told = r"model\.safetensors: damaged: its sha256 is not the one .* Download it again, or export it again"
+    with pytest.raises(ModelError, match=told):
+        load_exported(weights.parent)
+    flip_bit(weights)
+    model.save_pretrained(tmp_path / "again")  # has other bytes, and no record of them
+    assert not load_exported(tmp_path / "again")[1]
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """The check of an export finds every planted fault and names it."""
 
+import json
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from tests.export.exports import Export, write_export
 from tests.workers.tiny_models import EVERY_KIND, Bench, TinyKind
 from tightfit.export.checkpoint import WEIGHTS
 from tightfit.export.verify import Promise, Verified, verify_export
+from workers.models.digests import file_digest
 from workers.tasks import Evaluate
 
 MODULE = "model.layers.0.self_attn.k_proj"
@@ -56,6 +58,15 @@ def _change(export: Export, change: Callable[[dict[str, Any]], object]) -> None:
     tensors = {name: tensor.clone() for name, tensor in load_file(path).items()}
     change(tensors)
     save_file(tensors, path, {"format": "pt"})
+    _record_digest(export)
+
+
+def _record_digest(export: Export) -> None:
+    """Record the digest of a changed file, so that what is checked after it is met."""
+    path = export.folder / "config.json"
+    config = json.loads(path.read_text())
+    config["quantization_config"]["digests"] = {WEIGHTS: file_digest(export.folder / WEIGHTS)}
+    path.write_text(json.dumps(config))
 
 
 @pytest.mark.usefixtures("reload_here")
@@ -81,6 +92,7 @@ def test_flipped_byte_is_found(export: Export, tensor: str) -> None:
     data = bytearray(path.read_bytes())
     data[place.start + 1] ^= 0x7F
     path.write_bytes(bytes(data))
+    _record_digest(changed)
     _fails(changed, "logits differ from the searched model by|cannot be loaded again", Promise(10**9, None))
 
 

@@ -1,6 +1,11 @@
 """The store in PostgreSQL keeps the contract."""
 
+import os
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from sqlalchemy import make_url
@@ -10,6 +15,29 @@ from storage.open import open_store
 from storage.store import Store
 from tests.storage.contract import StoreContract
 from tests.storage.values import MEASURED, spec, trial
+
+ROOT = Path(__file__).parents[2]
+STOPPED = """
+import os, signal, sys
+from sqlalchemy import text
+from storage import sql_engine
+from storage.open import open_store
+from storage.patience import held_store
+
+sql_engine._IDLE_SECONDS = 1
+store = open_store(sys.argv[1])
+lease = store.claim_job("stopped", "one")
+try:
+    with store.holding(lease)._session(write=True) as session:  # the job's row is locked
+        os.kill(os.getpid(), signal.SIGSTOP)
+        session.execute(text("UPDATE jobs SET phase = 'too late'"))
+except Exception as error:
+    print(type(error).__name__)
+try:
+    held_store(store, lease).update_job("one", phase="too late")
+except Exception as error:
+    print(type(error).__name__, error)
+"""
 
 
 class TestPostgresStore(StoreContract):
@@ -58,3 +86,20 @@ def test_missing_database_is_named(postgres_url: str) -> None:
     """A database that nobody created is an error with its name."""
     with pytest.raises(StoreError, match='database "nowhere" does not exist'):
         open_store(make_url(postgres_url).set(database="nowhere").render_as_string(hide_password=False))
+
+
+def test_who_is_stopped_amid_a_write_blocks_nobody_for_long(postgres_url: str) -> None:
+    """SIGSTOP within a transaction: the server ends it, another controller takes the job, and nothing is written."""
+    store = open_store(postgres_url)
+    store.create_job("one", spec())
+    command = [sys.executable, "-c", STOPPED, postgres_url]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    _, status = os.waitpid(process.pid, os.WUNTRACED)
+    assert os.WIFSTOPPED(status)
+    assert store.take_over(store.get_job("one"), "other") is not None
+    process.send_signal(signal.SIGCONT)
+    first, second = process.communicate(timeout=60)[0].splitlines()
+    assert first == "OutageError"
+    assert second.startswith("LeaseLostError Job one is no longer held by stopped but held by other")
+    assert store.get_job("one").phase == ""
+    store.close()

@@ -60,6 +60,8 @@ def test_task_that_killed_one_worker_has_a_second_chance(pool: RayPool, tmp_path
 def test_what_is_not_known_is_not_told(tmp_path: Path) -> None:
     """Without witness files, and for errors that name no process."""
     assert evidence(str(tmp_path), RuntimeError("lost\nand more")) == "lost"
+    assert evidence(str(tmp_path), RuntimeError("raised in its creation task\nat\nOSError: why")) == "OSError: why"
+    assert evidence(str(tmp_path), RuntimeError()) == "RuntimeError()"
     told = evidence(str(tmp_path), RuntimeError("died\n\tpid: 4194999\n"))
     assert told == "killed from outside (SIGKILL) or ended without a word, process 4194999; it left no words"
 

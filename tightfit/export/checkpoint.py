@@ -19,6 +19,7 @@ from space.plan import Plan
 from tightfit.export.container import Entry, stored_entry, write_container
 from tightfit.export.formats import FORMATS
 from workers.levels import LevelStore
+from workers.models.digests import file_digest
 from workers.models.files import read_config, read_header, read_headers
 
 WEIGHTS = "model.safetensors"
@@ -122,10 +123,13 @@ def write_checkpoint(folder: Path, source: Source, target: Target, record: dict[
 
     """
     size = write_container(folder / WEIGHTS, _entries(source, target))
+    digests = {WEIGHTS: file_digest(folder / WEIGHTS)}
     config = read_config(source.model_folder)
     config["quantization_config"] = FORMATS[target].config(source.inventory, source.plan)
+    if target == "packed":  # our loader compares them; others refuse fields that they do not know
+        config["quantization_config"]["digests"] = digests
     _write_json(folder / "config.json", config)
-    _write_json(folder / "compression.json", record)
+    _write_json(folder / "compression.json", {**record, "sha256": digests})
     (folder / "README.md").write_text(card, encoding="utf-8")
     for pattern in _COPIED:
         for path in source.model_folder.glob(pattern):

@@ -1,0 +1,31 @@
+"""The command line, noting what its workers are asked: `python -m tests.chaos.noting_cli NOTES ARGUMENTS`.
+
+NOTES gets a line per evaluation that is handed to a worker: plan digest, split, first sequence.
+"""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from tightfit.cli import main
+from workers.executor import Handle
+from workers.ray_pool import RayPool
+from workers.tasks import Evaluate, Task
+
+
+def note_evaluations(notes: Path) -> None:
+    """Note from now on what every pool of this process is asked."""
+    submit_all = RayPool.submit_all
+
+    def noting(self: RayPool, tasks: Sequence[Task]) -> Sequence[Handle]:
+        lines = [f"{t.plan.digest} {t.split} {t.first_sequence}\n" for t in tasks if isinstance(t, Evaluate)]
+        with notes.open("a", encoding="ascii") as file:
+            file.writelines(lines)
+        return submit_all(self, tasks)
+
+    setattr(RayPool, "submit_all", noting)  # noqa: B010 (a method for mypy)
+
+
+if __name__ == "__main__":
+    note_evaluations(Path(sys.argv.pop(1)))
+    main()
