@@ -8,6 +8,7 @@ Shape legend: M modules, O options, T options that take bytes, G options that gi
 
 from collections.abc import Container, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 
 import numpy as np
 
@@ -66,19 +67,24 @@ def search_exchanges(
     """
     rng = np.random.default_rng(seed)
     arrivals = Arrivals() if arrivals is None else arrivals
-    ends: dict[bytes, _Walk] = {}
+    ends: dict[bytes, tuple[float, _Walk]] = {}
+
+    def arrive(walk: _Walk) -> None:
+        if (key := walk.chosen.tobytes()) not in ends:
+            ends[key] = walk.predicted, walk
+
     for start in starts:
         if (walk := arrivals.of(model, start, limit_bytes)) is not None:
-            ends.setdefault(walk.chosen.tobytes(), walk)
+            arrive(walk)
     if not ends:
         return []
     for _ in range(num_kicks):
-        best = min(ends.values(), key=lambda walk: walk.predicted)
+        _, best = min(ends.values(), key=itemgetter(0))
         walk = _kicked(best, rng)
         if walk.fit(limit_bytes):
             walk.improve(limit_bytes, ends)
-            ends.setdefault(walk.chosen.tobytes(), walk)
-    return sorted((Found(walk.chosen, walk.predicted) for walk in ends.values()), key=lambda found: found.predicted)
+            arrive(walk)
+    return [Found(walk.chosen, predicted) for predicted, walk in sorted(ends.values(), key=itemgetter(0))]
 
 
 def fit_bytes(model: QuadraticModel, start: np.ndarray, limit_bytes: int) -> np.ndarray | None:

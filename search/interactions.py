@@ -87,12 +87,17 @@ class QuadraticModel:
 
     def indices(self, plan: Plan) -> np.ndarray | None:
         """Return a plan as option indices, or None where it has a level that is no option here."""
-        found = [self._index.get(choice) for choice in plan.levels]
-        return None if None in found else np.array(found)
+        if plan.digest not in self._indices:
+            found = [self._index.get(choice) for choice in plan.levels]
+            self._indices[plan.digest] = None if None in found else np.array(found)
+        return self._indices[plan.digest]
 
     def plan(self, chosen: np.ndarray) -> Plan:
         """Return the plan of option indices."""
-        return Plan(tuple(self.options[i] for i in chosen))
+        key = chosen.tobytes()
+        if key not in self._plans:
+            self._plans[key] = Plan(tuple(self.options[i] for i in chosen))
+        return self._plans[key]
 
     @cached_property
     def every(self) -> np.ndarray:
@@ -109,6 +114,16 @@ class QuadraticModel:
         """Return the options of each module."""
         first = self.module.searchsorted(np.arange(len(self.names) + 1)).tolist()
         return [slice(a, b) for a, b in pairwise(first)]
+
+    @cached_property
+    def _plans(self) -> dict[bytes, Plan]:
+        """Return the plans that were asked for: rounds end in the same ones again and again."""
+        return {}
+
+    @cached_property
+    def _indices(self) -> dict[str, np.ndarray | None]:
+        """Return the option indices of plans, by digest."""
+        return {}
 
     @cached_property
     def _index(self) -> Mapping[tuple[str, Level], int]:

@@ -29,7 +29,12 @@ class Plan:
 
     def to_json(self) -> dict[str, str]:
         """Return module name -> level text."""
-        return {name: str(level) for name, level in self.levels}
+        return dict(zip((name for name, _ in self.levels), self.texts, strict=True))
+
+    @cached_property
+    def texts(self) -> tuple[str, ...]:
+        """Return the levels' texts."""
+        return tuple(_text(level) for _, level in self.levels)
 
     @cached_property
     def digest(self) -> str:
@@ -48,6 +53,9 @@ class Plan:
     def replace(self, changes: Mapping[str, Level]) -> "Plan":
         """Return a plan with some modules' levels changed."""
         return Plan(tuple((c[0], changes[c[0]]) if c[0] in changes else c for c in self.levels))
+
+
+_text = lru_cache(maxsize=4096)(str)
 
 
 @lru_cache(maxsize=1 << 14)

@@ -92,7 +92,7 @@ def test_a_model_that_streams_holds_nothing_between_plans(bench: Benches) -> Non
     reader = engine.logits(plan, at.store.weight, batches)
     next(reader)
     assert held
-    reader.close()
+    del reader
     assert not held
     with pytest.raises(OSError, match="fc2"):
         next(engine.logits(plan, damaged, batches))
