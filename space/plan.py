@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from operator import itemgetter
 
 from space.digest import digest
 from space.level import Level, parse_level
@@ -29,12 +30,12 @@ class Plan:
 
     def to_json(self) -> dict[str, str]:
         """Return module name -> level text."""
-        return dict(zip((name for name, _ in self.levels), self.texts, strict=True))
+        return dict(zip(map(itemgetter(0), self.levels), self.texts, strict=True))
 
     @cached_property
     def texts(self) -> tuple[str, ...]:
         """Return the levels' texts."""
-        return tuple(_text(level) for _, level in self.levels)
+        return tuple(map(_text, map(itemgetter(1), self.levels)))
 
     @cached_property
     def digest(self) -> str:
