@@ -129,13 +129,12 @@ class _Walk:
 
     def take(self, option: int) -> None:
         """Give an option's module that option."""
-        model, module = self.model, self.model.module[option]
-        own, before = model.options_of[module], self.chosen[module]
-        self._slope += model.curvature[option] - model.curvature[before]
-        self._now[own] = self.chosen[module] = option
-        self._square[own] = model.diagonal[own] + model.diagonal[option] - 2 * model.curvature[own, option]
-        self._extra[own] = model.size_bytes[own] - model.size_bytes[option]
-        self.size_bytes += int(model.size_bytes[option] - model.size_bytes[before])
+        move = self.model.moves[option]
+        own, before = move.own, self.chosen[move.module]
+        self._slope += self.model.curvature[option] - self.model.curvature[before]
+        self._now[own] = self.chosen[move.module] = option
+        self._square[own], self._extra[own] = move.square, move.extra
+        self.size_bytes += move.size_bytes - self.model.moves[before].size_bytes
 
     def fit(self, limit_bytes: int) -> bool:
         """Lower the plan, at the least predicted loss per byte, until it fits; tell whether it does."""
@@ -180,9 +179,10 @@ class _Walk:
         their lengths (Cauchy-Schwarz: the curvature is positive semidefinite), so only a few pairs need it.
         """
         model, extra = self.model, self._extra
-        moves = self._now != model.every
         per_byte = change / np.maximum(np.abs(extra), 1)
-        takers, givers = (_best(change, per_byte, moves & side) for side in (extra > 0, extra <= 0))
+        takes = extra > 0
+        takers = _best(change, per_byte, takes)
+        givers = _best(change, per_byte, ~takes & (self._now != model.every))
         length_t, length_g = (np.sqrt(np.maximum(self._square[o], 0)) * _ROUNDING for o in (takers, givers))
         alone_tg = change[takers][:, None] + change[givers]
         is_open = alone_tg - length_t[:, None] * length_g < gain

@@ -49,6 +49,26 @@ class Neighbour:
     noise: float
 
 
+@dataclass(frozen=True, slots=True)
+class Move:
+    """An option that is taken, and what its module's other options are beside it.
+
+    Attributes:
+        module: index of the module.
+        own: its options.
+        size_bytes: stored bytes of this one.
+        square: |change|² of each of them from here.
+        extra: bytes that each of them adds.
+
+    """
+
+    module: int
+    own: slice
+    size_bytes: int
+    square: np.ndarray
+    extra: np.ndarray
+
+
 @dataclass(frozen=True)
 class QuadraticModel:
     """Predicted KL of plans near a base; plans are (M,) arrays of option indices.
@@ -110,10 +130,20 @@ class QuadraticModel:
         return self.curvature.diagonal().copy()
 
     @cached_property
-    def options_of(self) -> list[slice]:
-        """Return the options of each module."""
+    def moves(self) -> list[Move]:
+        """Return what each option brings about when it is taken."""
         first = self.module.searchsorted(np.arange(len(self.names) + 1)).tolist()
-        return [slice(a, b) for a, b in pairwise(first)]
+        return [
+            Move(
+                module,
+                slice(begin, end),
+                int(self.size_bytes[option]),
+                self.diagonal[begin:end] + self.diagonal[option] - 2 * self.curvature[begin:end, option],
+                self.size_bytes[begin:end] - self.size_bytes[option],
+            )
+            for module, (begin, end) in enumerate(pairwise(first))
+            for option in range(begin, end)
+        ]
 
     @cached_property
     def _plans(self) -> dict[bytes, Plan]:
