@@ -202,12 +202,11 @@ class _Walk:
 
 def _kicked(walk: _Walk, rng: np.random.Generator, count: int = 4) -> _Walk:
     """Return a walk that begins with a few modules one option up or down."""
-    kicked, module_of = walk.copy(), walk.model.module
+    kicked, moves = walk.copy(), walk.model.moves
     for module in rng.choice(len(walk.chosen), min(count, len(walk.chosen)), replace=False):
-        steps = [i for i in (walk.chosen[module] - 1, walk.chosen[module] + 1) if 0 <= i < len(module_of)]
-        inside = [i for i in steps if module_of[i] == module]
-        if inside:
-            kicked.take(int(inside[rng.integers(len(inside))]))
+        option = int(walk.chosen[module])
+        if beside := moves[option].beside:
+            kicked.take(beside[rng.integers(len(beside))])
     return kicked
 
 

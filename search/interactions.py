@@ -59,6 +59,7 @@ class Move:
         size_bytes: stored bytes of this one.
         square: |change|² of each of them from here.
         extra: bytes that each of them adds.
+        beside: those one step down and up.
 
     """
 
@@ -67,6 +68,7 @@ class Move:
     size_bytes: int
     square: np.ndarray
     extra: np.ndarray
+    beside: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -140,6 +142,7 @@ class QuadraticModel:
                 int(self.size_bytes[option]),
                 self.diagonal[begin:end] + self.diagonal[option] - 2 * self.curvature[begin:end, option],
                 self.size_bytes[begin:end] - self.size_bytes[option],
+                tuple(i for i in (option - 1, option + 1) if begin <= i < end),
             )
             for module, (begin, end) in enumerate(pairwise(first))
             for option in range(begin, end)
