@@ -33,5 +33,4 @@ def in_batches(tasks: Sequence[Evaluate], num_workers: int, task_seconds: float)
 
 
 def _key(task: Evaluate) -> tuple[str, int, int, tuple[str, ...]]:
-    levels = tuple(str(level) for _, level in task.plan.levels)
-    return task.split, task.first_sequence, task.num_sequences or 0, levels
+    return task.split, task.first_sequence, task.num_sequences or 0, task.plan.texts

@@ -1,5 +1,6 @@
 """Sending tasks to an executor and collecting their ends, with an eye on who asked to stop."""
 
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -9,6 +10,8 @@ from workers.executor import Executor, Handle, Outcome
 from workers.tasks import Task
 
 POLL_SECONDS = 1.0
+CHECK_SECONDS = 1.0
+"""between two looks at who asked to stop: each one asks the database"""
 _BATCHES_PER_WORKER = 2  # one that runs and one that waits
 Collect = Callable[[int, Outcome], None]
 
@@ -63,7 +66,7 @@ def run_tasks(
         executor: where they run.
         tasks: what to run; only so many are handed over as keep all workers busy.
         collect: takes each end.
-        check_stop: called at least every second; raises to give up on what is left.
+        check_stop: called about every second; raises to give up on what is left.
         may_start: asked before each batch; once it says no, only what was handed over is waited for.
         batches: indices of tasks that one worker does, in this order; each task is one where nothing is said.
 
@@ -72,6 +75,7 @@ def run_tasks(
 
     """
     left = deque(enumerate([[index] for index in range(len(tasks))] if batches is None else batches))
+    check_stop = _now_and_then(check_stop)
     index_of: dict[Handle, int] = {}
     batch_of: dict[Handle, int] = {}
     while left or index_of:
@@ -88,6 +92,19 @@ def run_tasks(
                 collect(index_of.pop(outcome.handle), outcome)
         check_stop()
     return [index for _, batch in left for index in batch]
+
+
+def _now_and_then(check: Callable[[], None]) -> Callable[[], None]:
+    """Return a check that is made at once, and then again when some time has passed."""
+    due = 0.0
+
+    def checked() -> None:
+        nonlocal due
+        if time.monotonic() >= due:
+            check()
+            due = time.monotonic() + CHECK_SECONDS
+
+    return checked
 
 
 def job_error(task: object, error: TightfitError) -> TightfitError:

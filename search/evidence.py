@@ -26,8 +26,8 @@ class Evidence:
         self.wide_alone: Observation | None = None
         self._probes: dict[str, list[Observation]] = {}
         self._best = _Staircase()
-        self._whole: dict[int, list[Plan]] = {}
-        self._screened: dict[int, list[Plan]] = {}
+        self._whole: set[str] = set()
+        self._screened: set[str] = set()
 
     def add(self, observed: Observation) -> None:
         """Take one more observation."""
@@ -37,13 +37,12 @@ class Evidence:
             return
         if self.wide_alone is None and observed.plan == self._wide:
             self.wide_alone = observed
-        size = observed.weight_bytes
-        size = self._space.weight_bytes(observed.plan) if size is None else size
         if observed.origin == SCREEN:
-            self._screened.setdefault(size, []).append(observed.plan)
-        else:
-            self._whole.setdefault(size, []).append(observed.plan)
-            self._best.add(size, observed)
+            self._screened.add(observed.plan.digest)
+            return
+        size = observed.weight_bytes
+        self._whole.add(observed.plan.digest)
+        self._best.add(self._space.weight_bytes(observed.plan) if size is None else size, observed)
 
     def _add_probe(self, observed: Observation, base: Plan) -> None:
         probes = self._probes.setdefault(base.digest, [])
@@ -62,12 +61,11 @@ class Evidence:
 
     def is_measured(self, plan: Plan) -> bool:
         """Tell whether a plan was measured on the whole text."""
-        return plan in self._whole.get(self._space.weight_bytes(plan), ())
+        return plan.digest in self._whole
 
     def is_screened(self, plan: Plan) -> bool:
         """Tell whether a plan was measured on the whole text or screened."""
-        size = self._space.weight_bytes(plan)
-        return plan in self._whole.get(size, ()) or plan in self._screened.get(size, ())
+        return plan.digest in self._whole or plan.digest in self._screened
 
     def best_within(self, size: int) -> Observation | None:
         """Return the best plan of at most so many weight bytes that was measured on the whole text."""

@@ -8,6 +8,7 @@ Shape legend: M modules, O options, T options that take bytes, G options that gi
 
 from collections.abc import Container, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 
 import numpy as np
 
@@ -66,19 +67,24 @@ def search_exchanges(
     """
     rng = np.random.default_rng(seed)
     arrivals = Arrivals() if arrivals is None else arrivals
-    ends: dict[bytes, _Walk] = {}
+    ends: dict[bytes, tuple[float, _Walk]] = {}
+
+    def arrive(walk: _Walk) -> None:
+        if (key := walk.chosen.tobytes()) not in ends:
+            ends[key] = walk.predicted, walk
+
     for start in starts:
         if (walk := arrivals.of(model, start, limit_bytes)) is not None:
-            ends.setdefault(walk.chosen.tobytes(), walk)
+            arrive(walk)
     if not ends:
         return []
     for _ in range(num_kicks):
-        best = min(ends.values(), key=lambda walk: walk.predicted)
+        _, best = min(ends.values(), key=itemgetter(0))
         walk = _kicked(best, rng)
         if walk.fit(limit_bytes):
             walk.improve(limit_bytes, ends)
-            ends.setdefault(walk.chosen.tobytes(), walk)
-    return sorted((Found(walk.chosen, walk.predicted) for walk in ends.values()), key=lambda found: found.predicted)
+            arrive(walk)
+    return [Found(walk.chosen, predicted) for predicted, walk in sorted(ends.values(), key=itemgetter(0))]
 
 
 def fit_bytes(model: QuadraticModel, start: np.ndarray, limit_bytes: int) -> np.ndarray | None:
@@ -123,13 +129,12 @@ class _Walk:
 
     def take(self, option: int) -> None:
         """Give an option's module that option."""
-        model, module = self.model, self.model.module[option]
-        own, before = model.options_of[module], self.chosen[module]
-        self._slope += model.curvature[option] - model.curvature[before]
-        self._now[own] = self.chosen[module] = option
-        self._square[own] = model.diagonal[own] + model.diagonal[option] - 2 * model.curvature[own, option]
-        self._extra[own] = model.size_bytes[own] - model.size_bytes[option]
-        self.size_bytes += int(model.size_bytes[option] - model.size_bytes[before])
+        move = self.model.moves[option]
+        own, before = move.own, self.chosen[move.module]
+        self._slope += self.model.curvature[option] - self.model.curvature[before]
+        self._now[own] = self.chosen[move.module] = option
+        self._square[own], self._extra[own] = move.square, move.extra
+        self.size_bytes += move.size_bytes - self.model.moves[before].size_bytes
 
     def fit(self, limit_bytes: int) -> bool:
         """Lower the plan, at the least predicted loss per byte, until it fits; tell whether it does."""
@@ -174,9 +179,10 @@ class _Walk:
         their lengths (Cauchy-Schwarz: the curvature is positive semidefinite), so only a few pairs need it.
         """
         model, extra = self.model, self._extra
-        moves = self._now != model.every
         per_byte = change / np.maximum(np.abs(extra), 1)
-        takers, givers = (_best(change, per_byte, moves & side) for side in (extra > 0, extra <= 0))
+        takes = extra > 0
+        takers = _best(change, per_byte, takes)
+        givers = _best(change, per_byte, ~takes & (self._now != model.every))
         length_t, length_g = (np.sqrt(np.maximum(self._square[o], 0)) * _ROUNDING for o in (takers, givers))
         alone_tg = change[takers][:, None] + change[givers]
         is_open = alone_tg - length_t[:, None] * length_g < gain
@@ -196,12 +202,11 @@ class _Walk:
 
 def _kicked(walk: _Walk, rng: np.random.Generator, count: int = 4) -> _Walk:
     """Return a walk that begins with a few modules one option up or down."""
-    kicked, module_of = walk.copy(), walk.model.module
+    kicked, moves = walk.copy(), walk.model.moves
     for module in rng.choice(len(walk.chosen), min(count, len(walk.chosen)), replace=False):
-        steps = [i for i in (walk.chosen[module] - 1, walk.chosen[module] + 1) if 0 <= i < len(module_of)]
-        inside = [i for i in steps if module_of[i] == module]
-        if inside:
-            kicked.take(int(inside[rng.integers(len(inside))]))
+        option = int(walk.chosen[module])
+        if beside := moves[option].beside:
+            kicked.take(beside[rng.integers(len(beside))])
     return kicked
 
 

@@ -49,6 +49,28 @@ class Neighbour:
     noise: float
 
 
+@dataclass(frozen=True, slots=True)
+class Move:
+    """An option that is taken, and what its module's other options are beside it.
+
+    Attributes:
+        module: index of the module.
+        own: its options.
+        size_bytes: stored bytes of this one.
+        square: |change|² of each of them from here.
+        extra: bytes that each of them adds.
+        beside: those one step down and up.
+
+    """
+
+    module: int
+    own: slice
+    size_bytes: int
+    square: np.ndarray
+    extra: np.ndarray
+    beside: tuple[int, ...]
+
+
 @dataclass(frozen=True)
 class QuadraticModel:
     """Predicted KL of plans near a base; plans are (M,) arrays of option indices.
@@ -87,12 +109,17 @@ class QuadraticModel:
 
     def indices(self, plan: Plan) -> np.ndarray | None:
         """Return a plan as option indices, or None where it has a level that is no option here."""
-        found = [self._index.get(choice) for choice in plan.levels]
-        return None if None in found else np.array(found)
+        if plan.digest not in self._indices:
+            found = [self._index.get(choice) for choice in plan.levels]
+            self._indices[plan.digest] = None if None in found else np.array(found)
+        return self._indices[plan.digest]
 
     def plan(self, chosen: np.ndarray) -> Plan:
         """Return the plan of option indices."""
-        return Plan(tuple(self.options[i] for i in chosen))
+        key = chosen.tobytes()
+        if key not in self._plans:
+            self._plans[key] = Plan(tuple(self.options[i] for i in chosen))
+        return self._plans[key]
 
     @cached_property
     def every(self) -> np.ndarray:
@@ -105,10 +132,31 @@ class QuadraticModel:
         return self.curvature.diagonal().copy()
 
     @cached_property
-    def options_of(self) -> list[slice]:
-        """Return the options of each module."""
+    def moves(self) -> list[Move]:
+        """Return what each option brings about when it is taken."""
         first = self.module.searchsorted(np.arange(len(self.names) + 1)).tolist()
-        return [slice(a, b) for a, b in pairwise(first)]
+        return [
+            Move(
+                module,
+                slice(begin, end),
+                int(self.size_bytes[option]),
+                self.diagonal[begin:end] + self.diagonal[option] - 2 * self.curvature[begin:end, option],
+                self.size_bytes[begin:end] - self.size_bytes[option],
+                tuple(i for i in (option - 1, option + 1) if begin <= i < end),
+            )
+            for module, (begin, end) in enumerate(pairwise(first))
+            for option in range(begin, end)
+        ]
+
+    @cached_property
+    def _plans(self) -> dict[bytes, Plan]:
+        """Return the plans that were asked for: rounds end in the same ones again and again."""
+        return {}
+
+    @cached_property
+    def _indices(self) -> dict[str, np.ndarray | None]:
+        """Return the option indices of plans, by digest."""
+        return {}
 
     @cached_property
     def _index(self) -> Mapping[tuple[str, Level], int]:

@@ -1,7 +1,7 @@
 """Publishing a job's front while it is searched for: always valid, never at the cost of the search."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -44,7 +44,7 @@ class Publisher:
         ended = time.monotonic()
         self._next = ended + (ended - began) / _MAX_SHARE
 
-    def publish_if_due(self, trials: Sequence[Trial], model: dict[str, Any] | None) -> None:
+    def publish_if_due(self, trials: Sequence[Trial], model: Callable[[], dict[str, Any] | None]) -> None:
         """Record the front of a running job unless that was done a moment ago, measured by what it costs."""
         if time.monotonic() >= self._next:
-            self.publish(JobState.RUNNING, trials, model)
+            self.publish(JobState.RUNNING, trials, model())

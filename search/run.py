@@ -87,7 +87,7 @@ class Run:
             self._ledger,
             measuring,
             self._stop,
-            lambda trials: self._publisher.publish_if_due(trials, self._model()),
+            lambda trials: self._publisher.publish_if_due(trials, self._model),
         ).run()
         judge(context, measuring)
         self.publish(JobState.DONE)

@@ -17,7 +17,7 @@ from search.observation import Observation, Proposal
 from search.strategy import FrontStrategy
 from space.digest import digest
 from space.menu import SearchSpace
-from space.plan import Plan
+from space.plan import Choice, Plan
 from space.spec import SamplerName
 
 BASELINE_BATCH = 8
@@ -56,7 +56,11 @@ class PlanCodec:
     def __init__(self, space: SearchSpace) -> None:
         """Remember the space."""
         self._space = space
-        self._indices = [{level: i for i, level in enumerate(levels)} for levels in space.levels.values()]
+        self._index: Mapping[Choice, int | None] = {  # None: the module has no other level, and no parameter
+            (name, level): i if len(levels) > 1 else None
+            for name, levels in space.levels.items()
+            for i, level in enumerate(levels)
+        }
         free = [name for name, levels in space.levels.items() if len(levels) > 1]
         self._positions = {name: position for position, name in enumerate(free)}
         self.distributions: dict[str, BaseDistribution] = _Shared(
@@ -95,8 +99,8 @@ class PlanCodec:
         return trial
 
     def _params(self, plan: Plan) -> "_Params":
-        chosen = zip(self._indices, plan.levels, strict=True)
-        return _Params(self._positions, tuple(index[level] for index, (_, level) in chosen if len(index) > 1))
+        values = tuple(i for i in map(self._index.__getitem__, plan.levels) if i is not None)
+        return _Params(self._positions, values)
 
 
 class FrontSampler(BaseSampler):

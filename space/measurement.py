@@ -1,6 +1,6 @@
 """What one evaluation of one plan found, kept per sequence so that any two plans can be compared on paired tokens."""
 
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from math import exp, log
 from typing import Any
 
@@ -72,9 +72,7 @@ class Measurement:
 
     def to_json(self) -> dict[str, Any]:
         """Return a JSON object."""
-        value = asdict(replace(self, sketch=None))
-        del value["sketch"]
-        return value
+        return {f.name: getattr(self, f.name) for f in fields(self) if f.name != "sketch"}
 
     @staticmethod
     def from_json(value: dict[str, Any]) -> "Measurement":

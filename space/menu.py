@@ -12,7 +12,7 @@ from space.cost import Target, module_bytes
 from space.errors import SpecError
 from space.inventory import Inventory, ModuleInfo
 from space.level import DENSE, Coding, Level, Pattern
-from space.plan import Plan
+from space.plan import Choice, Plan
 
 Kind = Literal["integer", "rotated", "trellis", "rotated-trellis"]
 UNIFORM_GROUP_SIZE = 64
@@ -112,8 +112,12 @@ class SearchSpace:
 
     def weight_bytes(self, plan: Plan) -> int:
         """Return the exact bytes of the weight files of a plan of this space."""
-        sizes = self.sizes
-        return self.inventory.others_bytes + sum(sizes[name][level] for name, level in plan.levels)
+        return self.inventory.others_bytes + sum(map(self._sizes.__getitem__, plan.levels))
+
+    @cached_property
+    def _sizes(self) -> Mapping[Choice, int]:
+        """Return (module name, level) -> stored bytes."""
+        return {(name, level): size for name, sizes in self.sizes.items() for level, size in sizes.items()}
 
     def uniform_plan(self, level: Level) -> Plan:
         """Return the plan that gives every module this level, or its nearest legal one (pins are kept)."""

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from operator import itemgetter
 
 from space.digest import digest
 from space.level import Level, parse_level
@@ -29,7 +30,12 @@ class Plan:
 
     def to_json(self) -> dict[str, str]:
         """Return module name -> level text."""
-        return {name: str(level) for name, level in self.levels}
+        return dict(zip(map(itemgetter(0), self.levels), self.texts, strict=True))
+
+    @cached_property
+    def texts(self) -> tuple[str, ...]:
+        """Return the levels' texts."""
+        return tuple(map(_text, map(itemgetter(1), self.levels)))
 
     @cached_property
     def digest(self) -> str:
@@ -48,6 +54,9 @@ class Plan:
     def replace(self, changes: Mapping[str, Level]) -> "Plan":
         """Return a plan with some modules' levels changed."""
         return Plan(tuple((c[0], changes[c[0]]) if c[0] in changes else c for c in self.levels))
+
+
+_text = lru_cache(maxsize=4096)(str)
 
 
 @lru_cache(maxsize=1 << 14)

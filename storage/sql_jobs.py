@@ -121,16 +121,15 @@ class SqlJobs:
         document: FrontDocument | None = None,
     ) -> None:
         """Set what is given; facts are merged key by key. Raises NotFoundError."""
+        values: dict[str, Any] = {} if phase is None else {"phase": phase}
+        if document is not None:
+            values["document"] = json_copy(document.to_json())
         with self._session(write=True) as session:
-            row = session.scalar(select(JobRow).where(JobRow.job_id == job_id).with_for_update())
-            if row is None:
-                raise _job_not_found(session, job_id)
-            if phase is not None:
-                row.phase = phase
-            if facts is not None:
-                row.facts = {**row.facts, **json_copy(facts)}
-            if document is not None:
-                row.document = json_copy(document.to_json())
+            if facts is not None:  # only they need what is there, which is large
+                kept = session.execute(select(JobRow.facts).where(JobRow.job_id == job_id).with_for_update()).scalar()
+                values["facts"] = {**(kept or {}), **json_copy(facts)}
+            if not values or not num_changed(session, update(JobRow).where(JobRow.job_id == job_id).values(values)):
+                check_job_exists(session, job_id)
 
     def request_cancel(self, job_id: str) -> None:
         """Ask a job to stop; a QUEUED or PAUSED one is CANCELLED at once. Raises NotFoundError."""

@@ -19,8 +19,6 @@ from workers.models.load import best_device, compute_dtype
 from workers.resident import Resident, Unpack
 from workers.trails import Key, Stages, Trail, Trails, names_by_stage
 
-Levels = Sequence[tuple[str, Level]]
-
 
 class Engine:
     """A model that takes plans.
@@ -46,8 +44,8 @@ class Engine:
         model: Any = self._resident.model
         model.get_input_embeddings().register_forward_hook(lambda _m, _i, out: out.to(compute_dtype(self.device)))
         head = model.get_output_embeddings()
-        self._head_name = next((name for name, module in model.named_modules() if module is head), None)
-        self._names = names_by_stage(inventory, self._head_name)
+        head_name = next((name for name, module in model.named_modules() if module is head), None)
+        self._names = names_by_stage(inventory, head_name)
         self.runner = BlockRunner(model)
         self.token_forwards = 0.0
 
@@ -105,13 +103,12 @@ class Engine:
     @contextmanager
     def holding_dense(self, block: int) -> Iterator[None]:
         """Have a block in memory as it is in the checkpoint, with what lies outside; the index behind all: the head."""
-        levels = self.dense_plan.levels if not self._streams else self._stage(self.dense_plan, block)
-        self._resident.hold(levels, no_level)
-        try:
-            yield
-        finally:
-            if self._streams:
-                self._release(levels)
+        if self._streams:
+            with self._holding(self.dense_plan, no_level, block):
+                yield
+            return
+        self._resident.hold(self.dense_plan.levels, no_level)
+        yield
 
     @contextmanager
     def _replaying(self, trail: Trail, start: int, stages: Stages, *, is_near: bool) -> Iterator[None]:
@@ -154,39 +151,26 @@ class Engine:
         starts = [self._begin(trail, stages, batch) for trail, batch in zip(trails, batches, strict=True)]
         last = self.runner.num_blocks
         for block in range(min(starts), last):
-            levels = self._stage(plan, block)
-            self._resident.hold(levels, unpack)
-            for batch, trail, start in zip(batches, trails, starts, strict=True):
-                if block >= start:
-                    output = self.runner.run_block(block, batch, trail.outputs[block - 1] if block else None)
-                    trail.push(block, output, last, self._trails.share_bytes)
-            self._release(levels)
-        levels = self._stage(plan, last)
-        self._resident.hold(levels, unpack)
-        for batch, trail in zip(batches, trails, strict=True):
+            with self._holding(plan, unpack, block):
+                for batch, trail, start in zip(batches, trails, starts, strict=True):
+                    if block >= start:
+                        output = self.runner.run_block(block, batch, trail.outputs[block - 1] if block else None)
+                        trail.push(block, output, last, self._trails.share_bytes)
+        for trail in trails:
             trail.stages = stages
-            yield self.runner.logits(batch, trail.outputs, last)
-        self._release(levels)
+        with self._holding(plan, unpack, last):
+            for batch, trail in zip(batches, trails, strict=True):
+                yield self.runner.logits(batch, trail.outputs, last)
 
-    def _stage(self, plan: Plan, block: int) -> Levels:
-        """Return the levels of the modules that a block needs, and of the linear ones outside all blocks.
-
-        The index behind the last block stands for the head.
-        """
-        found = []
-        for module in self._inventory.modules:
-            is_head = bool(module.tied) or module.name == self._head_name
-            if module.block is None:
-                is_needed = block == self.runner.num_blocks if is_head else module.kind == "linear"
-                is_needed = is_needed or (block == 0 and module.kind == "embedding")
-            else:
-                is_needed = module.block == block
-            if is_needed:
-                found.append((module.name, plan[module.name]))
-        return found
-
-    def _release(self, levels: Levels) -> None:
-        self._resident.release(name for name, _ in levels)
+    @contextmanager
+    def _holding(self, plan: Plan, unpack: Unpack, stage: int) -> Iterator[None]:
+        """Have the modules of a stage in memory while the context lasts, and no longer, however it ends."""
+        names = self._names[stage]
+        try:
+            self._resident.hold([(name, plan[name]) for name in names], unpack)
+            yield
+        finally:
+            self._resident.release(names)
 
 
 def no_level(name: str, level: Level, _shape: object) -> Tensor:

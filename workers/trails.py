@@ -111,9 +111,22 @@ def output_bytes(output: BlockOutput | None) -> int:
 
 
 def names_by_stage(inventory: Inventory, head_name: str | None) -> tuple[tuple[str, ...], ...]:
-    """Return the names of modules stage by stage; what is outside the blocks and is no head counts as before them."""
-    stages: list[list[str]] = [[] for _ in range(inventory.num_blocks + 1)]
+    """Return the names of the modules that each stage needs: one stage per block, and one for the head.
+
+    A module may be needed by several: a tied embedding by the first block and the head; a linear layer outside the
+    blocks that is no head by all, since each forward passes it, on whichever side of the blocks it is.
+    """
+    last = inventory.num_blocks
+    stages: list[list[str]] = [[] for _ in range(last + 1)]
     for module in inventory.modules:
-        outside = inventory.num_blocks if module.name == head_name else 0
-        stages[outside if module.block is None else module.block].append(module.name)
+        if module.block is not None:
+            needed = {module.block}
+        elif module.name == head_name:
+            needed = {last}
+        elif module.kind == "linear":
+            needed = set(range(last + 1))
+        else:
+            needed = {0, last} if module.tied else {0}
+        for stage in needed:
+            stages[stage].append(module.name)
     return tuple(map(tuple, stages))

@@ -145,7 +145,7 @@ def make_loop(context: Context, executor: FormulaExecutor, folder: Path, patienc
         ledger,
         Measuring(library, executor, context.check_stop, lambda: None),
         StopRule(context.max_trials, patience=patience),
-        lambda trials: publisher.publish_if_due(trials, ledger.model_json()),
+        lambda trials: publisher.publish_if_due(trials, ledger.model_json),
     )
 
 

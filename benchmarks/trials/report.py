@@ -27,10 +27,13 @@ def trial_rows(found: Mapping[str, Any]) -> list[Row]:
         what = f"all {sweep['probes']} (module, level) probes, sketches included, against as many bare forwards"
         rows.append((what, f"{sweep['ratio_to_bare_forwards']:.2f}x", "0.70x"))
     if search := found.get("search"):
-        what = f"mean of the {search['evaluations']} evaluations of a default search, each against its own tokens"
+        what = f"mean of the {search['evaluations']} trials of a default search, each against all tokens it asks for"
         rows.append((what, f"{search['mean_ratio']:.2f}x", "0.60x"))
         whole = f"{search['mean_ratio_screened_against_whole_text']:.2f}x"
-        rows.append(("the same, plans that were only screened against the whole text", whole, ""))
+        rows.append(("the same, plans that screening stopped against the whole text", whole, "0.60x"))
+        for kind, part in search["kinds"].items():
+            share = f"{part['mean_ratio']:.2f}x ({100 * part['share_of_cost']:.0f} % of the cost)"
+            rows.append((f"of these, {part['evaluations']} {kind}", share, ""))
     return rows
 
 

@@ -1,10 +1,11 @@
 """What the trials of a whole default search cost together, and how the search scales over workers."""
 
 import time
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from statistics import median
+from statistics import fmean, median
 from typing import Any
 
 from benchmarks.search.arena import SEQUENCE_LENGTH, Arena
@@ -23,19 +24,21 @@ from workers.ray_pool import RayPool
 from workers.tasks import Evaluate, Task, Workspace
 
 NUM_SEARCH = 32
-_EVERY = 20  # trials between two bare forwards
+_NUM_HELD_OUT = 16  # judging is no trial
+_EVERY = 10  # trials between two bare forwards
+_NEAR = 5  # bare forwards that a trial is compared with: their median
 
 
 @dataclass
 class _Timed:
-    """The in-process executor with a clock on evaluations, and a bare forward now and then."""
+    """The in-process executor with a clock on evaluations: seconds of each, and of a bare forward near to it."""
 
     arena: Arena
     inner: InlineExecutor
     num_workers: int = 1
     tasks: dict[Handle, Task] = field(default_factory=dict)
-    seconds: dict[Handle, float] = field(default_factory=dict)
-    bare: list[float] = field(default_factory=list)
+    seconds: dict[Handle, tuple[float, float]] = field(default_factory=dict)
+    bare: deque[float] = field(default_factory=partial(deque, maxlen=_NEAR))
 
     def submit(self, task: Task) -> Handle:
         """Queue a task."""
@@ -51,12 +54,13 @@ class _Timed:
         """Run a task."""
         started = time.thread_time()
         outcomes = self.inner.wait(timeout_seconds)
+        seconds = time.thread_time() - started
         for outcome in outcomes:
             task = self.tasks[outcome.handle]
             if isinstance(task, Evaluate) and task.split == "search":
-                self.seconds[outcome.handle] = time.thread_time() - started
-                if len(self.seconds) % _EVERY == 1:
-                    self.bare.append(cpu_seconds(bare_forward(self.arena, BATCH)))
+                if len(self.seconds) % _EVERY == 0:
+                    self.bare.append(cpu_seconds(bare_forward(self.arena, BATCH)) / BATCH)
+                self.seconds[outcome.handle] = seconds, median(self.bare)
         return outcomes
 
     def close(self) -> None:
@@ -68,33 +72,70 @@ _: type[Executor] = _Timed
 
 
 def default_search(arena: Arena) -> dict[str, Any]:
-    """Return what the trials of one default search on the bundled model cost, against bare forwards of their tokens."""
+    """Return what the trials of one default search on the bundled model cost, against bare forwards.
+
+    A trial's nominal tokens are all that it asks for, also where a known start is continued. Screening is how a plan
+    that loses stops early: with it counted so, the nominal tokens of a plan that is no probe are those of the whole
+    search text.
+    """
     executor = _Timed(arena, InlineExecutor(arena.workspace))
     arena.teach("search")
     arena.worker.run(Evaluate(arena.tokens, next(iter(arena.space.uniform_plans()))[1], "search", BATCH))
-    trials = _search(arena, lambda *_: executor, Quiet())
-    token_seconds = median(executor.bare) / (BATCH * SEQUENCE_LENGTH)
-    ratios, stopped_early, spent, nominal = [], [], 0.0, 0.0
-    for handle, seconds in executor.seconds.items():
-        task = executor.tasks[handle]
-        assert isinstance(task, Evaluate)  # noqa: S101 (only those are timed)
-        asked = (task.num_sequences or NUM_SEARCH - task.first_sequence) * SEQUENCE_LENGTH * token_seconds
-        whole = asked if task.sketch else NUM_SEARCH * SEQUENCE_LENGTH * token_seconds
-        ratios.append(seconds / asked)
-        stopped_early.append(seconds / whole)
-        spent, nominal = spent + seconds, nominal + asked
+    trials = _search(arena, lambda *_: executor, Quiet(), NUM_SEARCH)
+    found = [_Cost.of(executor.tasks[handle], *seconds) for handle, seconds in executor.seconds.items()]
+    kinds = {kind: [cost for cost in found if cost.kind == kind] for kind in dict.fromkeys(c.kind for c in found)}
+    spent = sum(cost.forwards for cost in found)
     return {
         "trials": len(trials),
-        "evaluations": len(ratios),
-        "mean_ratio": sum(ratios) / len(ratios),
-        "mean_ratio_screened_against_whole_text": sum(stopped_early) / len(stopped_early),
-        "ratio_of_sums": spent / nominal,
+        "evaluations": len(found),
+        "mean_ratio": fmean(cost.forwards / cost.asked for cost in found),
+        "mean_ratio_screened_against_whole_text": fmean(cost.forwards / cost.candidate for cost in found),
+        "ratio_of_sums": spent / sum(cost.asked for cost in found),
+        "kinds": {
+            kind: {
+                "evaluations": len(costs),
+                "mean_ratio": fmean(cost.forwards / cost.asked for cost in costs),
+                "share_of_cost": sum(cost.forwards for cost in costs) / spent,
+            }
+            for kind, costs in kinds.items()
+        },
         "token_forwards": sum(t.measurement.token_forwards for t in trials if t.measurement),
     }
 
 
+@dataclass(frozen=True)
+class _Cost:
+    """What an evaluation took, in bare forwards of one sequence, and how many sequences it asked for.
+
+    Attributes:
+        kind: what it was.
+        forwards: what it took.
+        asked: its sequences, those of a known start too.
+        candidate: the same, but of the whole text for a plan that was screened.
+
+    """
+
+    kind: str
+    forwards: float
+    asked: int
+    candidate: int
+
+    @staticmethod
+    def of(task: Task, seconds: float, bare_seconds: float) -> "_Cost":
+        assert isinstance(task, Evaluate)  # noqa: S101 (only those are timed)
+        asked = NUM_SEARCH if task.num_sequences is None else task.first_sequence + task.num_sequences
+        is_part = asked < NUM_SEARCH
+        if task.sketch:
+            kind = f"probes on {asked} of {NUM_SEARCH} sequences"
+        elif task.first_sequence:
+            kind = "screened plans, measured on the rest"
+        else:
+            kind = f"plans screened on {asked} sequences" if is_part else "plans on the whole text"
+        return _Cost(kind, seconds / bare_seconds, asked, asked if task.sketch else NUM_SEARCH)
+
+
 def scaling(arena: Arena, counts: Sequence[int] = (1, 2)) -> list[dict[str, Any]]:
-    """Return, for each number of Ray workers, how long the same search takes behind its first batch.
+    """Return, for each number of Ray workers, how long the same search takes behind its first batch, on half the text.
 
     Start-up, levels and the dense model's answers come before it. `busy_share` is the share of the workers' time in
     which they measure: the rest is dispatch, bookkeeping, the search's own decisions, and waiting for a batch's last.
@@ -102,7 +143,7 @@ def scaling(arena: Arena, counts: Sequence[int] = (1, 2)) -> list[dict[str, Any]
     rows = []
     for count in counts:
         clock = _Clock()
-        trials = _search(arena, partial(_pool, count), clock)
+        trials = _search(arena, partial(_pool, count), clock, NUM_SEARCH // 2)
         seconds = time.monotonic() - clock.first
         later = [m for t in trials[clock.trials :] if (m := t.measurement)] + [t.held_out for t in trials if t.held_out]
         busy = sum(m.seconds for m in later) / (count * seconds)
@@ -128,9 +169,17 @@ class _Clock(Quiet):
             self.first, self.trials = time.monotonic(), trials_done
 
 
-def _search(arena: Arena, make_executor: MakeExecutor, listener: Quiet) -> Sequence[Trial]:
+def _search(arena: Arena, make_executor: MakeExecutor, listener: Quiet, num_search: int) -> Sequence[Trial]:
     store = MemoryStore()
-    spec = make_spec(model="bundled", budget="3.25bpw", calibration=STDLIB, workers=1, sequence_length=SEQUENCE_LENGTH)
+    spec = make_spec(
+        model="bundled",
+        budget="3.25bpw",
+        calibration=STDLIB,
+        workers=1,
+        sequence_length=SEQUENCE_LENGTH,
+        num_search_samples=num_search,
+        num_held_out_samples=_NUM_HELD_OUT,
+    )
     job = store.create_job("default", spec)
     Controller(store, make_executor, arena.folder, listener).run(job.job_id)
     return store.list_trials(job.job_id)

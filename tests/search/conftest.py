@@ -2,7 +2,7 @@
 
 import pytest
 
-from search import run
+from search import dispatch, run
 from tests.search.house import House
 from tests.search.scripted import prepared
 
@@ -12,4 +12,5 @@ def house(monkeypatch: pytest.MonkeyPatch) -> House:
     """Give an empty house whose models are scripted."""
     monkeypatch.setattr(run, "prepare", prepared)
     monkeypatch.setattr(run, "model_digest", lambda _: "m" * 64)
+    monkeypatch.setattr(dispatch, "CHECK_SECONDS", 0.0)  # who asks to stop is heard at once, whatever the clock says
     return House()

@@ -18,6 +18,7 @@ from space.plan import Plan
 from tests.workers.tiny_models import EVERY_KIND, Bench, TinyKind, make_workspace, text_request
 from workers.models.load import load_model
 from workers.tasks import BuildLevels, Calibrate, Evaluate, PrepareText, Teach
+from workers.trails import names_by_stage
 from workers.worker import Worker
 
 Benches = Callable[[TinyKind], Bench]
@@ -74,6 +75,46 @@ def test_the_plan_before_changes_no_bit(bench: Benches, kind: TinyKind, memory: 
         assert short.perplexity == whole.perplexity
         assert short.token_forwards <= whole.token_forwards
         worker.run(Evaluate(at.tokens, base, "search", 5))
+
+
+def test_a_model_that_streams_holds_nothing_between_plans(bench: Benches) -> None:
+    """Also where its reader stops early, or a level cannot be read."""
+    at = bench("opt")
+    engine = Worker(replace(at.workspace, memory_bytes=1)).engine
+    batches, plan = at.tokens.load("search").split(4), at.plan(["b6-g32"])
+    held = engine._resident._held
+
+    def damaged(name: str, level: Level, shape: torch.Size) -> Tensor:
+        if name.endswith("1.fc2"):
+            raise OSError(name)
+        return at.store.weight(name, level, shape)
+
+    reader = engine.logits(plan, at.store.weight, batches)
+    next(reader)
+    assert held
+    del reader
+    assert not held
+    with pytest.raises(OSError, match="fc2"):
+        next(engine.logits(plan, damaged, batches))
+    assert not held
+
+
+@pytest.mark.parametrize(
+    ("kind", "outside", "head"),
+    [
+        ("tied", ["model.embed_tokens"], ["model.embed_tokens"]),
+        ("untied", ["model.embed_tokens"], ["lm_head"]),
+        ("opt", ["embed_tokens", "project_out", "project_in"], ["embed_tokens", "project_out", "project_in"]),
+    ],
+)
+def test_what_stages_need(bench: Benches, kind: TinyKind, outside: list[str], head: list[str]) -> None:
+    """What is outside the blocks is there where it takes part, and never between two blocks if it is an embedding."""
+    inventory = bench(kind).workspace.inventory
+    first, *between, last = names_by_stage(inventory, "lm_head")
+    blocks = [m.name for m in inventory.modules if m.block == 0]
+    assert [name.removeprefix("model.decoder.") for name in first if name not in blocks] == outside
+    assert [name.removeprefix("model.decoder.") for name in last] == head
+    assert not any("embed" in name for stage in between for name in stage)
 
 
 def test_later_blocks_cost_less(bench: Benches) -> None:

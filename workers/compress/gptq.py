@@ -63,7 +63,8 @@ def gptq(weight: Tensor, scale: Tensor, rounder: Rounder, hessian: Tensor, mask:
     left_in = weight.T[order].contiguous()
     scale_in = scale.T[order].contiguous()
     keep_in = None if mask is None else mask.T[order].to(weight.dtype).contiguous()
-    codes_in = torch.empty_like(left_in)
+    del weight, scale  # each as large as what was made of it
+    codes_in = torch.empty_like(left_in, dtype=torch.int16)
     columns = left_in.shape[0]
     for start in range(0, columns, _BLOCK):
         stop = min(start + _BLOCK, columns)
@@ -79,7 +80,7 @@ def gptq(weight: Tensor, scale: Tensor, rounder: Rounder, hessian: Tensor, mask:
             left_in[stop:].addmm_(factor[start:stop, stop:].T, errors_bn, alpha=-1)
     codes = torch.empty_like(codes_in)
     codes[order] = codes_in
-    return codes.T.to(torch.int16)
+    return codes.T
 
 
 def output_energy(weight: Tensor, hessian: Tensor) -> float:
