@@ -6,6 +6,7 @@ the block's output comes near the dense block's (as OmniQuant, arXiv 2308.13137,
 Shape legend: B sequences, T tokens, O out_features, I in_features.
 """
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from space.digest import digest
-from space.inventory import ModuleInfo
+from space.front import paired_interval
+from space.inventory import Inventory, ModuleInfo
 from space.level import Level
 from space.plan import Plan
 from workers.compress.build import BuiltLevel, build_levels
@@ -32,6 +34,11 @@ _REFIT_VERSION = 2  # part of the name of what is refitted
 _NUM_SEQUENCES = 64
 _BATCH = 8
 _EPOCHS = 2
+_ITEM_BYTES = 4
+_STATISTICS_BYTES = 40  # for each pair of inputs of a module: its sums, and their factors in double precision
+_FORWARD_FLOPS = 16  # for each weight and token: about eight forward passes
+_FLOPS_PER_CORE = 4e10
+_SECONDS_PER_VALUE = 4e-6  # of a level's search
 _LEARNING_RATE = 2e-3
 Progress = Callable[[int, int], None]
 
@@ -49,28 +56,48 @@ class Refitted:
     Attributes:
         tokens: names the levels to export: the refitted ones if they are kept, else those that the search measured.
         kl_before, kl_after: on held-out text, nats per token.
+        kept: whether it helped measurably: the paired 95 % interval of the difference lies below zero.
 
     """
 
     tokens: TokenSet
     kl_before: float
     kl_after: float
-
-    @property
-    def kept(self) -> bool:
-        """Tell whether it helped."""
-        return self.kl_after < self.kl_before
+    kept: bool
 
 
 def refit_if_better(
     workspace: Workspace, plan: Plan, tokens: TokenSet, progress: Progress = lambda *_: None
 ) -> Refitted:
-    """Fit a plan again and keep that only where its KL on held-out text is lower; see `refit`."""
+    """Fit a plan again and keep that only where its KL on held-out text is measurably lower; see `refit`."""
     named = refit(workspace, plan, tokens, progress)
     Worker(workspace).run(Teach(tokens, "held_out"))
     # a worker knows levels by their text, so each store's are measured by one of its own
-    before, after = (Worker(workspace).run(Evaluate(t, plan, "held_out")).kl_divergence for t in (tokens, named))
-    return Refitted(named if after < before else tokens, before, after)
+    before, after = (Worker(workspace).run(Evaluate(t, plan, "held_out")) for t in (tokens, named))
+    kept = paired_interval(after.sequence_kl, before.sequence_kl)[1] < 0
+    return Refitted(named if kept else tokens, before.kl_divergence, after.kl_divergence, kept)
+
+
+def needed_bytes(inventory: Inventory, sequence_length: int) -> int:
+    """Return the memory that a refit takes: both models, a block's inputs on all text, one module's statistics."""
+    inputs: Counter[int] = Counter()
+    for module in inventory.modules:
+        if module.block is not None:
+            inputs[module.block] += module.in_features
+    num_tokens, widest = _NUM_SEQUENCES * sequence_length, max(m.in_features for m in inventory.modules)
+    values = 2 * inventory.num_parameters + num_tokens * max(inputs.values(), default=0)
+    return _ITEM_BYTES * values + _STATISTICS_BYTES * widest**2
+
+
+def estimated_seconds(inventory: Inventory, sequence_length: int) -> float:
+    """Return about how long a refit takes on one core."""
+    forwards = _FORWARD_FLOPS * _NUM_SEQUENCES * sequence_length / _FLOPS_PER_CORE
+    return (forwards + _SECONDS_PER_VALUE) * inventory.num_parameters
+
+
+def can_help(inventory: Inventory, plan: Plan) -> bool:
+    """Tell whether a plan compresses anything inside a block."""
+    return any(m.block is not None and not plan[m.name].is_dense for m in inventory.modules)
 
 
 def refit(workspace: Workspace, plan: Plan, tokens: TokenSet, progress: Progress = lambda *_: None) -> TokenSet:

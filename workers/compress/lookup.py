@@ -20,7 +20,7 @@ _UNITS = {
 }
 """bits -> bytes of a unit, the type it is computed with"""
 _INTEGERS = {2: 4, 3: 4, 4: 2, 5: 2, 6: 2, 7: 2, 8: 1}  # bits -> symbols of a chunk; tables that caches hold
-_SYMBOLS = {2: 4, 3: 2, 4: 2, 5: 2, 6: 2, 7: 1, 8: 1}  # the same of a trellis, whose entries are twice to 16 times as many
+_SYMBOLS = {2: 4, 3: 2, 4: 2, 5: 2, 6: 2, 7: 1, 8: 1}  # the same of a trellis, whose tables are larger
 _ENTRY = {1: torch.float32, 2: torch.float64, 4: torch.complex128}  # moved as one, never computed with
 
 
