@@ -36,18 +36,15 @@ from workers.reload import load_exported
 
 RESULT = ROOT / "benchmarks" / "results" / "packed.json"
 KINDS: Mapping[str, str] = {
-    "integer, 4 bits, group 64": "b4-g64",
-    "integer, 3 bits, group 64": "b3-g64",
-    "integer, 2 bits, group 64": "b2-g64",
-    "rotated trellis, 4 bits": "b4-gch-t-h",
+    "integer, 3 bits": "b3-g64",
+    "integer, 4 bits": "b4-g64",
     "rotated trellis, 3 bits": "b3-gch-t-h",
-    "rotated trellis, 2 bits": "b2-gch-t-h",
+    "rotated trellis, 4 bits": "b4-gch-t-h",
     "integer, 4 bits, half zeros": "b4-g64-s0.5",
-    "integer, 4 bits, 2:4": "b4-g64-s2:4",
     "integer, 3 bits, rank 8": "b3-g64-r8",
 }
 PREFILL = 256
-_DECODED = 16
+_DECODED = 8
 _PAIRS = 7
 
 

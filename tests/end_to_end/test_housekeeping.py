@@ -40,7 +40,7 @@ def test_front_outlives_its_levels(service: PlainService, tiny: Tiny, text_file:
     assert not leftover.exists()
     assert service.free_unneeded().num_files == 0
     for point in document.front:
-        assert service.export(job_id, tmp_path / point.point, point=point.point).verified
+        assert service.export(job_id, tmp_path / point.point, point=point.point, refit=False).verified
     assert run_job(service, spec.model_copy(update={"refine": True}))[1].front
 
 

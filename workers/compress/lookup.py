@@ -21,14 +21,16 @@ _UNITS = {
 """bits -> bytes of a unit, the type it is computed with"""
 _INTEGERS = {2: 4, 3: 4, 4: 2, 5: 2, 6: 2, 7: 2, 8: 1}  # bits -> symbols of a chunk; tables that caches hold
 _SYMBOLS = {2: 4, 3: 2, 4: 2, 5: 2, 6: 2, 7: 1, 8: 1}  # the same of a trellis, whose tables are larger
-_ENTRY = {1: torch.float32, 2: torch.float64, 4: torch.complex128}  # moved as one, never computed with
+_ENTRY = {4: torch.float32, 8: torch.float64, 16: torch.complex128}  # bytes -> a type moved as one, never computed with
+PAIRS = ((0, 1), (0, 2), (0, 3), (1, 2), (1, 3), (2, 3))
+"""code of four columns -> the two that are kept"""
 
 
 def integer_values(stream: Tensor, bits: int, count: int) -> Tensor:
     """Return the (n, count) float32 integers in [-2^(bits-1), 2^(bits-1) - 1] of (n, bytes) packed rows."""
     chunk = _INTEGERS[bits]
     indices = _chunks(_units(stream, bits), bits, chunk, bits)
-    return _looked_up(_integers(bits, chunk), indices, chunk, (len(stream), count))
+    return _looked_up(_integers(bits, chunk), indices, (len(stream), count))
 
 
 def trellis_values(stream: Tensor, rows: Tensor | None, bits: int, count: int) -> Tensor:
@@ -50,7 +52,17 @@ def trellis_values(stream: Tensor, rows: Tensor | None, bits: int, count: int) -
     # the higher bit of a subset takes the place of the row's own step
     indices = _chunks(own ^ (one ^ three) & steps, bits, chunk, bits)
     indices += _chunks(low, bits, chunk, 1) << bits * chunk
-    return _looked_up(_trellis(bits, chunk), indices, chunk, (len(own), count))
+    return _looked_up(_trellis(bits, chunk), indices, (len(own), count))
+
+
+def bit_mask(stream: Tensor, count: int) -> Tensor:
+    """Return the (n, count) bool mask of packed rows of one bit per column."""
+    return _looked_up(_bits(), stream.flatten().to(torch.int32), (len(stream), count))
+
+
+def quad_mask(stream: Tensor, count: int) -> Tensor:
+    """Return the (n, count) bool mask of packed rows of one three-bit code of PAIRS per four columns."""
+    return _looked_up(_two_quads(), _chunks(_units(stream, 3), 3, 2, 3), (len(stream), count))
 
 
 def _every(stride: int, width: int, total: int) -> int:
@@ -77,9 +89,9 @@ def _chunks(units: Tensor, bits: int, chunk: int, kept_bits: int) -> Tensor:
     return (units.unsqueeze(-1) >> shifts).bitwise_and_(mask).flatten()
 
 
-def _looked_up(table: Tensor, indices: Tensor, chunk: int, shape: tuple[int, int]) -> Tensor:
-    entries = table.to(indices.device).view(_ENTRY[chunk]).flatten()
-    values = entries.index_select(0, indices).view(torch.float32).view(shape[0], -1)
+def _looked_up(table: Tensor, indices: Tensor, shape: tuple[int, int]) -> Tensor:
+    entries = table.to(indices.device).view(_ENTRY[table[0].nbytes]).flatten()
+    values = entries.index_select(0, indices).view(table.dtype).view(shape[0], -1)
     return values[:, : shape[1]].contiguous()
 
 
@@ -97,3 +109,18 @@ def _trellis(bits: int, chunk: int) -> Tensor:
     symbols = numbers >> (at * bits) & (1 << bits) - 1
     lower = numbers >> (bits * chunk + at) & 1
     return codebook(bits)[2 * symbols + lower]
+
+
+@lru_cache
+def _bits() -> Tensor:
+    return (torch.arange(256)[:, None] >> torch.arange(8) & 1).bool()
+
+
+@lru_cache
+def _two_quads() -> Tensor:
+    """Return the (64, 8) masks of two codes each; what is no code keeps nothing."""
+    quads = torch.zeros(8, 4, dtype=torch.bool)
+    for code, pair in enumerate(PAIRS):
+        quads[code, list(pair)] = True
+    codes = torch.arange(64)
+    return torch.cat([quads[codes & 7], quads[codes >> 3]], 1)

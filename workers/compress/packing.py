@@ -11,11 +11,10 @@ from torch import Tensor
 
 from space.cost import kept_columns
 from space.level import Level
-from workers.compress.lookup import integer_values, trellis_values
+from workers.compress.lookup import PAIRS, bit_mask, integer_values, quad_mask, trellis_values
 from workers.compress.rotation import rotate_back
 from workers.compress.trellis import decode, window_rows
 
-_PAIRS = ((0, 1), (0, 2), (0, 3), (1, 2), (1, 3), (2, 3))
 Tensors = Mapping[str, Tensor]
 
 
@@ -74,7 +73,7 @@ def pack_mask(mask: Tensor, level: Level) -> Tensor:
         quads = mask.view(mask.shape[0], -1, 4)
         weights = torch.tensor([8, 4, 2, 1], device=mask.device)
         table = torch.zeros(16, dtype=torch.int64, device=mask.device)
-        for code, (first, second) in enumerate(_PAIRS):
+        for code, (first, second) in enumerate(PAIRS):
             table[weights[first] + weights[second]] = code
         return pack_bits(table[(quads * weights).sum(-1)], 3)
     return pack_bits(mask.to(torch.int64), 1)
@@ -82,13 +81,7 @@ def pack_mask(mask: Tensor, level: Level) -> Tensor:
 
 def unpack_mask(stream: Tensor, level: Level, in_features: int) -> Tensor:
     """Return the (O, I) bool mask."""
-    if level.pattern == "2:4":
-        codes = unpack_bits(stream, 3, in_features // 4)
-        table = torch.zeros(6, 4, dtype=torch.bool, device=stream.device)
-        for code, pair in enumerate(_PAIRS):
-            table[code, list(pair)] = True
-        return table[codes].view(stream.shape[0], in_features)
-    return unpack_bits(stream, 1, in_features).bool()
+    return quad_mask(stream, in_features) if level.pattern == "2:4" else bit_mask(stream, in_features)
 
 
 def pack(codes: Codes, level: Level) -> dict[str, Tensor]:
