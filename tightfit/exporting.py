@@ -116,17 +116,17 @@ def export_point(
 
 def _is_refitted(source: Source, tokens: TokenSet, wish: bool | None, tell: Tell) -> bool:  # noqa: FBT001 (one of three)
     """Tell whether to refit: as wished, else wherever it can help and both models fit into memory."""
-    from workers.refit import can_help, estimated_seconds, needed_bytes  # noqa: PLC0415 (slow)
+    from workers.refit import can_help, estimated_seconds, needed_bytes, tokens_read  # noqa: PLC0415 (slow)
 
     if wish is False or not can_help(source.inventory, source.plan):
         return False
-    length = tokens.load("calibration").shape[1]
-    needed, free = needed_bytes(source.inventory, length), available_bytes()
+    count = tokens_read(tokens)
+    needed, free = needed_bytes(source.inventory, count), available_bytes()
     if wish is None and needed > free:
         told = f"it takes {format_bytes(needed)} of memory and {format_bytes(free)} are free; --refit tries it"
         tell(f"refit: left out, since {told}")
         return False
-    minutes = max(1, round(estimated_seconds(source.inventory, length) / 60))
+    minutes = max(1, round(estimated_seconds(source.inventory, count) / 60))
     tell(f"refit: about {minutes} min on one core; --no-refit leaves it out")
     return True
 

@@ -77,21 +77,26 @@ def refit_if_better(
     return Refitted(named if kept else tokens, before.kl_divergence, after.kl_divergence, kept)
 
 
-def needed_bytes(inventory: Inventory, sequence_length: int) -> int:
+def needed_bytes(inventory: Inventory, num_tokens: int) -> int:
     """Return the memory that a refit takes: both models, a block's inputs on all text, one module's statistics."""
     inputs: Counter[int] = Counter()
     for module in inventory.modules:
         if module.block is not None:
             inputs[module.block] += module.in_features
-    num_tokens, widest = _NUM_SEQUENCES * sequence_length, max(m.in_features for m in inventory.modules)
+    widest = max(m.in_features for m in inventory.modules)
     values = 2 * inventory.num_parameters + num_tokens * max(inputs.values(), default=0)
     return _ITEM_BYTES * values + _STATISTICS_BYTES * widest**2
 
 
-def estimated_seconds(inventory: Inventory, sequence_length: int) -> float:
+def estimated_seconds(inventory: Inventory, num_tokens: int) -> float:
     """Return about how long a refit takes on one core."""
-    forwards = _FORWARD_FLOPS * _NUM_SEQUENCES * sequence_length / _FLOPS_PER_CORE
+    forwards = _FORWARD_FLOPS * num_tokens / _FLOPS_PER_CORE
     return (forwards + _SECONDS_PER_VALUE) * inventory.num_parameters
+
+
+def tokens_read(tokens: TokenSet) -> int:
+    """Return how many tokens of calibration text a refit reads."""
+    return tokens.load("calibration")[:_NUM_SEQUENCES].numel()
 
 
 def can_help(inventory: Inventory, plan: Plan) -> bool:
