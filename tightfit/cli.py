@@ -197,7 +197,10 @@ def export(
     point: Annotated[str | None, typer.Option(help="A point of the front [default: the recommended one].")] = None,
     budget: Annotated[str | None, typer.Option(help="The best point within this size.")] = None,
     fmt: Annotated[str | None, typer.Option("--format", help="`packed` or `compressed-tensors`.")] = None,
-    refit: Annotated[bool, typer.Option("--refit", help="Fit the point again; kept only where it helps.")] = False,
+    refit: Annotated[
+        bool | None,
+        typer.Option(help="Fit the point again; kept only where it helps [default: where memory holds both models]."),
+    ] = None,
     as_json: AsJson = False,
     home: Home = None,
 ) -> None:
@@ -206,10 +209,10 @@ def export(
 
     from tightfit.show import show_export  # noqa: PLC0415
 
-    def told(done: int, total: int) -> None:
-        typer.echo(f"refit: block {done} of {total}", err=True)
+    def tell(sentence: str) -> None:
+        typer.echo(sentence, err=True)
 
-    exported = open_service(home).export(job, out, point, budget, fmt, refit=refit, progress=told)
+    exported = open_service(home).export(job, out, point, budget, fmt, refit=refit, tell=tell)
     print_json(asdict(exported)) if as_json else show_export(exported)
 
 

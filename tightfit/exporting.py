@@ -1,11 +1,11 @@
 """One export from choice to proof: select, write beside, verify by reloading, put in place."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
-from space.budget import parse_budget
+from space.budget import format_bytes, parse_budget
 from space.cost import Target, plan_cost
 from space.document import FrontDocument
 from space.errors import SpecError
@@ -18,10 +18,13 @@ from workers.levels import LevelStore
 from workers.models.files import resolve_model
 from workers.models.inventory import inspect_model
 from workers.models.tokens import TokenSet
+from workers.residence import available_bytes
 from workers.tasks import Evaluate, Workspace
 
 if TYPE_CHECKING:
-    from workers.refit import Progress, Refitted
+    from workers.refit import Refitted
+
+Tell = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +32,8 @@ class Exported:
     """A verified export: `size_bytes` is what the weight files' tensors take, `file_bytes` with the header.
 
     `measured_on` says on which text the recorded KL was measured: "search" while a job has not judged its plans.
-    `refit_kl_divergence` is what a refit reached on held-out text, None where none was asked for; `refitted` tells
-    whether it was kept.
+    `refit_kl_divergence` is what a refit reached on held-out text, None where none was made; `refitted` tells whether
+    it was kept.
     """
 
     path: str
@@ -57,9 +60,10 @@ def export_point(
     point_name: str | None,
     budget: str | None,
     target_name: str | None,
-    refit: "Progress | None" = None,
+    refit: bool | None,  # noqa: FBT001 (one of three)
+    tell: Tell,
 ) -> Exported:
-    """Export one point of a front; see `Service.export`. It is fitted again where `refit` wants to hear of that."""
+    """Export one point of a front; see `Service.export`."""
     folder = resolve_model(job.spec.model, job.spec.revision)
     inventory = inspect_model(folder)
     point = select_point(document, inventory, point_name, budget)
@@ -79,7 +83,7 @@ def export_point(
     with new_folder(out) as temporary:
         record = provenance(job, document, point, plan, target)
         card = model_card(job, document, point, target)
-        found = None if refit is None else _refit(workspace, source, tokens, refit)
+        found = _refit(workspace, source, tokens, tell) if _is_refitted(source, tokens, refit, tell) else None
         if found is not None:
             record["refit"] = {"kept": found.kept, "kl_before": found.kl_before, "kl_after": found.kl_after}
         if found is not None and found.kept:
@@ -121,8 +125,28 @@ def _make_missing(workspace: Workspace, source: Source, tokens: TokenSet) -> Non
         worker.provide(task)
 
 
-def _refit(workspace: Workspace, source: Source, tokens: TokenSet, progress: "Progress") -> "Refitted":
+def _is_refitted(source: Source, tokens: TokenSet, wish: bool | None, tell: Tell) -> bool:  # noqa: FBT001 (one of three)
+    """Tell whether to refit: as wished, else wherever it can help and both models fit into memory."""
+    from workers.refit import can_help, estimated_seconds, needed_bytes, tokens_read  # noqa: PLC0415 (slow)
+
+    if wish is False or not can_help(source.inventory, source.plan):
+        return False
+    count = tokens_read(tokens)
+    needed, free = needed_bytes(source.inventory, count), available_bytes()
+    if wish is None and needed > free:
+        told = f"it takes {format_bytes(needed)} of memory and {format_bytes(free)} are free; --refit tries it"
+        tell(f"refit: left out, since {told}")
+        return False
+    minutes = max(1, round(estimated_seconds(source.inventory, count) / 60))
+    tell(f"refit: about {minutes} min on one core; --no-refit leaves it out")
+    return True
+
+
+def _refit(workspace: Workspace, source: Source, tokens: TokenSet, tell: Tell) -> "Refitted":
     from workers.refit import refit_if_better  # noqa: PLC0415 (slow)
+
+    def progress(done: int, blocks: int) -> None:
+        tell(f"refit: block {done} of {blocks}")
 
     return refit_if_better(workspace, source.plan, tokens, progress)
 

@@ -181,12 +181,13 @@ class Service:
         budget: str | None = None,
         target: str | None = None,
         *,
-        refit: bool = False,
-        progress: Callable[[int, int], None] = lambda *_: None,
+        refit: bool | None = None,
+        tell: Callable[[str], None] = lambda _: None,
     ) -> "Exported":
         """Write a point of a job's front as a checkpoint and verify it by reloading.
 
-        `refit` fits it again before, which takes minutes; `progress` hears (blocks done, blocks) of it.
+        `refit` fits it again before and keeps that where it is measurably better; None does so wherever it can help
+        and memory holds both models. `tell` hears sentences about it.
 
         Raises:
             NotFoundError, InfeasibleBudgetError: no such point.
@@ -198,7 +199,7 @@ class Service:
 
         job, document = self.store.get_job(job_id), self.front(job_id)
         trials = self.store.list_trials(job_id)
-        return export_point(job, document, trials, out, point, budget, target, progress if refit else None)
+        return export_point(job, document, trials, out, point, budget, target, refit, tell)
 
     def cancel(self, job_id: str) -> Job:
         """Ask a job to stop; its front so far is kept. Idempotent."""

@@ -200,7 +200,7 @@ def show_export(exported: "Exported") -> None:
     where = "" if exported.measured_on == "held_out" else " on search text: the job has not judged its plans yet"
     print(f"  quality   KL {exported.kl_divergence:.6f} (recorded {exported.recorded_kl_divergence:.6f}{where})")
     if exported.refit_kl_divergence is not None:
-        told = "kept" if exported.refitted else "not kept: it is no better"
+        told = "kept" if exported.refitted else "not kept: it is not measurably better"
         print(f"  refit     KL {exported.refit_kl_divergence:.6f}, {told}")
     print(f"  reloaded  in a fresh process; logits differ from the searched model by {exported.logit_difference:.3g}")
     print("  verified")

@@ -82,10 +82,15 @@ class TiedHead(nn.Module):
         super().__init__()
         object.__setattr__(self, "_embedding", embedding)
 
+    @property
+    def embedding(self) -> PackedEmbedding:
+        """Return the embedding."""
+        embedding: PackedEmbedding = object.__getattribute__(self, "_embedding")
+        return embedding
+
     def forward(self, hidden: Tensor) -> Tensor:
         """Return (..., vocabulary) logits of (..., I) hidden states."""
-        embedding: PackedEmbedding = object.__getattribute__(self, "_embedding")
-        return nn.functional.linear(hidden, embedding.dense_weight().to(hidden.dtype))
+        return nn.functional.linear(hidden, self.embedding.dense_weight().to(hidden.dtype))
 
 
 def install_packed(model: nn.Module, plan: Mapping[str, str], tied: Mapping[str, str]) -> list[str]:
@@ -118,3 +123,26 @@ def install_packed(model: nn.Module, plan: Mapping[str, str], tied: Mapping[str,
             model.set_submodule(head, TiedHead(embedding))
             heads.append(head)
     return heads
+
+
+def install_dense(model: nn.Module, dtype: torch.dtype) -> None:
+    """Replace packed modules by dense ones, in place: unpacked once and held, which costs the memory that was saved."""
+    packed = [(n, m) for n, m in model.named_modules() if isinstance(m, _Packed | TiedHead)]
+    weights: dict[int, nn.Parameter] = {}
+    for name, module in packed:
+        source = module.embedding if isinstance(module, TiedHead) else module
+        if id(source) not in weights:
+            weights[id(source)] = nn.Parameter(source.dense_weight().to(dtype), requires_grad=False)
+        model.set_submodule(name, _dense(module, weights[id(source)]))
+
+
+def _dense(module: nn.Module, weight: nn.Parameter) -> nn.Module:
+    rows, columns = weight.shape
+    if isinstance(module, PackedEmbedding):
+        embedding = nn.Embedding(rows, columns, device="meta")
+        embedding.weight = weight
+        return embedding
+    linear = nn.Linear(columns, rows, bias=False, device="meta")
+    linear.weight = weight
+    linear.register_parameter("bias", module.bias if isinstance(module, PackedLinear) else None)
+    return linear

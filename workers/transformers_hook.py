@@ -3,13 +3,14 @@
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 from transformers.quantizers import HfQuantizer, register_quantization_config, register_quantizer
 from transformers.utils.quantization_config import QuantizationConfigMixin
 
 from workers.models.digests import check_digests
 from workers.models.files import read_header
-from workers.packed import install_packed
+from workers.packed import install_dense, install_packed
 
 QUANT_METHOD = "tightfit"
 
@@ -60,6 +61,11 @@ class PackedQuantizer(HfQuantizer):  # type: ignore[misc]
             model.all_tied_weights_keys.pop(f"{head}.weight", None)  # there is no such parameter any more
 
     def _process_model_after_weight_loading(self, model: nn.Module, **_: Any) -> nn.Module:
+        return model
+
+    def _dequantize(self, model: nn.Module, dtype: torch.dtype | None = None) -> nn.Module:
+        """Answer `model.dequantize()`: every weight is unpacked once and held."""
+        install_dense(model, dtype or torch.float32)
         return model
 
     def is_serializable(self, *_: Any, **__: Any) -> bool:

@@ -1,4 +1,4 @@
-"""The plot and the table of docs/levels.md; they are the same whenever the result is.
+"""The plot and the tables of docs/levels.md; they are the same whenever the result is.
 
 python -m benchmarks.levels.report [--result FILE]
 """
@@ -14,7 +14,9 @@ import matplotlib as mpl
 mpl.use("svg")
 from matplotlib import pyplot as plt
 
+from benchmarks.levels.refit import RESULT as REFIT
 from benchmarks.levels.run import BITS, RESULT, ROOT
+from benchmarks.packed.__main__ import RESULT as PACKED
 
 mpl.rcParams.update({"svg.hashsalt": "tightfit", "font.size": 9, "axes.grid": True, "grid.alpha": 0.3})
 _OURS = "trellis, rotated"
@@ -53,18 +55,48 @@ def table(document: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def packed_table(document: Mapping[str, Any]) -> str:
+    """Return the speed of `packed` exports over the dense model's: one row per kind of level."""
+    lines = ["| every module at | bytes | prefill, 256 tokens | one token at a time |", "|---" * 4 + "|"]
+    for row in document["rows"]:
+        prefill, decode = (f"{row[what]:,.0f} tokens, {row[f'{what}_ratio']:.2f}" for what in ("prefill", "decode"))
+        lines.append(f"| {row['kind']} (`{row['level']}`) | {row['size_share']:.2f} | {prefill} | {decode} |")
+    return "\n".join(lines)
+
+
+def refit_table(document: Mapping[str, Any]) -> str:
+    """Return each refitted plan's KL on the text that judges: one row per plan, the worst ratio below."""
+    lines = ["| budget | plan | KL before | KL after | kept | ratio as exported |", "|---" * 6 + "|"]
+    rows = sorted(document["plans"], key=lambda row: (row["budget"], row["kind"]))
+    for row in rows:
+        before, after = row["judged"]
+        kept = "yes" if row["kept"] else "no"
+        cells = (f"{before:.5f}", f"{after:.5f}", kept, f"{row['exported_ratio']:.2f}")
+        lines.append(f"| {row['budget']} | {row['kind']} | " + " | ".join(cells) + " |")
+    worst = document["worst_exported_ratio"]
+    return "\n".join([*lines, "", f"The worst of these {len(rows)} plans keeps {worst:.2f} of its KL."])
+
+
 def main() -> None:
-    """Draw the plot and put the table into the page."""
+    """Draw the plot and put the tables into the page; a result that is not there leaves its table as it is."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--result", type=Path, default=RESULT)
     options = parser.parse_args()
-    document = json.loads(options.result.read_text(encoding="utf-8"))
-    plot_levels(document, ROOT / "docs" / "levels.svg")
     page = ROOT / "docs" / "levels.md"
-    before, rest = page.read_text(encoding="utf-8").split("<!-- levels: begin -->")
-    after = rest.split("<!-- levels: end -->")[1]
-    text = f"{before}<!-- levels: begin -->\n\n{table(document)}\n\n<!-- levels: end -->{after}"
+    text = page.read_text(encoding="utf-8")
+    makers = {"levels": table, "packed": packed_table, "refit": refit_table}
+    for (name, make), path in zip(makers.items(), (options.result, PACKED, REFIT), strict=True):
+        if path.exists():
+            text = _with_part(text, name, make(json.loads(path.read_text(encoding="utf-8"))))
+    plot_levels(json.loads(options.result.read_text(encoding="utf-8")), ROOT / "docs" / "levels.svg")
     page.write_text(text, encoding="utf-8")
+
+
+def _with_part(page: str, name: str, part: str) -> str:
+    """Return the page with what stands between two marks replaced."""
+    begin, end = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
+    before, rest = page.split(begin)
+    return f"{before}{begin}\n\n{part}\n\n{end}{rest.split(end)[1]}"
 
 
 if __name__ == "__main__":

@@ -1,11 +1,23 @@
 """The benchmark of levels: what it calls errors and bytes is what they are."""
 
+from functools import partial
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, cast
+
 import pytest
 
 from benchmarks.levels.candidates import CANDIDATES
 from benchmarks.levels.matrices import Matrix
+from benchmarks.levels.refit import plans
 from benchmarks.levels.run import BASE, measure, summarise
+from benchmarks.levels.speed import in_turn
+from space.menu import is_legal
 from tests.workers.weights import correlated_hessian, output_error, random_weight
+from workers.models.files import resolve_model
+from workers.models.inventory import inspect_model
+
+if TYPE_CHECKING:
+    from benchmarks.search.arena import Arena
 
 
 @pytest.mark.parametrize("name", CANDIDATES)
@@ -30,3 +42,26 @@ def test_ratios_are_to_group_64() -> None:
     assert trellis["stored_bits"] == pytest.approx(2 + 16 / 128)
     assert trellis["ratio"] < 0.9
     assert trellis["held_out"] != trellis["error"]
+
+
+def test_plans_to_refit_are_around_the_searched_allocation() -> None:
+    """Twenty different plans, four at each of five budgets, every one of levels that the container holds."""
+    arena = SimpleNamespace(inventory=inspect_model(resolve_model("bundled", None)))
+    found = plans(cast("Arena", arena))
+    assert sorted({budget for budget, _, _ in found}) == [2.25, 2.5, 3.0, 3.5, 4.0]
+    assert len({plan.digest for _, _, plan in found}) == 20
+    for _, kind, plan in found:
+        for module in arena.inventory.modules:
+            assert is_legal(module, plan[module.name], "packed"), (kind, module.name)
+    by_kind = {kind: plan for budget, kind, plan in found if budget == 2.5}
+    bits = {kind: [level.bits for _, level in plan.levels] for kind, plan in by_kind.items()}
+    assert bits["searched"] == bits["trellis"] == bits["mixed"] != bits["moved"]
+    assert len({str(level)[2:] for _, level in by_kind["mixed"].levels}) > 5
+
+
+def test_speeds_are_of_pairs() -> None:
+    """Everything runs once in each turn, and the first turn does not count."""
+    ran: list[str] = []
+    seconds = in_turn({name: partial(ran.append, name) for name in "ab"})
+    assert ran[:4] == ["a", "b", "a", "b"]
+    assert [len(own) + 1 for own in seconds.values()] == [ran.count("a"), ran.count("b")]

@@ -183,6 +183,6 @@ def test_export_of_a_front_before_the_judgement(capsys: pytest.CaptureFixture[st
     show_export(replace(exported, refitted=True, refit_kl_divergence=0.2))
     assert "refit     KL 0.200000, kept\n" in capsys.readouterr().out
     show_export(replace(exported, refit_kl_divergence=0.3))
-    assert "refit     KL 0.300000, not kept: it is no better\n" in capsys.readouterr().out
+    assert "refit     KL 0.300000, not kept: it is not measurably better\n" in capsys.readouterr().out
     show_export(replace(exported, measured_on="search"))
     assert "(recorded 0.240000 on search text: the job has not judged its plans yet)" in capsys.readouterr().out

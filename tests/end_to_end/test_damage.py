@@ -125,7 +125,7 @@ def test_damaged_level_is_not_exported(service: PlainService, tiny: Tiny, text_f
         path.unlink()  # as if all had been looked at
     service.requeue(job_id)
     assert service.run(job_id, Quiet(), inline=True).state is JobState.DONE
-    exported = service.export(job_id, tmp_path / "out")
+    exported = service.export(job_id, tmp_path / "out", refit=False)
     assert exported.verified
     assert exported.kl_divergence == pytest.approx(document.recommended.kl_divergence, rel=1e-6)  # type: ignore[union-attr]
 
@@ -139,7 +139,7 @@ def test_truncated_export_is_refused(
     from workers.reload import load_exported
 
     job_id, _ = run_job(service, small_spec(tiny("tied"), text_file, max_trials=14))
-    weights = Path(service.export(job_id, tmp_path / "out").path) / "model.safetensors"
+    weights = Path(service.export(job_id, tmp_path / "out", refit=False).path) / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:size])
     with pytest.raises(ModelError, match=r"model\.safetensors: .*truncated.*Download it again"):
         load_exported(weights.parent)

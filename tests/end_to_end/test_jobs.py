@@ -1,6 +1,7 @@
 """Whole jobs on tiny models: submit, search, front, export, verified."""
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -65,7 +66,7 @@ def test_packed_job_from_end_to_end(finished: tuple[PlainService, str], tmp_path
     assert document.state == "DONE"
     assert document.measured_on == "held_out"
     assert best.size_bytes <= document.budget_bytes
-    exported = service.export(job_id, tmp_path / "out")
+    exported = service.export(job_id, tmp_path / "out", refit=False)
     assert exported.verified
     assert exported.point == best.point
     assert exported.size_bytes == exported.predicted_bytes == best.size_bytes <= exported.budget_bytes
@@ -130,32 +131,57 @@ def test_failed_check_of_an_export_keeps_the_files(
     with pytest.raises(
         VerificationError, match=r"KL divergence is .*, recorded is .* kept in .*out\.unverified"
     ) as caught:
-        service.export(job_id, tmp_path / "out")
+        service.export(job_id, tmp_path / "out", refit=False)
     assert caught.value.exit_code == 4
     assert [p.name for p in tmp_path.iterdir()] == ["out.unverified"]
     assert (tmp_path / "out.unverified" / "model.safetensors").exists()
 
 
 @pytest.mark.usefixtures("reload_here")
-def test_export_with_a_refit(finished: tuple[PlainService, str], tmp_path: Path) -> None:
-    """What is exported is the better one of both, verified against its own levels; the record tells what happened."""
+@pytest.mark.parametrize("helps", [True, False])
+def test_export_with_a_refit(
+    finished: tuple[PlainService, str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    helps: bool,  # noqa: FBT001
+) -> None:
+    """By default a plan is fitted again; kept or not, what is exported is verified and the record holds both KL."""
     service, job_id = finished
     best = service.front(job_id).recommended
     assert best is not None
-    exported = service.export(job_id, tmp_path / "out", refit=True)
+    monkeypatch.setattr("workers.refit.paired_interval", lambda *_: (-2.0, -1.0 if helps else 1.0))
+    said: list[str] = []
+    exported = service.export(job_id, tmp_path / "out", tell=said.append)
     assert exported.verified
     assert exported.logit_difference == 0.0
     assert exported.size_bytes == exported.predicted_bytes == best.size_bytes
     assert exported.refit_kl_divergence is not None
-    lower = min(exported.refit_kl_divergence, best.kl_divergence)
-    assert exported.kl_divergence == pytest.approx(lower, rel=1e-4)
-    assert exported.refitted == (exported.refit_kl_divergence < best.kl_divergence)
+    assert exported.refit_kl_divergence != best.kl_divergence
+    assert exported.refitted == helps
+    wanted = exported.refit_kl_divergence if helps else best.kl_divergence
+    assert exported.kl_divergence == pytest.approx(wanted, rel=1e-4)
     record = json.loads((tmp_path / "out" / "compression.json").read_text(encoding="utf-8"))["refit"]
     assert record == {
-        "kept": exported.refitted,
+        "kept": helps,
         "kl_before": pytest.approx(best.kl_divergence, rel=1e-6),
         "kl_after": exported.refit_kl_divergence,
     }
+    assert said[0] == "refit: about 1 min on one core; --no-refit leaves it out"
+
+
+@pytest.mark.usefixtures("reload_here")
+def test_refit_is_left_out_where_memory_is_short(
+    finished: tuple[PlainService, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The default says so and exports what was searched; the option does it anyway."""
+    service, job_id = finished
+    monkeypatch.setattr("tightfit.exporting.available_bytes", lambda: 1_000_000)
+    said: list[str] = []
+    exported = service.export(job_id, tmp_path / "out", tell=said.append)
+    assert (exported.verified, exported.refitted, exported.refit_kl_divergence) == (True, False, None)
+    (told,) = said
+    assert re.fullmatch(r"refit: left out, since it takes .*B of memory and .*B are free; --refit tries it", told)
+    assert service.export(job_id, tmp_path / "wished", refit=True).refit_kl_divergence is not None
 
 
 def test_compressed_tensors_job_from_end_to_end(
@@ -167,6 +193,7 @@ def test_compressed_tensors_job_from_end_to_end(
     assert all(level.is_plain for plan in service.plans(document).values() for _, level in plan.levels)
     exported = service.export(job_id, tmp_path / "out")
     assert exported.verified
+    assert exported.refit_kl_divergence is not None
     assert exported.logit_difference == 0.0
     assert exported.size_bytes == exported.predicted_bytes <= exported.budget_bytes
 
@@ -178,7 +205,7 @@ def test_point_of_one_format_in_the_other(service: PlainService, tiny: Tiny, tex
     job_id, document = run_job(service, spec)
     point = document.front[-1]
     for target in ("packed", "compressed-tensors"):
-        exported = service.export(job_id, tmp_path / target, point=point.point, target=target)
+        exported = service.export(job_id, tmp_path / target, point=point.point, target=target, refit=False)
         assert exported.size_bytes == exported.predicted_bytes <= exported.budget_bytes
         assert exported.kl_divergence == pytest.approx(point.kl_divergence, rel=1e-6)
         assert (exported.size_bytes == point.size_bytes) == (target == "packed")
@@ -190,7 +217,7 @@ def test_every_budget_is_kept(service: PlainService, tiny: Tiny, text_file: Path
     for budget in BUDGETS:
         spec = small_spec(tiny("untied"), text_file, budget=budget, max_trials=16, sparsities=(0.0, "2:4"))
         job_id, document = run_job(service, spec)
-        exported = service.export(job_id, tmp_path / budget)
+        exported = service.export(job_id, tmp_path / budget, refit=False)
         assert exported.verified
         assert exported.size_bytes == exported.predicted_bytes <= exported.budget_bytes == document.budget_bytes
         size = sum(t.info.size_bytes for t in read_header(tmp_path / budget / "model.safetensors"))
@@ -206,7 +233,7 @@ def test_key_value_cache_counts(service: PlainService, tiny: Tiny, text_file: Pa
     cache = 2 * 2 * 2 * 16 * 2 * 32 * 2  # keys and values, blocks, heads, width, bytes, tokens, sequences
     best = document.recommended
     assert best is not None
-    exported = service.export(job_id, tmp_path / "out")
+    exported = service.export(job_id, tmp_path / "out", refit=False)
     assert exported.size_bytes + cache == best.size_bytes <= document.budget_bytes
 
 

@@ -41,8 +41,16 @@ def _check(folder: Path, ids: torch.Tensor) -> dict[str, Any]:
     second, second_problems = _load(again, torch.float32)
     with torch.no_grad():
         difference = float((second(input_ids=ids).logits - logits).abs().max())
+        dequantized = float((second.dequantize()(input_ids=ids).logits - logits).abs().max())
     names = [name for name, p in model.named_parameters() if p.ndim > 1]
-    return answer | {"again": difference, "again_problems": second_problems, "dense_weights": names}
+    dense_bytes = sum(p.nbytes for p in second.parameters())
+    return answer | {
+        "dequantized": dequantized,
+        "dense_bytes": dense_bytes,
+        "again": difference,
+        "again_problems": second_problems,
+        "dense_weights": names,
+    }
 
 
 def main() -> None:

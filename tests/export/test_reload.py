@@ -67,6 +67,14 @@ def test_packed_export_can_be_saved_again(packed: Reloaded, kind: TinyKind) -> N
     assert answer["again_problems"] == {}
 
 
+@pytest.mark.parametrize("kind", PACKED)
+def test_packed_export_can_be_held_dense(packed: Reloaded, kind: TinyKind) -> None:
+    """`dequantize` unpacks every weight once: the same logits, and the memory of the dense model in float32."""
+    export, answer = packed[kind]
+    assert answer["dequantized"] == 0.0
+    assert answer["dense_bytes"] == 4 * export.bench.workspace.inventory.num_parameters
+
+
 @pytest.mark.parametrize("kind", COMPRESSED)
 def test_compressed_tensors_export_is_the_searched_model(compressed: Reloaded, kind: TinyKind) -> None:
     """Plain transformers gives the same logits to the bit in float32, and generates."""

@@ -192,3 +192,5 @@ def test_requests_have_digests() -> None:
     assert one.digest == make_spec(model="m", budget="60%").digest != other.digest
     plain = make_spec(model="m", budget="60%", target="compressed-tensors").menu.levels()
     assert all(level.is_plain and level.is_integer for level in plain)
+    wanted = [f"b{bits}-g{size}" for bits in (2, 3, 4, 5, 6, 8) for size in (32, 64, 128, "ch")]
+    assert list(map(str, plain)) == ["dense", *wanted]

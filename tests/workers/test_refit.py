@@ -1,19 +1,21 @@
 """Refit: same bytes, nearer to the dense model, and never kept where it is not."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
 
 from space.cost import module_bytes
+from space.level import Level
 from space.plan import Plan
 from tests.workers.tiny_models import Bench, TinyKind
 from tests.workers.weights import correlated_hessian, random_weight
 from workers import refit as refitting
 from workers.levels import LevelStore
 from workers.models.tokens import TokenSet
-from workers.refit import refit, refit_if_better
+from workers.refit import can_help, estimated_seconds, needed_bytes, refit, refit_if_better
 from workers.tasks import Evaluate
 from workers.worker import Worker
 
@@ -66,16 +68,65 @@ def test_it_is_done_once(bench: Callable[[TinyKind], Bench]) -> None:
 
 
 def test_the_better_one_is_kept(bench: Callable[[TinyKind], Bench], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever the refit is worth on held-out text, the KL of what is kept is the lower one, as measured."""
+    """A refit is kept where the interval of what it changes lies below zero; both KL are as measured."""
     at = bench("untied")
     plan = at.plan(("b2-gch-t-h",))
+    compared: list[tuple[float, float]] = []
+    interval = (-1.0, -0.1)
+
+    def paired(after: Sequence[float], before: Sequence[float]) -> tuple[float, float]:
+        compared.append((sum(after) / len(after), sum(before) / len(before)))
+        return interval
+
+    monkeypatch.setattr(refitting, "paired_interval", paired)
     found = refit_if_better(at.workspace, plan, at.tokens)
-    assert found.kl_after != found.kl_before
-    assert (found.tokens != at.tokens) == found.kept == (found.kl_after < found.kl_before)
+    assert found.kl_after < found.kl_before
+    assert compared[0] == pytest.approx((found.kl_after, found.kl_before))
+    assert found.kept
+    assert found.tokens != at.tokens
     assert _kl(at, plan, at.tokens) == pytest.approx(found.kl_before, rel=1e-4)
-    assert _kl(at, plan, found.tokens) == pytest.approx(min(found.kl_before, found.kl_after), rel=1e-4)
+    assert _kl(at, plan, found.tokens) == pytest.approx(found.kl_after, rel=1e-4)
+    interval = (-1.0, 0.1)  # lower, but not measurably
+    assert refit_if_better(at.workspace, plan, at.tokens).tokens == at.tokens
+    monkeypatch.undo()
     monkeypatch.setattr(refitting, "refit", lambda *_: at.tokens)  # one that changes nothing does not help
-    assert not refit_if_better(at.workspace, plan, at.tokens).kept
+    same = refit_if_better(at.workspace, plan, at.tokens)
+    assert (same.kept, same.tokens, same.kl_after) == (False, at.tokens, same.kl_before)
+
+
+def test_what_it_takes(bench: Callable[[TinyKind], Bench]) -> None:
+    """Memory holds both models at least, time grows with the text, and a plan that is dense in blocks gains nothing."""
+    at = bench("untied")
+    inventory = at.workspace.inventory
+    assert needed_bytes(inventory, 32) > 8 * inventory.num_parameters
+    assert needed_bytes(inventory, 64) > needed_bytes(inventory, 32)
+    assert estimated_seconds(inventory, 64) > estimated_seconds(inventory, 32) > 0
+    assert can_help(inventory, at.plan(("b2-gch-t-h",)))
+    outside = {m.name: Level(8) for m in inventory.modules if m.block is None}
+    assert not can_help(inventory, at.dense_plan().replace(outside))
+
+
+def test_a_module_that_other_tokens_reach_stays(
+    bench: Callable[[TinyKind], Bench], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As an expert may: its inputs in both models belong to different tokens, so that nothing can be learned."""
+    at = bench("untied")
+    plan = at.plan(("b3-gch-t-h",))
+    reached = refitting._Refitter._reached
+
+    def other_tokens(self: Any, index: int, batch: Any, module: Any) -> Any:
+        found = reached(self, index, batch, module)
+        if found is None or getattr(module, "in_features", 0) != 100:
+            return found
+        return (found[0][0][:, 1:],), found[1]
+
+    monkeypatch.setattr(refitting._Refitter, "_reached", other_tokens)
+    named = refit(at.workspace, plan, at.tokens)
+    for module in at.workspace.inventory.modules:
+        level = plan[module.name]
+        old, new = at.store.tensors(module.name, level), _store(at, named).tensors(module.name, level)
+        is_same = all(new[n].equal(t) for n, t in old.items())
+        assert is_same == (module.block is None or module.in_features == 100), module.name
 
 
 def test_weights_turn_towards_the_dense_outputs() -> None:

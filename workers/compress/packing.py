@@ -9,11 +9,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from space.cost import kept_columns
 from space.level import Level
+from workers.compress.lookup import PAIRS, bit_mask, integer_values, quad_mask, trellis_values
 from workers.compress.rotation import rotate_back
 from workers.compress.trellis import decode, window_rows
 
-_PAIRS = ((0, 1), (0, 2), (0, 3), (1, 2), (1, 3), (2, 3))
 Tensors = Mapping[str, Tensor]
 
 
@@ -72,7 +73,7 @@ def pack_mask(mask: Tensor, level: Level) -> Tensor:
         quads = mask.view(mask.shape[0], -1, 4)
         weights = torch.tensor([8, 4, 2, 1], device=mask.device)
         table = torch.zeros(16, dtype=torch.int64, device=mask.device)
-        for code, (first, second) in enumerate(_PAIRS):
+        for code, (first, second) in enumerate(PAIRS):
             table[weights[first] + weights[second]] = code
         return pack_bits(table[(quads * weights).sum(-1)], 3)
     return pack_bits(mask.to(torch.int64), 1)
@@ -80,13 +81,7 @@ def pack_mask(mask: Tensor, level: Level) -> Tensor:
 
 def unpack_mask(stream: Tensor, level: Level, in_features: int) -> Tensor:
     """Return the (O, I) bool mask."""
-    if level.pattern == "2:4":
-        codes = unpack_bits(stream, 3, in_features // 4)
-        table = torch.zeros(6, 4, dtype=torch.bool, device=stream.device)
-        for code, pair in enumerate(_PAIRS):
-            table[code, list(pair)] = True
-        return table[codes].view(stream.shape[0], in_features)
-    return unpack_bits(stream, 1, in_features).bool()
+    return quad_mask(stream, in_features) if level.pattern == "2:4" else bit_mask(stream, in_features)
 
 
 def pack(codes: Codes, level: Level) -> dict[str, Tensor]:
@@ -117,46 +112,47 @@ def column_scale(scale: Tensor, level: Level, in_features: int) -> Tensor:
 def unpack(tensors: Tensors, level: Level, in_features: int, rows: Tensor | None = None) -> Tensor:
     """Return the (O, I) float32 weight that packed tensors stand for, or only its (n,) `rows`, to the same bits."""
     values = _values(tensors, level, in_features, rows)
-    scale = tensors["scale"] if rows is None else tensors["scale"][rows]
-    weight = values.mul_(column_scale(scale, level, in_features))
+    weight = _scaled(values, tensors["scale"] if rows is None else tensors["scale"][rows], level)
     if "left" in tensors:
         left = tensors["left"] if rows is None else tensors["left"][rows]
         weight += (left.float() * tensors["factor_scale"]) @ tensors["right"].float()
     return rotate_back(weight) if level.rotated else weight
 
 
+def _scaled(values: Tensor, scale: Tensor, level: Level) -> Tensor:
+    """Return (n, I) values times their scales, in place."""
+    rows, columns = values.shape
+    if level.group_size is None or columns % level.group_size:
+        return values.mul_(column_scale(scale, level, columns))
+    return values.view(rows, -1, level.group_size).mul_(scale.float().unsqueeze(-1)).view(rows, columns)
+
+
 def _values(tensors: Tensors, level: Level, in_features: int, rows: Tensor | None) -> Tensor:
     """Return the (n, I) float32 values before scaling, zero where pruned."""
     assert level.bits is not None  # noqa: S101 (dense levels are never packed)
+    stream = tensors["qweight"]
     if level.coding == "integer":
-        symbols, mask = _symbols(tensors, level, in_features, rows)
-        integers: Tensor = (symbols - 2 ** (level.bits - 1)).float()
-        return integers if mask is None else integers.mul_(mask)
-    num_rows = len(tensors["qweight"])
-    if rows is None:
-        found, mask = _symbols(tensors, level, in_features, None)
-        symbols = found.to(torch.int16)
-        own = symbols & 1
-        steps = [own.index_select(0, at) for at in window_rows(torch.arange(num_rows, device=own.device), num_rows)]
-    else:
-        windows = window_rows(rows, num_rows)
-        found, masks = _symbols(tensors, level, in_features, windows.flatten())
-        around = found.to(torch.int16).view(*windows.shape, in_features)
-        symbols, steps = around[0], list(around & 1)
-        mask = None if masks is None else masks[: len(rows)]
-    values = decode(symbols, steps, level.bits)
-    return values if mask is None else values.mul_(mask)
-
-
-def _symbols(tensors: Tensors, level: Level, in_features: int, rows: Tensor | None) -> tuple[Tensor, Tensor | None]:
-    """Return (n, I) unsigned int64 symbols, zero where pruned, and the (n, I) mask of kept ones, if there is one."""
-    assert level.bits is not None  # noqa: S101 (dense levels are never packed)
-    qweight = tensors["qweight"] if rows is None else tensors["qweight"][rows]
+        stream = stream if rows is None else stream[rows]
+        if "mask" not in tensors:
+            return integer_values(stream, level.bits, in_features)
+        mask = unpack_mask(tensors["mask"] if rows is None else tensors["mask"][rows], level, in_features)
+        kept = integer_values(stream, level.bits, kept_columns(level, in_features))
+        return torch.zeros(mask.shape, device=mask.device).masked_scatter_(mask, kept)
     if "mask" not in tensors:
-        return unpack_bits(qweight, level.bits, in_features), None
-    stream = tensors["mask"] if rows is None else tensors["mask"][rows]
-    mask = unpack_mask(stream, level, in_features)
-    kept = int(mask[0].sum()) if mask.numel() else 0
-    symbols = torch.zeros(mask.shape, dtype=torch.int64, device=qweight.device)
-    symbols[mask] = unpack_bits(qweight, level.bits, kept).flatten()
-    return symbols, mask
+        return trellis_values(stream, rows, level.bits, in_features)
+    windows = window_rows(torch.arange(len(stream), device=stream.device) if rows is None else rows, len(stream))
+    if rows is None:
+        symbols, mask = _symbols(stream, tensors["mask"], level, in_features)
+        steps = [(symbols & 1).index_select(0, at) for at in windows]
+    else:
+        around, masks = _symbols(stream[windows.flatten()], tensors["mask"][windows.flatten()], level, in_features)
+        symbols, *_ = windowed = around.view(*windows.shape, in_features)
+        steps, mask = list(windowed & 1), masks[: len(rows)]
+    return decode(symbols, steps, level.bits).mul_(mask)
+
+
+def _symbols(stream: Tensor, mask_stream: Tensor, level: Level, in_features: int) -> tuple[Tensor, Tensor]:
+    """Return (n, I) unsigned int16 symbols, zero where pruned, and the (n, I) mask of kept ones."""
+    mask = unpack_mask(mask_stream, level, in_features)
+    kept = unpack_bits(stream, level.bits or 8, kept_columns(level, in_features)).to(torch.int16)
+    return torch.zeros(mask.shape, dtype=torch.int16, device=mask.device).masked_scatter_(mask, kept), mask

@@ -15,24 +15,33 @@ import torch
 from torch import Tensor
 
 _SMALLEST_BLOCK = 64
+_CACHED_VALUES = 2**17
 
 
 def rotate(weight: Tensor) -> Tensor:
     """Return the (N, I) float32 weight in rotated columns: weight @ R with R orthogonal."""
-    turned_in = weight.T.clone(memory_format=torch.contiguous_format)  # changed in place below
-    for start, width, signs in _passes(weight.shape[1]):
-        part = turned_in[start : start + len(signs)]
-        part.copy_(_hadamard(part * signs.to(weight.device), width))
-    return turned_in.T.contiguous()
+    return _turned(weight, back=False)
 
 
 def rotate_back(weight: Tensor) -> Tensor:
     """Return weight @ Rᵀ: what `rotate` has turned, up to rounding, as it was."""
-    turned_in = weight.T.clone(memory_format=torch.contiguous_format)  # changed in place below
-    for start, width, signs in reversed(_passes(weight.shape[1])):
-        part = turned_in[start : start + len(signs)]
-        part.copy_(_hadamard(part, width).mul_(signs.to(weight.device)))
-    return turned_in.T.contiguous()
+    return _turned(weight, back=True)
+
+
+def _turned(weight: Tensor, *, back: bool) -> Tensor:
+    """Turn some rows at a time, few enough to stay in a processor's cache."""
+    turned = torch.empty_like(weight, memory_format=torch.contiguous_format)
+    passes = [(start, width, signs.to(weight.device)) for start, width, signs in _passes(weight.shape[1])]
+    for part, out in zip(*(w.split(max(1, _CACHED_VALUES // weight.shape[1])) for w in (weight, turned)), strict=True):
+        turned_in = part.T.clone(memory_format=torch.contiguous_format)  # changed in place below
+        for start, width, signs in reversed(passes) if back else passes:
+            some = turned_in[start : start + len(signs)]
+            if back:
+                some.copy_(_hadamard(some, width).mul_(signs * width**-0.5))
+            else:
+                some.copy_(_hadamard(some * signs, width).mul_(width**-0.5))
+        out.copy_(turned_in.T)
+    return turned
 
 
 def rotate_hessian(hessian: Tensor) -> Tensor:
@@ -57,13 +66,11 @@ def _signs(columns: int, index: int, count: int) -> Tensor:
 
 
 def _hadamard(columns_sn: Tensor, width: int) -> Tensor:
-    """Return the normalised Walsh-Hadamard transform of each block of `width` of (S, N) columns, by butterflies."""
-    source, half = columns_sn.contiguous(), 1
+    """Return the unnormalised Walsh-Hadamard transform of each block of `width` of (S, N) columns, by butterflies."""
+    source, spare, half = columns_sn, torch.empty_like(columns_sn), 1
     while half < width:
-        pairs = source.view(-1, 2, half, columns_sn.shape[1])
-        target = torch.empty_like(pairs)
+        pairs, target = (x.view(-1, 2, half, columns_sn.shape[1]) for x in (source, spare))
         torch.add(pairs[:, 0], pairs[:, 1], out=target[:, 0])
         torch.sub(pairs[:, 0], pairs[:, 1], out=target[:, 1])
-        source, half = target.view(columns_sn.shape), half * 2
-    transformed: Tensor = source * width**-0.5
-    return transformed
+        source, spare, half = spare, source if source is not columns_sn else torch.empty_like(spare), half * 2
+    return source.clone() if source is columns_sn else source

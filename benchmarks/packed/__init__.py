@@ -1,0 +1,1 @@
+"""How fast exports of the `packed` format run."""
