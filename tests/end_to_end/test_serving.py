@@ -23,32 +23,30 @@ WAIT_SECONDS = 240.0
 Start = Callable[..., "subprocess.Popen[str]"]
 
 
-@pytest.fixture(params=["sqlite", "postgres"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """Give the URL of an empty database, SQLite and then PostgreSQL."""
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path}/store.db"
-    found: str = request.getfixturevalue("postgres_url")
-    return found
-
-
 @pytest.fixture
-def store(url: str) -> Iterator[Store]:
+def store(database_url: str) -> Iterator[Store]:
     """Give the store."""
-    store = open_store(url)
+    store = open_store(database_url)
     yield store
     store.close()
 
 
 @pytest.fixture
-def start(url: str, tmp_path: Path) -> Iterator[Start]:
+def start(database_url: str, tmp_path: Path) -> Iterator[Start]:
     """Give a function that starts a scripted controller; all are gone afterwards."""
     started: list[subprocess.Popen[str]] = []
 
     def start(
         lease_seconds: float, seconds: float, kind: str = "scripted", clock_shift: float = 0.0
     ) -> subprocess.Popen[str]:
-        arguments = [url, str(tmp_path / "cache"), str(tmp_path / "runs"), str(lease_seconds), str(seconds), kind]
+        arguments = [
+            database_url,
+            str(tmp_path / "cache"),
+            str(tmp_path / "runs"),
+            str(lease_seconds),
+            str(seconds),
+            kind,
+        ]
         command = [sys.executable, "-W", "error", "-m", "tests.chaos.scripted_controller", *arguments]
         environment = os.environ | {"CLOCK_SHIFT_SECONDS": str(clock_shift)}
         started.append(subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True))
@@ -74,9 +72,9 @@ def until(what: Callable[[], bool]) -> None:
         time.sleep(0.05)
 
 
-def stop_between_writes(process: "subprocess.Popen[str]", url: str) -> None:
+def stop_between_writes(process: "subprocess.Popen[str]", database_url: str) -> None:
     """Stop a controller while it holds no lock of the database, which nobody could take from it."""
-    engine = create_engine(url, connect_args={"timeout": 0.1} if url.startswith("sqlite") else {})
+    engine = create_engine(database_url, connect_args={"timeout": 0.1} if database_url.startswith("sqlite") else {})
     for _ in range(200):
         os.kill(process.pid, signal.SIGSTOP)
         if _is_free(engine):
@@ -117,13 +115,13 @@ def test_each_queued_job_runs_once(store: Store, start: Start, tmp_path: Path) -
 
 
 def test_stopped_controller_writes_nothing_after_its_lease(
-    store: Store, url: str, start: Start, tmp_path: Path
+    store: Store, database_url: str, start: Start, tmp_path: Path
 ) -> None:
     """SIGSTOP past the lease, another controller ends the job, SIGCONT: one sentence, and not one write."""
     store.create_job("one", spec(max_trials=20))
     first = start(1.0, 0.1)
     until(lambda: sum(t.state is TrialState.COMPLETE for t in _trials(store)) >= 3)
-    stop_between_writes(first, url)
+    stop_between_writes(first, database_url)
     before = {t.number: t.measurement for t in _trials(store) if t.state is TrialState.COMPLETE}
     second = start(1.0, 0.0)
     (said,) = ended([second])

@@ -34,19 +34,10 @@ store.close()
 """
 
 
-@pytest.fixture(params=["sqlite", "postgres"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """Give the URL of an empty database, SQLite and then PostgreSQL."""
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path}/store.db"
-    found: str = request.getfixturevalue("postgres_url")
-    return found
-
-
 @pytest.fixture
-def engine(url: str) -> Iterator[Engine]:
+def engine(database_url: str) -> Iterator[Engine]:
     """Give an engine on the database, beside the store."""
-    engine = create_engine(url)
+    engine = create_engine(database_url)
     yield engine
     engine.dispose()
 
@@ -62,9 +53,9 @@ def check(connection: Connection) -> None:
     command.check(alembic_config(connection))
 
 
-def test_migrated_database_has_the_tables_of_the_program(url: str, engine: Engine) -> None:
+def test_migrated_database_has_the_tables_of_the_program(database_url: str, engine: Engine) -> None:
     """`alembic check` finds no difference, and finds one that was made."""
-    open_store(url).close()
+    open_store(database_url).close()
     with engine.connect() as connection:
         check(connection)
     with engine.begin() as connection:
@@ -73,30 +64,30 @@ def test_migrated_database_has_the_tables_of_the_program(url: str, engine: Engin
         check(connection)
 
 
-def test_head_is_the_newest_file(url: str, engine: Engine) -> None:
+def test_head_is_the_newest_file(database_url: str, engine: Engine) -> None:
     """The constant of the program follows the folder of migrations, and a new database is there."""
-    open_store(url).close()
+    open_store(database_url).close()
     with engine.connect() as connection:
         script = ScriptDirectory.from_config(alembic_config(connection))
         assert [HEAD] == script.get_heads() == [stored_version(connection)]
 
 
-def test_downgrade_takes_every_table_away(url: str, engine: Engine) -> None:
+def test_downgrade_takes_every_table_away(database_url: str, engine: Engine) -> None:
     """The way back leaves nothing but the table of versions, and the way up works again."""
-    open_store(url).close()
+    open_store(database_url).close()
     with engine.begin() as connection:
         command.downgrade(alembic_config(connection), "base")
     assert inspect(engine).get_table_names() == [VERSION_TABLE]
-    open_store(url).close()
+    open_store(database_url).close()
     with engine.connect() as connection:
         check(connection)
 
 
-def test_first_version_learns_the_plans_of_its_measurements(url: str, engine: Engine) -> None:
+def test_first_version_learns_the_plans_of_its_measurements(database_url: str, engine: Engine) -> None:
     """A database of 0001 keeps all records; plans and askers come from its trials, and unknown plans are left out."""
     base = PLAN.replace({PLAN.levels[0][0]: Level(2, 64)})
     other = PLAN.replace({PLAN.levels[0][0]: Level(3, 64)})
-    store = open_store(url)
+    store = open_store(database_url)
     job = store.create_job("one", spec())
     trials = [
         trial(0, TrialState.COMPLETE, origin="sensitivity", sampler_state={"base": base.to_json()}),
@@ -109,7 +100,7 @@ def test_first_version_learns_the_plans_of_its_measurements(url: str, engine: En
     store.close()
     with engine.begin() as connection:
         command.downgrade(alembic_config(connection), "0001")
-    store = open_store(url)
+    store = open_store(database_url)
     assert (store.get_job("one"), store.list_trials("one")) == (job, trials)
     assert store.find_measurement(base, "e" * 64) == MEASURED
     known = [
@@ -120,51 +111,51 @@ def test_first_version_learns_the_plans_of_its_measurements(url: str, engine: En
     store.close()
 
 
-def test_newer_database_is_refused_unchanged(url: str, engine: Engine) -> None:
+def test_newer_database_is_refused_unchanged(database_url: str, engine: Engine) -> None:
     """An older program says so in one sentence and touches nothing."""
-    open_store(url).close()
+    open_store(database_url).close()
     set_version(engine, "9999")
     with pytest.raises(StoreError, match=r"newer tightfit \(its tables are at 9999.*: update tightfit") as caught:
-        open_store(url)
+        open_store(database_url)
     assert str(caught.value).count(". ") == 0
     with engine.connect() as connection:
         assert stored_version(connection) == "9999"
 
 
-def test_database_of_another_program_is_refused_unchanged(url: str, engine: Engine) -> None:
+def test_database_of_another_program_is_refused_unchanged(database_url: str, engine: Engine) -> None:
     """Our tables are not put between those of a program that has a table `trials` too."""
     with engine.begin() as connection:
         connection.execute(text("CREATE TABLE trials (trial_id INTEGER)"))
     with pytest.raises(StoreError, match=r"tables of another program \(trials\): name a database of its own"):
-        open_store(url)
+        open_store(database_url)
     assert inspect(engine).get_table_names() == ["trials"]
 
 
-def test_failed_migration_leaves_nothing(url: str, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failed_migration_leaves_nothing(database_url: str, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     """A migration happens whole or not at all, also on SQLite."""
     with monkeypatch.context() as patched:
         patched.setattr("alembic.runtime.migration.HeadMaintainer.update_to_step", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
-            open_store(url)
+            open_store(database_url)
     assert inspect(engine).get_table_names() == []
-    open_store(url).close()
+    open_store(database_url).close()
 
 
 def test_migration_prints_and_logs_nothing(
-    url: str, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+    database_url: str, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     """The first start of a user shows no line of alembic, whatever the program's log shows."""
     with caplog.at_level(logging.INFO):
-        open_store(url).close()
+        open_store(database_url).close()
     assert tuple(capfd.readouterr()) == ("", "")
     assert [record for record in caplog.records if record.name.startswith("alembic")] == []
 
 
-def test_processes_may_open_a_new_database_at_once(url: str) -> None:
+def test_processes_may_open_a_new_database_at_once(database_url: str) -> None:
     """Whoever comes first makes the tables; all of them work."""
     processes = [
         subprocess.Popen(
-            [sys.executable, "-W", "error", "-c", OPEN, url],
+            [sys.executable, "-W", "error", "-c", OPEN, database_url],
             cwd=ROOT,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -181,7 +172,7 @@ def test_processes_may_open_a_new_database_at_once(url: str) -> None:
         process.stdin.write("go\n")
         process.stdin.flush()
     assert [process.communicate(timeout=120)[0] for process in processes] == ["0\n"] * 3
-    store = open_store(url)
+    store = open_store(database_url)
     assert store.create_job("one", spec()).job_id == "one"
     store.close()
 
