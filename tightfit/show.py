@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -15,7 +16,7 @@ from space.budget import format_bytes
 from space.document import Comparison, FrontDocument, FrontPoint
 from space.explanation import Explanation, Move, Reason, format_times
 from space.price import MarginalPrice, format_step, nice_step
-from storage.records import Job
+from storage.records import Job, JobState
 
 if TYPE_CHECKING:
     from tightfit.estimate import DryRun
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from tightfit.service import Service
 
 _POLL_SECONDS = 1.0
+_WIDEST = 1000  # characters
 
 
 class TerminalListener:
@@ -57,20 +59,31 @@ def _told(metrics: Mapping[str, float]) -> list[str]:
     return told
 
 
+def _print_table(table: Table) -> None:
+    """Print a table as wide as it is: a terminal that is narrower breaks its lines, and nothing is cut off."""
+    needed = Console(width=_WIDEST).measure(table).maximum
+    Console(highlight=False, width=max(needed, Console().width)).print(table)
+
+
+def _table(*names: str, title: str | None = None) -> Table:
+    """Return a table without lines between columns: eight of numbers fit into 80 characters."""
+    return Table(*names, title=title, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+
+
 def show_dry_run(found: "DryRun") -> None:
     """Print what a job would search and cost."""
     console = Console(highlight=False)
-    table = Table("module", "shape", "levels", "smallest", "largest", title=f"{found.model}: modules")
+    table = _table("module", "shape", "levels", "smallest", "largest", title=f"{found.model}: modules")
     for name, kind, rows, columns, levels, smallest, largest in found.modules:
         shape = f"{rows} x {columns}" + (" embedding" if kind == "embedding" else "")
         table.add_row(name, shape, str(levels), f"{smallest:,}", f"{largest:,}")
-    console.print(table)
-    sizes = Table("uniform plan", "bytes", "", title="Sizes (everything stored counted)")
+    _print_table(table)
+    sizes = _table("uniform plan", "bytes", "", title="Sizes (everything stored counted)")
     sizes.add_row("dense", f"{found.dense_bytes + found.key_value_bytes:,}", "")
     for uniform in found.uniform:
         size = uniform.cost.size_bytes
         sizes.add_row(uniform.level, f"{size:,}", "fits" if size <= found.budget_bytes else "over the budget")
-    console.print(sizes)
+    _print_table(sizes)
     cache = f"{found.key_value_bytes:,} bytes" if found.key_value_bytes else "not counted (weights only; see --context)"
     console.print(f"Budget: {found.budget_bytes:,} bytes. Key/value cache: {cache}.")
     console.print(f"Left alone (norms, biases, ...): {found.others_bytes:,} bytes.")
@@ -83,23 +96,23 @@ def show_front(document: FrontDocument) -> None:
     """Print a front beside the uniform plans."""
     console = Console(highlight=False)
     title = f"Job {document.job}: front of {document.model} on {document.measured_on.replace('_', '-')} text"
-    names = ("point", "bytes", "bpw", "KL", "95 %", "vs next", "vs uniform", "perplexity", "")
-    table = Table(*names, title=title)
+    names = ("", "point", "bytes", "bpw", "KL", "95 %", "vs next", "vs uniform")
+    table = _table(*names, title=title)
     for p in document.front:
         low, high = p.kl_divergence_ci95
         table.add_row(
-            *(p.point, f"{p.size_bytes:,}", f"{p.bits_per_weight:.3f}", f"{p.kl_divergence:.5f}"),
+            *(_mark(document, p), p.point, f"{p.size_bytes:,}", f"{p.bits_per_weight:.3f}", f"{p.kl_divergence:.5f}"),
             *(f"{low:.5f} - {high:.5f}", _ratio(p.versus_next), _ratio(p.versus_uniform, named=True)),
-            *(f"{p.perplexity:.3f}", _mark(document, p)),
         )
-    console.print(table)
-    uniform = Table("uniform", "bytes", "KL divergence", "95 %", "perplexity", title="Uniform plans")
+    _print_table(table)
+    console.print("* recommended; ! over the budget; perplexities are in the files of --json and --csv.")
+    uniform = _table("uniform", "bytes", "KL divergence", "95 %", "perplexity", title="Uniform plans")
     for u in document.uniform:
         low, high = u.kl_divergence_ci95
         uniform.add_row(
             u.level, f"{u.size_bytes:,}", f"{u.kl_divergence:.5f}", f"{low:.5f} - {high:.5f}", f"{u.perplexity:.3f}"
         )
-    console.print(uniform)
+    _print_table(uniform)
     dense = document.dense
     console.print(f"Dense: {dense.size_bytes:,} bytes, perplexity {dense.perplexity:.3f}.")
     console.print(
@@ -123,20 +136,19 @@ def _ratio(found: Comparison | None, *, named: bool = False) -> str:
 
 def _mark(document: FrontDocument, point: FrontPoint) -> str:
     if point.recommended:
-        return "recommended"
-    return "" if point.size_bytes <= document.budget_bytes else "over budget"
+        return "*"
+    return "" if point.size_bytes <= document.budget_bytes else "!"
 
 
 def show_explanation(job_id: str, found: Explanation) -> None:
     """Print why each module of a point has its level, the largest share of the loss first."""
     console = Console(highlight=False)
     title = f"Job {job_id}: why the modules of {found.point} have their levels"
-    table = Table("module", "level", "KL share", "bytes", "next down", "next up", "why", title=title)
-    table.columns[0].no_wrap = True
+    table = _table("module", "level", "KL share", "bytes", "next down", "next up", "why", title=title)
     for r in found.modules:
         share, size = f"{r.kl_share:.1%}", f"{r.size_bytes:,}"
         table.add_row(r.module, r.level, share, size, _move(r.down), _move(r.up), _why(found, r))
-    console.print(table)
+    _print_table(table)
     step = nice_step(sum(r.size_bytes for r in found.modules))
     console.print(
         f"KL {found.kl_divergence:.5f} measured; the search's additive model says {found.predicted_kl_divergence:.5f}, "
@@ -227,10 +239,13 @@ def show_jobs(service: "Service", jobs: Sequence[Job]) -> None:
     if not jobs:
         print("No jobs yet; `tightfit submit MODEL --budget B` or `tightfit demo` makes one.")
         return
-    table = Table("job", "state", "model", "budget", "trials", "phase")
+    table = _table("job", "state", "model", "budget", "trials", "phase")
+    for column in table.columns[:-1]:
+        column.no_wrap = True
     for job in jobs:
         trials = sum(job_json(service, job)["trials"].values())
-        table.add_row(job.job_id, str(job.state), job.spec.model, job.spec.budget, str(trials), job.error or job.phase)
+        last = job.error or ("" if job.state is JobState.DONE else job.phase)
+        table.add_row(job.job_id, str(job.state), job.spec.model, job.spec.budget, str(trials), last)
     Console(highlight=False).print(table)
 
 

@@ -38,7 +38,7 @@ def test_table(cli: Cli, done: SampleJob) -> None:
     assert f"why the modules of {best.point} have their levels" in found.out
     lines = [line for line in found.out.splitlines() if " model." in line]
     assert len(lines) == len(done.inventory.modules)
-    shares = [float(line.split("│")[3].strip().rstrip("%")) for line in lines]
+    shares = [float(line.split()[2].rstrip("%")) for line in lines]
     assert shares == sorted(shares, reverse=True)
     assert sum(shares) == pytest.approx(100, abs=3)
     assert re.search(r"Going rate: \d+ kB are worth [\d.e-]+ KL at this size", found.out)

@@ -69,6 +69,7 @@ def test_tables_for_people(cli: Cli, model: str, done: SampleJob) -> None:
         found = cli(*arguments)
         assert (found.exit_code, found.err) == (0, "")
         assert len(found.out.splitlines()) > 2
+        assert "…" not in found.out  # nothing is cut off, however narrow a terminal is
 
 
 def test_status(cli: Cli, done: SampleJob) -> None:
