@@ -1,7 +1,6 @@
 """The main job on the bundled model: search, front, export, proof, and where to look at it."""
 
 import sys
-from functools import partial
 from pathlib import Path
 
 from space.errors import JobFailedError
@@ -41,7 +40,9 @@ def run_demo(home: Path | None) -> None:
     best = document.recommended
     if best is None:
         raise JobFailedError(f"Job {job.job_id}: no measured plan fits {document.budget_bytes:,} bytes.")
-    show_export(service.export(job.job_id, folder / "exports" / job.job_id, tell=partial(print, file=sys.stderr)))
+    show_export(service.export(job.job_id, folder / "exports" / job.job_id, refit=False))
+    again = f"TIGHTFIT_HOME={folder} tightfit export {job.job_id} --out DIR"
+    print(f"To fit it once more, which takes a minute and is kept if its KL falls:\n  {again}")
     report = folder / "reports" / f"{job.job_id}.html"
     report.parent.mkdir(parents=True, exist_ok=True)
     report.write_text(service.report(job.job_id), encoding="utf-8")
