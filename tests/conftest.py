@@ -13,6 +13,7 @@ from space.errors import VerificationError
 from space.plan import Plan
 
 if TYPE_CHECKING:
+    from tests.end_to_end.jobs import PlainService
     from tests.workers.tiny_models import Bench, TinyKind
 
 pytest.register_assert_rewrite("tests.workers.contract")
@@ -87,6 +88,16 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
         return f"sqlite:///{tmp_path}/store.db"
     found: str = request.getfixturevalue("postgres_url")
     return found
+
+
+@pytest.fixture
+def service(tmp_path: Path) -> "Iterator[PlainService]":
+    """Give a service with an empty home."""
+    from tests.end_to_end.jobs import open_service
+
+    service = open_service(tmp_path / "home")
+    yield service
+    service.store.close()
 
 
 @pytest.fixture

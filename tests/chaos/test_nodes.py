@@ -36,14 +36,6 @@ def cluster() -> Iterator[Any]:
         yield cluster
 
 
-@pytest.fixture
-def service(tmp_path: Path) -> Iterator[PlainService]:
-    """Give a service with an empty home."""
-    service = open_service(tmp_path / "home")
-    yield service
-    service.store.close()
-
-
 def start(service: PlainService, address: str, *arguments: str) -> "subprocess.Popen[str]":
     """Start the command line on the cluster."""
     environment = os.environ | {"RAY_ADDRESS": address, "TIGHTFIT_HOME": str(service.settings.home)}

@@ -4,7 +4,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -18,14 +18,6 @@ ROOT = Path(__file__).parents[2]
 LIMIT_SECONDS = 600.0
 NUM_BEFORE, MAX_TRIALS = 4, 14
 Tiny = Callable[[TinyKind], Path]
-
-
-@pytest.fixture
-def service(tmp_path: Path) -> Iterator[PlainService]:
-    """Give a service with an empty home."""
-    service = open_service(tmp_path / "home")
-    yield service
-    service.store.close()
 
 
 def start(service: PlainService, notes: Path, *arguments: str) -> "subprocess.Popen[str]":

@@ -4,7 +4,7 @@ import hashlib
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -53,14 +53,6 @@ if service.requeue(job.job_id).state == "QUEUED":
     print(service.run(job.job_id, Quiet(), inline=True).state)
 print(len(service.front(job.job_id).front))
 """
-
-
-@pytest.fixture
-def service(tmp_path: Path) -> Iterator[PlainService]:
-    """Give a service with an empty home."""
-    service = open_service(tmp_path / "home")
-    yield service
-    service.store.close()
 
 
 def front(service: PlainService, job_id: str) -> FrontDocument:

@@ -1,6 +1,6 @@
 """What is freed, and what is never."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,14 +10,6 @@ from tests.end_to_end.jobs import PlainService, Quiet, open_service, run_job, sm
 from tests.workers.tiny_models import TinyKind
 
 Tiny = Callable[[TinyKind], Path]
-
-
-@pytest.fixture
-def service(tmp_path: Path) -> Iterator[PlainService]:
-    """Give a service with an empty home."""
-    service = open_service(tmp_path / "home")
-    yield service
-    service.store.close()
 
 
 def files(service: PlainService) -> dict[Path, int]:

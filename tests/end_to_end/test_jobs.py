@@ -31,14 +31,6 @@ Tiny = Callable[[TinyKind], Path]
 BUDGETS = ("2.2bpw", "2.7bpw", "3.5bpw", "4.5bpw", "6bpw")
 
 
-@pytest.fixture
-def service(tmp_path: Path) -> Iterator[PlainService]:
-    """Give a service with an empty home."""
-    service = open_service(tmp_path / "home")
-    yield service
-    service.store.close()
-
-
 @pytest.fixture(scope="module")
 def finished(
     tiny: Tiny, text_file: Path, tmp_path_factory: pytest.TempPathFactory
