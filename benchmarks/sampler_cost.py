@@ -125,7 +125,7 @@ def make_case(num_blocks: int, num_observations: int, seed: int = 0) -> Case:
     points = Points(space, observations, strategy.model(observations), strategy.base)
     bases = points.solve([budget_of(space, bits) for bits in OPERATING_BITS])
     around = [
-        Proposal(plan, SENSITIVITY, strategy.neighbour_sequences, base)
+        Proposal(plan, SENSITIVITY, strategy.deciding_sequences, base)
         for base in bases
         for plan in [base, *points.neighbours(base)]
     ]

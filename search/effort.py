@@ -14,7 +14,7 @@ def max_trials(spec: JobSpec, num_modules: int) -> int:
         return spec.max_trials
     if spec.sampler != "front":
         return _BASELINE_TRIALS
-    return 2 * num_modules * (1 + FrontStrategy.num_points) + PLAN_TRIALS
+    return 2 * num_modules + _neighbour_trials(num_modules) + PLAN_TRIALS
 
 
 def expected_sequences(spec: JobSpec, num_modules: int) -> float:
@@ -24,5 +24,10 @@ def expected_sequences(spec: JobSpec, num_modules: int) -> float:
         return trials * whole
     plans = min(trials, _TYPICAL_PLANS)
     probes = min(2 * num_modules, trials - plans)
-    neighbours = min(2 * num_modules * FrontStrategy.num_points, trials - plans - probes)
-    return whole * (plans + _REUSE * (probes / 4 + neighbours / 2))
+    neighbours = min(_neighbour_trials(num_modules), trials - plans - probes)
+    return whole * (plans + _REUSE * (probes + neighbours) / 4)
+
+
+def _neighbour_trials(num_modules: int) -> int:
+    """Return the most measurements of operating points' neighbours: each of a quarter of the text."""
+    return 2 * num_modules * FrontStrategy.num_points * 3 // 2  # half of them are continued to half of the text

@@ -24,7 +24,7 @@ class Evidence:
         self.origins: set[str] = set()
         self.points: list[Plan] = []
         self.wide_alone: Observation | None = None
-        self._probes: dict[str, list[Observation]] = {}
+        self._probes: dict[str, dict[str, Observation]] = {}
         self._best = _Staircase()
         self._whole: set[str] = set()
         self._screened: set[str] = set()
@@ -45,10 +45,12 @@ class Evidence:
         self._best.add(self._space.weight_bytes(observed.plan) if size is None else size, observed)
 
     def _add_probe(self, observed: Observation, base: Plan) -> None:
-        probes = self._probes.setdefault(base.digest, [])
+        probes = self._probes.setdefault(base.digest, {})
         if not probes and base.digest != self._wide.digest:
             self.points.append(base)
-        probes.append(observed)
+        before = probes.get(observed.plan.digest)
+        if before is None or len(before.sequence_kl) < len(observed.sequence_kl):
+            probes[observed.plan.digest] = observed
 
     @property
     def has_probes(self) -> bool:
@@ -56,8 +58,8 @@ class Evidence:
         return bool(self._probes)
 
     def probes_of(self, base: Plan) -> list[Observation]:
-        """Return the measured neighbours of a plan, itself included where it was measured as one."""
-        return self._probes.get(base.digest, [])
+        """Return a plan's neighbours, each as measured on most text; itself included where it was measured as one."""
+        return list(self._probes.get(base.digest, {}).values())
 
     def is_measured(self, plan: Plan) -> bool:
         """Tell whether a plan was measured on the whole text."""

@@ -51,7 +51,7 @@ def search_exchanges(
     limit_bytes: int,
     starts: Sequence[np.ndarray],
     seed: int,
-    num_kicks: int = 24,
+    num_kicks: int = 8,
     arrivals: Arrivals | None = None,
 ) -> list[Found]:
     """Return distinct local optima within a limit, best first.

@@ -36,7 +36,7 @@ class Neighbour:
     Attributes:
         module_name: the module.
         level: its level.
-        sketch: (S,) of the plan.
+        sketch: (S,) of the plan; its start, if it was measured on less text than the base.
         added: KL that the change adds to the base's, over the same sequences.
         noise: standard error of that.
 
@@ -184,13 +184,12 @@ def fit_neighbours(
         space: levels and their bytes.
         base: the operating point.
         base_sketch: (S,) of the base.
-        neighbours: its measured neighbours.
+        neighbours: its measured neighbours, each on as much of the base's text as it was worth.
         prices: what is believed before measuring.
 
     """
     origin = base_sketch.astype(np.float32)
-    changes = np.stack([n.sketch.astype(np.float32) - origin for n in neighbours])  # (probes, S)
-    products = _shrunk_products(changes)
+    products = _products([n.sketch.astype(np.float32) - origin[: n.sketch.size] for n in neighbours])
     length = float(origin @ origin) / origin.size
     expected = np.array([_price_change(prices, base, n) for n in neighbours])
     added, doubt = _shrunk_changes(neighbours, expected, products.diagonal() * length)
@@ -199,17 +198,28 @@ def fit_neighbours(
     return _assemble(space, base, length / 2, options, products, added - products.diagonal() / 2, doubt)
 
 
-def _shrunk_products(changes: np.ndarray) -> np.ndarray:
-    """Return (probes, probes) mean products; off the diagonal, times their split-half reliability (Spearman-Brown)."""
+def _products(changes: Sequence[np.ndarray]) -> np.ndarray:
+    """Return (probes, probes) mean products of changes: lengths from all text of each, angles from what two share."""
+    cosine, length = np.zeros((len(changes), len(changes))), np.zeros(len(changes))
+    for size in sorted({change.size for change in changes}):
+        rows = [i for i, change in enumerate(changes) if change.size >= size]
+        shared = np.stack([changes[i][:size] for i in rows])
+        cosine[np.ix_(rows, rows)], length[rows] = _shrunk_cosines(shared)
+    products: np.ndarray = cosine * np.outer(length, length)
+    return products
+
+
+def _shrunk_cosines(changes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return (probes, probes) cosines, times their split-half reliability (Spearman-Brown), and (probes,) lengths."""
     half = changes.shape[1] // 2
     first = changes[:, :half] @ changes[:, :half].T
     second = changes[:, half:] @ changes[:, half:].T
     reliability = _agreement(first, second)
-    products: np.ndarray = (first + second) / changes.shape[1]
-    diagonal = products.diagonal().copy()
-    products *= 2 * reliability / (1 + reliability)
-    np.fill_diagonal(products, diagonal)
-    return products
+    length = np.sqrt((first + second).diagonal() / changes.shape[1])
+    cosine = (first + second) / (changes.shape[1] * np.outer(length, length) + _TINY)
+    cosine *= 2 * reliability / (1 + reliability)
+    np.fill_diagonal(cosine, 1.0)
+    return cosine, length
 
 
 def _agreement(first: np.ndarray, second: np.ndarray) -> float:

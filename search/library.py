@@ -95,12 +95,10 @@ class Library:
     def task(self, question: Question) -> tuple[Evaluate, Measurement | None]:
         """Return what must be measured for an answer, and the known start that it continues."""
         split, count = self._part(question)
-        start = None if question.wants_sketch else self._longest_start(question.plan.digest, split, count)
-        if start is None:
-            return Evaluate(self._tokens, question.plan, split, count, sketch=question.wants_sketch), None
-        first = len(start.sequence_kl)
+        start = self._longest_start(question)
+        first = 0 if start is None else len(start.sequence_kl)
         rest = None if count is None else count - first
-        return Evaluate(self._tokens, question.plan, split, rest, first), start
+        return Evaluate(self._tokens, question.plan, split, rest, first, sketch=question.wants_sketch), start
 
     def add(self, question: Question, measurement: Measurement) -> None:
         """Remember an answer for all jobs."""
@@ -119,11 +117,17 @@ class Library:
     def _digest(self, part: Part) -> str:
         return self._digests[part]
 
-    def _longest_start(self, plan_digest: str, split: Split, count: int | None) -> Measurement | None:
+    def _longest_start(self, question: Question) -> Measurement | None:
         """Return the longest known start; it ends where workers begin a new batch, so that it rounds alike."""
+        split, count = self._part(question)
         limit = self._counts[split] if count is None else count
         starts = [n for s, n in self._known if s == split and n is not None and n < limit and n % RACE_STEP == 0]
         for n in sorted(starts, reverse=True):
-            if (known := self._known[split, n].get(plan_digest)) and len(known.measurement.sequence_kl) == n:
+            known = self._known[split, n].get(question.plan.digest)
+            if known is None or len(known.measurement.sequence_kl) != n:
+                continue
+            if not question.wants_sketch:
                 return known.measurement
+            if (sketch := self._sketches.get(question.plan, self._digest((split, n)))) is not None:
+                return replace(known.measurement, sketch=sketch)
         return None

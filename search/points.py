@@ -1,9 +1,11 @@
 """Operating points: where losses do not add up, the neighbours of a good plan tell how modules' errors interact.
 
 All neighbours of a base are probed: each module one step up and one step down its hull. Level switches on the quadratic
-model of their sketches (search/interactions.py) then give plans for the sizes around the base.
+model of their sketches (search/interactions.py) then give plans for the sizes around the base. Neighbours that such
+plans use are worth more text than the others.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -27,6 +29,8 @@ from space.plan import Plan
 WINDOW = 0.16  # log of bytes: how far from an operating point its model is trusted
 _SPACING = (0.2, 0.36)  # log of bytes between an operating point and the next
 _CAUTIONS = (0.5, 1.0)  # standard deviations by which changes are taken to be worse than predicted
+_HOPES = (-1.0, 0.5)  # the same where it is asked which changes a good plan may use: for the better, too
+_HOPEFUL = 3  # plans of each size that are looked at for that
 _MIN_RESIDUAL = 0.04  # log of measured over predicted KL: losses that add up this well need no pairs
 
 
@@ -94,6 +98,27 @@ class Points:
         above = [option for option in hull if sizes[option] > sizes[level]]
         return [*below[-1:], *above[:1]]
 
+    def is_settled(self, base: Plan, num_sequences: int) -> bool:
+        """Tell whether any of a base's neighbours was measured on more sequences."""
+        return any(len(o.sequence_kl) > num_sequences for o in self.evidence.probes_of(base) if o.plan != base)
+
+    def contested(self, base: Plan, sizes: Sequence[int], seed: int) -> list[Plan]:
+        """Return the neighbours of a base that good plans of its sizes may use, those that most of them use first.
+
+        Good on the base's model as it is now, with changes taken to be better and to be worse than measured.
+        """
+        model, uses = self._model(base), Counter[tuple[str, Level]]()
+        if model is None:
+            return []
+        for size in sizes:
+            limit = size - self.space.inventory.others_bytes
+            known = [chosen for plan in self.solve([size]) if (chosen := model.indices(plan)) is not None]
+            for hope in _HOPES:
+                ends = self._exchanges(model, hope, limit, known, self._salted(seed, size))
+                uses.update(o for end in ends[:_HOPEFUL] for o in model.plan(end.chosen).levels)
+        order = sorted(uses.items(), key=lambda used: (-used[1], used[0]))
+        return [base.replace({name: level}) for (name, level), _ in order if base[name] != level]
+
     def solve(self, sizes: Sequence[int]) -> list[Plan]:
         """Return the additive model's best plan of each size that can be reached."""
         return [plan for size in sizes if (plan := self._solved(size)) is not None]
@@ -116,7 +141,7 @@ class Points:
             limit = size - self.space.inventory.others_bytes
             knapsack, best = self.solve([size]), self.best_within(size)
             starts = [*knapsack, *([best.plan] if best else [])]
-            salted = int(digest([seed, size, len(self.observations)])[:8], 16)
+            salted = self._salted(seed, size)
             for model in self._near(size):
                 known = [chosen for plan in starts if (chosen := model.indices(plan)) is not None]
                 for caution in _CAUTIONS:
@@ -124,6 +149,9 @@ class Points:
                     found += [model.plan(end.chosen) for end in ends[:per_size]]
             found += knapsack
         return found
+
+    def _salted(self, seed: int, size: int) -> int:
+        return int(digest([seed, size, len(self.observations)])[:8], 16)
 
     def _exchanges(
         self, model: QuadraticModel, caution: float, limit: int, starts: Sequence[np.ndarray], seed: int

@@ -2,8 +2,8 @@
 
 Plans that people make by hand -> one sensitivity probe per module at two bit-widths -> knapsack plans over the whole
 range of sizes -> where these lose measurably more than the additive model said, operating points: probes of all
-neighbours, then plans by level switches on their quadratic model -> rounds of refinement that screen many such plans
-on little text and measure the best on all of it.
+neighbours on little text, again on more of it of those that decide, then plans by level switches on their quadratic
+model -> rounds of refinement that screen many such plans on little text and measure the best on all of it.
 
 Each step is a batch; the next one is decided only when a batch is complete, so the number of workers never changes the
 result.
@@ -76,8 +76,14 @@ class FrontStrategy:
         if not self.warm and UNIFORM not in evidence.origins:
             return self._guards()
         points = Points(self.space, observations, self.model(observations), self.base, self._memory)
-        steps = (self._answer,) if self.warm else (self._probes, self._spread, self._around, self._point, self._refine)
-        return next((batch for step in steps if (batch := step(points))), [])
+        return next((batch for step in self._steps if (batch := step(points))), [])
+
+    @property
+    def _steps(self) -> Sequence[Callable[[Points], list[Proposal]]]:
+        """Return what may be next, each only where the ones before it have nothing left to ask."""
+        if self.warm:
+            return (self._answer,)
+        return self._probes, self._spread, self._settle, self._around, self._point, self._refine
 
     def model(self, observations: Sequence[Observation]) -> AdditiveModel:
         """Return the additive model of near-lossless plans."""
@@ -119,12 +125,12 @@ class FrontStrategy:
 
     @property
     def probe_sequences(self) -> int | None:
-        """Return the sequences that a probe of a nearly lossless plan takes: a quarter of the text."""
+        """Return the sequences that a probe takes: a quarter of the text."""
         return self._share(4)
 
     @property
-    def neighbour_sequences(self) -> int | None:
-        """Return the sequences that a neighbour of an operating point takes: half of the text."""
+    def deciding_sequences(self) -> int | None:
+        """Return the sequences that an operating point, and those of its neighbours that decide, take: half of them."""
         return self._share(2)
 
     def _share(self, parts: int) -> int | None:
@@ -174,20 +180,42 @@ class FrontStrategy:
         base = points.next_base(self.sizes, self.budget)
         if base is None:
             return []
-        plans = [base, *points.neighbours(base)]
-        if len(points.observations) + len(plans) + self.round_size > self.max_trials:
+        probes = [Proposal(plan, SENSITIVITY, self.probe_sequences, base) for plan in points.neighbours(base)]
+        if not self._has_room(points, 1 + len(probes)):
             return []
-        return [Proposal(plan, SENSITIVITY, self.neighbour_sequences, base) for plan in plans]
+        return [Proposal(base, SENSITIVITY, self.deciding_sequences, base), *probes]
+
+    def _has_room(self, points: Points, count: int) -> bool:
+        """Tell whether the trials allow so many more, and a round of plans behind them."""
+        return len(points.observations) + count + self.round_size <= self.max_trials
+
+    def _settle(self, points: Points) -> list[Proposal]:
+        """Return again, on more text, the last operating point's neighbours that its best plans may use, once."""
+        base = self._last_point(points)
+        first = self.probe_sequences
+        if base is None or first is None or first == self.deciding_sequences or points.is_settled(base, first):
+            return []
+        plans = points.contested(base, self._near(base), self.seed)
+        found = [Proposal(plan, SENSITIVITY, self.deciding_sequences, base) for plan in plans]
+        return found if self._has_room(points, len(found)) else []
 
     def _around(self, points: Points) -> list[Proposal]:
         """Return plans for the sizes around the operating point that was probed last."""
-        base = points.observations[-1].base
-        if base is None or base.digest == self.base.digest:
+        base = self._last_point(points)
+        if base is None:
             return []
-        size = self.space.weight_bytes(base)
-        near = [size, *(s for s in self.sizes if s != size and abs(log(s / size)) <= WINDOW)]
-        plans = points.candidates(near, 1, self.seed)
+        plans = points.candidates(self._near(base), 1, self.seed)
         return _distinct([Proposal(plan, EXCHANGE) for plan in plans], points.evidence.is_measured)
+
+    def _last_point(self, points: Points) -> Plan | None:
+        """Return the operating point whose probes were the last thing measured."""
+        base = points.observations[-1].base
+        return None if base is None or base.digest == self.base.digest else base
+
+    def _near(self, base: Plan) -> list[int]:
+        """Return the sizes around an operating point, its own first."""
+        size = self.space.weight_bytes(base)
+        return [size, *(s for s in self.sizes if s != size and abs(log(s / size)) <= WINDOW)]
 
     def _refine(self, points: Points) -> list[Proposal]:
         """Screen more plans of the models on little text, then race the best of them on all of it."""

@@ -52,17 +52,22 @@ class Measurement:
     def joined(first: "Measurement", second: "Measurement") -> "Measurement":
         """Return the measurement of the sequences of both, in order; its cost is the second's: the first was paid.
 
-        KL divergence is that of one measurement of all sequences, bit for bit; perplexity rounds once more.
+        KL divergence and sketch are those of one measurement of all sequences, bit for bit; perplexity rounds once
+        more. There is a sketch where both have one.
         """
         kl = first.sequence_kl + second.sequence_kl
         tokens = first.num_tokens + second.num_tokens
         loss = (log(first.perplexity) * first.num_tokens + log(second.perplexity) * second.num_tokens) / tokens
+        sketch = None
+        if first.sketch is not None and second.sketch is not None:
+            sketch = np.concatenate([first.sketch, second.sketch])
         return replace(
             second,
             kl_divergence=sum(kl) / len(kl),
             perplexity=exp(min(_MAX_LOSS, loss)),
             sequence_kl=kl,
             num_tokens=tokens,
+            sketch=sketch,
         )
 
     @property

@@ -76,7 +76,7 @@ def default_search(arena: Arena) -> dict[str, Any]:
 
     A trial's nominal tokens are all that it asks for, also where a known start is continued. Screening is how a plan
     that loses stops early: with it counted so, the nominal tokens of a plan that is no probe are those of the whole
-    search text.
+    search text. A neighbour that decides nothing stops early too, at half of what the others get; that is not counted.
     """
     executor = _Timed(arena, InlineExecutor(arena.workspace))
     arena.teach("search")
@@ -126,7 +126,7 @@ class _Cost:
         asked = NUM_SEARCH if task.num_sequences is None else task.first_sequence + task.num_sequences
         is_part = asked < NUM_SEARCH
         if task.sketch:
-            kind = f"probes on {asked} of {NUM_SEARCH} sequences"
+            kind = f"probes {'continued to' if task.first_sequence else 'on'} {asked} of {NUM_SEARCH} sequences"
         elif task.first_sequence:
             kind = "screened plans, measured on the rest"
         else:

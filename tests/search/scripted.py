@@ -77,8 +77,8 @@ def loss(plan: Plan) -> float:
     return sum(alone) + COUPLING * sum(sqrt(a * b) for a, b in pairwise(alone))
 
 
-def sketch(plan: Plan) -> np.ndarray:
-    """Return the (2 * modules,) vector whose half mean square is the loss; changes of single modules add up.
+def sketch(plan: Plan, num_sequences: int = 1) -> np.ndarray:
+    """Return the (sequences * 2 * modules,) vector whose half mean square is the loss; single changes add up.
 
     The loss is a quadratic form of the roots of the shares: sqrt(shares) C sqrt(shares), C of ones and of half the
     coupling beside them. With C = L L' the vector is a multiple of L' sqrt(shares), twice: both halves say the same.
@@ -86,8 +86,8 @@ def sketch(plan: Plan) -> np.ndarray:
     roots = np.sqrt([share(name, level) for name, level in plan.levels])
     beside = np.diag(np.full(len(roots) - 1, COUPLING / 2), 1)
     factor = np.linalg.cholesky(np.eye(len(roots)) + beside + beside.T)
-    found: np.ndarray = np.tile(np.sqrt(2 * len(roots)) * factor.T @ roots, 2).astype(np.float32)
-    return found
+    found: np.ndarray = np.sqrt(2 * len(roots)) * factor.T @ roots
+    return np.tile(found, 2 * num_sequences).astype(np.float32)
 
 
 def sequence_kl(plan: Plan, count: int, spread: float) -> list[float]:
@@ -97,16 +97,11 @@ def sequence_kl(plan: Plan, count: int, spread: float) -> list[float]:
 
 def observed(proposals: Sequence[Proposal]) -> list[Observation]:
     """Return what a job would observe of proposals; probes come with sketches."""
-    return [
-        Observation(
-            p.plan,
-            p.origin,
-            tuple(sequence_kl(p.plan, 32, 0.2)[: p.num_sequences]),
-            p.base,
-            sketch(p.plan) if p.base is not None else None,
-        )
-        for p in proposals
-    ]
+    found = []
+    for p in proposals:
+        kl = tuple(sequence_kl(p.plan, 32, 0.2)[: p.num_sequences])
+        found.append(Observation(p.plan, p.origin, kl, p.base, sketch(p.plan, len(kl)) if p.base is not None else None))
+    return found
 
 
 def errors_of(space: SearchSpace) -> dict[str, dict[Level, float]]:
@@ -120,7 +115,7 @@ def measure(task: Evaluate) -> Measurement:
     spread = {"search": 0.2, "held_out": 0.25, "calibration": 0.0}[task.split]
     kl = sequence_kl(task.plan, count, spread)[task.first_sequence :][: task.num_sequences]
     found = Measurement.of_sequences(kl, [2.0 + k for k in kl], 31, 32.0 * len(kl), 0.0)
-    return replace(found, sketch=sketch(task.plan)) if task.sketch else found
+    return replace(found, sketch=sketch(task.plan, len(kl))) if task.sketch else found
 
 
 def no_failure(_: Evaluate) -> bool:

@@ -151,7 +151,7 @@ def test_whole_jobs_keep_the_promise(house: House, monkeypatch: pytest.MonkeyPat
     def measure(task: Evaluate) -> Measurement:
         kl = list(noisy(task.plan, task.split, noise).sequence_kl[task.first_sequence :][: task.num_sequences])
         found = Measurement.of_sequences(kl, [2.0] * len(kl), 31, 32.0 * len(kl), 0.0)
-        return replace(found, sketch=scripted.sketch(task.plan)) if task.sketch else found
+        return replace(found, sketch=scripted.sketch(task.plan, len(found.sequence_kl))) if task.sketch else found
 
     monkeypatch.setattr(scripted, "measure", measure)
     house.submit()

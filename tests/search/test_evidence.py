@@ -63,6 +63,15 @@ def test_probes_belong_to_their_base() -> None:
     assert found.wide_alone is alone
 
 
+def test_a_probe_counts_as_measured_on_most_text() -> None:
+    """Whichever measurement came first; it keeps its place among the others."""
+    base, one = UNIFORM_PLANS[1], OTHER
+    short, long = (Observation(one, SENSITIVITY, (1.0,) * count, base) for count in (2, 4))
+    other = Observation(base, SENSITIVITY, (1.0,) * 4, base)
+    assert _evidence(short, other, long).probes_of(base) == [long, other]
+    assert _evidence(long, other, short).probes_of(base) == [long, other]
+
+
 def test_a_memory_looks_at_each_item_once() -> None:
     """Those that it has are not added again; other ones, equal or not, begin anew."""
     memory, looked = Memory(), []

@@ -156,3 +156,25 @@ def test_float16_sketches_are_good_enough() -> None:
     model = fit_neighbours(SPACE, BASE, sketch(BASE).astype(np.float16), probes, prices)
     for plan in _plans(50):
         assert model.predict(_index(model, plan)) == pytest.approx(loss(plan), rel=2e-3)
+
+
+def test_neighbours_on_less_text() -> None:
+    """Changes of which only the start is known are predicted as well where all text says the same."""
+    origin, some = np.tile(sketch(BASE), 4), _probes(PROBED)
+    probes = [replace(n, sketch=np.tile(n.sketch, 4 if i % 3 else 2)) for i, n in enumerate(some)]
+    model = fit_neighbours(SPACE, BASE, origin, probes, PRICES)
+    for plan in [BASE, *_plans(50)]:
+        assert model.predict(_index(model, plan)) == pytest.approx(loss(plan), abs=1e-6)
+
+
+def test_a_length_is_measured_on_all_text_of_its_own() -> None:
+    """What two changes share is their angle: one that is larger on the text behind counts for what it is there."""
+    first, second, *others = _probes(PROBED)[:4]
+    origin = np.tile(sketch(BASE), 2)
+    change = first.sketch - sketch(BASE)
+    grown = replace(first, sketch=np.concatenate([first.sketch, sketch(BASE) + 3 * change]))
+    model = fit_neighbours(SPACE, BASE, origin, [grown, second, *others], PRICES)
+    own, other = (model.options.index((n.module_name, n.level)) for n in (first, others[0]))
+    assert model.diagonal[own] == pytest.approx(5 * change @ change / change.size, rel=1e-5)
+    plain = fit_neighbours(SPACE, BASE, origin[: sketch(BASE).size], [first, second, *others], PRICES)
+    assert model.curvature[own, other] == pytest.approx(5**0.5 * plain.curvature[own, other], rel=1e-5)

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import get_args
 
+import numpy as np
 import pytest
 
 from search.guards import HEURISTIC
@@ -15,7 +16,7 @@ from search.strategy import FrontStrategy
 from space.measurement import Measurement
 from space.spec import SamplerName
 from storage.records import Trial, TrialState, json_copy
-from tests.search.scripted import errors_of, observed, prepared, sketch, spec
+from tests.search.scripted import errors_of, observed, prepared, spec
 
 PREPARED = prepared(spec())
 SPACE = PREPARED.space
@@ -27,7 +28,11 @@ def _ledger(name: SamplerName, seed: int = 0, cache_bytes: int = 0) -> Ledger:
     strategy = FrontStrategy(SPACE, errors_of(SPACE), PREPARED.weight_budget, max_trials=60, seed=seed)
     codec = PlanCodec(SPACE)
     proposer = make_proposer(name, strategy, codec)
-    return Ledger(proposer, codec, PREPARED.weight_budget, cache_bytes, lambda proposal: sketch(proposal.plan))
+    return Ledger(proposer, codec, PREPARED.weight_budget, cache_bytes, find_sketch=_sketch)
+
+
+def _sketch(proposal: Proposal) -> np.ndarray | None:
+    return observed([proposal])[0].sketch
 
 
 def _record(ledger: Ledger, asked: Asked) -> Trial:

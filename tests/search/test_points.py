@@ -146,6 +146,19 @@ def test_candidates_near_a_point() -> None:
     assert points.candidates([far], 4, 0) == _solved(far)
 
 
+def test_contested_neighbours_are_what_good_plans_use() -> None:
+    """Every step away from the base that the best plans of its size take, and not every neighbour there is."""
+    (base,) = _solved(MIDDLE)
+    points = _points(_around(base))
+    contested = points.contested(base, [MIDDLE], seed=0)
+    assert len(contested) == len({plan.digest for plan in contested})
+    assert {plan.digest for plan in contested} < {plan.digest for plan in points.neighbours(base)}
+    best = points.candidates([MIDDLE], 1, seed=0)[0]
+    steps = {base.replace({name: level}).digest for name, level in best.levels if level != base[name]}
+    assert steps <= {plan.digest for plan in contested}
+    assert _points([]).contested(base, [MIDDLE], seed=0) == []
+
+
 def test_a_point_without_sketches_is_no_model() -> None:
     """Nor is one whose own probe failed, or all of whose neighbours did."""
     (base,) = _solved(MIDDLE)

@@ -137,7 +137,7 @@ def test_text_without_a_file_has_what_was_asked() -> None:
 
 
 def test_a_probe_is_answered_with_its_sketch(tmp_path: Path) -> None:
-    """It is measured whole, as a sketch has no start to be continued from; then it is known, sketch and all."""
+    """It is measured whole where its start has no sketch; then it is known, sketch and all."""
     bench = Bench(tmp_path)
     bench.ask(8)
     first = bench.answer(PROBE)
@@ -147,7 +147,21 @@ def test_a_probe_is_answered_with_its_sketch(tmp_path: Path) -> None:
     assert second == first.free
     for found in (first, second):
         assert found.sketch is not None
-        assert np.array_equal(found.sketch, sketch(PLAN))
+        assert np.array_equal(found.sketch, sketch(PLAN, 16))
+
+
+def test_a_probe_is_continued(tmp_path: Path) -> None:
+    """On more text, also by another job; the sketch is that of one measurement, and it is kept."""
+    bench = Bench(tmp_path)
+    bench.answer(question_of(Proposal(PLAN, SENSITIVITY, 8, PLAN)))
+    bench.again()
+    found = bench.answer(PROBE)
+    assert bench.parts == [(0, 8), (8, 8)]
+    assert found.sequence_kl == whole(16).sequence_kl
+    assert found.sketch is not None
+    assert np.array_equal(found.sketch, sketch(PLAN, 16))
+    bench.again()
+    assert bench.answer(PROBE) == found.free
 
 
 def test_a_probe_answers_for_a_plan_and_not_the_other_way(tmp_path: Path) -> None:
@@ -173,7 +187,7 @@ def test_a_lost_sketch_is_measured_again(tmp_path: Path, damage: Callable[[bytes
     bench.again()
     found = bench.answer(PROBE).sketch
     assert found is not None
-    assert np.array_equal(found, sketch(PLAN))
+    assert np.array_equal(found, sketch(PLAN, 16))
     bench.answer(PROBE)
     assert len(bench.parts) == 2
     assert [p for p in tmp_path.rglob("*") if p.is_file()] == [path]

@@ -3,7 +3,6 @@
 import random
 from collections.abc import Sequence
 from functools import cache
-from itertools import pairwise
 from statistics import fmean
 
 import pytest
@@ -58,32 +57,61 @@ def _best(plans: Sequence[Plan], size: int) -> float:
     return min((loss(plan) for plan in plans if SPACE.weight_bytes(plan) <= size), default=float("inf"))
 
 
+def _points(batches: Batches) -> tuple[list[tuple[Proposal, ...]], list[tuple[Proposal, ...]]]:
+    """Return the batches that probe operating points, and those that probe some of their neighbours again."""
+    probed = [batch for batch in batches if batch[0].origin == SENSITIVITY][1:]
+    first = [batch for batch in probed if batch[0].plan == batch[0].base]
+    return first, [batch for batch in probed if batch not in first]
+
+
 def test_order_of_batches() -> None:
     """Plans by hand, probes, knapsack plans; points and plans around them in turn; then rounds of refinement."""
     origins = _origins(_history())
     assert origins[:3] == [f"{UNIFORM}+{HEURISTIC}", SENSITIVITY, KNAPSACK]
-    assert origins[3:5] == [SENSITIVITY, EXCHANGE]
+    assert origins[3:6] == [SENSITIVITY, SENSITIVITY, EXCHANGE]
     rounds = origins.index(SCREEN)
     assert set(origins[3:rounds]) == {SENSITIVITY, EXCHANGE}
-    assert all(one != other for one, other in pairwise(origins[3:rounds]))
     assert origins[rounds : rounds + 4] == [SCREEN, REFINE] * 2
     assert set(origins[rounds:]) == {SCREEN, REFINE}
 
 
 def test_points_are_few_and_whole() -> None:
-    """At most three; each has its base and neighbours that differ in one module, on half of the text."""
-    strategy = _strategy()
-    wide, *points = [batch for batch in _history() if batch[0].origin == SENSITIVITY]
+    """At most three; each has its base and neighbours that differ in one module, these on a quarter of the text."""
+    strategy, (points, _) = _strategy(), _points(_history())
+    wide = _history()[1]
     assert 1 <= len(points) <= strategy.num_points
-    for batch, sequences in ((wide, 8), *((point, 16) for point in points)):
+    for batch in (wide, *points):
         (base,) = {p.base for p in batch}
         assert base is not None
-        assert {p.num_sequences for p in batch} == {sequences}
-        changed = [[n for n, v in p.plan.levels if v != base[n]] for p in batch]
-        assert all(len(names) == 1 for names in changed[batch is not wide :])
-        assert {names[0] for names in changed[batch is not wide :]} == set(SPACE.levels)
-    assert all(point[0].plan == point[0].base for point in points)
+        neighbours = batch[batch is not wide :]
+        assert {p.num_sequences for p in neighbours} == {8}
+        changed = [[n for n, v in p.plan.levels if v != base[n]] for p in neighbours]
+        assert all(len(names) == 1 for names in changed)
+        assert {names[0] for names in changed} == set(SPACE.levels)
+    assert all((point[0].plan, point[0].num_sequences) == (point[0].base, 16) for point in points)
     assert len({point[0].plan for point in points} | {wide[0].base}) == len(points) + 1
+
+
+def test_neighbours_that_decide_get_more_text() -> None:
+    """Of each point once, and only some of them, on half of the text."""
+    batches = _history()
+    points, again = _points(batches)
+    assert [batch[0].base for batch in again] == [batch[0].base for batch in points]
+    for point, batch in zip(points, again, strict=True):
+        assert {(p.num_sequences, p.base) for p in batch} == {(16, point[0].base)}
+        assert {p.plan for p in batch} < {p.plan for p in point}
+        assert batches.index(batch) == batches.index(point) + 1
+
+
+def test_short_text_is_not_divided() -> None:
+    """Where a quarter and half of the text are the same few sequences, nothing is measured again."""
+    strategy = FrontStrategy(SPACE, errors_of(SPACE), PREPARED.weight_budget, num_sequences=8)
+    seen: list[Observation] = []
+    for _ in range(6):
+        seen += observed(strategy.next_batch(seen))
+    probed = [(o.plan.digest, o.base.digest) for o in seen if o.base is not None]
+    assert len(probed) > 2 * len(SPACE.levels)
+    assert len(probed) == len(set(probed))
 
 
 def test_what_people_do_comes_first() -> None:
@@ -116,7 +144,7 @@ def test_the_order_of_probes_does_not_matter() -> None:
 
 
 def test_a_seed_changes_only_draws() -> None:
-    """Seeds matter from the first plans around a point on; negative ones are seeds too."""
+    """Seeds matter once a point was probed; negative ones are seeds too."""
     ours, other = _history(), _history(seed=-7)
     assert ours[:4] == other[:4]
     assert ours[4:] != other[4:]
@@ -128,7 +156,7 @@ def test_nothing_is_proposed_twice(max_trials: int) -> None:
     proposals = [p for batch in _history(max_trials) for p in batch]
     whole = [p.plan.digest for p in proposals if p.base is None and p.origin != SCREEN]
     screened = [p.plan.digest for p in proposals if p.origin == SCREEN]
-    probes = [(p.plan.digest, p.base.digest) for p in proposals if p.base is not None]
+    probes = [(p.plan.digest, p.base.digest, p.num_sequences) for p in proposals if p.base is not None]
     for found in (whole, screened, probes):
         assert len(found) == len(set(found))
     seen: set[str] = set()

@@ -20,7 +20,7 @@ from workers.models.tokens import TokenSet, save_tokens
 from workers.tasks import Evaluate, PrepareText, Task
 
 MAIN_BITS = 3.0
-MAX_TRIALS = 700
+MAX_TRIALS = 870
 
 
 class Quiet:
