@@ -42,8 +42,9 @@ from storage.records import Trial, TrialState
 SHAPES = {"q": (4096, 4096), "k": (1024, 4096), "v": (1024, 4096), "o": (4096, 4096)}
 SHAPES |= {"gate": (14336, 4096), "up": (14336, 4096), "down": (4096, 14336)}
 MENU = Menu(bits=(2, 3, 4, 8), group_sizes=(32, 64, 128), sparsities=(0.0,), ranks=(0,), kinds=("integer",))
-ENTRIES = 4096  # of a sketch
 SEQUENCES = 32
+PER_SEQUENCE = 256  # entries of a sketch
+ENTRIES = SEQUENCES * PER_SEQUENCE
 OPERATING_BITS = (2.6, 3.2, 4.0)
 BUDGET_BITS = 3.2
 
@@ -87,7 +88,7 @@ class Losses:
         self._directions = (scale * (0.3 * common + rng.standard_normal((count, ENTRIES)))).astype(np.float32)
 
     def sketch(self, plan: Plan) -> np.ndarray:
-        """Return the (ENTRIES,) float32 sketch of a plan."""
+        """Return the (ENTRIES,) float32 sketch of a plan on the whole text."""
         roots = np.zeros(len(self._row), dtype=np.float32)
         for name, level in plan.levels:
             roots[self._row[name]] = output_error(level) ** 0.5
@@ -99,7 +100,7 @@ class Losses:
         whole = self.sketch(proposal.plan)
         kl = float(whole @ whole) / ENTRIES / 2
         factors = [1 + 0.1 * ((i % 5) - 2) for i in range(SEQUENCES)][: proposal.num_sequences]
-        sketch = None if proposal.base is None else whole.astype(np.float16)
+        sketch = None if proposal.base is None else whole[: len(factors) * PER_SEQUENCE].astype(np.float16)
         return Observation(proposal.plan, proposal.origin, tuple(kl * f for f in factors), proposal.base, sketch)
 
 

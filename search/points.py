@@ -116,8 +116,8 @@ class Points:
             for hope in _HOPES:
                 ends = self._exchanges(model, hope, limit, known, self._salted(seed, size))
                 uses.update(o for end in ends[:_HOPEFUL] for o in model.plan(end.chosen).levels)
-        order = sorted(uses.items(), key=lambda used: (-used[1], used[0]))
-        return [base.replace({name: level}) for (name, level), _ in order if base[name] != level]
+        order = sorted(uses, key=lambda used: (-uses[used], used[0], str(used[1])))
+        return [base.replace({name: level}) for name, level in order if base[name] != level]
 
     def solve(self, sizes: Sequence[int]) -> list[Plan]:
         """Return the additive model's best plan of each size that can be reached."""

@@ -22,7 +22,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from benchmarks.sampler_cost import SEQUENCES, Losses, budget_of, errors_of, make_space, resident_mib
+from benchmarks.sampler_cost import PER_SEQUENCE, SEQUENCES, Losses, budget_of, errors_of, make_space, resident_mib
 from search.context import Context
 from search.ledger import Ledger
 from search.library import Library, question_of
@@ -91,10 +91,14 @@ class FormulaExecutor:
     def _measure(self, task: Evaluate) -> Measurement:
         base = task.plan if task.sketch else None
         seen = self.losses.observe(Proposal(task.plan, SENSITIVITY, None, base))
-        end = None if task.num_sequences is None else task.first_sequence + task.num_sequences
-        kl = list(seen.sequence_kl[task.first_sequence : end])
+        first, end = task.first_sequence, SEQUENCES
+        if task.num_sequences is not None:
+            end = first + task.num_sequences
+        kl = list(seen.sequence_kl[first:end])
         found = Measurement.of_sequences(kl, kl, 31, 31.0 * len(kl), 0.0)
-        return replace(found, sketch=seen.sketch)
+        if seen.sketch is None:
+            return found
+        return replace(found, sketch=seen.sketch[first * PER_SEQUENCE : end * PER_SEQUENCE])
 
 
 _: type[Executor] = FormulaExecutor

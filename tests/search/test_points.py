@@ -1,6 +1,7 @@
 """Operating points: where pairs are worth their probes, which neighbours tell of them, and what plans follow."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from math import log
 
 import pytest
@@ -144,6 +145,19 @@ def test_candidates_near_a_point() -> None:
     assert min(loss(plan) for plan in points.candidates([MIDDLE], 4, 0)) <= loss(base)
     far = int(SPACE.weight_bytes(base) * 1.01 * 2.72**WINDOW)
     assert points.candidates([far], 4, 0) == _solved(far)
+
+
+@pytest.mark.parametrize("factor", [0.8, 0.9, 1.0, 1.1])
+def test_a_group_of_a_whole_row_may_be_contested(factor: float) -> None:
+    """Its size is no number: such levels are in the order too."""
+    space = prepared(spec(group_sizes=(32, None), sparsities=(0.0,), ranks=(0,))).space
+    prices = AdditiveModel({name: {v: share(name, v) for v in levels} for name, levels in space.levels.items()})
+    alone = Points(space, [], prices, space.uniform_plan(Level(8, 32)))
+    (base,) = alone.solve([int(MIDDLE * factor)])
+    plans = [base, *alone.neighbours(base)]
+    points = replace(alone, observations=observed([Proposal(plan, SENSITIVITY, 16, base) for plan in plans]))
+    size = space.weight_bytes(base)
+    assert points.contested(base, [int(size * 0.9), int(size * 1.1)], seed=0)
 
 
 def test_contested_neighbours_are_what_good_plans_use() -> None:
