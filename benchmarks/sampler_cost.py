@@ -118,7 +118,7 @@ def make_case(num_blocks: int, num_observations: int, seed: int = 0) -> Case:
     """Return a search that has probed its last operating point just now."""
     space = make_space(num_blocks)
     errors, budget = errors_of(space), budget_of(space)
-    strategy = FrontStrategy(space, errors, budget, num_sequences=SEQUENCES, max_trials=10**6, seed=seed)
+    strategy = FrontStrategy(space, errors, budget, num_sequences=SEQUENCES, seed=seed)
     losses = Losses(space, seed)
     observations: list[Observation] = []
     for _ in range(3):  # plans made by hand, probes, knapsack plans

@@ -49,7 +49,7 @@ class Evidence:
         if not probes and base.digest != self._wide.digest:
             self.points.append(base)
         before = probes.get(observed.plan.digest)
-        if before is None or len(before.sequence_kl) < len(observed.sequence_kl):
+        if before is None or _tells(before) < _tells(observed):
             probes[observed.plan.digest] = observed
 
     @property
@@ -98,3 +98,8 @@ class _Staircase:
 def _is_better(one: Observation, other: Observation) -> bool:
     kl, other_kl = one.kl_divergence, other.kl_divergence
     return one.plan.digest < other.plan.digest if kl == other_kl else kl < other_kl
+
+
+def _tells(probe: Observation) -> tuple[bool, int]:
+    """Return how much a probe tells: one whose sketch is lost tells less than any other."""
+    return probe.sketch is not None, len(probe.sequence_kl)

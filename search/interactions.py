@@ -199,14 +199,28 @@ def fit_neighbours(
 
 
 def _products(changes: Sequence[np.ndarray]) -> np.ndarray:
-    """Return (probes, probes) mean products of changes: lengths from all text of each, angles from what two share."""
+    """Return (probes, probes) mean products of changes: lengths from all text of each, angles from what two share.
+
+    Angles from different texts need not be those of any vectors: they are those of the nearest ones that are.
+    """
     cosine, length = np.zeros((len(changes), len(changes))), np.zeros(len(changes))
     for size in sorted({change.size for change in changes}):
         rows = [i for i, change in enumerate(changes) if change.size >= size]
         shared = np.stack([changes[i][:size] for i in rows])
         cosine[np.ix_(rows, rows)], length[rows] = _shrunk_cosines(shared)
-    products: np.ndarray = cosine * np.outer(length, length)
+    products: np.ndarray = _of_vectors(cosine) * np.outer(length, length)
     return products
+
+
+def _of_vectors(cosine: np.ndarray) -> np.ndarray:
+    """Return cosines without negative eigenvalues: a walk along one of these would gain without end."""
+    values, vectors = np.linalg.eigh(cosine)
+    if values[0] >= 0:
+        return cosine
+    clipped = (vectors * np.maximum(values, 0)) @ vectors.T
+    length = np.sqrt(clipped.diagonal())
+    found: np.ndarray = clipped / np.outer(length, length)
+    return found
 
 
 def _shrunk_cosines(changes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

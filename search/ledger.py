@@ -50,6 +50,7 @@ class Ledger:
         self._proposer, self._codec, self._budget, self._cache_bytes = proposer, codec, budget, cache_bytes
         self._find_sketch = find_sketch
         self.observations: list[Observation] = []
+        self._failed: set[Proposal] = set()
         self.study = optuna.create_study(
             storage=optuna.storages.InMemoryStorage(), sampler=proposer.sampler, directions=["minimize", "minimize"]
         )
@@ -66,17 +67,22 @@ class Ledger:
                 waiting.append(asked)
             elif trial.state is TrialState.COMPLETE and trial.measurement is not None:
                 self._observe(asked, trial.measurement)
+            elif trial.state is TrialState.FAILED:
+                self._failed.add(asked.proposal)
         self._proposer.replayed(self.study)
         return waiting
 
     def ask(self, limit: int) -> list[Asked]:
         """Return the next batch, at most `limit` plans; empty when the sampler has nothing left."""
-        return self._proposer.open_batch(self.study, self.observations, limit) if limit > 0 else []
+        if limit <= 0:
+            return []
+        return self._proposer.open_batch(self.study, self.observations, self._failed, limit)
 
     def tell(self, asked: Asked, measurement: Measurement | None) -> None:
         """Tell a result; None is a failed or refused trial."""
         if measurement is None:
             self.study.tell(asked.number, state=OptunaState.FAIL)
+            self._failed.add(asked.proposal)
         else:
             self.study.tell(asked.number, [asked.weight_bytes, measurement.kl_divergence])
             self._observe(asked, measurement)

@@ -84,7 +84,7 @@ class Loop:
         for a in asked:  # in the order of asking, so that the study never depends on who was faster
             self._ledger.tell(a, measured.get(a.number))
         trials = self._context.trials()
-        _check_failures(trials, len(asked))
+        _check_failures(trials)
         metrics = self._note_batch(trials)
         self._context.listener.progress(self._context.job, len(trials), metrics)
         self._after_batch(trials)
@@ -132,8 +132,9 @@ def progress_so_far(context: Context, trials: Sequence[Trial] = ()) -> Progress:
     return progress
 
 
-def _check_failures(trials: Sequence[Trial], batch_size: int) -> None:
-    """Fail the job where the whole batch failed, and enough trials did in a row to blame more than a plan."""
+def _check_failures(trials: Sequence[Trial]) -> None:
+    """Fail the job where the whole last batch failed, and enough trials did in a row to blame more than a plan."""
     failed = list(takewhile(lambda t: t.state is TrialState.FAILED, reversed(trials)))
-    if len(failed) >= max(batch_size, _MIN_FAILURES):
+    batch = list(takewhile(lambda t: t.sampler_state.get(_BATCH) == trials[-1].sampler_state[_BATCH], reversed(trials)))
+    if len(failed) >= max(len(batch), _MIN_FAILURES):
         raise JobFailedError(f"The last {len(failed)} trials all failed; the last one: {failed[0].reason}")

@@ -1,6 +1,6 @@
 """Who fills a study's next batch: our own sampler, whose plans come whole, or one of Optuna's."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -38,7 +38,9 @@ class Proposer(Protocol):
     def replayed(self, study: Study) -> None:
         """Take note of a study that was rebuilt from records."""
 
-    def open_batch(self, study: Study, observations: Sequence[Observation], limit: int) -> list[Asked]:
+    def open_batch(
+        self, study: Study, observations: Sequence[Observation], failed: Collection[Proposal], limit: int
+    ) -> list[Asked]:
         """Open the trials of the next batch, at most `limit`; none when nothing is left to propose."""
 
     def model_json(self, observations: Sequence[Observation]) -> dict[str, Any] | None:
@@ -60,10 +62,12 @@ class FrontProposer:
     def replayed(self, study: Study) -> None:
         """Do nothing: observations are all that a strategy learns from."""
 
-    def open_batch(self, study: Study, observations: Sequence[Observation], limit: int) -> list[Asked]:
+    def open_batch(
+        self, study: Study, observations: Sequence[Observation], failed: Collection[Proposal], limit: int
+    ) -> list[Asked]:
         """Open the next batch."""
         first, space = len(study.get_trials(deepcopy=False)), self._strategy.space
-        batch = self._strategy.next_batch(observations)[:limit]
+        batch = self._strategy.next_batch(observations, limit, failed)
         asked = [Asked(number, p, space.weight_bytes(p.plan)) for number, p in enumerate(batch, first)]
         for a in asked:
             excess = a.weight_bytes - self._strategy.budget_bytes
@@ -90,7 +94,13 @@ class DrawnProposer:
             for generation in range(1, max(generations, default=0) + 1):
                 self.sampler.get_parent_population(study, generation)
 
-    def open_batch(self, study: Study, observations: Sequence[Observation], limit: int) -> list[Asked]:  # noqa: ARG002
+    def open_batch(
+        self,
+        study: Study,
+        observations: Sequence[Observation],  # noqa: ARG002
+        failed: Collection[Proposal],  # noqa: ARG002 (a sampler's own business)
+        limit: int,
+    ) -> list[Asked]:
         """Open the next batch; its sampler remembers nothing but the study, as after a replay."""
         num_trials = len(study.get_trials(deepcopy=False))
         if num_trials == 0:

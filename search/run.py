@@ -158,7 +158,6 @@ class Run:
             errors,
             budget,
             num_sequences=library.count("search"),
-            max_trials=self._context.max_trials,
             warm=is_warm,
             seed=spec.seed,
         )

@@ -9,7 +9,7 @@ Each step is a batch; the next one is decided only when a batch is complete, so 
 result.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from math import log
@@ -38,6 +38,7 @@ from space.plan import Plan
 PROBE_BITS = (2, 4)
 _MAX_GUARDS = 6  # plans made by hand that are measured beside the uniform ones
 _WARM_PLANS = 6
+NO_LIMIT = 10**6
 PLAN_TRIALS = 120  # uniform, knapsack and exchange plans, and two rounds of refinement
 
 
@@ -53,7 +54,6 @@ class FrontStrategy:
         num_sizes: knapsack plans between the smallest and the largest size.
         num_points: operating points whose neighbours are probed, at most.
         round_size: plans of one refinement round.
-        max_trials: measured plans in all; fewer of them leave less for probes.
         warm: answer from what is known already: a few plans at the budget, no probes.
         seed: of the draws.
 
@@ -66,20 +66,29 @@ class FrontStrategy:
     num_sizes: int = 10
     num_points: int = 3
     round_size: int = 8
-    max_trials: int = 400
     warm: bool = False
     seed: int = 0
 
-    def next_batch(self, observations: Sequence[Observation]) -> list[Proposal]:
-        """Return the next batch; an empty one means that nothing is left to try."""
+    def next_batch(
+        self, observations: Sequence[Observation], limit: int = NO_LIMIT, failed: Collection[Proposal] = ()
+    ) -> list[Proposal]:
+        """Return the next batch; an empty one means that nothing is left to try.
+
+        Args:
+            observations: everything measured.
+            limit: trials that may still be asked; fewer of them leave less for probes.
+            failed: what was asked and could not be measured. Only uniform plans, where none could be, are asked again.
+
+        """
         evidence = self._evidence(observations)
         if not self.warm and UNIFORM not in evidence.origins:
-            return self._guards()
+            return self._guards(limit)[:limit]
         points = Points(self.space, observations, self.model(observations), self.base, self._memory)
-        return next((batch for step in self._steps if (batch := step(points))), [])
+        batches = (_without(step(points, limit), failed) for step in self._steps)
+        return next((batch[:limit] for batch in batches if batch), [])
 
     @property
-    def _steps(self) -> Sequence[Callable[[Points], list[Proposal]]]:
+    def _steps(self) -> Sequence[Callable[[Points, int], list[Proposal]]]:
         """Return what may be next, each only where the ones before it have nothing left to ask."""
         if self.warm:
             return (self._answer,)
@@ -138,21 +147,21 @@ class FrontStrategy:
         count = max(RACE_STEP, self.num_sequences // parts // RACE_STEP * RACE_STEP)
         return count if count < self.num_sequences else None
 
-    def _guards(self) -> list[Proposal]:
+    def _guards(self, limit: int) -> list[Proposal]:
         """Return the uniform plans, and of the other plans made by hand those nearest to the budget."""
         uniform = [Proposal(plan, UNIFORM) for _, plan in self.space.uniform_plans()]
         by_hand = sorted((plan for _, plan in heuristic_plans(self.space)), key=self._distance)
-        room = max(0, min(_MAX_GUARDS, self.max_trials - len(uniform)))
+        room = max(0, min(_MAX_GUARDS, limit - len(uniform)))
         return _distinct([*uniform, *(Proposal(plan, HEURISTIC) for plan in by_hand[:room])])
 
     def _distance(self, plan: Plan) -> float:
         return abs(log(self.space.weight_bytes(plan) / self.budget))
 
-    def _probes(self, points: Points) -> list[Proposal]:
+    def _probes(self, points: Points, limit: int) -> list[Proposal]:
         """Return the probes that the trials allow: each module at two bit-widths, or at one, or none."""
         if points.evidence.has_probes or KNAPSACK in points.evidence.origins:
             return []
-        allowed = self.max_trials - len(points.observations) - self.num_sizes
+        allowed = limit - self.num_sizes
         for probe_bits in (PROBE_BITS, PROBE_BITS[:1]):
             probes = [probe for name in self.space.levels for probe in self._module_probes(name, probe_bits)]
             if len(probes) <= allowed:
@@ -167,13 +176,13 @@ class FrontStrategy:
             if level != self.base[name]
         ]
 
-    def _spread(self, points: Points) -> list[Proposal]:
+    def _spread(self, points: Points, _limit: int) -> list[Proposal]:
         """Return the additive model's plans over the whole range of sizes, once."""
         if KNAPSACK in points.evidence.origins:
             return []
         return _distinct([Proposal(plan, KNAPSACK) for plan in points.solve(self.sizes)], points.evidence.is_measured)
 
-    def _point(self, points: Points) -> list[Proposal]:
+    def _point(self, points: Points, limit: int) -> list[Proposal]:
         """Return the probes of the next operating point, where the trials allow them."""
         if len(points.bases) >= self.num_points or not points.evidence.has_probes:
             return []
@@ -181,25 +190,24 @@ class FrontStrategy:
         if base is None:
             return []
         probes = [Proposal(plan, SENSITIVITY, self.probe_sequences, base) for plan in points.neighbours(base)]
-        if not self._has_room(points, 1 + len(probes)):
+        if 1 + len(probes) + self.round_size > limit:
             return []
         return [Proposal(base, SENSITIVITY, self.deciding_sequences, base), *probes]
 
-    def _has_room(self, points: Points, count: int) -> bool:
-        """Tell whether the trials allow so many more, and a round of plans behind them."""
-        return len(points.observations) + count + self.round_size <= self.max_trials
+    def _settle(self, points: Points, limit: int) -> list[Proposal]:
+        """Return again, on more text, the last operating point's neighbours that its best plans may use, once.
 
-    def _settle(self, points: Points) -> list[Proposal]:
-        """Return again, on more text, the last operating point's neighbours that its best plans may use, once."""
+        Where the trials do not allow all of them and a round of plans behind, the ones that most plans use.
+        """
         base = self._last_point(points)
         first = self.probe_sequences
         if base is None or first is None or first == self.deciding_sequences or points.is_settled(base, first):
             return []
         plans = points.contested(base, self._near(base), self.seed)
-        found = [Proposal(plan, SENSITIVITY, self.deciding_sequences, base) for plan in plans]
-        return found if self._has_room(points, len(found)) else []
+        room = max(0, limit - self.round_size)
+        return [Proposal(plan, SENSITIVITY, self.deciding_sequences, base) for plan in plans[:room]]
 
-    def _around(self, points: Points) -> list[Proposal]:
+    def _around(self, points: Points, _limit: int) -> list[Proposal]:
         """Return plans for the sizes around the operating point that was probed last."""
         base = self._last_point(points)
         if base is None:
@@ -217,7 +225,7 @@ class FrontStrategy:
         size = self.space.weight_bytes(base)
         return [size, *(s for s in self.sizes if s != size and abs(log(s / size)) <= WINDOW)]
 
-    def _refine(self, points: Points) -> list[Proposal]:
+    def _refine(self, points: Points, _limit: int) -> list[Proposal]:
         """Screen more plans of the models on little text, then race the best of them on all of it."""
         if points.observations[-1].origin == SCREEN:
             return self._race(points)
@@ -243,7 +251,7 @@ class FrontStrategy:
         order = [Proposal(plan, REFINE) for _, _, plan in sorted(screened, key=lambda found: found[:2])]
         return _distinct(order, points.evidence.is_measured)[: self.round_size]
 
-    def _answer(self, points: Points) -> list[Proposal]:
+    def _answer(self, points: Points, _limit: int) -> list[Proposal]:
         """Return plans at the budget from what is known, once."""
         if KNAPSACK in points.evidence.origins:
             return []
@@ -255,3 +263,7 @@ def _distinct(proposals: Sequence[Proposal], is_known: Callable[[Plan], bool] = 
     """Return the proposals of plans that are not known, of equal plans the first one."""
     kept = {p.plan.digest: p for p in reversed(proposals)}
     return [p for p in proposals if kept[p.plan.digest] is p and not is_known(p.plan)]
+
+
+def _without(proposals: list[Proposal], failed: Collection[Proposal]) -> list[Proposal]:
+    return [p for p in proposals if p not in failed] if failed else proposals

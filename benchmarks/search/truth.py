@@ -29,6 +29,7 @@ RESULT = ROOT / "benchmarks" / "results" / "search" / "truth.json"
 BITS = (2, 3, 4)
 SEEDS = (0, 1, 2, 3, 4)
 _SAVE_EVERY = 81
+_MAX_TRIALS = 200
 _Row = tuple[int, list[float]]
 """row of the table, KL of each sequence"""
 
@@ -97,9 +98,9 @@ def search(truth: Truth, seed: int) -> list[Observation]:
         for name, levels in space.levels.items()
     }
     middle = (space.smallest_bytes + space.largest_bytes) // 2
-    strategy = FrontStrategy(space, errors, middle, num_sequences=truth.num_sequences, max_trials=200, seed=seed)
+    strategy = FrontStrategy(space, errors, middle, num_sequences=truth.num_sequences, seed=seed)
     observations: list[Observation] = []
-    while batch := strategy.next_batch(observations):
+    while batch := strategy.next_batch(observations, _MAX_TRIALS - len(observations)):
         observations += [_observe(truth, proposal) for proposal in batch]
         if sum(o.base is None for o in observations) > 60:  # noqa: PLR2004 (under 1 % of all plans)
             break

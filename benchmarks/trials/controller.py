@@ -131,7 +131,7 @@ def make_context(store: Store, space: SearchSpace, listener: Quiet, num_trials: 
 def make_loop(context: Context, executor: FormulaExecutor, folder: Path, patience: int) -> Loop:
     """Return a job's search with everything that it does between two measurements."""
     space, budget = context.prepared.space, context.prepared.weight_budget
-    strategy = FrontStrategy(space, errors_of(space), budget, num_sequences=SEQUENCES, max_trials=context.max_trials)
+    strategy = FrontStrategy(space, errors_of(space), budget, num_sequences=SEQUENCES)
     library = Library(
         context.store, "model", TOKENS, {"search": SEQUENCES, "held_out": SEQUENCES}, SketchBook(folder / "sketches")
     )

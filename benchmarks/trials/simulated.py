@@ -17,7 +17,7 @@ from typing import Any
 
 from benchmarks.sampler_cost import SEQUENCES, Losses, budget_of, errors_of, make_space
 from search.dispatch import run_tasks
-from search.observation import REFINE, Observation
+from search.observation import REFINE, Observation, Proposal
 from search.strategy import FrontStrategy
 from space.plan import Plan
 from workers.models.tokens import TokenSet
@@ -37,18 +37,23 @@ ROUNDS = 2
 
 
 def search_batches(num_blocks: int) -> list[list[int]]:
-    """Return the sequences that each trial of a default search measures, batch by batch."""
+    """Return the sequences that each trial of a default search measures, batch by batch; known starts are not again."""
     space = make_space(num_blocks)
-    limit = 10**6  # the stop rule's business
-    strategy = FrontStrategy(space, errors_of(space), budget_of(space), num_sequences=SEQUENCES, max_trials=limit)
+    strategy = FrontStrategy(space, errors_of(space), budget_of(space), num_sequences=SEQUENCES)
     losses, batches = Losses(space), []
     observations: list[Observation] = []
+    known: dict[tuple[str, bool], int] = {}
     rounds = 0
     while rounds < ROUNDS and (batch := strategy.next_batch(observations)):
         observations += [losses.observe(p) for p in batch]
-        batches.append([p.num_sequences or SEQUENCES for p in batch])
+        batches.append([(p.num_sequences or SEQUENCES) - known.get(_key(p), 0) for p in batch])
+        known |= {_key(p): p.num_sequences or SEQUENCES for p in batch}
         rounds += batch[0].origin == REFINE
     return batches
+
+
+def _key(proposal: Proposal) -> tuple[str, bool]:
+    return proposal.plan.digest, proposal.base is not None
 
 
 def simulate(batches: Sequence[Sequence[int]], num_workers: int, weather: Weather) -> SimulatedExecutor:

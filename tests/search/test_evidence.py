@@ -1,5 +1,8 @@
 """What a search has seen: found again as it was put in, whatever came between."""
 
+from dataclasses import replace
+
+import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -70,6 +73,9 @@ def test_a_probe_counts_as_measured_on_most_text() -> None:
     other = Observation(base, SENSITIVITY, (1.0,) * 4, base)
     assert _evidence(short, other, long).probes_of(base) == [long, other]
     assert _evidence(long, other, short).probes_of(base) == [long, other]
+    told = replace(short, sketch=np.zeros(2))
+    (kept, _) = _evidence(told, other, long).probes_of(base)
+    assert kept is told
 
 
 def test_a_memory_looks_at_each_item_once() -> None:

@@ -178,3 +178,17 @@ def test_a_length_is_measured_on_all_text_of_its_own() -> None:
     assert model.diagonal[own] == pytest.approx(5 * change @ change / change.size, rel=1e-5)
     plain = fit_neighbours(SPACE, BASE, origin[: sketch(BASE).size], [first, second, *others], PRICES)
     assert model.curvature[own, other] == pytest.approx(5**0.5 * plain.curvature[own, other], rel=1e-5)
+
+
+def test_angles_of_different_texts_are_those_of_vectors() -> None:
+    """Noise of which each pair has another sample would let a walk gain without end: no direction gains by itself."""
+    rng = np.random.default_rng(0)
+    origin = np.zeros(1200)
+    common = rng.standard_normal(1200)
+    probes = [
+        replace(n, sketch=(common + rng.standard_t(2, 1200))[: 1200 if i % 2 else 60])
+        for i, n in enumerate(_probes(PROBED))
+    ]
+    model = fit_neighbours(SPACE, BASE, origin, probes, PRICES)
+    values = np.linalg.eigvalsh(model.curvature)
+    assert values[0] > -1e-9 * values[-1]

@@ -25,7 +25,7 @@ LIMIT = 1000
 
 
 def _ledger(name: SamplerName, seed: int = 0, cache_bytes: int = 0) -> Ledger:
-    strategy = FrontStrategy(SPACE, errors_of(SPACE), PREPARED.weight_budget, max_trials=60, seed=seed)
+    strategy = FrontStrategy(SPACE, errors_of(SPACE), PREPARED.weight_budget, seed=seed)
     codec = PlanCodec(SPACE)
     proposer = make_proposer(name, strategy, codec)
     return Ledger(proposer, codec, PREPARED.weight_budget, cache_bytes, find_sketch=_sketch)

@@ -18,7 +18,7 @@ CODEC = PlanCodec(SPACE)
 
 
 def _sampler(observations: Sequence[Observation] = ()) -> FrontSampler:
-    strategy = FrontStrategy(SPACE, errors_of(SPACE), PREPARED.weight_budget, max_trials=60)
+    strategy = FrontStrategy(SPACE, errors_of(SPACE), PREPARED.weight_budget)
     return FrontSampler(strategy, CODEC, observations)
 
 

@@ -30,9 +30,7 @@ def test_what_is_remembered_decides_nothing() -> None:
     old, known = case.strategy, list(case.observations)
     for _ in range(3):
         batch = old.next_batch(known)
-        fresh = FrontStrategy(
-            case.space, old.errors, old.budget_bytes, num_sequences=old.num_sequences, max_trials=old.max_trials
-        )
+        fresh = FrontStrategy(case.space, old.errors, old.budget_bytes, num_sequences=old.num_sequences)
         assert fresh.next_batch(known) == batch
         known += [case.losses.observe(p) for p in batch]
 

@@ -28,8 +28,8 @@ SPACE = PREPARED.space
 Batches = tuple[tuple[Proposal, ...], ...]
 
 
-def _strategy(max_trials: int = 400, budget: int = PREPARED.weight_budget, seed: int = 0) -> FrontStrategy:
-    return FrontStrategy(SPACE, errors_of(SPACE), budget, max_trials=max_trials, seed=seed)
+def _strategy(budget: int = PREPARED.weight_budget, seed: int = 0) -> FrontStrategy:
+    return FrontStrategy(SPACE, errors_of(SPACE), budget, seed=seed)
 
 
 def _observed(batches: Sequence[Sequence[Proposal]]) -> list[Observation]:
@@ -39,13 +39,13 @@ def _observed(batches: Sequence[Sequence[Proposal]]) -> list[Observation]:
 @cache
 def _history(max_trials: int = 400, budget: int = PREPARED.weight_budget, seed: int = 0, limit: int = 16) -> Batches:
     """Return the batches of a search, until nothing is left or its trials are used up."""
-    strategy = _strategy(max_trials, budget, seed)
+    strategy = _strategy(budget, seed)
     batches: list[tuple[Proposal, ...]] = []
     while len(batches) < limit and (left := max_trials - sum(map(len, batches))) > 0:
-        batch = strategy.next_batch(_observed(batches))
+        batch = strategy.next_batch(_observed(batches), left)
         if not batch:
             break
-        batches.append(tuple(batch[:left]))
+        batches.append(tuple(batch))
     return tuple(batches)
 
 
@@ -103,6 +103,36 @@ def test_neighbours_that_decide_get_more_text() -> None:
         assert batches.index(batch) == batches.index(point) + 1
 
 
+def test_what_failed_is_not_asked_again() -> None:
+    """A point's neighbours that could not be measured on more text stay what they are, and the search goes on."""
+    batches = _history()
+    again = _points(batches)[1][0]
+    before = _observed(batches[: batches.index(again)])
+    left = 400 - len(before)
+    assert tuple(_strategy().next_batch(before, left, failed=set(again[1:]))) == again[:1]
+    behind = _strategy().next_batch(before, left, failed=set(again))
+    assert behind
+    assert {p.origin for p in behind} == {EXCHANGE}
+
+
+def test_few_trials_go_to_the_neighbours_that_most_plans_use() -> None:
+    """A round of plans is left behind them."""
+    batches = _history()
+    again = _points(batches)[1][0]
+    before = _observed(batches[: batches.index(again)])
+    assert len(again) > 3
+    assert tuple(_strategy().next_batch(before, 3 + _strategy().round_size)) == again[:3]
+
+
+def test_known_trials_leave_room() -> None:
+    """The limit is of new trials: what earlier jobs measured takes nothing of it."""
+    known = _observed(_history()[:3])
+    assert len(known) > 30
+    point = _strategy().next_batch(known, 30)
+    assert point[0].origin == SENSITIVITY
+    assert len(point) + _strategy().round_size <= 30
+
+
 def test_short_text_is_not_divided() -> None:
     """Where a quarter and half of the text are the same few sequences, nothing is measured again."""
     strategy = FrontStrategy(SPACE, errors_of(SPACE), PREPARED.weight_budget, num_sequences=8)
@@ -117,8 +147,8 @@ def test_short_text_is_not_divided() -> None:
 def test_what_people_do_comes_first() -> None:
     """Whatever the trials, uniform plans are measured first, and then what else is made by hand as far as it fits."""
     for max_trials, count in ((1, 0), (5, 1), (400, 6)):
-        batch = _strategy(max_trials).next_batch([])
-        uniform = [plan for _, plan in SPACE.uniform_plans()]
+        batch = _strategy().next_batch([], max_trials)
+        uniform = [plan for _, plan in SPACE.uniform_plans()][:max_trials]
         assert [p.plan for p in batch if p.origin == UNIFORM] == uniform == [p.plan for p in batch[: len(uniform)]]
         assert all(p.num_sequences is None and p.base is None for p in batch)
         assert len(batch) - len(uniform) <= count
@@ -132,7 +162,8 @@ def test_batches_are_a_pure_function_of_observations() -> None:
     random.Random(0).shuffle(order)
     for count in order:
         known = _observed(batches[:count])
-        assert tuple(_strategy().next_batch(known)) == tuple(old.next_batch(known)) == batches[count]
+        left = 400 - len(known)
+        assert tuple(_strategy().next_batch(known, left)) == tuple(old.next_batch(known, left)) == batches[count]
 
 
 def test_the_order_of_probes_does_not_matter() -> None:
@@ -170,7 +201,7 @@ def test_few_trials(max_trials: int) -> None:
     """Probes leave room for plans: they are made for all modules at two bit-widths, or at one, or not at all."""
     batches = _history(max_trials)
     assert sum(map(len, batches)) <= max_trials
-    strategy, modules = _strategy(max_trials), len(SPACE.levels)
+    strategy, modules = _strategy(), len(SPACE.levels)
     probes = [p for batch in batches for p in batch if p.base == strategy.base]
     room = max_trials - len(batches[0]) - strategy.num_sizes
     assert len(probes) == (2 * modules if room >= 2 * modules else modules if room >= modules else 0)
@@ -242,7 +273,7 @@ def test_refinement_never_ends_worse() -> None:
 
 
 def _warm(observations: Sequence[Observation], budget: int) -> FrontStrategy:
-    return FrontStrategy(SPACE, errors_of(SPACE), budget, max_trials=400, warm=True)
+    return FrontStrategy(SPACE, errors_of(SPACE), budget, warm=True)
 
 
 @pytest.mark.parametrize("share", [0.7, 1.0, 1.25])

@@ -110,7 +110,7 @@ def test_results_do_not_depend_on_the_workers(warm: WarmHouse) -> None:
 
 def test_refine_searches_on(warm: WarmHouse) -> None:
     """With --refine the whole search goes on from what is known: no module is probed on the whole model again."""
-    executor = warm.search("two", budget="3bpw", refine=True)
+    executor = warm.search("two", budget="3bpw", refine=True, max_trials=150)
     assert executor.built == []
     wide = prepared(spec()).space.uniform_plan(Level(8, 64))
     probes = [t.plan for t in executor.searched if t.sketch]
