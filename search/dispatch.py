@@ -107,11 +107,11 @@ def _now_and_then(check: Callable[[], None]) -> Callable[[], None]:
     return checked
 
 
-def job_error(task: object, error: TightfitError) -> TightfitError:
-    """Return the error of a job that cannot do without a task; a usage error stays what it is."""
+def job_error(what: str, error: TightfitError) -> TightfitError:
+    """Return the error of a job that cannot do without something; a usage error stays what it is."""
     if error.exit_code != JobFailedError.exit_code:
         return error
-    return JobFailedError(f"{type(task).__name__}: {error}")
+    return JobFailedError(f"{what}: {error}")
 
 
 def require_all(
@@ -133,7 +133,7 @@ def require_all(
 
     def collect(index: int, outcome: Outcome) -> None:
         if outcome.error is not None:
-            raise job_error(tasks[index], outcome.error) from outcome.error
+            raise job_error(type(tasks[index]).__name__, outcome.error) from outcome.error
         values[index] = outcome.value
         keep(index, outcome.value)
         progress(len(values))

@@ -41,7 +41,7 @@ def _measure(context: Context, measuring: Measuring, trials: list[Trial]) -> lis
     def ended(index: int, answer: Answer) -> None:
         if answer.measurement is None:
             assert answer.error is not None  # noqa: S101 (one of them is there)
-            raise job_error(questions[index], answer.error) from answer.error
+            raise job_error(f"Trial {trials[index].number} on held-out text", answer.error) from answer.error
         number = str(trials[index].number)
         if not answer.was_known:
             paid[number] = answer.measurement.token_forwards

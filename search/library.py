@@ -100,11 +100,14 @@ class Library:
         rest = None if count is None else count - first
         return Evaluate(self._tokens, question.plan, split, rest, first, sketch=question.wants_sketch), start
 
+    def keep_sketch(self, question: Question, measurement: Measurement) -> None:
+        """Keep an answer's sketch, if it has one; it is found once the answer is remembered too."""
+        if measurement.sketch is not None:
+            self._sketches.put(question.plan, self._digest(self._part(question)), measurement.sketch)
+
     def add(self, question: Question, measurement: Measurement) -> None:
         """Remember an answer for all jobs."""
         part = self._part(question)
-        if measurement.sketch is not None:
-            self._sketches.put(question.plan, self._digest(part), measurement.sketch)
         self._store.put_measurement(question.plan, self._digest(part), measurement, question.asking)
         known = Known(question.plan, self._digest(part), measurement, question.asking)
         self._known.setdefault(part, {}).setdefault(question.plan.digest, known)

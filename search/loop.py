@@ -5,7 +5,7 @@ from itertools import groupby, takewhile
 
 from search.context import Context
 from search.ledger import Ledger
-from search.library import question_of
+from search.library import Question, question_of
 from search.measuring import Answer, Measuring
 from search.observation import REFINE, UNIFORM
 from search.progress import Progress
@@ -14,7 +14,8 @@ from search.stopping import StopRule
 from search.warm import is_known
 from space.errors import JobFailedError
 from space.measurement import Measurement
-from storage.records import Trial, TrialState
+from space.plan import Plan
+from storage.records import Asking, Trial, TrialState
 
 _BATCH = "batch"  # in a trial's sampler_state: the number of the first trial that was asked with it
 _MIN_FAILURES = 3  # trials of whole batches that fail in a row before the job does
@@ -45,6 +46,7 @@ class Loop:
 
         """
         recorded = self._context.trials()
+        self._restore_sketches(recorded)
         waiting = self._ledger.replay(recorded)
         self._replay_stop(recorded)
         if waiting:
@@ -61,6 +63,14 @@ class Loop:
             self._create(asked)
             self._context.note(f"measuring {len(asked)} {asked[0].proposal.origin} plans")
             self._finish_batch(asked)
+
+    def _restore_sketches(self, trials: Sequence[Trial]) -> None:
+        """Measure again the probes whose sketches are lost: they are no part of the records."""
+        probes = [_probe(t) for t in trials if t.state is TrialState.COMPLETE and t.sampler_state.get("base")]
+        lost = [probe for probe in probes if self._measuring.library.sketch(probe) is None]
+        if lost:
+            self._context.note(f"measuring {len(lost)} sensitivity plans again, whose sketches are lost")
+            self._measuring.answer(lost, lambda _index, _answer: None)
 
     def _create(self, asked: Sequence[Asked]) -> None:
         prepared = self._context.prepared
@@ -122,6 +132,12 @@ class Loop:
             ended = list(batch)
             if first is not None and all(t.state.is_finished for t in ended):
                 self._note_batch(trials[: ended[-1].number + 1])
+
+
+def _probe(trial: Trial) -> Question:
+    """Return the question that a probe's trial asked."""
+    base, count = trial.sampler_state["base"], trial.sampler_state["num_sequences"]
+    return Question(trial.plan, "search", count, Asking(trial.origin, Plan.from_json(base)))
 
 
 def progress_so_far(context: Context, trials: Sequence[Trial] = ()) -> Progress:

@@ -103,6 +103,8 @@ class Measuring:
         return run_tasks(self.executor, evaluations, collect, self.check_stop, may_start, batches)
 
     def _keep(self, index: int, question: Question, answer: Answer, ended: Ended) -> None:
+        if answer.measurement is not None:
+            self.library.keep_sketch(question, answer.measurement)  # first: no record without it, whatever happens
         ended(index, answer)
         if answer.measurement is not None:
             self.library.add(question, answer.measurement)

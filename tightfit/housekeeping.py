@@ -1,4 +1,4 @@
-"""Freeing what no job needs: levels off every front, calibration, sketches, leftovers of killed processes."""
+"""Freeing what no job needs: levels off every front, calibration, teacher answers, leftovers of killed processes."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -40,8 +40,9 @@ class Freed:
 def free_unneeded(store: Store, cache_folder: Path, *, dry_run: bool) -> Freed:
     """Delete what no job needs; all of it can be built again.
 
-    Kept are the whole cache of every model with a job that runs, waits or is paused, and for each finished job what an
-    export of its front takes: its points' levels, text, and the dense model's held-out answers.
+    Kept are the whole cache of every model with a job that runs, waits or is paused; for each finished job what an
+    export of its front takes: its points' levels, text, and the dense model's held-out answers; and the sketches of a
+    model with jobs, which the next budget, --refine and resuming start from.
 
     Args:
         store: the jobs.
@@ -59,6 +60,7 @@ def free_unneeded(store: Store, cache_folder: Path, *, dry_run: bool) -> Freed:
                 freed.kept[str(folder)] = f"job {busy[0]} needs it" if busy else "a job is using it"
                 continue
             needed = {path for job in mine for path in _needed(store, job, folder)}
+            needed.update(folder.glob("sketches/*/*.npy") if mine else ())
             freed.needed_bytes += sum(path.stat().st_size for path in needed if path.exists())
             _free(freed, [path for path in _files(folder) if path not in needed], dry_run=dry_run)
     return freed

@@ -57,6 +57,17 @@ def write_safetensors(path: Path, tensors: "Mapping[str, Tensor]", metadata: dic
         save_file(dict(tensors), temporary, metadata)
 
 
+def is_whole(path: Path) -> bool:
+    """Tell whether a safetensors file is there with all of its bytes: a power cut may leave an empty one."""
+    from safetensors import SafetensorError, safe_open  # noqa: PLC0415 (torch)
+
+    try:
+        with safe_open(path, framework="pt"):
+            return True
+    except (OSError, SafetensorError):
+        return False
+
+
 def write_text(path: Path, text: str) -> None:
     """Write a text file atomically."""
     with replacing(path) as temporary:

@@ -14,7 +14,7 @@ from safetensors import safe_open
 from torch import Tensor, nn
 
 from space.inventory import Inventory
-from workers.atomic import write_safetensors
+from workers.atomic import is_whole, write_safetensors
 from workers.engine import Engine
 
 _BATCH = 8
@@ -62,7 +62,7 @@ def calibrate(engine: Engine, inventory: Inventory, tokens: Tensor, out_folder: 
         engine: runs the dense model.
         inventory: its modules.
         tokens: (N, T) calibration sequences.
-        out_folder: made if missing; files are written atomically and kept if already there.
+        out_folder: made if missing; files are written atomically.
 
     """
     runner = engine.runner
@@ -94,9 +94,9 @@ def _is_head(module: Any) -> bool:
 
 
 def is_calibrated(folder: Path, inventory: Inventory) -> bool:
-    """Tell whether all of a calibration's files are there."""
+    """Tell whether all of a calibration's files are there and whole."""
     names = [f"block-{i:04d}" for i in range(inventory.num_blocks)] + ["head"]
-    return all((folder / f"{name}.safetensors").exists() for name in names)
+    return all(is_whole(folder / f"{name}.safetensors") for name in names)
 
 
 def load_hessian(folder: Path, inventory: Inventory, module_name: str) -> Tensor:

@@ -26,6 +26,7 @@ from workers.places import CarriedText, folder_here, leave_marker
 from workers.tasks import PrepareText, Task, Workspace
 
 DEADLINE_SECONDS = 1800.0
+_SECONDS_PER_BYTE = 1 / 2e6  # more of it for large models: one that is streamed reads its weights for every batch
 _MAX_ATTEMPTS = 2
 _MAX_STARTS = 5  # of a new actor that dies before it is up; then a task meets its error
 _MAX_LOST_NODES = 5  # of one task; more than that is no chance
@@ -74,6 +75,7 @@ class _Flight:
     lost_nodes: int = 0
     worker: int = -1
     deadline: float = float("inf")
+    stopped_seconds: float = 0.0
 
     def blame(self, error: Exception) -> bool:
         """Count a death of this task's worker; tell whether it was one too many."""
@@ -83,6 +85,8 @@ class _Flight:
 
     def lost(self, reason: str) -> Outcome:
         """Return the end of a task that its workers died of."""
+        if self.stopped_seconds:
+            reason = f"it was stopped after {self.stopped_seconds:,.0f} s, the most that a task on this model may take"
         text = f"{type(self.task).__name__} lost its worker {self.attempts} times: {reason}"
         return Outcome(self.handle, error=TrialError(text))
 
@@ -97,7 +101,8 @@ class RayPool:
             UsageError: the cluster has fewer CPUs than workers, or a node of it has other code or other files.
 
         """
-        self._owns_ray, self._deadline_seconds = start_ray(num_workers), deadline_seconds
+        self._owns_ray = start_ray(num_workers)
+        self._deadline_seconds = deadline_seconds + workspace.inventory.dense_bytes * _SECONDS_PER_BYTE
         self._marker: Path | None = None
         self._texts: dict[str, Any] = {}
         self.places: Mapping[str, str] = {}
@@ -272,7 +277,7 @@ class RayPool:
         now = time.monotonic()
         for flight in [lane[0] for lane in self._lanes if lane]:
             if now > flight.deadline:
-                flight.deadline = float("inf")
+                flight.deadline, flight.stopped_seconds = float("inf"), self._deadline_seconds
                 ray.kill(self._actors[flight.worker])
 
 

@@ -8,15 +8,18 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from space.errors import TrialError
 from space.level import Level
 from space.measurement import Measurement
 from space.plan import Plan
+from workers.atomic import is_whole
 from workers.calibrate import calibrate, is_calibrated, load_hessian
 from workers.compress.build import build_levels
 from workers.compress.screen import screen_levels
@@ -82,7 +85,7 @@ class Worker:
     def teach(self, task: Teach) -> float:
         """Compute the dense model's answers, once; return its perplexity."""
         path = self.teacher_path(task.tokens, task.split)
-        if not path.exists():
+        if not is_whole(path):
             write_teacher(path, self.engine, task.tokens.load(task.split))
         return float(read_teacher(path).loss.mean().exp())
 
@@ -111,7 +114,7 @@ class Worker:
         """Tell whether something that a task stands on is not there: Hessians, answers, levels."""
         if isinstance(task, BuildLevels):
             return not is_calibrated(self._calibration_folder(task.tokens), self._space.inventory)
-        has_answers = self.teacher_path(task.tokens, task.split).exists()
+        has_answers = is_whole(self.teacher_path(task.tokens, task.split))
         return not has_answers or bool(self._level_store(task.tokens).missing(task.plan))
 
     def provide(self, task: BuildLevels | Evaluate) -> None:
@@ -137,6 +140,8 @@ class Worker:
         batches = tokens.split(BATCH)
         logits = self.engine.logits(task.plan, self._level_store(task.tokens).weight, batches, _keys(task, batches))
         kl, loss = sequence_quality(logits, batches, teacher, task.first_sequence, sketcher)
+        if not all(map(isfinite, kl)):
+            raise TrialError(f"plan {task.plan.digest[:12]}: the {task.split} text gives no finite KL divergence.")
         paid = self.engine.token_forwards - paid
         measured = Measurement.of_sequences(kl, loss, tokens.shape[1] - 1, paid, time.perf_counter() - started)
         return measured if sketcher is None else replace(measured, sketch=sketcher.result().numpy())

@@ -3,21 +3,26 @@
     python -m benchmarks.search.truth [--folder ARENA] [--sequences 8] [--out FILE]
 
 All plans are enumerated once with a prefix trie (a block is run once for each choice of the blocks before it), and kept
-in the folder. Then the search's own strategy runs on the table for several seeds, and at every reachable size its best
-plan is compared with the best one there is, on the same text: what is left is what the search misses, nothing else.
+in the folder. Then the search's own strategy runs on the table for several seeds, one job at every size that can be
+reached, and the best plan that each job knows is compared with the best one there is, on the same text: what is left is
+what the search misses, nothing else. The same for warm jobs, which answer from one job at the middle size.
 """
 
 import argparse
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
+from statistics import mean
+from typing import Any
 
 import numpy as np
 
 from benchmarks.search.arena import GROUP_SIZE, Arena, default_folder
-from search.observation import Observation, Proposal
+from search.observation import EXCHANGE, KNAPSACK, REFINE, SCREEN, Observation, Proposal
 from search.strategy import FrontStrategy
+from search.warm import KNOWN
 from space.inventory import Inventory, ModuleInfo, TensorInfo
 from space.level import Level
 from space.menu import Menu, SearchSpace, build_space
@@ -30,6 +35,7 @@ BITS = (2, 3, 4)
 SEEDS = (0, 1, 2, 3, 4)
 _SAVE_EVERY = 81
 _MAX_TRIALS = 200
+_PLANS = (KNAPSACK, EXCHANGE, REFINE)  # which a later job knows from an earlier one
 _Row = tuple[int, list[float]]
 """row of the table, KL of each sequence"""
 
@@ -38,13 +44,17 @@ class Truth:
     """The table of all plans, and the small space whose modules are whole blocks."""
 
     def __init__(self, arena: Arena, num_sequences: int) -> None:
-        """Build levels; `table` is measured or read."""
+        """Build levels; `table` is measured or read; `sizes` are the weight bytes of its rows."""
         self.arena, self.num_sequences = arena, num_sequences
         self.num_blocks = arena.inventory.num_blocks
         self.rest = arena.space.uniform_plan(Level(8, GROUP_SIZE))  # what belongs to no block stays at 8 bits
         self._held = self.rest
         self.space = self._block_space()
+        plans = product([Level(b, GROUP_SIZE) for b in BITS], repeat=self.num_blocks)
+        names = list(self.space.levels)
+        self.sizes = np.array([self.space.weight_bytes(Plan.of(dict(zip(names, p, strict=True)))) for p in plans])
         self.table = self._table()
+        self.sketches: dict[tuple[str, int], np.ndarray | None] = {}
 
     def _block_space(self) -> SearchSpace:
         """Return a space of one module per block with the block's values, and so its bytes at every level."""
@@ -90,21 +100,22 @@ class Truth:
             yield row, arena.worker.run(task).sequence_kl
 
 
-def search(truth: Truth, seed: int) -> list[Observation]:
-    """Return what the strategy measures: KL from the table, sketches of probes from the model."""
-    space = truth.space
+def search(truth: Truth, size: int, seed: int, known: Sequence[Observation] | None = None) -> list[Observation]:
+    """Return what is known after a job at a size: one of its own, or a warm one after an earlier job's.
+
+    What the strategy measures is read from the table; sketches of probes come from the model.
+    """
     errors = {
         name: {v: float(np.mean([truth.arena.errors[m.name][v] for m in _modules(truth, name)])) for v in levels}
-        for name, levels in space.levels.items()
+        for name, levels in truth.space.levels.items()
     }
-    middle = (space.smallest_bytes + space.largest_bytes) // 2
-    strategy = FrontStrategy(space, errors, middle, num_sequences=truth.num_sequences, seed=seed)
-    observations: list[Observation] = []
-    while batch := strategy.next_batch(observations, _MAX_TRIALS - len(observations)):
-        observations += [_observe(truth, proposal) for proposal in batch]
-        if sum(o.base is None for o in observations) > 60:  # noqa: PLR2004 (under 1 % of all plans)
-            break
-    return observations
+    is_warm = known is not None
+    strategy = FrontStrategy(truth.space, errors, size, num_sequences=truth.num_sequences, warm=is_warm, seed=seed)
+    found = [replace(o, origin=KNOWN) if o.origin in _PLANS else o for o in known or () if o.origin != SCREEN]
+    limit = _MAX_TRIALS + len(found)
+    while batch := strategy.next_batch(found, limit - len(found)):
+        found += [_observe(truth, proposal) for proposal in batch]
+    return found
 
 
 def _modules(truth: Truth, block_name: str) -> list[ModuleInfo]:
@@ -114,29 +125,41 @@ def _modules(truth: Truth, block_name: str) -> list[ModuleInfo]:
 
 def _observe(truth: Truth, proposal: Proposal) -> Observation:
     kl = truth.table[truth.key(proposal.plan)][: proposal.num_sequences]
-    sketch = None
-    if proposal.base is not None:
-        count = proposal.num_sequences or truth.num_sequences
-        task = Evaluate(truth.arena.tokens, truth.real(proposal.plan), "search", count, sketch=True)
-        sketch = truth.arena.worker.run(task).sketch
+    sketch = None if proposal.base is None else _sketch(truth, proposal.plan, len(kl))
     return Observation(proposal.plan, proposal.origin, tuple(kl.tolist()), proposal.base, sketch)
 
 
-def regrets(truth: Truth, observations: Sequence[Observation]) -> dict[int, float]:
-    """Return size -> how much worse than the best plan of at most that size the best measured one is."""
-    mean = truth.table.mean(1)
-    plans = [
-        Plan.of({f"block.{i}": Level(b, GROUP_SIZE) for i, b in enumerate(bits)})
-        for bits in product(BITS, repeat=truth.num_blocks)
-    ]
-    sizes = np.array([truth.space.weight_bytes(plan) for plan in plans])
-    whole = [o.plan for o in observations if o.base is None and len(o.sequence_kl) == truth.num_sequences]
-    found = {}
-    for size in sorted(set(sizes.tolist())):
-        fitting = [mean[truth.key(plan)] for plan in whole if truth.space.weight_bytes(plan) <= size]
-        if fitting:
-            found[size] = float(min(fitting) / mean[sizes <= size].min() - 1)
-    return found
+def _sketch(truth: Truth, plan: Plan, count: int) -> np.ndarray | None:
+    if (plan.digest, count) not in truth.sketches:
+        task = Evaluate(truth.arena.tokens, truth.real(plan), "search", count, sketch=True)
+        truth.sketches[plan.digest, count] = truth.arena.worker.run(task).sketch
+    return truth.sketches[plan.digest, count]
+
+
+def regret(truth: Truth, size: int, known: Sequence[Observation]) -> float:
+    """Return how much worse the best measured plan within a size is than the best there is."""
+    kl = truth.table.mean(1)
+    rows = [truth.key(o.plan) for o in known if o.base is None and len(o.sequence_kl) == truth.num_sequences]
+    best = min(kl[row] for row in rows if truth.sizes[row] <= size)
+    return float(best / kl[truth.sizes <= size].min() - 1)
+
+
+def compare(truth: Truth, seed: int) -> dict[str, Any]:
+    """Return the regret at every size of a job of its own, and of a warm one after the job at the middle size."""
+    sizes = sorted(set(truth.sizes.tolist()))
+    own = {size: search(truth, size, seed) for size in sizes}
+    first = own[sizes[len(sizes) // 2]]
+    warm = {size: search(truth, size, seed, first) for size in sizes}
+    return {
+        "seed": seed,
+        "plans_measured": mean(len({o.plan.digest for o in found if o.base is None}) for found in own.values()),
+        "probes": mean(sum(o.base is not None for o in found) for found in own.values()),
+        **{
+            name: {"mean": mean(regrets.values()), "worst": max(regrets.values()), "by_size": regrets}
+            for name, found in (("own_job", own), ("warm_job", warm))
+            for regrets in [{size: regret(truth, size, found[size]) for size in sizes}]
+        },
+    }
 
 
 def main() -> None:
@@ -149,19 +172,10 @@ def main() -> None:
     truth = Truth(Arena(options.folder), options.sequences)
     rows = []
     for seed in SEEDS:
-        observations = search(truth, seed)
-        regret = regrets(truth, observations)
-        rows.append(
-            {
-                "seed": seed,
-                "plans_measured": sum(o.base is None for o in observations),
-                "probes": sum(o.base is not None for o in observations),
-                "mean_regret": float(np.mean(list(regret.values()))),
-                "worst_regret": max(regret.values()),
-                "regret": regret,
-            }
-        )
-        print({k: v for k, v in rows[-1].items() if k != "regret"}, flush=True)
+        rows.append(compare(truth, seed))
+        print({k: v for k, v in rows[-1].items() if not isinstance(v, dict)}, flush=True)
+        for name in ("own_job", "warm_job"):
+            print(f"  {name}: mean {rows[-1][name]['mean']:.4f}, worst {rows[-1][name]['worst']:.4f}", flush=True)
     result = {"num_plans": len(truth.table), "sequences": options.sequences, "seeds": rows}
     options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")

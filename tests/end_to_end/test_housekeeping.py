@@ -20,7 +20,7 @@ def files(service: PlainService) -> dict[Path, int]:
 @pytest.mark.usefixtures("reload_here")
 def test_front_outlives_its_levels(service: PlainService, tiny: Tiny, text_file: Path, tmp_path: Path) -> None:
     """Most of the cache goes; every point of the front can still be exported, and the job can still be refined."""
-    spec = small_spec(tiny("tied"), text_file, max_trials=24)
+    spec = small_spec(tiny("tied"), text_file, max_trials=50)
     job_id, document = run_job(service, spec)
     (leftover := next(service.settings.cache_folder.glob("*/levels")) / ".level.1.tmp").write_bytes(b"x")
     before = files(service)
@@ -35,7 +35,10 @@ def test_front_outlives_its_levels(service: PlainService, tiny: Tiny, text_file:
     assert (again.num_files, again.needed_bytes) == (0, left)
     for point in document.front:
         assert service.export(job_id, tmp_path / point.point, point=point.point, refit=False).verified
+    sketches = {path: path.read_bytes() for path in service.settings.cache_folder.rglob("sketches/*/*.npy")}
+    assert sketches  # the next budget and --refine start from them
     assert run_job(service, spec.model_copy(update={"refine": True}))[1].front
+    assert {path: path.read_bytes() for path in sketches} == sketches
 
 
 @pytest.mark.parametrize("state", [JobState.RUNNING, JobState.QUEUED, JobState.PAUSED])

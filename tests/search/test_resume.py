@@ -1,15 +1,17 @@
 """The same front whatever happens: workers of any speed, cancellations, interruptions, resumes."""
 
 from functools import partial
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
 
 from search import run
 from search.controller import Controller
+from search.sketches import SketchBook
 from search.stopping import StopRule
+from space.errors import OutputError
 from space.spec import SamplerName
-from storage.records import JobState
+from storage.records import JobState, TrialState
 from tests.search.house import House, cancel_after, comparable, forgetful, undisturbed
 from tests.search.scripted import DENSE_PERPLEXITY, ScriptedExecutor
 
@@ -90,6 +92,47 @@ def test_resume_ends_as_if_undisturbed(house: House, sampler: SamplerName, count
     assert house.resume(after).state is JobState.DONE
     assert len(before.searched) + len(after.searched) == num_searched
     assert comparable(house.document()) == expected
+
+
+@pytest.mark.parametrize("count", [12, 39, 70])
+def test_lost_sketches_are_measured_again(house: House, count: int) -> None:
+    """They are no part of the records: where they are gone, their probes cost once more and decide what they would."""
+    expected, num_searched = undisturbed(max_trials=90)
+    house.submit(max_trials=90)
+    before, after = ScriptedExecutor(on_evaluate=cancel_after(house, count)), ScriptedExecutor()
+    house.run(before)
+    lost = list(house.cache_folder.rglob("sketches/*/*.npy"))
+    for path in lost:
+        path.unlink()
+    assert house.resume(after).state is JobState.DONE
+    assert len(lost) > 0
+    assert len(before.searched) + len(after.searched) >= num_searched + len(lost) // 2
+    assert comparable(house.document()) == expected
+
+
+def test_a_full_disk_loses_no_sketch(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A probe is recorded only once its sketch is kept: resumed, the job ends as if undisturbed."""
+    expected, _ = undisturbed(max_trials=90)
+    house.submit(max_trials=90)
+    put, num_kept = SketchBook.put, 0
+
+    def full(self: SketchBook, *args: Any) -> None:
+        nonlocal num_kept
+        num_kept += 1
+        if num_kept > 50:
+            raise OutputError("full")
+        put(self, *args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(SketchBook, "put", full)
+        with pytest.raises(OutputError):
+            house.run(ScriptedExecutor())
+    probes = [t for t in house.store.list_trials("one") if t.sampler_state["base"]]
+    assert sum(t.state is TrialState.COMPLETE for t in probes) == 50
+    again = ScriptedExecutor()
+    assert house.resume(again).state is JobState.DONE
+    assert comparable(house.document()) == expected
+    assert "sketches are lost" not in " ".join(house.notes.phases)
 
 
 def test_flat_rounds_before_an_interruption_count(house: House, monkeypatch: pytest.MonkeyPatch) -> None:

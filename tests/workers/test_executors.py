@@ -84,7 +84,7 @@ class TestRayPool(ExecutorContract):
         pool.submit(odd(Sleep(600)))
         (stuck,) = ends(pool, 1)
         assert isinstance(stuck.error, TrialError)
-        assert "Sleep lost its worker 2 times" in str(stuck.error)
+        assert "Sleep lost its worker 2 times: it was stopped after 1 s" in str(stuck.error)
         monkeypatch.setattr(pool, "_deadline_seconds", 60.0)
         pool.submit(odd(Sleep(0)))
         assert ends(pool, 1)[0].error is None

@@ -12,7 +12,7 @@ from torch import Tensor
 
 import workers.worker
 from space.cost import module_bytes
-from space.errors import CalibrationError
+from space.errors import CalibrationError, TrialError
 from space.level import DENSE, Level
 from space.plan import Plan
 from tests.workers.tiny_models import EVERY_KIND, Bench, TinyKind, make_workspace, text_request
@@ -216,6 +216,33 @@ def test_damaged_records_are_made_again(bench: Benches, text: str) -> None:
     expected = at.worker.run(_task(at))
     at.store._records_path(_task(at)).write_text(text, encoding="utf-8")
     assert Worker(at.workspace).run(_task(at)) == expected
+
+
+@pytest.mark.parametrize("damage", [lambda _: b"", lambda data: data[:-1], lambda data: data[: len(data) // 2]])
+def test_damaged_answers_and_sums_are_made_again(bench: Benches, damage: Callable[[bytes], bytes]) -> None:
+    """What a power cut left of the dense model's answers and of the calibration's sums is no reason to stop."""
+    at = bench("tied")
+    plan = at.plan(EVERY_KIND)
+    expected = at.worker.run(Evaluate(at.tokens, plan, "search"))
+    answers = at.worker.teacher_path(at.tokens, "search")
+    (block,) = answers.parent.glob("calibration-*/block-0001.safetensors")
+    whole = {path: path.read_bytes() for path in (answers, block)}
+    for path, data in whole.items():
+        path.unlink()  # a worker has it in its memory
+        path.write_bytes(damage(data))
+    fresh = Worker(at.workspace)
+    fresh.run(Calibrate(at.tokens))
+    fresh.run(Teach(at.tokens, "search"))
+    assert {path: path.read_bytes() for path in whole} == whole
+    assert fresh.run(Evaluate(at.tokens, plan, "search")).sequence_kl == expected.sequence_kl
+
+
+def test_what_is_no_number_fails_its_trial(bench: Benches, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error names the plan; a record could not hold it."""
+    at = bench("tied")
+    monkeypatch.setattr(workers.worker, "sequence_quality", lambda *_: ([1.0, float("nan")], [1.0, 1.0]))
+    with pytest.raises(TrialError, match=r"plan [0-9a-f]{12}: the search text gives no finite KL"):
+        at.worker.run(Evaluate(at.tokens, at.dense_plan(), "search"))
 
 
 def test_no_sampling_from_a_model_that_streams(bench: Benches) -> None:
