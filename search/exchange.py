@@ -29,16 +29,16 @@ class Found:
     predicted: float
 
 
-class Arrivals(dict[bytes, "_Walk | None"]):
+class Arrivals(dict[bytes, "Walk | None"]):
     """Where starts end without kicks, on one model and within one limit: later searches begin from there."""
 
-    def of(self, model: QuadraticModel, start: np.ndarray, limit_bytes: int) -> "_Walk | None":
+    def of(self, model: QuadraticModel, start: np.ndarray, limit_bytes: int) -> "Walk | None":
         """Return the walk from a start to what no exchange improves; None where nothing fits."""
         key = start.tobytes()
         if key not in self:
             if len(self) >= _MAX_ARRIVALS:
                 self.clear()
-            walk = _Walk(model, start)
+            walk = Walk(model, start)
             fits = walk.fit(limit_bytes)
             if fits:
                 walk.improve(limit_bytes)
@@ -67,9 +67,9 @@ def search_exchanges(
     """
     rng = np.random.default_rng(seed)
     arrivals = Arrivals() if arrivals is None else arrivals
-    ends: dict[bytes, tuple[float, _Walk]] = {}
+    ends: dict[bytes, tuple[float, Walk]] = {}
 
-    def arrive(walk: _Walk) -> None:
+    def arrive(walk: Walk) -> None:
         if (key := walk.chosen.tobytes()) not in ends:
             ends[key] = walk.predicted, walk
 
@@ -87,20 +87,7 @@ def search_exchanges(
     return [Found(walk.chosen, predicted) for predicted, walk in sorted(ends.values(), key=itemgetter(0))]
 
 
-def fit_bytes(model: QuadraticModel, start: np.ndarray, limit_bytes: int) -> np.ndarray | None:
-    """Return a plan lowered, at the least predicted loss per byte, until it fits; None where it cannot."""
-    walk = _Walk(model, start)
-    return walk.chosen if walk.fit(limit_bytes) else None
-
-
-def improve(model: QuadraticModel, start: np.ndarray, limit_bytes: int) -> np.ndarray:
-    """Return the plan that the best exchanges lead to; its bytes stay within the limit."""
-    walk = _Walk(model, start)
-    walk.improve(limit_bytes)
-    return walk.chosen
-
-
-class _Walk:
+class Walk:
     """A plan on its way; all that its moves change follows them, so that a move costs O(options) at most."""
 
     def __init__(self, model: QuadraticModel, start: np.ndarray) -> None:
@@ -113,9 +100,9 @@ class _Walk:
         self._extra = model.size_bytes - model.size_bytes[self._now]  # (O,) bytes that each option alone adds
         self.size_bytes = int(model.size_bytes[start].sum())
 
-    def copy(self) -> "_Walk":
+    def copy(self) -> "Walk":
         """Return another walk from here."""
-        other = object.__new__(_Walk)
+        other = object.__new__(Walk)
         other.model, other.size_bytes = self.model, self.size_bytes
         other.chosen, other._now, other._slope = self.chosen.copy(), self._now.copy(), self._slope.copy()
         other._square, other._extra = self._square.copy(), self._extra.copy()
@@ -200,7 +187,7 @@ class _Walk:
         return [int(takers[best]), int(givers[best])] if total[best] < gain else []
 
 
-def _kicked(walk: _Walk, rng: np.random.Generator, count: int = 4) -> _Walk:
+def _kicked(walk: Walk, rng: np.random.Generator, count: int = 4) -> Walk:
     """Return a walk that begins with a few modules one option up or down."""
     kicked, moves = walk.copy(), walk.model.moves
     for module in rng.choice(len(walk.chosen), min(count, len(walk.chosen)), replace=False):

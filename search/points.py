@@ -74,10 +74,11 @@ class Points:
     def next_base(self, sizes: Sequence[int], budget: int) -> Plan | None:
         """Return the plan whose neighbours to probe next: at the budget, then outwards where losses add up worst.
 
+        That losses add up in the best plan does not tell that they do in the others, so the budget's is always probed.
         None where losses add up well enough everywhere near.
         """
         taken = [self.space.weight_bytes(plan) for plan in self.bases]
-        if not taken and (best := self.best_within(budget)) and self._is_worth(best):
+        if not taken and (best := self.best_within(budget)) and best.plan.digest != self.wide.digest:
             return best.plan
         near = [size for size in sizes if _is_next(size, taken or [budget])]
         found = [o for size in near if (o := self.best_within(size)) and self._is_worth(o)]

@@ -51,7 +51,7 @@ def prepare(spec: JobSpec, cache_folder: Path | None = None, *, remember: bool =
     Raises:
         ModelError: the model cannot be found, is unsafe or broken.
         SpecError: a pin makes no sense for this model.
-        InfeasibleBudgetError: no plan has the asked size; the message gives the reachable range.
+        InfeasibleBudgetError: no plan is so small, or the dense model fits already.
 
     """
     folder = resolve_model(spec.model, spec.revision)
@@ -61,14 +61,15 @@ def prepare(spec: JobSpec, cache_folder: Path | None = None, *, remember: bool =
     space = build_space(inventory, spec.menu, spec.target, spec.parsed_pins)
     cache = key_value_bytes(inventory, spec.context, spec.batch)
     budget = parse_budget(spec.budget).size_bytes(inventory)
-    low, high = space.smallest_bytes + cache, space.largest_bytes + cache
-    if not low <= budget <= high:
-        side = "below the smallest" if budget < low else "above the largest"
-        counted = f" (key/value cache {format_bytes(cache)} included)" if cache else ""
+    low, dense = space.smallest_bytes + cache, inventory.dense_bytes + cache
+    if not low <= budget < dense:
+        counted = f", with {format_bytes(cache)} of key/value cache for --context and --batch" if cache else ""
         raise InfeasibleBudgetError(
-            f"Budget {spec.budget} is {budget:,} bytes, {side} plan of this menu: reachable are {low:,} to {high:,} "
-            f"bytes, {format_bytes(low)} to {format_bytes(high)}{counted}. The dense checkpoint has "
-            f"{inventory.dense_bytes:,}. Change the budget or the menu (--bits, --group-size, --sparsity, --rank)."
+            f"Budget {spec.budget} is {budget:,} bytes: "
+            + ("below the smallest plan of this menu. " if budget < low else "the dense checkpoint fits already. ")
+            + f"The smallest plan has {low:,} ({format_bytes(low)}), the dense checkpoint {dense:,} "
+            f"({format_bytes(dense)}){counted}. Change the budget or the menu "
+            "(--bits, --group-size, --sparsity, --rank, --kind, --pin)."
         )
     return Prepared(folder, inventory, space, budget, cache)
 

@@ -63,7 +63,7 @@ class NotFoundError(TightfitError, KeyError):
 
 
 class InfeasibleBudgetError(TightfitError):
-    """No plan of the menu has the asked size; the message names the smallest and largest reachable one."""
+    """No plan of the menu is as small as asked, or the dense model fits already; the message names both sizes."""
 
     exit_code = 3
 

@@ -49,7 +49,7 @@ class Level:
         if self.bits is not None and self.bits not in BITS:
             raise SpecError(f"bits={self.bits} cannot be stored; use 2 to 8, or `dense`.")
         if self.group_size is not None and self.group_size < 1:
-            raise SpecError(f"group_size={self.group_size} must be at least 1; leave it out for one scale per channel.")
+            raise SpecError(f"group_size={self.group_size} must be at least 1; `channel` is one scale per row.")
         if not 0 <= self.sparsity < 1:
             raise SpecError(f"sparsity={self.sparsity} must be at least 0 and below 1.")
         if round(self.sparsity, 4) != self.sparsity:

@@ -13,6 +13,8 @@ from space.menu import Kind, Menu
 
 SamplerName = Literal["front", "nsga2", "tpe", "random"]
 DENSE_BITS = 16
+_OPTIONS = {"group_sizes": "group_size", "sparsities": "sparsity", "ranks": "rank", "kinds": "kind", "pins": "pin"}
+"""field -> the command line's name of it, where that is another"""
 
 
 class JobSpec(BaseModel):
@@ -126,7 +128,7 @@ def make_spec(**values: Any) -> JobSpec:
     """Return a checked request.
 
     Raises:
-        SpecError: a value is not allowed; the message names the field.
+        SpecError: a value is not allowed; the message names the command line's option.
         BudgetError: the budget cannot be read.
 
     """
@@ -135,9 +137,14 @@ def make_spec(**values: Any) -> JobSpec:
         spec = JobSpec(**values)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        field = ".".join(str(part) for part in first["loc"])
-        raise SpecError(f"{field}: {first['msg']} (got {first['input']!r}).") from error
+        field = _OPTIONS.get(str(first["loc"][0]), str(first["loc"][0]))
+        reason = first["msg"].removeprefix("Value error, ")
+        raise SpecError(f"--{field.replace('_', '-')} {_as_typed(first['input'])}: {reason}.") from error
     menu_levels = spec.menu.levels()  # refuses impossible combinations now, not in a worker
     assert menu_levels  # noqa: S101 (bits are never empty)
     spec.parsed_pins  # noqa: B018 (reads every pin now)
     return spec
+
+
+def _as_typed(value: Any) -> str:
+    return ",".join(map(str, value)) if isinstance(value, tuple | list) else str(value)

@@ -23,8 +23,8 @@ VERBS = [
 ]
 SUBMIT_OPTIONS = {
     *{"--batch", "--bits", "--budget", "--calibration", "--context", "--detach", "--dry-run", "--group-size", "--home"},
-    *{"--json", "--kind", "--max-minutes", "--max-trials", "--pin", "--rank", "--refine", "--sampler", "--seed"},
-    *{"--sparsity", "--target", "--worker-memory", "--workers"},
+    *{"--json", "--kind", "--max-minutes", "--max-trials", "--pin", "--queue", "--rank", "--refine", "--sampler"},
+    *{"--seed", "--sparsity", "--target", "--worker-memory", "--workers"},
 }
 SPEC_FIELDS = [
     *("model", "revision", "budget", "context", "batch", "calibration", "target", "bits", "group_sizes", "sparsities"),
@@ -96,7 +96,7 @@ def test_every_option_is_a_field() -> None:
     names = {"group_sizes": "group_size", "sparsities": "sparsity", "ranks": "rank", "kinds": "kind", "pins": "pin"}
     fields = {names.get(name, name) for name in SPEC_FIELDS} - {"model", "revision"}
     fields -= {"sequence_length", "num_samples", "num_search_samples", "num_held_out_samples"}
-    assert fields == options - {"home", "json", "dry_run", "detach"}
+    assert fields == options - {"home", "json", "dry_run", "detach", "queue"}
 
 
 def test_verbs_of_the_service() -> None:

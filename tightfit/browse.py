@@ -4,12 +4,12 @@ import sys
 import time
 
 from storage.mlflow_server import start_server, stop_server
-from tightfit.service import Service, newest_job
+from tightfit.service import Service, newest_front
 
 
 def serve_ui(service: Service, job_id: str | None, port: int | None) -> None:
     """Serve MLflow until Ctrl-C, printing the address of the job's Pareto view."""
-    job = service.store.get_job(job_id) if job_id else newest_job(service.store.list_jobs())
+    job = service.store.get_job(job_id) if job_id else newest_front(service.store.list_jobs())
     service.front(job.job_id)  # a job without a front has nothing to show
     if service.settings.mlflow_uri and service.settings.mlflow_uri.startswith("http"):
         print(service.sync_mlflow(job.job_id))

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
-from space.errors import TightfitError
-from tightfit.cli_base import AsJson, Home, JobName, Workers, open_service, print_json
+from space.errors import TightfitError, UsageError
+from tightfit.cli_base import AsJson, Detach, Home, JobName, Queue, Workers, open_service, print_json
 from tightfit.cli_upkeep import db_app, gc
 
 if TYPE_CHECKING:
@@ -21,8 +21,9 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
+    rich_markup_mode="markdown",
 )
-mlflow_app = typer.Typer(help="MLflow's picture of the jobs.", no_args_is_help=True)
+mlflow_app = typer.Typer(help="MLflow's picture of the jobs.", no_args_is_help=True, rich_markup_mode="markdown")
 app.add_typer(mlflow_app, name="mlflow")
 app.add_typer(db_app, name="db")
 app.command()(gc)
@@ -66,7 +67,8 @@ def submit(
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show sizes and costs; read no weights.")] = False,
-    detach: Annotated[bool, typer.Option("--detach", help="Return at once; see `tightfit status`.")] = False,
+    detach: Detach = False,
+    queue: Queue = False,
     as_json: AsJson = False,
     home: Home = None,
 ) -> None:
@@ -86,32 +88,42 @@ def submit(
         print_json(found.to_json()) if as_json else show_dry_run(found)
         return
     job = service.submit(spec)
-    if detach:
-        service.start_detached(job.job_id)
-        text = f"Job {job.job_id} is queued and runs on its own; watch it with `tightfit status {job.job_id} --watch`."
+    if detach or queue:
+        text = _left(service, job.job_id, home, detach=detach)
         print_json({"job": job.job_id, "state": str(job.state)}) if as_json else print(text)
         return
-    _run(service, job.job_id)
+    _run(service, job.job_id, home)
     document = service.front(job.job_id)
-    print_json(document.to_json()) if as_json else show_result(document)
+    print_json(document.to_json()) if as_json else show_result(document, home)
 
 
-def _run(service: "Service", job_id: str, num_workers: int | None = None) -> None:
-    from tightfit.show import TerminalListener  # noqa: PLC0415
+def _left(service: "Service", job_id: str, home: Path | None, *, detach: bool) -> str:
+    """Leave a queued job to a process of its own, or to those that work; return a sentence about it."""
+    from tightfit.show import command  # noqa: PLC0415
 
+    if detach:
+        service.start_detached(job_id)
+    how = "and runs on its own" if detach else f"for `{command('work', home)}`"
+    return f"Job {job_id} is queued {how}; watch it with `{command(f'status {job_id} --watch', home)}`."
+
+
+def _run(service: "Service", job_id: str, home: Path | None, num_workers: int | None = None) -> None:
+    from tightfit.show import TerminalListener, command  # noqa: PLC0415
+
+    again = f"`{command(f'resume {job_id}', home)}` goes on from here."
     try:
         job = service.run(job_id, TerminalListener(), num_workers=num_workers)
     except KeyboardInterrupt:
-        print(f"Interrupted; `tightfit resume {job_id}` goes on from here.", file=sys.stderr)
+        print(f"Interrupted; {again}", file=sys.stderr)
         raise
     if job.state in ("CANCELLED", "PAUSED"):
-        print(f"Job {job_id} was {job.state.lower()}; `tightfit resume {job_id}` goes on from here.", file=sys.stderr)
+        print(f"Job {job_id} was {job.state.lower()}; {again}", file=sys.stderr)
 
 
 @app.command(hidden=True)
 def run(job: JobName, home: Home = None) -> None:
     """Run a queued job in this process."""
-    _run(open_service(home), job)
+    _run(open_service(home), job, home)
 
 
 @app.command()
@@ -162,6 +174,10 @@ def front(
     """Show a job's Pareto front."""
     from tightfit.show import front_csv, show_front  # noqa: PLC0415
 
+    if as_json and as_csv:
+        raise UsageError("--json and --csv: choose one of them.")
+    if explained and not as_json:
+        raise UsageError("--explain adds to --json; `tightfit explain JOB` shows one point as a table.")
     service = open_service(home)
     document = service.front(job)
     if html is not None:
@@ -233,27 +249,30 @@ def pause(job: JobName, home: Home = None) -> None:
 @app.command()
 def resume(
     job: JobName,
-    detach: Annotated[bool, typer.Option("--detach", help="Leave it in the queue for `tightfit work`.")] = False,
+    detach: Detach = False,
+    queue: Queue = False,
     workers: Workers = None,
     home: Home = None,
 ) -> None:
     """Go on with a job that was paused, cancelled, failed or whose process has gone."""
-    from tightfit.show import show_result  # noqa: PLC0415
+    from tightfit.show import command, show_result  # noqa: PLC0415
 
-    service = open_service(home)
+    if workers is not None and (detach or queue):
+        raise UsageError("--workers is for a run in this process: leave it out, or --detach and --queue.")
+    service, watch = open_service(home), f"watch it with `{command(f'status {job} --watch', home)}`."
     state = service.requeue(job).state
     if state == "RUNNING":
-        print(f"Job {job} is running; watch it with `tightfit status {job} --watch`.")
-    elif detach:
-        print(f"Job {job} is queued; `tightfit work` runs it.")
+        print(f"Job {job} is running; {watch}")
+    elif detach or queue:
+        print(_left(service, job, home, detach=detach))
     else:
-        _run(service, job, workers)
-        show_result(service.front(job))
+        _run(service, job, home, workers)
+        show_result(service.front(job), home)
 
 
 @app.command()
 def ui(
-    job: Annotated[str | None, typer.Argument(help="A job's id [default: the newest].")] = None,
+    job: Annotated[str | None, typer.Argument(help="A job's id [default: the newest with a front].")] = None,
     port: Annotated[int | None, typer.Option(help="Port of the MLflow server.")] = None,
     home: Home = None,
 ) -> None:

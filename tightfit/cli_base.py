@@ -9,11 +9,15 @@ import typer
 if TYPE_CHECKING:
     from tightfit.service import Service
 
-Home = Annotated[Path | None, typer.Option("--home", help="Folder for everything [default: $TIGHTFIT_HOME].")]
+Home = Annotated[
+    Path | None, typer.Option("--home", help="Folder for everything, the database too [default: $TIGHTFIT_HOME].")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
 Workers = Annotated[
     int | None, typer.Option(min=1, help="Ray workers here [default: what each job asked for]; the front is the same.")
 ]
+Detach = Annotated[bool, typer.Option("--detach", help="Return at once; see `tightfit status`.")]
+Queue = Annotated[bool, typer.Option("--queue", help="Return at once and leave the job to `tightfit work`.")]
 JobName = Annotated[str, typer.Argument(help="The job's id.")]
 
 

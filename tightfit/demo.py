@@ -8,7 +8,7 @@ from space.spec import JobSpec, make_spec
 from storage.mlflow_server import start_server, wait_until_ready
 from tightfit.config import load_settings
 from tightfit.service import Service
-from tightfit.show import TerminalListener, show_export, show_result
+from tightfit.show import TerminalListener, command, show_export, show_result
 
 DEMO_BUDGET = "3.25bpw"
 
@@ -36,12 +36,12 @@ def run_demo(home: Path | None) -> None:
     job = service.submit(spec)
     service.run(job.job_id, TerminalListener())
     document = service.front(job.job_id)
-    show_result(document)
+    show_result(document, home)
     best = document.recommended
     if best is None:
         raise JobFailedError(f"Job {job.job_id}: no measured plan fits {document.budget_bytes:,} bytes.")
     show_export(service.export(job.job_id, folder / "exports" / job.job_id, refit=False))
-    again = f"TIGHTFIT_HOME={folder} tightfit export {job.job_id} --out DIR"
+    again = command(f"export {job.job_id} --out DIR", home)
     print(f"To fit it once more, which takes a minute and is kept if its KL falls:\n  {again}")
     report = folder / "reports" / f"{job.job_id}.html"
     report.parent.mkdir(parents=True, exist_ok=True)

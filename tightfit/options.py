@@ -1,5 +1,6 @@
 """From command-line text to a checked request."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from space.errors import SpecError
@@ -22,6 +23,8 @@ def spec_from_options(
         SpecError, BudgetError: an option cannot be read.
 
     """
+    if values.get("target") == "compressed-tensors":
+        _refuse_unless_plain({"--sparsity": sparsity, "--rank": rank, "--kind": kind})
     if bits is not None:
         values["bits"] = tuple(sorted({_number(text, "--bits") for text in _split(bits)}))
     if group_size is not None:
@@ -33,6 +36,13 @@ def spec_from_options(
     if kind is not None:
         values["kinds"] = tuple(_split(kind))
     return make_spec(pins=tuple(_pin(text) for text in pin or ()), **values)
+
+
+def _refuse_unless_plain(given: Mapping[str, str | None]) -> None:
+    """Refuse what the compressed-tensors container cannot hold."""
+    for option, text in given.items():
+        if text is not None and set(_split(text)) - {"0", "0.0", "integer"}:
+            raise SpecError(f"{option} {text}: compressed-tensors holds plain integers only; use --target packed.")
 
 
 def _split(text: str) -> list[str]:

@@ -47,7 +47,9 @@ class Service:
         """Return what a job would search and cost; reads no weights."""
         from search.prepare import prepare  # noqa: PLC0415 (torch)
         from tightfit.estimate import estimate  # noqa: PLC0415
+        from workers.models.text import check_source  # noqa: PLC0415
 
+        check_source(spec.calibration)
         return estimate(spec, prepare(spec, self.settings.cache_folder))
 
     def submit(self, spec: JobSpec) -> Job:
@@ -63,7 +65,7 @@ class Service:
 
         prepare(spec, self.settings.cache_folder)
         check_source(spec.calibration)
-        return self.store.create_job(f"j{secrets.token_hex(3)}", spec)
+        return self.store.create_job(f"j{secrets.token_hex(3)}", _from_anywhere(spec))
 
     def run(self, job_id: str, listener: "Listener", *, inline: bool = False, num_workers: int | None = None) -> Job:
         """Run a queued job here until it ends; `inline` uses no Ray, `num_workers` others than the job asked for.
@@ -106,7 +108,7 @@ class Service:
         """Run a queued job in a process of its own; return its id. Its log is in the home."""
         log = self.settings.log_path(job_id)
         log.parent.mkdir(parents=True, exist_ok=True)
-        environment = {**os.environ, "TIGHTFIT_HOME": str(self.settings.home)}
+        here = {"TIGHTFIT_HOME": str(self.settings.home), "TIGHTFIT_DATABASE_URL": self.settings.database_url}
         with log.open("ab") as out:
             process = subprocess.Popen(  # noqa: S603 (our own program)
                 [sys.executable, "-P", "-m", "tightfit.cli", "run", job_id],
@@ -114,7 +116,7 @@ class Service:
                 stdout=out,
                 stderr=out,
                 start_new_session=True,
-                env=environment,
+                env=os.environ | here,
             )
         return process.pid
 
@@ -274,6 +276,17 @@ class Service:
             tracker.publish(job, self.store.list_trials(job.job_id), document, self.report(job.job_id))
 
 
+def _from_anywhere(spec: JobSpec) -> JobSpec:
+    """Return the request with the whole paths of its files: a job may be run and exported from any folder."""
+    from workers.models.files import BUNDLED  # noqa: PLC0415 (torch)
+    from workers.models.text import STDLIB  # noqa: PLC0415
+
+    paths = {"model": spec.model if spec.model != BUNDLED else "", "calibration": spec.calibration or ""}
+    paths["calibration"] = "" if spec.calibration == STDLIB else paths["calibration"]
+    found = {name: Path(text).expanduser().absolute() for name, text in paths.items() if text}
+    return spec.model_copy(update={name: str(path) for name, path in found.items() if path.exists()})
+
+
 def _inventory(job: Job) -> Inventory:
     from search.prepare import read_inventory  # noqa: PLC0415
     from workers.models.files import resolve_model  # noqa: PLC0415
@@ -282,13 +295,13 @@ def _inventory(job: Job) -> Inventory:
     return read_inventory(resolve_model(job.spec.model, job.spec.revision), Path(cache).parent if cache else None)
 
 
-def newest_job(jobs: Sequence[Job]) -> Job:
-    """Return the newest of a store's jobs.
+def newest_front(jobs: Sequence[Job]) -> Job:
+    """Return the newest of a store's jobs that has a front; the newest one where none has.
 
     Raises:
-        NotFoundError: there are none.
+        NotFoundError: there are no jobs.
 
     """
     if not jobs:
         raise NotFoundError("There are no jobs yet; `tightfit submit MODEL --budget B` or `tightfit demo` makes one.")
-    return jobs[0]
+    return next((job for job in jobs if job.document is not None), jobs[0])

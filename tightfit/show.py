@@ -2,10 +2,12 @@
 
 import csv
 import io
+import shlex
 import sys
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich import box
@@ -61,8 +63,13 @@ def _told(metrics: Mapping[str, float]) -> list[str]:
 
 def _print_table(table: Table) -> None:
     """Print a table as wide as it is: a terminal that is narrower breaks its lines, and nothing is cut off."""
-    needed = Console(width=_WIDEST).measure(table).maximum
-    Console(highlight=False, width=max(needed, Console().width)).print(table)
+    needed = _console(_WIDEST).measure(table).maximum
+    _console(max(needed, _console().width)).print(table)
+
+
+def _console(width: int | None = None) -> Console:
+    """Return a console that prints text as it is: names and errors may hold brackets."""
+    return Console(highlight=False, markup=False, width=width)
 
 
 def _table(*names: str, title: str | None = None) -> Table:
@@ -72,7 +79,7 @@ def _table(*names: str, title: str | None = None) -> Table:
 
 def show_dry_run(found: "DryRun") -> None:
     """Print what a job would search and cost."""
-    console = Console(highlight=False)
+    console = _console()
     table = _table("module", "shape", "levels", "smallest", "largest", title=f"{found.model}: modules")
     for name, kind, rows, columns, levels, smallest, largest in found.modules:
         shape = f"{rows} x {columns}" + (" embedding" if kind == "embedding" else "")
@@ -94,7 +101,7 @@ def show_dry_run(found: "DryRun") -> None:
 
 def show_front(document: FrontDocument) -> None:
     """Print a front beside the uniform plans."""
-    console = Console(highlight=False)
+    console = _console()
     title = f"Job {document.job}: front of {document.model} on {document.measured_on.replace('_', '-')} text"
     names = ("", "point", "bytes", "bpw", "KL", "95 %", "vs next", "vs uniform")
     table = _table(*names, title=title)
@@ -142,7 +149,7 @@ def _mark(document: FrontDocument, point: FrontPoint) -> str:
 
 def show_explanation(job_id: str, found: Explanation) -> None:
     """Print why each module of a point has its level, the largest share of the loss first."""
-    console = Console(highlight=False)
+    console = _console()
     title = f"Job {job_id}: why the modules of {found.point} have their levels"
     table = _table("module", "level", "KL share", "bytes", "next down", "next up", "why", title=title)
     for r in found.modules:
@@ -173,7 +180,12 @@ def _why(found: Explanation, reason: Reason) -> str:
     return ", ".join(told) or "only useful level"
 
 
-def show_result(document: FrontDocument) -> None:
+def command(text: str, home: Path | None) -> str:
+    """Return a tightfit command as it must be typed for a home; None is the environment's."""
+    return f"tightfit {text}" + (f" --home {shlex.quote(str(home))}" if home is not None else "")
+
+
+def show_result(document: FrontDocument, home: Path | None = None) -> None:
     """Print a front and what to do with it."""
     show_front(document)
     best = document.recommended
@@ -181,7 +193,7 @@ def show_result(document: FrontDocument) -> None:
         print(f"No point fits the budget of {document.budget_bytes:,} bytes.")
         return
     print(f"Best within {document.budget_bytes:,} bytes: {best.point}, KL {best.kl_divergence:.5f}. Export it with")
-    print(f"  tightfit export {document.job} --point {best.point} --out DIR")
+    print(f"  {command(f'export {document.job} --point {best.point} --out DIR', home)}")
 
 
 def front_csv(document: FrontDocument) -> str:
@@ -246,7 +258,7 @@ def show_jobs(service: "Service", jobs: Sequence[Job]) -> None:
         trials = sum(job_json(service, job)["trials"].values())
         last = job.error or ("" if job.state is JobState.DONE else job.phase)
         table.add_row(job.job_id, str(job.state), job.spec.model, job.spec.budget, str(trials), last)
-    Console(highlight=False).print(table)
+    _console().print(table)
 
 
 def watch_job(service: "Service", job_id: str) -> None:

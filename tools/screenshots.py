@@ -11,7 +11,7 @@ from playwright.sync_api import Page, sync_playwright
 
 from storage.mlflow_server import start_server
 from tightfit.config import load_settings
-from tightfit.service import Service, newest_job
+from tightfit.service import Service, newest_front
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 FLAGS = ("--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking", "--disable-sync")
@@ -34,7 +34,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--home", type=Path, required=True)
     service = Service(load_settings(parser.parse_args().home))
-    job = newest_job(service.store.list_jobs())
+    job = newest_front(service.store.list_jobs())
     link = service.sync_mlflow(job.job_id, start_server(service.settings.home).url)
     report = service.settings.home / "reports" / f"{job.job_id}.html"
     with sync_playwright() as driver:

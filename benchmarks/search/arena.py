@@ -169,13 +169,6 @@ def default_folder() -> Path:
     return Path.home() / ".cache" / "tightfit-benchmarks" / "search"
 
 
-def uniform_floor(arena: Arena, size_bytes: int) -> Plan:
-    """Return the largest uniform plan within a size, or the smallest there is."""
-    plans = [plan for _, plan in arena.space.uniform_plans()]
-    fitting = [plan for plan in plans if arena.space.weight_bytes(plan) <= size_bytes]
-    return fitting[-1] if fitting else plans[0]
-
-
 def seconds_since(started: float) -> float:
     """Return rounded seconds since a monotonic time."""
     return round(time.monotonic() - started, 1)

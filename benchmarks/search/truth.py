@@ -10,7 +10,7 @@ what the search misses, nothing else. The same for warm jobs, which answer from 
 
 import argparse
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import product
 from pathlib import Path

@@ -49,7 +49,7 @@ def worker_rows(found: Mapping[str, Any]) -> list[Row]:
         what = f"bytes of the files of {levels['levels']} levels against their packed bytes"
         rows.append((what, f"{levels['ratio']:.4f}x", "1.05x"))
     if memory := found.get("memory"):
-        private = memory["private_after_all_levels_twice"] / 2**20
+        private = max(memory["private_after_all_levels"], memory["private_after_all_levels_twice"]) / 2**20
         weights = memory["float32_weights_bytes"] / 2**20
         limit = memory["buffer_limit_bytes"] / 2**20
         what = f"private memory of a worker after all levels: weights {weights:.0f} MiB, buffer at most {limit:.0f} MiB"

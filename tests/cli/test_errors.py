@@ -1,6 +1,7 @@
 """Errors of the command line: one sentence on stderr, nothing on stdout, and the promised exit code."""
 
 import re
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -25,45 +26,59 @@ def test_budgets_that_are_none(cli: Cli, budget: str) -> None:
     _refused(cli("submit", "/nowhere", f"--budget={budget}"), 2, repr(budget), "`4GiB`", "`60%`", "`3.25bpw`")
 
 
-@pytest.mark.parametrize(("budget", "side"), [("1KiB", "below the smallest"), ("200GiB", "above the largest")])
-def test_budgets_that_no_plan_reaches(cli: Cli, model: str, budget: str, side: str) -> None:
-    """The message names the smallest and the largest reachable size, which a dry run confirms."""
+@pytest.mark.parametrize(
+    ("budget", "side"), [("1KiB", "below the smallest plan"), ("200GiB", "the dense checkpoint fits already")]
+)
+def test_budgets_that_make_no_sense(cli: Cli, model: str, budget: str, side: str) -> None:
+    """The message names the smallest size and the dense one, which a dry run confirms."""
     done = cli("submit", model, "--budget", budget)
-    _refused(done, 3, side, "reachable are")
-    reachable = re.search(r"reachable are ([\d,]+) to ([\d,]+) bytes", done.err)
-    assert reachable is not None
+    _refused(done, 3, side, "--kind")
+    sizes = re.search(r"smallest plan has ([\d,]+) .*dense checkpoint ([\d,]+)", done.err)
+    assert sizes is not None
     found = cli("submit", model, "--budget", "50%", "--dry-run", "--json").json
-    assert [f"{found['smallest_bytes']:,}", f"{found['largest_bytes']:,}"] == list(reachable.groups())
+    assert [f"{found['smallest_bytes']:,}", f"{found['dense_bytes']:,}"] == list(sizes.groups())
 
 
-@pytest.mark.parametrize("end", ["smallest_bytes", "largest_bytes"])
-def test_the_ends_of_the_range_are_reachable(cli: Cli, model: str, end: str) -> None:
-    """The sizes that the message names can be asked for, and nothing beyond them."""
-    size = cli("submit", model, "--budget", "50%", "--dry-run", "--json").json[end]
-    assert cli("submit", model, "--budget", f"{size}B", "--dry-run", "--json").json["budget_bytes"] == size
-    beyond = size - 1 if end == "smallest_bytes" else size + 1
-    assert cli("submit", model, "--budget", f"{beyond}B", "--dry-run").exit_code == 3
+def test_a_cache_above_the_budget_is_named(cli: Cli, model: str) -> None:
+    """It is what should be smaller then, not the menu."""
+    done = cli("submit", model, "--budget", "50%", "--context", "1000000")
+    _refused(done, 3, "below the smallest plan", "of key/value cache for --context and --batch")
+
+
+def test_budgets_between_are_reachable(cli: Cli, model: str) -> None:
+    """From the smallest plan to just below the dense checkpoint, where a narrow menu has no plan so large too."""
+    found = cli("submit", model, "--budget", "50%", "--dry-run", "--json").json
+    low, dense = found["smallest_bytes"], found["dense_bytes"]
+    for size, narrow in ((low, []), (dense - 1, []), (dense - 1, ["--bits", "2,3"])):
+        done = cli("submit", model, "--budget", f"{size}B", *narrow, "--dry-run", "--json")
+        assert done.json["budget_bytes"] == size
+    for size in (low - 1, dense):
+        assert cli("submit", model, "--budget", f"{size}B", "--dry-run").exit_code == 3
 
 
 @pytest.mark.parametrize(
     ("options", "part"),
     [
         (["--bits", "four"], "--bits: 'four'"),
-        (["--bits", "1"], "bits"),
-        (["--bits", ""], "bits"),
+        (["--bits", "1"], "--bits 1: [1] cannot be searched"),
+        (["--bits", ""], "--bits"),
+        (["--kind", "gguf"], "--kind gguf"),
+        (["--worker-memory", "much"], "--worker-memory much"),
         (["--group-size", "wide"], "--group-size: 'wide'"),
-        (["--group-size", "0"], "group_size=0"),
+        (["--group-size", "0"], "`channel` is one scale per row"),
         (["--sparsity", "half"], "--sparsity: 'half'"),
         (["--sparsity", "1.5"], "sparsity"),
         (["--rank", "-1"], "rank"),
         (["--pin", "q_proj"], "REGEX=LEVEL"),
         (["--pin", "q_proj=b99"], "bits=99"),
         (["--pin", "q_proj=often"], "'often' is not a level"),
-        (["--target", "gguf"], "target"),
+        (["--target", "gguf"], "--target gguf"),
+        (["--target", "compressed-tensors", "--rank", "0,8"], "--rank 0,8: compressed-tensors holds plain integers"),
+        (["--target", "compressed-tensors", "--kind", "trellis"], "--kind trellis: compressed-tensors holds"),
         (["--sampler", "best"], "sampler"),
         (["--workers", "0"], "workers"),
-        (["--max-trials", "0"], "max_trials"),
-        (["--max-minutes", "0"], "max_minutes"),
+        (["--max-trials", "0"], "--max-trials 0"),
+        (["--max-minutes", "0"], "--max-minutes 0"),
         (["--context", "-1"], "context"),
     ],
 )
@@ -92,9 +107,23 @@ def test_models_that_are_none(cli: Cli, tmp_path: Path) -> None:
 
 
 def test_calibration_text_that_is_missing(cli: Cli, model: str) -> None:
-    """Before a job is made of it."""
-    _refused(cli("submit", model, "--budget", "50%", "--calibration", "/nowhere.txt"), 2, "/nowhere.txt")
+    """Before a job is made of it, and in a dry run; a name of no file needs what reads datasets."""
+    for source in ("/nowhere.txt", "no/such.jsonl"):
+        for more in ([], ["--dry-run"]):
+            done = cli("submit", model, "--budget", "50%", "--calibration", source, *more)
+            _refused(done, 2, f"{source}: no such file")
+    if find_spec("datasets") is None:
+        done = cli("submit", model, "--budget", "50%", "--calibration", "org/name")
+        _refused(done, 2, "pip install datasets")
     assert cli("status", "--json").json == []
+
+
+@pytest.mark.parametrize(
+    ("options", "part"), [(["--json", "--csv"], "choose one"), (["--explain"], "--explain adds to --json")]
+)
+def test_answers_that_cannot_be_given_together(cli: Cli, options: list[str], part: str) -> None:
+    """None of them is silently left out."""
+    _refused(cli("front", "j123456", *options), 2, part)
 
 
 @pytest.mark.parametrize("verb", ["status", "front", "explain", "cancel", "resume", "run"])

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
@@ -15,6 +16,7 @@ from tests.cli.conftest import Cli
 from tests.storage.sample_job import SampleJob, sample_job
 from tightfit import __version__
 from tightfit.config import load_settings
+from tightfit.service import Service
 from tightfit.show import show_export
 
 HEAVY = ("torch", "transformers", "ray", "optuna", "mlflow", "sqlalchemy", "alembic", "numpy", "datasets", "pydantic")
@@ -32,6 +34,48 @@ def done(home: Path) -> SampleJob:
     store.set_job_state(sample.job.job_id, JobState.DONE)
     store.close()
     return sample
+
+
+@pytest.mark.parametrize(
+    ("command", "told"),
+    [("status", "[default: all]"), ("submit", "org/name[@revision]"), ("submit", "[default: sampled]")],
+)
+def test_brackets_are_text(cli: Cli, command: str, told: str) -> None:
+    """Help says what defaults are: brackets are no markup."""
+    assert told in " ".join(cli(command, "--help").out.replace("│", " ").split())
+
+
+def test_errors_are_shown_whole(cli: Cli, done: SampleJob) -> None:
+    """Also with brackets in them."""
+    store = open_store(load_settings().database_url)
+    store.create_job("other", done.job.spec)
+    store.set_job_state("other", JobState.RUNNING)
+    store.set_job_state("other", JobState.FAILED, "pip install 'tool[extra]' first")
+    store.close()
+    assert "pip install 'tool[extra]' first" in cli("status").out
+
+
+def test_a_queued_job_may_be_run_from_anywhere(cli: Cli, model: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Paths are kept whole; names of no file are kept as they are."""
+    monkeypatch.chdir(Path(model).parent)
+    Path("text.txt").write_text("words " * 2000, encoding="utf-8")
+    options = ["--budget", "50%", "--calibration", "text.txt", "--queue", "--json"]
+    found = cli("submit", f"./{Path(model).name}", *options).json
+    store = open_store(load_settings().database_url)
+    spec = store.get_job(found["job"]).spec
+    store.close()
+    assert (spec.model, spec.calibration) == (model, str(Path(model).parent / "text.txt"))
+    assert found["state"] == "QUEUED"
+
+
+def test_a_detached_job_has_the_same_database(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the environment says: --home is stronger, also for the process that runs the job."""
+    monkeypatch.setenv("TIGHTFIT_DATABASE_URL", f"sqlite:///{home}/elsewhere.db")
+    settings = load_settings(home)
+    process = Mock()
+    monkeypatch.setattr("tightfit.service.subprocess.Popen", process)
+    Service(settings).start_detached("one")
+    assert load_settings(environment=process.call_args.kwargs["env"]) == settings
 
 
 def test_dry_run(cli: Cli, model: str) -> None:

@@ -50,8 +50,8 @@ def test_database_is_checked_and_upgraded(cli: Cli, home: Path) -> None:
 def test_job_that_waits_rests_at_once(cli: Cli, store: Store, verb: str, state: str) -> None:
     """Asked twice, it says the same, and a resumed one is back in the queue, also when that was asked twice."""
     assert [cli(verb, "one").out for _ in range(2)] == [f"Job one: {state}.\n"] * 2
-    told = [cli("resume", "one", "--detach").out for _ in range(2)]
-    assert told == ["Job one is queued; `tightfit work` runs it.\n"] * 2
+    told = [cli("resume", "one", "--queue").out for _ in range(2)]
+    assert told == ["Job one is queued for `tightfit work`; watch it with `tightfit status one --watch`.\n"] * 2
     assert store.get_job("one").state is JobState.QUEUED
 
 
@@ -80,10 +80,18 @@ def test_resume_leaves_a_running_job_alone(cli: Cli, store: Store, monkeypatch: 
     assert not store.get_job("one").pause_requested
 
 
+def test_a_home_is_part_of_every_hint(cli: Cli, store: Store, home: Path, tmp_path: Path) -> None:
+    """What is printed can be typed: with --home the next command needs it too."""
+    assert store.get_job("one")
+    shutil.copytree(home, other := tmp_path / "other home")
+    told = cli("resume", "one", "--queue", "--home", str(other)).out
+    assert f"`tightfit status one --watch --home '{other}'`" in told
+
+
 def test_resume_takes_a_job_whose_controller_is_gone(cli: Cli, store: Store) -> None:
     """No waiting for its lease."""
     assert store.claim_job(gone(), "one")
-    assert "is queued" in cli("resume", "one", "--detach").out
+    assert "is queued" in cli("resume", "one", "--queue").out
     assert store.get_job("one").state is JobState.QUEUED
 
 

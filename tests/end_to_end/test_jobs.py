@@ -260,7 +260,11 @@ def test_refused_requests_leave_nothing(service: PlainService, tiny: Tiny, text_
         (CalibrationError, "holds no text", small_spec(tiny("tied"), empty)),
         (CalibrationError, "no such file", small_spec(tiny("tied"), tmp_path / "none.txt")),
         (InfeasibleBudgetError, "below the smallest plan", small_spec(tiny("tied"), text_file, budget="1bpw")),
-        (InfeasibleBudgetError, "above the largest plan", small_spec(tiny("tied"), text_file, budget="100%")),
+        (
+            InfeasibleBudgetError,
+            "fits already",
+            small_spec(tiny("tied"), text_file, budget="100%"),
+        ),
         (InfeasibleBudgetError, "key/value cache", small_spec(tiny("tied"), text_file, budget="4bpw", context=10**6)),
         (ValueError, "matches no module", small_spec(tiny("tied"), text_file, pins=(("no_such", "b4"),))),
         (ModelError, "no such folder", small_spec(tmp_path / "no-model", text_file)),

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from search.exchange import fit_bytes, improve, search_exchanges
+from search.exchange import Walk, search_exchanges
 from search.interactions import QuadraticModel
 from space.level import Level
 from space.plan import Plan
@@ -55,6 +55,19 @@ def limits(model: QuadraticModel) -> tuple[int, int]:
     """Return the bytes of the smallest and of the largest plan."""
     sizes = model.size_bytes.reshape(-1, NUM_LEVELS)
     return int(sizes.min(1).sum()), int(sizes.max(1).sum())
+
+
+def fit_bytes(model: QuadraticModel, start: np.ndarray, limit: int) -> np.ndarray | None:
+    """Return a plan lowered until it fits; None where it cannot."""
+    walk = Walk(model, start)
+    return walk.chosen if walk.fit(limit) else None
+
+
+def improve(model: QuadraticModel, start: np.ndarray, limit: int) -> np.ndarray:
+    """Return the plan that the best exchanges lead to."""
+    walk = Walk(model, start)
+    walk.improve(limit)
+    return walk.chosen
 
 
 def optimum(model: QuadraticModel, limit: int) -> float:

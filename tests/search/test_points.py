@@ -95,11 +95,13 @@ def test_no_point_is_probed_twice() -> None:
 
 
 @pytest.mark.parametrize("ratio", [0.5, 1.0, 1.03])
-def test_none_where_losses_add_up(ratio: float) -> None:
-    """What the additive model says well enough needs no pairs."""
+def test_only_the_budget_where_losses_add_up(ratio: float) -> None:
+    """What the additive model says well enough needs no pairs elsewhere; at the budget other plans may be better."""
     sizes = [int(MIDDLE * r) for r in (0.78, 1.0, 1.3)]
-    seen = [_seen(plan, ratio) for plan in _solved(*sizes)]
-    assert _points(seen).next_base(sizes, MIDDLE) is None
+    plans = _solved(*sizes)
+    seen = [_seen(plan, ratio) for plan in plans]
+    assert _points(seen).next_base(sizes, MIDDLE) == plans[1]
+    assert _points([*seen, *_around(plans[1])]).next_base(sizes, MIDDLE) is None
     assert _points([]).next_base(sizes, MIDDLE) is None
 
 

@@ -9,6 +9,7 @@ recorded with every job.
 import hashlib
 import json
 import sysconfig
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
@@ -99,9 +100,7 @@ def _read_dataset(name: str) -> str:
     try:
         from datasets import load_dataset  # noqa: PLC0415 (optional)
     except ImportError as error:
-        raise CalibrationError(
-            f"{name}: not a file, and dataset names need the package: pip install 'tightfit[datasets]'."
-        ) from error
+        raise _no_datasets(name) from error
     try:
         rows = load_dataset(name, split="train", streaming=True)
         texts = [str(row["text"]) for row, _ in zip(rows, range(_MAX_DATASET_ROWS), strict=False)]
@@ -111,6 +110,18 @@ def _read_dataset(name: str) -> str:
 
 
 def check_source(source: str | None) -> None:
-    """Refuse a calibration file that is missing, unreadable or empty, before a job is made of it."""
-    if source is not None and (source == STDLIB or Path(source).expanduser().suffix or Path(source).exists()):
+    """Refuse a calibration file that is missing, unreadable or empty, before a job is made of it.
+
+    A dataset is not read now, but what reads it must be there.
+    """
+    if source is None:
+        return
+    path = Path(source).expanduser()
+    if source == STDLIB or path.suffix or path.exists():
         read_text(source)
+    elif find_spec("datasets") is None:
+        raise _no_datasets(source)
+
+
+def _no_datasets(name: str) -> CalibrationError:
+    return CalibrationError(f"{name}: not a file, and names of datasets need a package: pip install datasets.")

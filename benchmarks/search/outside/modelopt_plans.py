@@ -24,7 +24,6 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 _BATCH = 4
-_UNQUANTIZED = 16
 _SUMMARY = {
     "gradient": "auto_quantize, gradient scores (its default), integer program",
     "kl_div": "auto_quantize, KL divergence of one group at a time, threshold search; no-quant priced as most bits",

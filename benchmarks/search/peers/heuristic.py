@@ -5,8 +5,8 @@ uniform level of the budget, the others to the highest uniform level that then f
 by one level in the same order, ends first, then from the outside in. The best variant is chosen by measurement.
 """
 
-from benchmarks.search.arena import Arena, uniform_floor
-from benchmarks.search.peers.common import Archive, Budgets, Plans, ceiling_plan, fill
+from benchmarks.search.arena import Arena
+from benchmarks.search.peers.common import Archive, Budgets, Plans, ceiling_plan, fill, floor_plan
 from space.menu import SearchSpace
 from space.plan import Plan
 
@@ -44,7 +44,7 @@ def run(arena: Arena, budgets: Budgets, seed: int) -> Plans:  # noqa: ARG001 (th
     for bits, size_bytes in budgets.items():
         archive = Archive(arena.space)
         for ends, embedding in VARIANTS:
-            floor = uniform_floor(arena, size_bytes)
+            floor = floor_plan(arena.space, size_bytes)
             plan = variant(arena.space, size_bytes, floor, ends, embedding=embedding)
             if plan.digest not in archive.entries:
                 archive.add(plan, arena.measure(plan))
