@@ -2,9 +2,12 @@
 
 import sys
 import time
+from collections.abc import Sequence
 
+from space.errors import NotFoundError
 from storage.mlflow_server import start_server, stop_server
-from tightfit.service import Service, newest_front
+from storage.records import Job
+from tightfit.service import Service
 
 
 def serve_ui(service: Service, job_id: str | None, port: int | None) -> None:
@@ -23,3 +26,15 @@ def serve_ui(service: Service, job_id: str | None, port: int | None) -> None:
             time.sleep(3600)
     except KeyboardInterrupt:
         stop_server(home)
+
+
+def newest_front(jobs: Sequence[Job]) -> Job:
+    """Return the newest of a store's jobs that has a front; the newest one where none has.
+
+    Raises:
+        NotFoundError: there are no jobs.
+
+    """
+    if not jobs:
+        raise NotFoundError("There are no jobs yet; `tightfit submit MODEL --budget B` or `tightfit demo` makes one.")
+    return next((job for job in jobs if job.document is not None), jobs[0])

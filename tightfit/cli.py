@@ -1,6 +1,5 @@
 """The command line. With --json exactly one JSON document goes to stdout; everything else goes to stderr."""
 
-import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
@@ -9,7 +8,7 @@ import typer
 
 from space.errors import TightfitError, UsageError
 from tightfit.cli_base import AsJson, Detach, Home, JobName, Queue, Workers, open_service, print_json
-from tightfit.cli_upkeep import db_app, gc
+from tightfit.cli_upkeep import db_app, doctor, gc, work
 
 if TYPE_CHECKING:
     from tightfit.service import Service
@@ -26,7 +25,8 @@ app = typer.Typer(
 mlflow_app = typer.Typer(help="MLflow's picture of the jobs.", no_args_is_help=True, rich_markup_mode="markdown")
 app.add_typer(mlflow_app, name="mlflow")
 app.add_typer(db_app, name="db")
-app.command()(gc)
+for upkeep in (work, gc, doctor):
+    app.command()(upkeep)
 
 
 @app.command()
@@ -124,20 +124,6 @@ def _run(service: "Service", job_id: str, home: Path | None, num_workers: int | 
 def run(job: JobName, home: Home = None) -> None:
     """Run a queued job in this process."""
     _run(open_service(home), job, home)
-
-
-@app.command()
-def work(
-    until_idle: Annotated[bool, typer.Option("--until-idle", help="End once no job is queued or running.")] = False,
-    workers: Workers = None,
-    home: Home = None,
-) -> None:
-    """Run queued jobs one after another; any number of these may serve one database, on any number of machines."""
-    from tightfit.show import TerminalListener  # noqa: PLC0415
-
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # gives its job back to the queue
-    count = open_service(home).serve(TerminalListener(), until_idle=until_idle, num_workers=workers)
-    print(f"{count} jobs were run; none is left.", file=sys.stderr)
 
 
 @app.command()
@@ -280,17 +266,6 @@ def ui(
     from tightfit.browse import serve_ui  # noqa: PLC0415
 
     serve_ui(open_service(home), job, port)
-
-
-@app.command()
-def doctor(as_json: AsJson = False, home: Home = None) -> None:
-    """Check the installation: versions, folders, database, workers, MLflow."""
-    from tightfit.doctor import examine, show_findings  # noqa: PLC0415
-
-    findings = examine(home)
-    print_json([f.to_json() for f in findings]) if as_json else show_findings(findings)
-    if not all(f.ok for f in findings):
-        raise typer.Exit(4)
 
 
 @mlflow_app.command()

@@ -1,10 +1,12 @@
-"""The commands that keep an installation in order: the database's version, the disk."""
+"""The commands that keep an installation going and in order: work, the database's version, the disk."""
 
+import signal
+import sys
 from typing import Annotated
 
 import typer
 
-from tightfit.cli_base import AsJson, Home, open_service, print_json
+from tightfit.cli_base import AsJson, Home, Workers, open_service, print_json
 
 db_app = typer.Typer(help="The version of the database's tables.", no_args_is_help=True)
 
@@ -49,3 +51,26 @@ def gc(
         print(f"Kept {format_bytes(freed.needed_bytes)}: exports of the fronts of finished jobs need it.")
     for folder, why in freed.kept.items():
         print(f"Kept {folder}: {why}.")
+
+
+def work(
+    until_idle: Annotated[bool, typer.Option("--until-idle", help="End once no job is queued or running.")] = False,
+    workers: Workers = None,
+    home: Home = None,
+) -> None:
+    """Run queued jobs one after another; any number of these may serve one database, on any number of machines."""
+    from tightfit.show import TerminalListener  # noqa: PLC0415
+
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # gives its job back to the queue
+    count = open_service(home).serve(TerminalListener(), until_idle=until_idle, num_workers=workers)
+    print(f"{count} jobs were run; none is left.", file=sys.stderr)
+
+
+def doctor(as_json: AsJson = False, home: Home = None) -> None:
+    """Check the installation: versions, folders, database, workers, MLflow."""
+    from tightfit.doctor import examine, show_findings  # noqa: PLC0415
+
+    findings = examine(home)
+    print_json([f.to_json() for f in findings]) if as_json else show_findings(findings)
+    if not all(f.ok for f in findings):
+        raise typer.Exit(4)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from space.document import FrontDocument
-from space.errors import JobFailedError, NotFoundError
+from space.errors import JobFailedError
 from space.explanation import Explanation
 from space.inventory import Inventory
 from space.plan import Plan
@@ -293,15 +293,3 @@ def _inventory(job: Job) -> Inventory:
 
     cache = job.facts.get("cache_folder")  # of the model, in the one of all models
     return read_inventory(resolve_model(job.spec.model, job.spec.revision), Path(cache).parent if cache else None)
-
-
-def newest_front(jobs: Sequence[Job]) -> Job:
-    """Return the newest of a store's jobs that has a front; the newest one where none has.
-
-    Raises:
-        NotFoundError: there are no jobs.
-
-    """
-    if not jobs:
-        raise NotFoundError("There are no jobs yet; `tightfit submit MODEL --budget B` or `tightfit demo` makes one.")
-    return next((job for job in jobs if job.document is not None), jobs[0])

@@ -10,8 +10,9 @@ from pathlib import Path
 from playwright.sync_api import Page, sync_playwright
 
 from storage.mlflow_server import start_server
+from tightfit.browse import newest_front
 from tightfit.config import load_settings
-from tightfit.service import Service, newest_front
+from tightfit.service import Service
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 FLAGS = ("--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking", "--disable-sync")

@@ -10,20 +10,14 @@ import pytest
 
 from space.document import FrontDocument
 from space.errors import (
-    CalibrationError,
     InfeasibleBudgetError,
-    JobFailedError,
-    ModelError,
     NotFoundError,
     OutputError,
-    StateError,
     TightfitError,
     VerificationError,
 )
 from space.level import Level
-from space.spec import JobSpec
-from storage.records import JobState
-from tests.end_to_end.jobs import PlainService, Quiet, open_service, run_job, small_spec
+from tests.end_to_end.jobs import PlainService, open_service, run_job, small_spec
 from tests.workers.tiny_models import TinyKind
 from workers.models.files import read_header
 
@@ -245,68 +239,6 @@ def test_front_does_not_depend_on_the_workers(tiny: Tiny, text_file: Path, tmp_p
         service.store.close()
     assert found[0] == found[1]
     assert found[1] == found[2]
-
-
-def _home_is_as_new(service: PlainService) -> None:
-    assert service.store.list_jobs() == []
-    assert {p.name.partition("-")[0] for p in service.settings.home.iterdir()} <= {"tightfit.db"}
-
-
-def test_refused_requests_leave_nothing(service: PlainService, tiny: Tiny, text_file: Path, tmp_path: Path) -> None:
-    """Text, budget, pin and model are checked before a job is made."""
-    empty = tmp_path / "empty.txt"
-    empty.touch()
-    refused: list[tuple[type[Exception], str, JobSpec]] = [
-        (CalibrationError, "holds no text", small_spec(tiny("tied"), empty)),
-        (CalibrationError, "no such file", small_spec(tiny("tied"), tmp_path / "none.txt")),
-        (InfeasibleBudgetError, "below the smallest plan", small_spec(tiny("tied"), text_file, budget="1bpw")),
-        (
-            InfeasibleBudgetError,
-            "fits already",
-            small_spec(tiny("tied"), text_file, budget="100%"),
-        ),
-        (InfeasibleBudgetError, "key/value cache", small_spec(tiny("tied"), text_file, budget="4bpw", context=10**6)),
-        (ValueError, "matches no module", small_spec(tiny("tied"), text_file, pins=(("no_such", "b4"),))),
-        (ModelError, "no such folder", small_spec(tmp_path / "no-model", text_file)),
-    ]
-    for kind, told, spec in refused:
-        with pytest.raises(kind, match=told):
-            service.submit(spec)
-    _home_is_as_new(service)
-
-
-def test_unknown_job_is_named(service: PlainService) -> None:
-    """Every verb says that there is no such job."""
-    verbs: list[Callable[[], object]] = [
-        lambda: service.run("none", Quiet(), inline=True),
-        lambda: service.front("none"),
-        lambda: service.report("none"),
-        lambda: service.export("none", Path("out")),
-        lambda: service.cancel("none"),
-        lambda: service.requeue("none"),
-    ]
-    for verb in verbs:
-        with pytest.raises(NotFoundError, match="no job 'none'"):
-            verb()
-    _home_is_as_new(service)
-
-
-def test_job_that_fails_says_why(service: PlainService, tiny: Tiny, text_file: Path, tmp_path: Path) -> None:
-    """Text too short for its sequences fails the job, not the service; there is no front, and no second run."""
-    short = tmp_path / "short.txt"
-    short.write_text(text_file.read_text()[:200])
-    job = service.submit(small_spec(tiny("tied"), short))
-    with pytest.raises(JobFailedError, match="has no front yet"):
-        service.front(job.job_id)
-    with pytest.raises(CalibrationError, match=r"short\.txt: too short"):
-        service.run(job.job_id, Quiet(), inline=True)
-    failed = service.store.get_job(job.job_id)
-    assert failed.state is JobState.FAILED
-    assert "too short" in (failed.error or "")
-    with pytest.raises(JobFailedError, match="too short"):
-        service.front(job.job_id)
-    with pytest.raises(StateError, match="only QUEUED jobs run"):
-        service.run(job.job_id, Quiet(), inline=True)
 
 
 def test_second_job_finds_its_levels(

@@ -2,7 +2,6 @@
 
 import random
 from collections.abc import Sequence
-from functools import cache
 from statistics import fmean
 
 import pytest
@@ -16,37 +15,12 @@ from search.observation import (
     SENSITIVITY,
     UNIFORM,
     Observation,
-    Proposal,
 )
 from search.strategy import FrontStrategy
 from space.level import Level
 from space.plan import Plan
-from tests.search.scripted import errors_of, loss, observed, prepared, spec
-
-PREPARED = prepared(spec())
-SPACE = PREPARED.space
-Batches = tuple[tuple[Proposal, ...], ...]
-
-
-def _strategy(budget: int = PREPARED.weight_budget, seed: int = 0) -> FrontStrategy:
-    return FrontStrategy(SPACE, errors_of(SPACE), budget, seed=seed)
-
-
-def _observed(batches: Sequence[Sequence[Proposal]]) -> list[Observation]:
-    return [o for batch in batches for o in observed(batch)]
-
-
-@cache
-def _history(max_trials: int = 400, budget: int = PREPARED.weight_budget, seed: int = 0, limit: int = 16) -> Batches:
-    """Return the batches of a search, until nothing is left or its trials are used up."""
-    strategy = _strategy(budget, seed)
-    batches: list[tuple[Proposal, ...]] = []
-    while len(batches) < limit and (left := max_trials - sum(map(len, batches))) > 0:
-        batch = strategy.next_batch(_observed(batches), left)
-        if not batch:
-            break
-        batches.append(tuple(batch))
-    return tuple(batches)
+from tests.search.histories import PREPARED, SPACE, Batches, all_observed, history, make_strategy, points_of
+from tests.search.scripted import errors_of, loss, observed
 
 
 def _origins(batches: Batches) -> list[str]:
@@ -57,16 +31,9 @@ def _best(plans: Sequence[Plan], size: int) -> float:
     return min((loss(plan) for plan in plans if SPACE.weight_bytes(plan) <= size), default=float("inf"))
 
 
-def _points(batches: Batches) -> tuple[list[tuple[Proposal, ...]], list[tuple[Proposal, ...]]]:
-    """Return the batches that probe operating points, and those that probe some of their neighbours again."""
-    probed = [batch for batch in batches if batch[0].origin == SENSITIVITY][1:]
-    first = [batch for batch in probed if batch[0].plan == batch[0].base]
-    return first, [batch for batch in probed if batch not in first]
-
-
 def test_order_of_batches() -> None:
     """Plans by hand, probes, knapsack plans; points and plans around them in turn; then rounds of refinement."""
-    origins = _origins(_history())
+    origins = _origins(history())
     assert origins[:3] == [f"{UNIFORM}+{HEURISTIC}", SENSITIVITY, KNAPSACK]
     assert origins[3:6] == [SENSITIVITY, SENSITIVITY, EXCHANGE]
     rounds = origins.index(SCREEN)
@@ -77,8 +44,8 @@ def test_order_of_batches() -> None:
 
 def test_points_are_few_and_whole() -> None:
     """At most three; each has its base and neighbours that differ in one module, these on a quarter of the text."""
-    strategy, (points, _) = _strategy(), _points(_history())
-    wide = _history()[1]
+    strategy, (points, _) = make_strategy(), points_of(history())
+    wide = history()[1]
     assert 1 <= len(points) <= strategy.num_points
     for batch in (wide, *points):
         (base,) = {p.base for p in batch}
@@ -92,62 +59,10 @@ def test_points_are_few_and_whole() -> None:
     assert len({point[0].plan for point in points} | {wide[0].base}) == len(points) + 1
 
 
-def test_neighbours_that_decide_get_more_text() -> None:
-    """Of each point once, and only some of them, on half of the text."""
-    batches = _history()
-    points, again = _points(batches)
-    assert [batch[0].base for batch in again] == [batch[0].base for batch in points]
-    for point, batch in zip(points, again, strict=True):
-        assert {(p.num_sequences, p.base) for p in batch} == {(16, point[0].base)}
-        assert {p.plan for p in batch} < {p.plan for p in point}
-        assert batches.index(batch) == batches.index(point) + 1
-
-
-def test_what_failed_is_not_asked_again() -> None:
-    """A point's neighbours that could not be measured on more text stay what they are, and the search goes on."""
-    batches = _history()
-    again = _points(batches)[1][0]
-    before = _observed(batches[: batches.index(again)])
-    left = 400 - len(before)
-    assert tuple(_strategy().next_batch(before, left, failed=set(again[1:]))) == again[:1]
-    behind = _strategy().next_batch(before, left, failed=set(again))
-    assert behind
-    assert {p.origin for p in behind} == {EXCHANGE}
-
-
-def test_few_trials_go_to_the_neighbours_that_most_plans_use() -> None:
-    """A round of plans is left behind them."""
-    batches = _history()
-    again = _points(batches)[1][0]
-    before = _observed(batches[: batches.index(again)])
-    assert len(again) > 3
-    assert tuple(_strategy().next_batch(before, 3 + _strategy().round_size)) == again[:3]
-
-
-def test_known_trials_leave_room() -> None:
-    """The limit is of new trials: what earlier jobs measured takes nothing of it."""
-    known = _observed(_history()[:3])
-    assert len(known) > 30
-    point = _strategy().next_batch(known, 30)
-    assert point[0].origin == SENSITIVITY
-    assert len(point) + _strategy().round_size <= 30
-
-
-def test_short_text_is_not_divided() -> None:
-    """Where a quarter and half of the text are the same few sequences, nothing is measured again."""
-    strategy = FrontStrategy(SPACE, errors_of(SPACE), PREPARED.weight_budget, num_sequences=8)
-    seen: list[Observation] = []
-    for _ in range(6):
-        seen += observed(strategy.next_batch(seen))
-    probed = [(o.plan.digest, o.base.digest) for o in seen if o.base is not None]
-    assert len(probed) > 2 * len(SPACE.levels)
-    assert len(probed) == len(set(probed))
-
-
 def test_what_people_do_comes_first() -> None:
     """Whatever the trials, uniform plans are measured first, and then what else is made by hand as far as it fits."""
     for max_trials, count in ((1, 0), (5, 1), (400, 6)):
-        batch = _strategy().next_batch([], max_trials)
+        batch = make_strategy().next_batch([], max_trials)
         uniform = [plan for _, plan in SPACE.uniform_plans()][:max_trials]
         assert [p.plan for p in batch if p.origin == UNIFORM] == uniform == [p.plan for p in batch[: len(uniform)]]
         assert all(p.num_sequences is None and p.base is None for p in batch)
@@ -157,26 +72,26 @@ def test_what_people_do_comes_first() -> None:
 
 def test_batches_are_a_pure_function_of_observations() -> None:
     """Strategies that never saw the other batches propose the same; so does one that was asked in any order."""
-    batches, old = _history(), _strategy()
+    batches, old = history(), make_strategy()
     order = list(range(len(batches)))
     random.Random(0).shuffle(order)
     for count in order:
-        known = _observed(batches[:count])
+        known = all_observed(batches[:count])
         left = 400 - len(known)
-        assert tuple(_strategy().next_batch(known, left)) == tuple(old.next_batch(known, left)) == batches[count]
+        assert tuple(make_strategy().next_batch(known, left)) == tuple(old.next_batch(known, left)) == batches[count]
 
 
 def test_the_order_of_probes_does_not_matter() -> None:
     """They are averaged, not followed."""
-    batches = _history()
+    batches = history()
     shuffled = observed(batches[1])
     random.Random(0).shuffle(shuffled)
-    assert tuple(_strategy().next_batch([*observed(batches[0]), *shuffled])) == batches[2]
+    assert tuple(make_strategy().next_batch([*observed(batches[0]), *shuffled])) == batches[2]
 
 
 def test_a_seed_changes_only_draws() -> None:
     """Seeds matter once a point was probed; negative ones are seeds too."""
-    ours, other = _history(), _history(seed=-7)
+    ours, other = history(), history(seed=-7)
     assert ours[:4] == other[:4]
     assert ours[4:] != other[4:]
 
@@ -184,7 +99,7 @@ def test_a_seed_changes_only_draws() -> None:
 @pytest.mark.parametrize("max_trials", [60, 400])
 def test_nothing_is_proposed_twice(max_trials: int) -> None:
     """A plan that was measured on the whole text is not asked again, nor one that was screened screened again."""
-    proposals = [p for batch in _history(max_trials) for p in batch]
+    proposals = [p for batch in history(max_trials) for p in batch]
     whole = [p.plan.digest for p in proposals if p.base is None and p.origin != SCREEN]
     screened = [p.plan.digest for p in proposals if p.origin == SCREEN]
     probes = [(p.plan.digest, p.base.digest, p.num_sequences) for p in proposals if p.base is not None]
@@ -199,9 +114,9 @@ def test_nothing_is_proposed_twice(max_trials: int) -> None:
 @pytest.mark.parametrize("max_trials", [1, 7, 20, 40, 60, 90, 130])
 def test_few_trials(max_trials: int) -> None:
     """Probes leave room for plans: they are made for all modules at two bit-widths, or at one, or not at all."""
-    batches = _history(max_trials)
+    batches = history(max_trials)
     assert sum(map(len, batches)) <= max_trials
-    strategy, modules = _strategy(), len(SPACE.levels)
+    strategy, modules = make_strategy(), len(SPACE.levels)
     probes = [p for batch in batches for p in batch if p.base == strategy.base]
     room = max_trials - len(batches[0]) - strategy.num_sizes
     assert len(probes) == (2 * modules if room >= 2 * modules else modules if room >= modules else 0)
@@ -216,7 +131,7 @@ def test_few_trials(max_trials: int) -> None:
 
 def test_sizes_hold_what_will_be_compared() -> None:
     """The budget and every uniform size are solved for; all sizes can be reached."""
-    sizes = _strategy().sizes
+    sizes = make_strategy().sizes
     assert PREPARED.weight_budget in sizes
     assert {SPACE.weight_bytes(plan) for _, plan in SPACE.uniform_plans()} <= set(sizes)
     assert sizes == sorted(sizes)
@@ -225,14 +140,14 @@ def test_sizes_hold_what_will_be_compared() -> None:
 
 def test_a_budget_above_all_plans_is_the_largest_plan() -> None:
     """Nothing larger than the largest plan is looked for."""
-    assert max(_strategy(budget=10**9).sizes) == SPACE.largest_bytes
-    assert _history(budget=10**9, limit=8)
+    assert max(make_strategy(budget=10**9).sizes) == SPACE.largest_bytes
+    assert history(budget=10**9, limit=8)
 
 
 def test_knapsack_plans_beat_uniform_ones() -> None:
     """At most uniform sizes a plan that is no larger is better, although the script holds what no model can know."""
-    uniform = [p.plan for p in _history()[0] if p.origin == UNIFORM]
-    mixed = [p.plan for p in _history()[2]]
+    uniform = [p.plan for p in history()[0] if p.origin == UNIFORM]
+    mixed = [p.plan for p in history()[2]]
     assert sum(_best(mixed, SPACE.weight_bytes(plan)) < loss(plan) for plan in uniform) >= 2
 
 
@@ -241,7 +156,7 @@ def test_exchange_plans_beat_knapsack_plans() -> None:
 
     Where no exchange improves the base, which was measured before, there is nothing new of its size.
     """
-    batches = _history()
+    batches = history()
     knapsack, exchange = (
         [p.plan for batch in batches for p in batch if p.origin == origin] for origin in (KNAPSACK, EXCHANGE)
     )
@@ -257,12 +172,12 @@ def test_exchange_plans_beat_knapsack_plans() -> None:
 
 def test_refinement_never_ends_worse() -> None:
     """Raced plans are chosen among screened ones, and the best plan within the budget gets better by them."""
-    batches = _history()
+    batches = history()
     origins = _origins(batches)
     for index, batch in enumerate(batches):
         if origins[index] == REFINE:
             assert {p.plan.digest for p in batch} <= {p.plan.digest for p in batches[index - 1]}
-            assert len(batch) <= min(_strategy().round_size, len(batches[index - 1]))
+            assert len(batch) <= min(make_strategy().round_size, len(batches[index - 1]))
             assert all(p.num_sequences is None for p in batch)
     rounds = origins.index(SCREEN)
     before, after = (
@@ -281,7 +196,7 @@ def test_a_warm_search_answers_once(share: float) -> None:
     """A few plans within the new budget, no probes; then nothing."""
     known = [
         Observation(o.plan, "known" if o.origin in (KNAPSACK, EXCHANGE, REFINE) else o.origin, *rest)
-        for o in _observed(_history())
+        for o in all_observed(history())
         if o.origin != SCREEN
         for rest in [(o.sequence_kl, o.base, o.sketch)]
     ]
