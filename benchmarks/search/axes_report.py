@@ -50,9 +50,11 @@ def uses_table(document: Row) -> str:
 
 def axes_markdown(document: Row) -> str:
     """Return all that stands between the markers."""
-    seeds = sorted({seed for menu in document["menus"].values() for kl in menu["kl"].values() for seed in kl})
+    seeds = sorted({str(seed) for menu in document["menus"].values() for kl in menu["kl"].values() for seed in kl})
     legend = (
-        f"Held-out KL, mean over {len(seeds)} seeds, and in brackets its ratio to bits only at the same bytes. "
+        f"Held-out KL, mean over seeds {', '.join(seeds)}, and in brackets its ratio to bits only at the same bytes. "
         f"{WORSE} measurably worse, {BETTER} measurably better than that (95 % paired bootstrap over test sequences)."
     )
-    return "\n\n".join([legend, kl_table(document), "What the plans use, over the budgets:", uses_table(document)])
+    plot = "![KL of each menu over that of bits only](axes-kl.svg)"
+    used = "What the plans use, over the budgets:"
+    return "\n\n".join([legend, kl_table(document), plot, used, uses_table(document)])

@@ -115,8 +115,10 @@ def markdown(document: Row) -> str:
         legend,
         kl_table(document, best),
         versus_table(document, best),
+        "![KL over that of uniform plans](allocation-kl.svg)",
         "Cost of one seed, all its budgets together, everything measured counted:",
         cost_table(document, best),
+        "![Hypervolume over token-forwards](allocation-anytime.svg)",
         "\n".join(missing),
         where,
     ]
