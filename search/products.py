@@ -13,11 +13,12 @@ def products_of(changes: Sequence[np.ndarray]) -> np.ndarray:
     Angles from different texts need not be those of any vectors: they are those of the nearest ones that are.
     """
     cosine, length = np.zeros((len(changes), len(changes))), np.zeros(len(changes))
-    for size in sorted({change.size for change in changes}):
+    sizes = sorted({change.size for change in changes})
+    for size in sizes:
         rows = [i for i, change in enumerate(changes) if change.size >= size]
         shared = np.stack([changes[i][:size] for i in rows])
         cosine[np.ix_(rows, rows)], length[rows] = _shrunk_cosines(shared)
-    products: np.ndarray = _of_vectors(cosine) * np.outer(length, length)
+    products: np.ndarray = (cosine if len(sizes) == 1 else _of_vectors(cosine)) * np.outer(length, length)
     return products
 
 
