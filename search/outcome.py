@@ -27,7 +27,12 @@ class Judged:
 
 
 def build_document(
-    job: Job, prepared: Prepared, trials: Sequence[Trial], dense_perplexity: float, wall_seconds: float
+    job: Job,
+    prepared: Prepared,
+    trials: Sequence[Trial],
+    dense_perplexity: float,
+    wall_seconds: float,
+    advice: str | None = None,
 ) -> FrontDocument:
     """Return a job's front: on held-out text where it was measured, else on the search text, and says which."""
     held_out = any(t.held_out for t in trials)
@@ -58,6 +63,7 @@ def build_document(
         ),
         measured_on="held_out" if held_out else "search",
         marginal_price=marginal_price(points, prepared.budget_bytes),
+        advice=advice,
     )
 
 

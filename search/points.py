@@ -6,7 +6,7 @@ plans use are worth more text than the others.
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from math import log
@@ -71,23 +71,39 @@ class Points:
         """Return log(measured / predicted) KL of the additive model."""
         return log(max(observed.kl_divergence, 1e-9) / max(self.additive.predict(observed.plan), 1e-9))
 
-    def next_base(self, sizes: Sequence[int], budget: int) -> Plan | None:
-        """Return the plan whose neighbours to probe next: at the budget, then outwards where losses add up worst.
+    def base_at(self, budget: int) -> Plan | None:
+        """Return the best plan at the budget, to probe its neighbours; None where that was done there or near.
 
         That losses add up in the best plan does not tell that they do in the others, so the budget's is always probed.
+        """
+        best, taken = self.best_within(budget), self._taken
+        if best is None or best.plan.digest in self._probed:
+            return None
+        size = self.space.weight_bytes(best.plan)
+        is_missed = is_near(size, [budget]) and not is_near(budget, taken)  # by an earlier job at another budget
+        return best.plan if is_missed or not taken else None
+
+    def next_base(self, sizes: Sequence[int], budget: int) -> Plan | None:
+        """Return the plan whose neighbours to probe next: from the budget outwards, where losses add up worst.
+
         None where losses add up well enough everywhere near.
         """
-        taken = [self.space.weight_bytes(plan) for plan in self.bases]
-        if not taken and (best := self.best_within(budget)) and best.plan.digest != self.wide.digest:
-            return best.plan
-        near = [size for size in sizes if _is_next(size, taken or [budget])]
+        near = [size for size in sizes if _is_next(size, self._taken or [budget])]
         found = [o for size in near if (o := self.best_within(size)) and self._is_worth(o)]
         return max(found, key=lambda o: (self.residual(o), o.plan.digest)).plan if found else None
 
+    @property
+    def _taken(self) -> list[int]:
+        """Return the weight bytes of the operating points."""
+        return [self.space.weight_bytes(plan) for plan in self.bases]
+
+    @property
+    def _probed(self) -> set[str]:
+        return {plan.digest for plan in (self.wide, *self.bases)}
+
     def _is_worth(self, observed: Observation) -> bool:
         """Tell whether a plan's neighbours are worth probing: they were not yet, and losses do not add up there."""
-        probed = {plan.digest for plan in (self.wide, *self.bases)}
-        return observed.plan.digest not in probed and self.residual(observed) > _MIN_RESIDUAL
+        return observed.plan.digest not in self._probed and self.residual(observed) > _MIN_RESIDUAL
 
     def neighbours(self, base: Plan) -> list[Plan]:
         """Return a base's plans with one module a step down or up its hull."""
@@ -196,6 +212,11 @@ def options_of(space: SearchSpace, model: AdditiveModel) -> Mapping[str, list[Op
         name: [Option(v, space.sizes[name][v], model.losses[name][v]) for v in levels]
         for name, levels in space.levels.items()
     }
+
+
+def is_near(size: int, points: Iterable[int]) -> bool:
+    """Tell whether the model of one of some operating points, by their weight bytes, is trusted at a size."""
+    return any(abs(log(size / point)) <= WINDOW for point in points)
 
 
 def _is_next(size: int, taken: Sequence[int]) -> bool:

@@ -11,18 +11,20 @@ from storage.records import JobState, Trial
 
 _MAX_SHARE = 0.05  # of a search's time that publishing may take
 _SECONDS = "wall_seconds"
+ADVICE = "advice"  # in a job's facts
 
 
 class Publisher:
     """Records the front of one job, and the time that the job took over all its runs."""
 
     def __init__(self, context: Context) -> None:
-        """Start the clock."""
+        """Start the clock; go on from what an earlier run of the job recorded."""
         self._context = context
         self._before = float(context.job.facts.get(_SECONDS, 0.0))
         self._started = time.monotonic()
         self._next = 0.0
         self.dense_perplexity = float(context.job.facts.get("dense_perplexity", 0.0))
+        self.advice: str | None = context.job.facts.get(ADVICE)
 
     def publish(self, state: JobState, trials: Sequence[Trial], model: dict[str, Any] | None = None) -> None:
         """Record the front as far as it is known.
@@ -38,7 +40,7 @@ class Publisher:
         began = time.monotonic()
         seconds = self._before + began - self._started
         job = replace(self._context.job, state=state)
-        document = build_document(job, self._context.prepared, trials, self.dense_perplexity, seconds)
+        document = build_document(job, self._context.prepared, trials, self.dense_perplexity, seconds, self.advice)
         facts = {_SECONDS: seconds} | ({} if model is None else {"model": model})
         self._context.store.update_job(job.job_id, document=document, facts=facts)
         ended = time.monotonic()

@@ -17,7 +17,7 @@ from search.loop import Loop, progress_so_far
 from search.measuring import Measuring
 from search.prepare import prepare
 from search.proposers import make_proposer
-from search.publishing import Publisher
+from search.publishing import ADVICE, Publisher
 from search.repair import Repairing
 from search.sampler import PlanCodec
 from search.sensitivity import Errors
@@ -39,6 +39,7 @@ from workers.tasks import Workspace
 
 MakeExecutor = Callable[[Workspace, int], Executor]
 _WARM = "warm"  # in a job's facts: whether it began with what earlier jobs know
+_FAR = "No earlier job searched near this budget; submitting it again with --refine does, and may find a better plan."
 
 
 class Run:
@@ -144,12 +145,20 @@ class Run:
         is_warm = context.spec.sampler == "front" and earlier.is_enough
         context.store.update_job(context.job_id, facts={_WARM: is_warm})
         if is_warm:
+            self._advise(earlier)
             known = earlier.trials(context.job_id, context.prepared.cache_bytes)
             context.records.create(known)
             self._publisher.publish(JobState.RUNNING, known)
             context.note(f"a first front, from {len(known)} measurements of earlier jobs")
             context.listener.progress(context.job, len(known), progress_so_far(context, known).metrics())
         return is_warm
+
+    def _advise(self, earlier: Earlier) -> None:
+        """Say so where no earlier job looked around this budget and this one will not either."""
+        context = self._context
+        if not context.spec.refine and not earlier.is_near(context.prepared.weight_budget):
+            self._publisher.advice = _FAR
+            context.store.update_job(context.job_id, facts={ADVICE: _FAR})
 
     def _make_ledger(self, space: SearchSpace, errors: Errors, library: Library, *, is_warm: bool) -> Ledger:
         spec, budget = self._context.spec, self._context.prepared.weight_budget

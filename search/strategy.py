@@ -52,7 +52,7 @@ class FrontStrategy:
         budget_bytes: weight bytes that matter most.
         num_sequences: sequences of the whole search text.
         num_sizes: knapsack plans between the smallest and the largest size.
-        num_points: operating points whose neighbours are probed, at most.
+        num_points: operating points, at most; earlier jobs' count too, but the budget always has one near.
         round_size: plans of one refinement round.
         warm: answer from what is known already: a few plans at the budget, no probes.
         seed: of the draws.
@@ -184,9 +184,11 @@ class FrontStrategy:
 
     def _point(self, points: Points, limit: int) -> list[Proposal]:
         """Return the probes of the next operating point, where the trials allow them."""
-        if len(points.bases) >= self.num_points or not points.evidence.has_probes:
+        if not points.evidence.has_probes:
             return []
-        base = points.next_base(self.sizes, self.budget)
+        base = points.base_at(self.budget)
+        if base is None and len(points.bases) < self.num_points:
+            base = points.next_base(self.sizes, self.budget)
         if base is None:
             return []
         probes = [Proposal(plan, SENSITIVITY, self.probe_sequences, base) for plan in points.neighbours(base)]

@@ -7,6 +7,7 @@ from functools import cached_property
 from search.guards import HEURISTIC
 from search.library import Library
 from search.observation import SENSITIVITY, UNIFORM
+from search.points import is_near
 from space.menu import SearchSpace
 from space.plan import Plan
 from storage.records import Known, Trial, TrialState
@@ -66,6 +67,11 @@ class Earlier:
             return False
         changed = {n for _, known in self.probes for n, v in known.plan.levels if (_base(known) or known.plan)[n] != v}
         return {name for name, levels in self.space.levels.items() if len(levels) > 1} <= changed
+
+    def is_near(self, budget: int) -> bool:
+        """Tell whether probes were made around a plan near a budget: what is known tells how errors add up there."""
+        bases = {base.digest: base for _, known in self.probes if (base := _base(known)) is not None}
+        return is_near(min(budget, self.space.largest_bytes), map(self.space.weight_bytes, bases.values()))
 
     def trials(self, job_id: str, cache_bytes: int) -> list[Trial]:
         """Return complete trials of a job: uniform plans, probes, and the other plans with origin "known"."""

@@ -85,6 +85,7 @@ class FrontDocument:
         measured_on: "held_out", or "search" while a job has not reached its held-out measurement.
         reference_point: (bytes of the largest uniform plan, KL of the smallest one), corner of the hypervolume.
         marginal_price: what a little more memory than the recommended point takes would buy.
+        advice: what would make the front better, where the search knows.
 
     """
 
@@ -102,6 +103,7 @@ class FrontDocument:
     cost: SearchCost
     measured_on: str = "held_out"
     marginal_price: MarginalPrice | None = None
+    advice: str | None = None
     schema_version: int = SCHEMA_VERSION
 
     def to_json(self) -> dict[str, Any]:

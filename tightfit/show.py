@@ -130,6 +130,8 @@ def show_front(document: FrontDocument) -> None:
     console.print("~ marks two that do not differ measurably (paired 95 % interval over the same sequences).")
     if document.marginal_price is not None:
         console.print(f"At the budget {document.marginal_price}.")
+    if document.advice is not None:
+        console.print(document.advice)
     if document.measured_on != "held_out":
         console.print("Preliminary: measured on the text that the search used, not on held-out text.")
 

@@ -162,6 +162,16 @@ def test_front_before_the_judgement(cli: Cli, done: SampleJob) -> None:
     assert "Preliminary: measured on the text that the search used, not on held-out text." in found.out
 
 
+def test_front_with_advice(cli: Cli, done: SampleJob) -> None:
+    """What would make a front better stands below it; without advice there is no such line."""
+    before = cli("front", done.job.job_id).out
+    open_store(load_settings().database_url).update_job(
+        done.job.job_id, document=replace(done.document, advice="Go on.")
+    )
+    after = cli("front", done.job.job_id).out
+    assert [line for line in after.splitlines() if line not in before.splitlines()] == ["Go on."]
+
+
 def test_front_of_a_job_without_one(cli: Cli, model: str, home: Path, done: SampleJob) -> None:
     """Exit 4, and how far the job is."""
     open_store(load_settings().database_url).create_job("young-wren-1", done.job.spec)

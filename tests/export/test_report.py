@@ -214,3 +214,11 @@ def test_ties_are_marked(sample: SampleJob) -> None:
     compared = [c for p in sample.document.front for c in (p.versus_next, p.versus_uniform) if c is not None]
     assert html.count('class="tie"') == sum(not c.measurable for c in compared) > 0
     assert str(sample.document.marginal_price) in html
+
+
+def test_advice_is_told(sample: SampleJob) -> None:
+    """What the search knows would make the front better; nothing where it knows of none."""
+    advised = replace(sample.document, advice="Search <on>.")
+    html = render_report(advised, sample.plans, sample.inventory, sample.job.spec)
+    assert "Search &lt;on&gt;." in html
+    assert "None" not in _render(sample)

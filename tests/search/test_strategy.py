@@ -211,6 +211,25 @@ def test_a_warm_search_answers_once(share: float) -> None:
     assert strategy.next_batch([*known, *observed(batch)]) == []
 
 
+def test_a_budget_has_its_own_operating_point() -> None:
+    """Also where earlier jobs probed as many points as a search has, all of them elsewhere; one near is enough."""
+    known = all_observed(history())
+    bases = {o.base.digest: o.base for o in known if o.base is not None}
+    points = [size for base in bases.values() if (size := SPACE.weight_bytes(base)) < PREPARED.weight_budget * 1.5]
+    assert len(points) == make_strategy().num_points
+    budget = int(min(points) * 0.75)
+    far = FrontStrategy(SPACE, errors_of(SPACE), budget)
+    batch, found = far.next_batch(known), list(known)
+    while batch and batch[0].origin != SENSITIVITY:
+        found += observed(batch)
+        batch = far.next_batch(found)
+    assert batch
+    assert batch[0].plan == batch[0].base
+    assert 0.85 * budget < SPACE.weight_bytes(batch[0].plan) <= budget
+    near = FrontStrategy(SPACE, errors_of(SPACE), int(min(points) * 1.1))
+    assert all(p.origin != SENSITIVITY for p in near.next_batch(known))
+
+
 def test_nothing_left() -> None:
     """A space whose every plan was measured ends the search with an empty batch."""
     levels = (Level(2, 64), Level(8, 64))

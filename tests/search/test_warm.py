@@ -10,6 +10,7 @@ import pytest
 from search import groundwork
 from space.document import FrontDocument
 from space.level import Level
+from space.plan import Plan
 from storage.records import JobState, Trial
 from tests.search.house import House
 from tests.search.scripted import ScriptedExecutor, prepared, records, spec
@@ -116,6 +117,33 @@ def test_refine_searches_on(warm: WarmHouse) -> None:
     probes = [t.plan for t in executor.searched if t.sketch]
     assert [p for p in probes if sum(p[name] != level for name, level in wide.levels) <= 1] == []
     assert {"known", "refine"} <= {t.origin for t in warm.store.list_trials("two")}
+
+
+def test_advice_where_nobody_looked(warm: WarmHouse) -> None:
+    """A budget far from every plan whose neighbours were probed is told to search on; near ones are not."""
+    warm.search("probed", refine=True)
+    near = prepared(spec()).budget_bytes
+    far = int(near * 0.7)
+    for budget, is_far in ((near, False), (int(near * 0.9), False), (far, True)):
+        warm.search(f"at-{budget}", budget=f"{budget}B")
+        assert (warm.document(f"at-{budget}").advice is not None) is is_far
+
+
+def test_refine_probes_where_nobody_looked(warm: WarmHouse) -> None:
+    """The first operating point that it adds is at its budget; then the same budget has an answer without advice."""
+    warm.search("probed", refine=True)
+    far = int(prepared(spec()).budget_bytes * 0.7)
+    warm.search("far", budget=f"{far}B")
+    warm.search("refined", budget=f"{far}B", refine=True, max_trials=200)
+    states = [t.sampler_state for t in warm.store.list_trials("refined") if t.origin == "sensitivity"]
+    base = next(Plan.from_json(state["base"]) for state in states if not state.get("known"))
+    assert 0.85 * far < prepared(spec()).space.weight_bytes(base) <= far
+    first, second = warm.document("far").recommended, warm.document("refined").recommended
+    assert first is not None and second is not None  # noqa: PT018
+    assert second.kl_divergence <= first.kl_divergence
+    assert warm.document("refined").advice is None
+    warm.search("again", budget=f"{far}B")
+    assert warm.document("again").advice is None
 
 
 @pytest.mark.parametrize("share", [0.0, 0.5, 1.0])

@@ -24,7 +24,8 @@ def test_keys_are_the_contract() -> None:
     document = SAMPLE.to_json()
     assert list(document) == [
         *("job", "state", "model", "target", "budget_bytes", "seed", "dense", "uniform", "front", "hypervolume"),
-        *("reference_point", "cost", "measured_on", "marginal_price", "schema_version"),
+        *("reference_point", "cost", "measured_on", "marginal_price", "advice"),
+        "schema_version",
     ]
     assert document["schema_version"] == 2
     assert list(document["front"][0]) == [

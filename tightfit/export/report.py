@@ -104,7 +104,7 @@ def _comparison(document: FrontDocument) -> str:
 
 
 def _sure(document: FrontDocument) -> str:
-    """Return how sure the advantage over uniform plans is, and what more memory would buy."""
+    """Return how sure the advantage over uniform plans is, what more memory would buy, and what more search would."""
     told, best = "", document.recommended
     if best is not None and (found := best.versus_uniform) is not None and found.ratio is not None:
         sure = "a measurable difference" if found.measurable else "not a measurable difference"
@@ -112,6 +112,8 @@ def _sure(document: FrontDocument) -> str:
         told += f"uniform {escape(uniform_label(found.other))}, the best that is no larger: {sure}."
     if document.marginal_price is not None:
         told += f" {escape(str(document.marginal_price))}."
+    if document.advice is not None:
+        told += f" {escape(document.advice)}"
     return told
 
 
