@@ -43,9 +43,10 @@ def _measure(context: Context, measuring: Measuring, trials: list[Trial]) -> lis
             assert answer.error is not None  # noqa: S101 (one of them is there)
             raise job_error(f"Trial {trials[index].number} on held-out text", answer.error) from answer.error
         number = str(trials[index].number)
-        if not answer.was_known:
+        if answer.news is not None:
             paid[number] = answer.measurement.token_forwards
             context.store.update_job(context.job_id, facts={_PAID: paid})
+            context.store.put_measurement(answer.news)
         found[index] = replace(answer.measurement, token_forwards=paid.get(number, 0.0))
 
     measuring.answer(questions, ended)

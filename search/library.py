@@ -80,13 +80,16 @@ class Library:
         """Return plan digest -> what is known of a whole split."""
         return self._known[split, None]
 
-    def find(self, question: Question) -> Measurement | None:
-        """Return the known answer, as one that costs nothing again."""
-        found = self._store.find_measurement(question.plan, self._digest(self._part(question)))
-        if found is None or not question.wants_sketch:
-            return found.free if found else None
+    def find(self, questions: Sequence[Question]) -> list[Measurement | None]:
+        """Return the known answers, as ones that cost nothing again; a probe's is known where its sketch is too."""
+        found = self._store.find_measurements([(q.plan, self._digest(self._part(q))) for q in questions])
+        return [known and self._with_sketch(q, known.free) for q, known in zip(questions, found, strict=True)]
+
+    def _with_sketch(self, question: Question, known: Measurement) -> Measurement | None:
+        if not question.wants_sketch:
+            return known
         sketch = self.sketch(question)
-        return None if sketch is None else replace(found.free, sketch=sketch)
+        return None if sketch is None else replace(known, sketch=sketch)
 
     def sketch(self, question: Question) -> np.ndarray | None:
         """Return a probe's sketch, where it is kept."""
@@ -105,12 +108,14 @@ class Library:
         if measurement.sketch is not None:
             self._sketches.put(question.plan, self._digest(self._part(question)), measurement.sketch)
 
-    def add(self, question: Question, measurement: Measurement) -> None:
-        """Remember an answer for all jobs."""
-        part = self._part(question)
-        self._store.put_measurement(question.plan, self._digest(part), measurement, question.asking)
-        known = Known(question.plan, self._digest(part), measurement, question.asking)
-        self._known.setdefault(part, {}).setdefault(question.plan.digest, known)
+    def known(self, question: Question, measurement: Measurement) -> Known:
+        """Return an answer as all jobs find it, once it is recorded."""
+        record = replace(measurement, sketch=None)
+        return Known(question.plan, self._digest(self._part(question)), record, question.asking)
+
+    def learn(self, question: Question, known: Known) -> None:
+        """Take a recorded answer."""
+        self._known.setdefault(self._part(question), {}).setdefault(known.plan.digest, known)
 
     def _part(self, question: Question) -> Part:
         count = question.num_sequences

@@ -109,7 +109,7 @@ class Loop:
             if answer.measurement is None:
                 records.finish(number, TrialState.FAILED, reason=str(answer.error))
             else:
-                records.finish(number, TrialState.COMPLETE, answer.measurement)
+                records.finish(number, TrialState.COMPLETE, answer.measurement, known=answer.news)
                 measured[number] = answer.measurement
 
         is_first = any(a.proposal.origin == UNIFORM for a in asked)  # without uniform plans there is no front

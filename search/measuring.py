@@ -1,24 +1,32 @@
 """Answering questions about plans: from the library, by continuing a known start, or by a worker."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from search.batches import in_batches
 from search.dispatch import run_tasks
 from search.library import Library, Question
 from space.errors import TightfitError
 from space.measurement import Measurement
+from storage.records import Known
 from workers.executor import Executor, Outcome
 from workers.tasks import Evaluate
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The end of a question: a measurement that cost what is newly spent, or an error."""
+    """The end of a question.
+
+    Attributes:
+        measurement: it cost what is newly spent.
+        error: why there is none.
+        news: the same as all jobs shall find it, where it was not known.
+
+    """
 
     measurement: Measurement | None = None
     error: TightfitError | None = None
-    was_known: bool = False
+    news: Known | None = None
 
 
 @dataclass
@@ -41,7 +49,7 @@ class Measuring:
     """Answers questions.
 
     Attributes:
-        library: what is known; takes every new answer.
+        library: what is known; takes every new answer once it is recorded.
         executor: measures the others.
         check_stop: raises to give up.
         before: called before the first question that needs a worker.
@@ -61,11 +69,11 @@ class Measuring:
         ended: Ended,
         may_start: Callable[[], bool] = lambda: True,
     ) -> list[int]:
-        """Answer questions in any order; `ended(index, answer)` is called once for each, before the answer is shared.
+        """Answer questions in any order; `ended(index, answer)` is called once for each.
 
         Args:
             questions: what to measure.
-            ended: records an answer.
+            ended: records an answer, and its news for all jobs.
             may_start: asked before each task.
 
         Returns:
@@ -73,9 +81,9 @@ class Measuring:
 
         """
         unknown = []
-        for index, question in enumerate(questions):
-            if (known := self.library.find(question)) is not None:
-                ended(index, Answer(known, was_known=True))
+        for index, known in enumerate(self.library.find(questions)):
+            if known is not None:
+                ended(index, Answer(known))
             else:
                 unknown.append(index)
         if not unknown or not may_start():
@@ -103,8 +111,10 @@ class Measuring:
         return run_tasks(self.executor, evaluations, collect, self.check_stop, may_start, batches)
 
     def _keep(self, index: int, question: Question, answer: Answer, ended: Ended) -> None:
-        if answer.measurement is not None:
-            self.library.keep_sketch(question, answer.measurement)  # first: no record without it, whatever happens
-        ended(index, answer)
-        if answer.measurement is not None:
-            self.library.add(question, answer.measurement)
+        if answer.measurement is None:
+            ended(index, answer)
+            return
+        self.library.keep_sketch(question, answer.measurement)  # first: no record without it, whatever happens
+        news = self.library.known(question, answer.measurement)
+        ended(index, replace(answer, news=news))
+        self.library.learn(question, news)

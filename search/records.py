@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from space.measurement import Measurement
-from storage.records import Trial, TrialState
+from storage.records import Known, Trial, TrialState
 from storage.store import Store
 
 
@@ -26,10 +26,15 @@ class TrialRecords:
         self._trials += trials
 
     def finish(
-        self, number: int, state: TrialState, measurement: Measurement | None = None, reason: str | None = None
+        self,
+        number: int,
+        state: TrialState,
+        measurement: Measurement | None = None,
+        reason: str | None = None,
+        known: Known | None = None,
     ) -> None:
-        """Move a trial to its end. Raises StateError."""
-        self._store.finish_trial(self._job_id, number, state, measurement, reason)
+        """Move a trial to its end, and remember what other jobs shall know too. Raises StateError."""
+        self._store.finish_trial(self._job_id, number, state, measurement, reason, known)
         kept = None if measurement is None else replace(measurement, sketch=None)
         self._trials[number] = replace(self._trials[number], state=state, measurement=kept, reason=reason)
 

@@ -47,6 +47,10 @@ class Plan:
         """Return module name -> level."""
         return dict(self.levels)
 
+    def __hash__(self) -> int:
+        """Hash the texts: a text remembers its hash, and a level does not."""
+        return hash(self.texts)
+
     def __getitem__(self, module_name: str) -> Level:
         """Return a module's level."""
         return self.mapping[module_name]

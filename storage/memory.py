@@ -14,7 +14,6 @@ from space.measurement import Measurement
 from space.plan import Plan
 from space.spec import JobSpec
 from storage.records import (
-    Asking,
     Job,
     JobState,
     Known,
@@ -174,6 +173,7 @@ class MemoryStore:
         state: TrialState,
         measurement: Measurement | None = None,
         reason: str | None = None,
+        known: Known | None = None,
     ) -> None:
         """Move a trial (WAITING trials start through RUNNING). Raises NotFoundError, StateError."""
         with self._writing():
@@ -182,6 +182,8 @@ class MemoryStore:
             self._trials[job_id][number] = replace(
                 trial, state=state, measurement=_copied_measurement(measurement), reason=reason
             )
+            if known is not None:
+                self.put_measurement(known)
 
     def set_held_out(self, job_id: str, number: int, measurement: Measurement) -> None:
         """Record a COMPLETE trial's held-out measurement. Raises NotFoundError, StateError."""
@@ -197,21 +199,19 @@ class MemoryStore:
             self._job(job_id)
             return [_copied(trial) for _, trial in sorted(self._trials[job_id].items())]
 
-    def put_measurement(
-        self, plan: Plan, evaluation_digest: str, measurement: Measurement, asking: Asking | None = None
-    ) -> None:
+    def put_measurement(self, known: Known) -> None:
         """Remember a measurement under its key for all jobs, and who asked for it; an existing one is kept."""
-        copied = _copied_measurement(measurement)
+        copied = _copied_measurement(known.measurement)
         assert copied is not None  # noqa: S101 (a measurement was given)
-        known = Known(plan, evaluation_digest, copied, asking)
         with self._writing():
-            self._measurements.setdefault((evaluation_digest, plan.digest), known)
+            key = known.evaluation_digest, known.plan.digest
+            self._measurements.setdefault(key, replace(known, measurement=copied))
 
-    def find_measurement(self, plan: Plan, evaluation_digest: str) -> Measurement | None:
-        """Return the known answer to (plan, evaluation), whoever measured it."""
+    def find_measurements(self, keys: Sequence[tuple[Plan, str]]) -> Sequence[Measurement | None]:
+        """Return the known answer to each (plan, evaluation digest), whoever measured it."""
         with self._lock:
-            known = self._measurements.get((evaluation_digest, plan.digest))
-        return known.measurement if known else None
+            found = [self._measurements.get((evaluation, plan.digest)) for plan, evaluation in keys]
+        return [known.measurement if known else None for known in found]
 
     def list_measurements(self, evaluation_digests: Sequence[str]) -> Sequence[Known]:
         """Return all that is known of some evaluations, by evaluation and plan digest."""

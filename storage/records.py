@@ -127,11 +127,21 @@ def json_copy(value: Any) -> Any:
     """Return a value as it comes back from JSON: keys become text and tuples lists.
 
     Raises:
+        StoreError: see `json_text`.
+
+    """
+    return json.loads(json_text(value))
+
+
+def json_text(value: Any) -> str:
+    """Return a value as JSON.
+
+    Raises:
         StoreError: it holds something that JSON cannot keep, such as a number that is not finite.
 
     """
     try:
-        return json.loads(json.dumps(value, allow_nan=False))
+        return json.dumps(value, allow_nan=False)
     except (TypeError, ValueError) as error:
         raise StoreError(f"A record keeps text, finite numbers, lists and objects only: {error}.") from error
 

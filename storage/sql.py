@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from typing import Any
 
 from sqlalchemy import Update, bindparam, insert, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
@@ -20,7 +21,7 @@ from storage.migrations.tables import (
     trial_of,
     trial_values,
 )
-from storage.records import Asking, Known, Trial, TrialState, check_trial_finish, finish_sources, trial_not_found
+from storage.records import Known, Trial, TrialState, check_trial_finish, finish_sources, trial_not_found
 from storage.sql_jobs import SqlJobs, check_job_exists, num_changed
 
 _TRIALS, _MEASUREMENTS = TrialRow.__table__, MeasurementRow.__table__
@@ -31,10 +32,11 @@ _FINISH = (
     .where(or_(_TRIALS.c.state == bindparam("key_one"), _TRIALS.c.state == bindparam("key_other")))
     .values({name: bindparam(name) for name in ("state", "measurement", "reason")})
 )
-_FIND = select(_MEASUREMENTS.c.measurement).where(
-    _MEASUREMENTS.c.plan_digest == bindparam("key_plan"),
+_FIND = select(_MEASUREMENTS.c.plan_digest, _MEASUREMENTS.c.measurement).where(
     _MEASUREMENTS.c.evaluation_digest == bindparam("key_evaluation"),
+    _MEASUREMENTS.c.plan_digest.in_(bindparam("key_plans", expanding=True)),
 )
+_NUM_FOUND = 500  # keys of one statement
 _PUT = {d.__name__.rpartition(".")[2]: d.insert(MeasurementRow).on_conflict_do_nothing() for d in (sqlite, postgresql)}
 
 
@@ -65,16 +67,19 @@ class SqlStore(SqlJobs):
         state: TrialState,
         measurement: Measurement | None = None,
         reason: str | None = None,
+        known: Known | None = None,
     ) -> None:
         """Move a trial (WAITING trials start through RUNNING). Raises NotFoundError, StateError."""
         values = {"state": state, "measurement": measurement_json(measurement), "reason": reason}
         old_states = finish_sources(state)
         key = {"key_job": job_id, "key_number": number, "key_one": old_states[0], "key_other": old_states[-1]}
-        with self._session(write=True) as session:
-            if not session.connection().execute(_FINISH, key | values).rowcount:
-                old = _trial_state(session, job_id, number)
+        with self._connection(write=True) as connection:
+            if not connection.execute(_FINISH, key | values).rowcount:
+                old = _trial_state(Session(connection), job_id, number)
                 check_trial_finish(job_id, number, old, state)
                 raise StateError(f"Trial {number} of job {job_id} was moved by somebody else just now.")
+            if known is not None:
+                connection.execute(_PUT[connection.dialect.name], _measurement_values(known))
 
     def set_held_out(self, job_id: str, number: int, measurement: Measurement) -> None:
         """Record a COMPLETE trial's held-out measurement. Raises NotFoundError, StateError."""
@@ -91,31 +96,23 @@ class SqlStore(SqlJobs):
             rows = session.scalars(select(TrialRow).where(TrialRow.job_id == job_id).order_by(TrialRow.number))
             return [trial_of(row) for row in rows]
 
-    def put_measurement(
-        self, plan: Plan, evaluation_digest: str, measurement: Measurement, asking: Asking | None = None
-    ) -> None:
+    def put_measurement(self, known: Known) -> None:
         """Remember a measurement under its key for all jobs, and who asked for it; an existing one is kept."""
-        values = {
-            "plan_digest": plan.digest,
-            "evaluation_digest": evaluation_digest,
-            "measurement": measurement_json(measurement),
-            "created_at": datetime.now(UTC),
-            "plan": plan.to_json(),
-            "origin": asking.origin if asking else None,
-            "base": asking.base.to_json() if asking and asking.base else None,
-        }
-        with self._session(write=True) as session:
-            session.connection().execute(_PUT[self._engine.dialect.name], values)
+        with self._connection(write=True) as connection:
+            connection.execute(_PUT[connection.dialect.name], _measurement_values(known))
 
-    def find_measurement(self, plan: Plan, evaluation_digest: str) -> Measurement | None:
-        """Return the known answer to (plan, evaluation), whoever measured it."""
-        with self._session() as session:
-            key = {"key_plan": plan.digest, "key_evaluation": evaluation_digest}
-            found = session.connection().execute(_FIND, key).scalar()
-            if found is None:
-                return None
-            with reading(f"The measurement of plan {plan.digest}"):
-                return Measurement.from_json(found)
+    def find_measurements(self, keys: Sequence[tuple[Plan, str]]) -> Sequence[Measurement | None]:
+        """Return the known answer to each (plan, evaluation digest), whoever measured it."""
+        found: dict[tuple[str, str], Measurement] = {}
+        with self._connection() as connection:
+            for evaluation in dict.fromkeys(evaluation for _, evaluation in keys):
+                plans = [plan.digest for plan, asked in keys if asked == evaluation]
+                for start in range(0, len(plans), _NUM_FOUND):
+                    part = {"key_evaluation": evaluation, "key_plans": plans[start : start + _NUM_FOUND]}
+                    for digest, value in connection.execute(_FIND, part):
+                        with reading(f"The measurement of plan {digest}"):
+                            found[digest, evaluation] = Measurement.from_json(value)
+        return [found.get((plan.digest, evaluation)) for plan, evaluation in keys]
 
     def list_measurements(self, evaluation_digests: Sequence[str]) -> Sequence[Known]:
         """Return all that is known of some evaluations, by evaluation and plan digest."""
@@ -126,6 +123,20 @@ class SqlStore(SqlJobs):
                 select(MeasurementRow).where(asked, MeasurementRow.plan.is_not(None)).order_by(*order)
             )
             return [known_of(row) for row in found]
+
+
+def _measurement_values(known: Known) -> dict[str, Any]:
+    """Return the columns of a measurement."""
+    plan, asking = known.plan, known.asking
+    return {
+        "plan_digest": plan.digest,
+        "evaluation_digest": known.evaluation_digest,
+        "measurement": measurement_json(known.measurement),
+        "created_at": datetime.now(UTC),
+        "plan": plan.to_json(),
+        "origin": asking.origin if asking else None,
+        "base": asking.base.to_json() if asking and asking.base else None,
+    }
 
 
 def _guarded(job_id: str, number: int, old: Sequence[TrialState]) -> Update:

@@ -5,9 +5,10 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError, StatementError
 
 from space.errors import OutageError, StoreError
+from storage.records import json_text
 
 _WAIT_SECONDS = 30
 _CONNECT_SECONDS = 10
@@ -55,7 +56,9 @@ def made_engine(url: URL, place: str) -> Engine:
     wait = {"timeout": _WAIT_SECONDS} if is_sqlite else {"connect_timeout": _CONNECT_SECONDS}
     given = {name: value for name, value in wait.items() if name not in url.query}
     try:
-        engine = create_engine(url, connect_args=given, hide_parameters=True, pool_pre_ping=not is_sqlite)
+        engine = create_engine(
+            url, connect_args=given, hide_parameters=True, pool_pre_ping=not is_sqlite, json_serializer=json_text
+        )
     except (SQLAlchemyError, ImportError) as error:
         raise store_error(place, error) from error
     if is_sqlite:
@@ -88,6 +91,8 @@ def _begin_sqlite(connection: Connection) -> None:
 
 def store_error(place: str, error: Exception) -> StoreError:
     """Return what, where and what to do next; without the statement, its values and passwords."""
+    if isinstance(error, StatementError) and isinstance(error.orig, StoreError):
+        return error.orig  # a value that is no JSON
     cause = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
     text = " ".join(str(cause).split())
     advice = next((advice for sign, advice in _ADVICE.items() if sign in text.lower()), "see the cause and try again")

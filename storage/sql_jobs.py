@@ -6,7 +6,7 @@ from copy import copy
 from datetime import UTC, datetime
 from typing import Any, Self, cast
 
-from sqlalchemy import ColumnElement, CursorResult, Update, and_, bindparam, case, insert, select, update
+from sqlalchemy import ColumnElement, Connection, CursorResult, Update, and_, bindparam, case, insert, select, update
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
@@ -24,7 +24,6 @@ from storage.records import (
     job_move_values,
     job_not_found,
     job_sources,
-    json_copy,
     lease_lost,
 )
 from storage.sql_engine import made_engine, parsed_url, place_of, store_error
@@ -33,6 +32,12 @@ _NUM_NEWEST = 5
 _JOBS = JobRow.__table__
 _GLANCE = select(*(c for c in _JOBS.c if c.name not in ("facts", "document"))).where(
     _JOBS.c.job_id == bindparam("key_job")
+)
+_HELD = (
+    select(_JOBS.c.position)
+    .where(_JOBS.c.job_id == bindparam("key_job"), _JOBS.c.token == bindparam("key_token"))
+    .where(_JOBS.c.state == JobState.RUNNING)
+    .with_for_update(key_share=True)
 )
 _CLEAN = {"cancel_requested": False, "pause_requested": False}
 
@@ -88,10 +93,10 @@ class SqlJobs:
 
     def glance(self, job_id: str) -> Job:
         """Return a job without its facts and document. Raises NotFoundError."""
-        with self._session() as session:
-            row = session.connection().execute(_GLANCE, {"key_job": job_id}).first()
+        with self._connection() as connection:
+            row = connection.execute(_GLANCE, {"key_job": job_id}).first()
             if row is None:
-                raise _job_not_found(session, job_id)
+                raise _job_not_found(Session(connection), job_id)
             return job_of(row, whole=False)
 
     def list_jobs(self, states: Collection[JobState] | None = None) -> Sequence[Job]:
@@ -123,11 +128,11 @@ class SqlJobs:
         """Set what is given; facts are merged key by key. Raises NotFoundError."""
         values: dict[str, Any] = {} if phase is None else {"phase": phase}
         if document is not None:
-            values["document"] = json_copy(document.to_json())
+            values["document"] = document.to_json()
         with self._session(write=True) as session:
             if facts is not None:  # only they need what is there, which is large
                 kept = session.execute(select(JobRow.facts).where(JobRow.job_id == job_id).with_for_update()).scalar()
-                values["facts"] = {**(kept or {}), **json_copy(facts)}
+                values["facts"] = {**(kept or {}), **facts}
             if not values or not num_changed(session, update(JobRow).where(JobRow.job_id == job_id).values(values)):
                 check_job_exists(session, job_id)
 
@@ -188,7 +193,7 @@ class SqlJobs:
     def renew(self, lease: Lease) -> None:
         """Count one more beat of a lease. Raises LeaseLostError."""
         with self._session(write=True) as session:
-            _check_lease(session, lease)
+            _check_lease(session.connection(), lease)
             num_changed(session, update(JobRow).where(JobRow.job_id == lease.job_id).values(beat=JobRow.beat + 1))
 
     def holding(self, lease: Lease) -> Self:
@@ -203,12 +208,18 @@ class SqlJobs:
 
     @contextmanager
     def _session(self, *, write: bool = False) -> Iterator[Session]:
+        """Give one transaction; see `_connection`."""
+        with self._connection(write=write) as connection, Session(connection) as session, session.begin():
+            yield session
+
+    @contextmanager
+    def _connection(self, *, write: bool = False) -> Iterator[Connection]:
         """Give one transaction; a writing one locks the database (SQLite) or the held job (PostgreSQL) at its start."""
         try:
-            with Session(self._writer if write else self._engine) as session, session.begin():
+            with (self._writer if write else self._engine).begin() as connection:
                 if write and self._lease is not None:
-                    _check_lease(session, self._lease)
-                yield session
+                    _check_lease(connection, self._lease)
+                yield connection
         except SQLAlchemyError as error:
             raise store_error(self._place, error) from error
         except LookupError as error:
@@ -217,11 +228,11 @@ class SqlJobs:
             raise store_error(self._place, error) from error  # a state that only a newer program knows
 
     def _migrate(self) -> None:
-        with self._session() as session:
-            version = stored_version(session.connection())
+        with self._connection() as connection:
+            version = stored_version(connection)
         if version != HEAD:
-            with self._session(write=True) as session:
-                upgrade(session.connection(), self._place)
+            with self._connection(write=True) as connection:
+                upgrade(connection, self._place)
 
 
 def check_version(url: str) -> str:
@@ -276,10 +287,7 @@ def _claim(session: Session, claim: Update, owner: str) -> Lease | None:
     return None if found is None else Lease(found.job_id, owner, found.token)
 
 
-def _check_lease(session: Session, lease: Lease) -> None:
+def _check_lease(connection: Connection, lease: Lease) -> None:
     """Raise LeaseLostError unless the lease holds; until the transaction ends, nobody else can claim its job."""
-    held = select(JobRow.position).where(
-        JobRow.job_id == lease.job_id, JobRow.state == JobState.RUNNING, JobRow.token == lease.token
-    )
-    if session.scalar(held.with_for_update(key_share=True)) is None:
-        raise lease_lost(lease, _job(session, lease.job_id))
+    if connection.scalar(_HELD, {"key_job": lease.job_id, "key_token": lease.token}) is None:
+        raise lease_lost(lease, _job(Session(connection), lease.job_id))

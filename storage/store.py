@@ -7,7 +7,7 @@ from space.document import FrontDocument
 from space.measurement import Measurement
 from space.plan import Plan
 from space.spec import JobSpec
-from storage.records import Asking, Job, JobState, Known, Lease, Trial, TrialState
+from storage.records import Job, JobState, Known, Lease, Trial, TrialState
 
 
 class Store(Protocol):
@@ -92,8 +92,12 @@ class Store(Protocol):
         state: TrialState,
         measurement: Measurement | None = None,
         reason: str | None = None,
+        known: Known | None = None,
     ) -> None:
-        """Move a trial (WAITING trials start through RUNNING in the same step). Raises NotFoundError, StateError."""
+        """Move a trial (WAITING trials start through RUNNING in the same step). Raises NotFoundError, StateError.
+
+        An answer that other jobs shall know too is put in the same transaction (see `put_measurement`).
+        """
 
     def set_held_out(self, job_id: str, number: int, measurement: Measurement) -> None:
         """Record a COMPLETE trial's held-out measurement. Raises NotFoundError, StateError for any other trial."""
@@ -101,13 +105,11 @@ class Store(Protocol):
     def list_trials(self, job_id: str) -> Sequence[Trial]:
         """Return a job's trials by number. Raises NotFoundError."""
 
-    def put_measurement(
-        self, plan: Plan, evaluation_digest: str, measurement: Measurement, asking: Asking | None = None
-    ) -> None:
+    def put_measurement(self, known: Known) -> None:
         """Remember a measurement under its key for all jobs, and who asked for it; an existing one is kept."""
 
-    def find_measurement(self, plan: Plan, evaluation_digest: str) -> Measurement | None:
-        """Return the known answer to (plan, evaluation), whoever measured it."""
+    def find_measurements(self, keys: Sequence[tuple[Plan, str]]) -> Sequence[Measurement | None]:
+        """Return the known answer to each (plan, evaluation digest), whoever measured it."""
 
     def list_measurements(self, evaluation_digests: Sequence[str]) -> Sequence[Known]:
         """Return all that is known of some evaluations, by evaluation and plan digest.

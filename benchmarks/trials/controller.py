@@ -39,7 +39,9 @@ from search.strategy import FrontStrategy
 from space.measurement import Measurement
 from space.menu import SearchSpace
 from space.spec import make_spec
-from storage.records import Job, JobState
+from storage.lease import owner_name
+from storage.patience import held_store
+from storage.records import Job
 from storage.sql import SqlStore
 from storage.store import Store
 from workers.executor import Executor, Handle, Outcome
@@ -118,10 +120,12 @@ class Quiet:
 
 
 def make_context(store: Store, space: SearchSpace, listener: Quiet, num_trials: int) -> Context:
-    """Return a running job on a space."""
+    """Return a running job on a space, held by a lease as every controller's is."""
     budget = budget_of(space)
     store.create_job("one", make_spec(model="synthetic", budget=f"{budget}B", max_trials=num_trials))
-    job = store.set_job_state("one", JobState.RUNNING)
+    lease = store.claim_job(owner_name(), "one")
+    assert lease is not None  # noqa: S101 (nobody else is there)
+    store, job = held_store(store, lease), store.get_job("one")
     prepared = Prepared(Path("/synthetic"), space.inventory, space, budget, 0)
     facts = {"budget_bytes": budget, "smallest_bytes": space.smallest_bytes, "dense_perplexity": 7.0}
     store.update_job("one", facts=facts)

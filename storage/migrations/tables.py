@@ -25,7 +25,7 @@ from space.errors import StoreError
 from space.measurement import Measurement
 from space.plan import Plan
 from space.spec import JobSpec
-from storage.records import Asking, Job, JobState, Known, Trial, TrialState, json_copy
+from storage.records import Asking, Job, JobState, Known, Trial, TrialState
 
 
 class Words(TypeDecorator[str]):
@@ -190,7 +190,7 @@ def known_of(row: MeasurementRow) -> Known:
 
 
 def trial_values(trial: Trial) -> dict[str, Any]:
-    """Return the columns of a trial. Raises StoreError where a number is not finite."""
+    """Return the columns of a trial."""
     return {
         "job_id": trial.job_id,
         "number": trial.number,
@@ -200,11 +200,11 @@ def trial_values(trial: Trial) -> dict[str, Any]:
         "size_bytes": trial.size_bytes,
         "measurement": measurement_json(trial.measurement),
         "held_out": measurement_json(trial.held_out),
-        "sampler_state": json_copy(trial.sampler_state),
+        "sampler_state": trial.sampler_state,
         "reason": trial.reason,
     }
 
 
 def measurement_json(measurement: Measurement | None) -> dict[str, Any] | None:
-    """Return the column of a measurement. Raises StoreError where a number is not finite."""
-    return None if measurement is None else json_copy(measurement.to_json())
+    """Return the column of a measurement."""
+    return None if measurement is None else measurement.to_json()

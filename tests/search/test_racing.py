@@ -52,6 +52,8 @@ class Bench:
         def ended(_: int, answer: Answer) -> None:
             assert answer.measurement is not None
             found.append(answer.measurement)
+            if answer.news is not None:
+                self.store.put_measurement(answer.news)
 
         self.measuring.answer([question], ended)
         return found[0]

@@ -26,29 +26,29 @@ class StoreContract(JobContract, LeaseContract, TrialContract):
 
     def test_measurement_is_found_under_its_key_only(self, store: Store) -> None:
         """Another plan or another evaluation is another question."""
-        store.put_measurement(PLAN, "e" * 64, MEASURED)
-        assert store.find_measurement(PLAN, "e" * 64) == MEASURED
-        assert store.find_measurement(PLAN, "f" * 64) is None
-        assert store.find_measurement(PLAN.replace({PLAN.levels[0][0]: DENSE}), "e" * 64) is None
+        store.put_measurement(Known(PLAN, "e" * 64, MEASURED))
+        assert list(store.find_measurements([(PLAN, "e" * 64)])) == [MEASURED]
+        assert list(store.find_measurements([(PLAN, "f" * 64)])) == [None]
+        assert list(store.find_measurements([(PLAN.replace({PLAN.levels[0][0]: DENSE}), "e" * 64)])) == [None]
 
     def test_first_measurement_is_kept(self, store: Store) -> None:
         """The same question has the same answer for ever."""
-        store.put_measurement(PLAN, "e" * 64, MEASURED)
-        store.put_measurement(PLAN, "e" * 64, replace(MEASURED, seconds=99.0))
-        assert store.find_measurement(PLAN, "e" * 64) == MEASURED
+        store.put_measurement(Known(PLAN, "e" * 64, MEASURED))
+        store.put_measurement(Known(PLAN, "e" * 64, replace(MEASURED, seconds=99.0)))
+        assert list(store.find_measurements([(PLAN, "e" * 64)])) == [MEASURED]
 
     def test_order_of_modules_is_no_new_question(self, store: Store) -> None:
         """A plan is named by its content."""
-        store.put_measurement(PLAN, "e" * 64, MEASURED)
-        assert store.find_measurement(Plan(PLAN.levels[::-1]), "e" * 64) == MEASURED
+        store.put_measurement(Known(PLAN, "e" * 64, MEASURED))
+        assert list(store.find_measurements([(Plan(PLAN.levels[::-1]), "e" * 64)])) == [MEASURED]
 
     def test_known_measurements_are_listed_with_their_questions(self, store: Store) -> None:
         """All of the asked evaluations, by evaluation and plan, each with its plan and who asked; nothing of others."""
         other = PLAN.replace({PLAN.levels[0][0]: DENSE})
-        store.put_measurement(PLAN, "f" * 64, MEASURED)
-        store.put_measurement(PLAN, "e" * 64, MEASURED, Asking("sensitivity", base=other))
-        store.put_measurement(other, "e" * 64, replace(MEASURED, seconds=9.0), Asking("uniform"))
-        store.put_measurement(other, "d" * 64, MEASURED, Asking("refine"))
+        store.put_measurement(Known(PLAN, "f" * 64, MEASURED))
+        store.put_measurement(Known(PLAN, "e" * 64, MEASURED, Asking("sensitivity", base=other)))
+        store.put_measurement(Known(other, "e" * 64, replace(MEASURED, seconds=9.0), Asking("uniform")))
+        store.put_measurement(Known(other, "d" * 64, MEASURED, Asking("refine")))
         first = [
             Known(PLAN, "e" * 64, MEASURED, Asking("sensitivity", base=other)),
             Known(other, "e" * 64, replace(MEASURED, seconds=9.0), Asking("uniform")),
@@ -60,8 +60,8 @@ class StoreContract(JobContract, LeaseContract, TrialContract):
 
     def test_nothing_is_known_of_other_evaluations(self, store: Store) -> None:
         """Neither of one that nobody made nor of none; the first asker is kept."""
-        store.put_measurement(PLAN, "e" * 64, MEASURED, Asking("uniform"))
-        store.put_measurement(PLAN, "e" * 64, MEASURED, Asking("refine"))
+        store.put_measurement(Known(PLAN, "e" * 64, MEASURED, Asking("uniform")))
+        store.put_measurement(Known(PLAN, "e" * 64, MEASURED, Asking("refine")))
         assert list(store.list_measurements(["d" * 64])) == list(store.list_measurements([])) == []
         assert [k.asking for k in store.list_measurements(["e" * 64])] == [Asking("uniform")]
 

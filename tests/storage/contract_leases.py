@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from space.errors import LeaseLostError, StateError
-from storage.records import JOB_MOVES, Job, JobState, Lease, TrialState
+from storage.records import JOB_MOVES, Job, JobState, Known, Lease, TrialState
 from storage.store import Store
 from tests.storage.values import DOCUMENT, FINISHED, MEASURED, PATH_TO, PLAN, num_winners, only, spec, trial
 
@@ -20,7 +20,7 @@ WRITES: dict[str, Callable[[Store], object]] = {
     "create_trials": lambda store: store.create_trials([trial(1)]),
     "finish_trial": lambda store: store.finish_trial("one", 0, TrialState.COMPLETE, MEASURED),
     "set_held_out": lambda store: store.set_held_out("one", 2, MEASURED),
-    "put_measurement": lambda store: store.put_measurement(PLAN, "e" * 64, MEASURED),
+    "put_measurement": lambda store: store.put_measurement(Known(PLAN, "e" * 64, MEASURED)),
 }
 
 
@@ -134,7 +134,7 @@ class LeaseContract:
         with pytest.raises(LeaseLostError, match=r"Job one is no longer held by a but .*: this controller stops"):
             write(held)
         assert (store.list_jobs(), store.list_trials("one")) == before
-        assert store.find_measurement(PLAN, "e" * 64) is None
+        assert list(store.find_measurements([(PLAN, "e" * 64)])) == [None]
 
     @pytest.mark.usefixtures("job")
     def test_former_holder_renews_nothing(self, store: Store) -> None:

@@ -5,9 +5,9 @@ from dataclasses import replace
 import pytest
 
 from space.errors import StateError, StoreError
-from storage.records import Job, JobState, TrialState
+from storage.records import Asking, Job, JobState, Known, TrialState
 from storage.store import Store
-from tests.storage.values import ENDS, MEASURED, num_winners, only, trial
+from tests.storage.values import ENDS, MEASURED, PLAN, num_winners, only, trial
 
 
 class TrialContract:
@@ -59,6 +59,21 @@ class TrialContract:
         store.create_trials([trial(0, old)])
         store.finish_trial("one", 0, state, measurement=MEASURED, reason="why")
         assert only(store) == trial(0, state, measurement=MEASURED, reason="why")
+
+    @pytest.mark.usefixtures("job")
+    def test_end_of_a_trial_is_known_to_all_jobs_at_once(self, store: Store) -> None:
+        """Its answer is put with it; where the end is refused, the answer is not known either."""
+        known = Known(PLAN, "e" * 64, MEASURED, Asking("uniform"))
+        store.create_trials([trial(0), trial(1, TrialState.FAILED)])
+        with pytest.raises(StateError, match="it cannot become COMPLETE"):
+            store.finish_trial("one", 1, TrialState.COMPLETE, MEASURED, known=known)
+        assert list(store.list_measurements(["e" * 64])) == []
+        store.finish_trial("one", 0, TrialState.COMPLETE, MEASURED, known=known)
+        assert list(store.list_measurements(["e" * 64])) == [known]
+        again = replace(known, measurement=replace(MEASURED, seconds=99.0))
+        assert list(store.find_measurements([(PLAN, "e" * 64), (PLAN, "f" * 64)])) == [MEASURED, None]
+        store.put_measurement(again)
+        assert list(store.list_measurements(["e" * 64])) == [known]
 
     @pytest.mark.usefixtures("job")
     def test_trial_can_be_marked_running(self, store: Store) -> None:

@@ -96,13 +96,13 @@ def test_first_version_learns_the_plans_of_its_measurements(database_url: str, e
     ]
     store.create_trials(trials)
     for plan in (PLAN, other, base):
-        store.put_measurement(plan, "e" * 64, MEASURED, Asking("wrong"))
+        store.put_measurement(Known(plan, "e" * 64, MEASURED, Asking("wrong")))
     store.close()
     with engine.begin() as connection:
         command.downgrade(alembic_config(connection), "0001")
     store = open_store(database_url)
     assert (store.get_job("one"), store.list_trials("one")) == (job, trials)
-    assert store.find_measurement(base, "e" * 64) == MEASURED
+    assert list(store.find_measurements([(base, "e" * 64)])) == [MEASURED]
     known = [
         Known(PLAN, "e" * 64, MEASURED, Asking("sensitivity", base)),
         Known(other, "e" * 64, MEASURED, Asking("refine")),

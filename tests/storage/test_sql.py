@@ -166,7 +166,7 @@ def test_missing_table_is_an_error_of_ours(database: Path) -> None:
     change(database, "DROP TABLE measurements")
     store = open_store(f"sqlite:///{database}")
     with pytest.raises(StoreError, match=r"100% ours\.db cannot be used \(no such table: measurements\)") as caught:
-        store.find_measurement(trial(0).plan, "secret")
+        store.find_measurements([(trial(0).plan, "secret")])
     assert "SELECT" not in str(caught.value)
     store.close()
 

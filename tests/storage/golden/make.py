@@ -11,7 +11,7 @@ from pathlib import Path
 from space.level import Level
 from storage.migrations.upgrade import HEAD
 from storage.open import open_store
-from storage.records import Asking, JobState, TrialState
+from storage.records import Asking, JobState, Known, TrialState
 from tests.storage.values import DOCUMENT, MEASURED, PLAN, spec, trial
 
 OTHER = PLAN.replace({PLAN.levels[0][0]: Level(2, 64)})
@@ -42,8 +42,8 @@ def make(path: Path) -> None:
     store.set_job_state("two", JobState.RUNNING)
     store.update_job("one", phase="search ended", facts=FACTS, document=DOCUMENT)
     store.create_trials(TRIALS)
-    store.put_measurement(PLAN, "e" * 64, MEASURED, Asking("uniform"))
-    store.put_measurement(OTHER, "e" * 64, MEASURED, Asking("sensitivity", PLAN))
+    store.put_measurement(Known(PLAN, "e" * 64, MEASURED, Asking("uniform")))
+    store.put_measurement(Known(OTHER, "e" * 64, MEASURED, Asking("sensitivity", PLAN)))
     lease = store.claim_job("host:7:70:abc", "three")
     assert lease is not None
     store.renew(lease)
