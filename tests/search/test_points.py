@@ -68,7 +68,17 @@ def test_the_budget_comes_first() -> None:
     sizes = [int(MIDDLE * ratio) for ratio in (0.78, 1.0, 1.3)]
     low, middle, high = _solved(*sizes)
     points = _points([_seen(low, 3.0), _seen(middle, 1.2), _seen(high, 2.0)])
-    assert points.next_base(sizes, MIDDLE) == middle
+    assert points.base_at(MIDDLE) == middle
+
+
+def test_the_budget_has_a_point_near() -> None:
+    """Unless there is one, whatever was probed elsewhere; not where nothing that large was measured."""
+    low, near, high = _solved(*(int(MIDDLE * ratio) for ratio in (0.7, 0.95, 1.0)))
+    seen = [_seen(plan, 1.2) for plan in (low, near, high)]
+    assert _points([*seen, *_around(low)]).base_at(MIDDLE) == high
+    assert _points([*seen, *_around(near)]).base_at(MIDDLE) is None
+    assert _points([*seen[:1], *_around(low)]).base_at(MIDDLE) is None
+    assert _points([*seen[:2], *_around(low)]).base_at(2 * MIDDLE) is None
 
 
 def test_then_the_worst_residual_at_a_distance() -> None:
@@ -90,8 +100,9 @@ def test_no_point_is_probed_twice() -> None:
     """Not the nearly lossless plan, whose probes came first, nor one that is still the best of a larger size."""
     (small,) = _solved(MIDDLE)
     sizes = [int(MIDDLE * ratio) for ratio in (1.0, 1.3)]
-    assert _points([_seen(WIDE, 3.0)]).next_base([10**6], 10**6) is None
-    assert _points([_seen(small, 3.0), *_around(small)]).next_base(sizes, MIDDLE) is None
+    for points in (_points([_seen(WIDE, 3.0)]), _points([_seen(small, 3.0), *_around(small)])):
+        for budget in (MIDDLE, 10**6):
+            assert points.base_at(budget) is points.next_base([*sizes, 10**6], budget) is None
 
 
 @pytest.mark.parametrize("ratio", [0.5, 1.0, 1.03])
@@ -100,9 +111,10 @@ def test_only_the_budget_where_losses_add_up(ratio: float) -> None:
     sizes = [int(MIDDLE * r) for r in (0.78, 1.0, 1.3)]
     plans = _solved(*sizes)
     seen = [_seen(plan, ratio) for plan in plans]
-    assert _points(seen).next_base(sizes, MIDDLE) == plans[1]
-    assert _points([*seen, *_around(plans[1])]).next_base(sizes, MIDDLE) is None
-    assert _points([]).next_base(sizes, MIDDLE) is None
+    assert _points(seen).base_at(MIDDLE) == plans[1]
+    probed = _points([*seen, *_around(plans[1])])
+    assert probed.base_at(MIDDLE) is probed.next_base(sizes, MIDDLE) is None
+    assert _points([]).base_at(MIDDLE) is _points([]).next_base(sizes, MIDDLE) is None
 
 
 def test_neighbours_are_steps_on_the_hull() -> None:

@@ -37,14 +37,18 @@ class Sketcher:
 
 def project(vectors_pe: Tensor) -> Tensor:
     """Return (..., P, K) random projections; the first position is a sequence's first, or CYCLE times n behind it."""
-    out = vectors_pe.new_empty((*vectors_pe.shape[:-1], DIMENSIONS))
-    for turn, signs in enumerate(_signs_cek(vectors_pe.shape[-1]).to(vectors_pe)):
-        out[..., turn::CYCLE, :] = vectors_pe[..., turn::CYCLE, :] @ signs
-    return out
+    *leading, count, num_events = vectors_pe.shape
+    signs_cke = _signs_cke(num_events).to(vectors_pe)
+    whole = count - count % CYCLE
+    cycles_nce = vectors_pe[..., :whole, :].reshape(-1, CYCLE, num_events)
+    out_ckn = torch.bmm(signs_cke, cycles_nce.permute(1, 2, 0))  # three times as fast as signs from the right
+    rest = (signs_cke[: count - whole] @ vectors_pe[..., whole:, :, None]).squeeze(-1)
+    return torch.cat([out_ckn.permute(2, 0, 1).reshape(*leading, whole, DIMENSIONS), rest], -2)
 
 
 @cache
-def _signs_cek(num_events: int) -> Tensor:
-    """Return (16, E, K) signs."""
+def _signs_cke(num_events: int) -> Tensor:
+    """Return (CYCLE, K, E) signs."""
     generator = torch.Generator().manual_seed(_SEED)
-    return 2.0 * torch.randint(0, 2, (CYCLE, num_events, DIMENSIONS), generator=generator) - 1.0
+    signs_cek = 2.0 * torch.randint(0, 2, (CYCLE, num_events, DIMENSIONS), generator=generator) - 1.0
+    return signs_cek.transpose(1, 2).contiguous()

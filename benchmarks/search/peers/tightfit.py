@@ -6,7 +6,7 @@ second. Every evaluation is paid, the final ones too, at its full number of toke
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from benchmarks.search.arena import NUM_CALIBRATION, NUM_SEARCH, SEQUENCE_LENGTH, Arena, Traced
@@ -101,7 +101,8 @@ def run(
         spec = _spec(arena, budgets[bits], seed, num_search, max_trials)
         job = controller.run(store.create_job(f"bits-{bits:g}", spec).job_id)
         if job.document is not None and job.document.advice is not None:
-            job = controller.run(store.create_job(f"bits-{bits:g}-refined", replace(spec, refine=True)).job_id)
+            refined = store.create_job(f"bits-{bits:g}-refined", spec.model_copy(update={"refine": True}))
+            job = controller.run(refined.job_id)
         found[bits] = _recommended(store, job.job_id)
     return found
 
