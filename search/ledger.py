@@ -5,7 +5,8 @@ Optuna keeps no database here: our store is the truth, and the study is replayed
 """
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from optuna.trial import TrialState as OptunaState
 
 from search.observation import Observation, Proposal
 from search.proposers import Asked, Proposer
+from search.records import proposal_of
 from search.sampler import BUDGET, PlanCodec
 from space.measurement import Measurement
 from space.plan import Plan
@@ -54,14 +56,14 @@ class Ledger:
         self.study = optuna.create_study(
             storage=optuna.storages.InMemoryStorage(), sampler=proposer.sampler, directions=["minimize", "minimize"]
         )
-        self._bases: list[Plan] = []
+        self._bases: dict[Plan, Plan] = {}
         self._last_base: tuple[Plan, dict[str, str]] | None = None
 
     def replay(self, trials: Sequence[Trial]) -> list[Asked]:
         """Rebuild the study from records; return the trials that were asked but have no end yet."""
         waiting = []
         for trial in trials:
-            asked = Asked(trial.number, self._proposal_of(trial), trial.size_bytes - self._cache_bytes)
+            asked = Asked(trial.number, self._shared(proposal_of(trial)), trial.size_bytes - self._cache_bytes)
             self._add(asked, trial)
             if not trial.state.is_finished:
                 waiting.append(asked)
@@ -121,21 +123,14 @@ class Ledger:
             self._codec.trial(asked.proposal, state, excess_bytes=excess, values=values, system_attrs=attrs)
         )
 
-    def _proposal_of(self, trial: Trial) -> Proposal:
-        state: Mapping[str, Any] = trial.sampler_state
-        base = self._shared(Plan.from_json(state["base"])) if state.get("base") else None
-        return Proposal(trial.plan, trial.origin, state.get("num_sequences"), base)
-
     def _json_of(self, base: Plan) -> dict[str, str]:
         """Return a base's JSON; that of the last one is kept, since a batch has few bases."""
         if self._last_base is None or self._last_base[0] is not base:
             self._last_base = base, base.to_json()
         return self._last_base[1]
 
-    def _shared(self, base: Plan) -> Plan:
-        """Return the one object of equal bases: thousands of probes share a few."""
-        for known in self._bases:
-            if known == base:
-                return known
-        self._bases.append(base)
-        return base
+    def _shared(self, proposal: Proposal) -> Proposal:
+        """Return a proposal with the one object of equal bases: thousands of probes share a few."""
+        if proposal.base is None:
+            return proposal
+        return replace(proposal, base=self._bases.setdefault(proposal.base, proposal.base))

@@ -5,17 +5,17 @@ from itertools import groupby, takewhile
 
 from search.context import Context
 from search.ledger import Ledger
-from search.library import Question, question_of
+from search.library import question_of
 from search.measuring import Answer, Measuring
 from search.observation import REFINE, UNIFORM
 from search.progress import Progress
 from search.proposers import Asked
+from search.records import proposal_of
 from search.stopping import StopRule
 from search.warm import is_known
 from space.errors import JobFailedError
 from space.measurement import Measurement
-from space.plan import Plan
-from storage.records import Asking, Trial, TrialState
+from storage.records import Trial, TrialState
 
 _BATCH = "batch"  # in a trial's sampler_state: the number of the first trial that was asked with it
 _MIN_FAILURES = 3  # trials of whole batches that fail in a row before the job does
@@ -66,7 +66,8 @@ class Loop:
 
     def _restore_sketches(self, trials: Sequence[Trial]) -> None:
         """Measure again the probes whose sketches are lost: they are no part of the records."""
-        probes = [_probe(t) for t in trials if t.state is TrialState.COMPLETE and t.sampler_state.get("base")]
+        complete = (proposal_of(t) for t in trials if t.state is TrialState.COMPLETE and t.sampler_state.get("base"))
+        probes = [question_of(proposal) for proposal in complete]
         lost = [probe for probe in probes if self._measuring.library.sketch(probe) is None]
         if lost:
             self._context.note(f"measuring {len(lost)} sensitivity plans again, whose sketches are lost")
@@ -132,12 +133,6 @@ class Loop:
             ended = list(batch)
             if first is not None and all(t.state.is_finished for t in ended):
                 self._note_batch(trials[: ended[-1].number + 1])
-
-
-def _probe(trial: Trial) -> Question:
-    """Return the question that a probe's trial asked."""
-    base, count = trial.sampler_state["base"], trial.sampler_state["num_sequences"]
-    return Question(trial.plan, "search", count, Asking(trial.origin, Plan.from_json(base)))
 
 
 def progress_so_far(context: Context, trials: Sequence[Trial] = ()) -> Progress:

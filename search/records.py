@@ -1,11 +1,21 @@
 """The trials of one job as its controller knows them: read once, then kept by its own writes (nobody else writes)."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
+from search.observation import Proposal
 from space.measurement import Measurement
+from space.plan import Plan
 from storage.records import Known, Trial, TrialState
 from storage.store import Store
+
+
+def proposal_of(trial: Trial) -> Proposal:
+    """Return what was proposed as a trial."""
+    state: Mapping[str, Any] = trial.sampler_state
+    base = Plan.from_json(state["base"]) if state.get("base") else None
+    return Proposal(trial.plan, trial.origin, state.get("num_sequences"), base)
 
 
 class TrialRecords:

@@ -143,8 +143,9 @@ class Worker:
         if not all(map(isfinite, kl)):
             raise TrialError(f"plan {task.plan.digest[:12]}: the {task.split} text gives no finite KL divergence.")
         paid = self.engine.token_forwards - paid
-        measured = Measurement.of_sequences(kl, loss, tokens.shape[1] - 1, paid, time.perf_counter() - started)
-        return measured if sketcher is None else replace(measured, sketch=sketcher.result().numpy())
+        sketch = None if sketcher is None else sketcher.result().numpy()
+        seconds = time.perf_counter() - started
+        return replace(Measurement.of_sequences(kl, loss, tokens.shape[1] - 1, paid, seconds), sketch=sketch)
 
     def logits(self, plan: Plan, tokens: TokenSet, input_ids: Tensor) -> Tensor:
         """Return (B, T, V) logits of a plan for (B, T) tokens."""

@@ -2,7 +2,7 @@
 
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from statistics import fmean, median
@@ -74,22 +74,25 @@ _: type[Executor] = _Timed
 def default_search(arena: Arena) -> dict[str, Any]:
     """Return what the trials of one default search on the bundled model cost, against bare forwards.
 
-    A trial's nominal tokens are all that it asks for, also where a known start is continued. Screening is how a plan
-    that loses stops early: with it counted so, the nominal tokens of a plan that is no probe are those of the whole
-    search text. A neighbour that decides nothing stops early too, at half of what the others get; that is not counted.
+    A trial's nominal tokens are all that it asks for, also where a known start is continued. Plans that lose stop
+    early: screened ones at a quarter of the text, neighbours that decide nothing at a quarter instead of half. So each
+    plan is told too, with all that was spent on it, against what it takes to its end: the whole search text, and for a
+    probe as much as any of its operating point got.
     """
     executor = _Timed(arena, InlineExecutor(arena.workspace))
     arena.teach("search")
     arena.worker.run(Evaluate(arena.tokens, next(iter(arena.space.uniform_plans()))[1], "search", BATCH))
     trials = _search(arena, lambda *_: executor, Quiet(), NUM_SEARCH)
     found = [_Cost.of(executor.tasks[handle], *seconds) for handle, seconds in executor.seconds.items()]
+    plans = _whole_costs(found, _full_lengths(trials))
     kinds = {kind: [cost for cost in found if cost.kind == kind] for kind in dict.fromkeys(c.kind for c in found)}
     spent = sum(cost.forwards for cost in found)
     return {
         "trials": len(trials),
         "evaluations": len(found),
         "mean_ratio": fmean(cost.forwards / cost.asked for cost in found),
-        "mean_ratio_screened_against_whole_text": fmean(cost.forwards / cost.candidate for cost in found),
+        "plans": len(plans),
+        "mean_ratio_of_plans": fmean(plans),
         "ratio_of_sums": spent / sum(cost.asked for cost in found),
         "kinds": {
             kind: {
@@ -108,17 +111,17 @@ class _Cost:
     """What an evaluation took, in bare forwards of one sequence, and how many sequences it asked for.
 
     Attributes:
+        plan: what was measured, and whether as a probe.
         kind: what it was.
         forwards: what it took.
         asked: its sequences, those of a known start too.
-        candidate: the same, but of the whole text for a plan that was screened.
 
     """
 
+    plan: tuple[str, bool]
     kind: str
     forwards: float
     asked: int
-    candidate: int
 
     @staticmethod
     def of(task: Task, seconds: float, bare_seconds: float) -> "_Cost":
@@ -131,7 +134,25 @@ class _Cost:
             kind = "screened plans, measured on the rest"
         else:
             kind = f"plans screened on {asked} sequences" if is_part else "plans on the whole text"
-        return _Cost(kind, seconds / bare_seconds, asked, asked if task.sketch else NUM_SEARCH)
+        return _Cost((task.plan.digest, task.sketch), kind, seconds / bare_seconds, asked)
+
+
+def _full_lengths(trials: Sequence[Trial]) -> dict[str, int]:
+    """Return digest of each probe -> the most sequences that any probe of the same base asked for."""
+    base_of = {t.plan.digest: str(base) for t in trials if (base := t.sampler_state["base"])}
+    most: dict[str, int] = {}
+    for t in trials:
+        if base := t.sampler_state["base"]:
+            most[str(base)] = max(most.get(str(base), 0), t.sampler_state["num_sequences"] or NUM_SEARCH)
+    return {digest: most[base] for digest, base in base_of.items()}
+
+
+def _whole_costs(costs: Sequence[_Cost], full_lengths: Mapping[str, int]) -> list[float]:
+    """Return, for each plan, all that was spent on it over its bare forwards to the end."""
+    spent: dict[tuple[str, bool], float] = {}
+    for cost in costs:
+        spent[cost.plan] = spent.get(cost.plan, 0.0) + cost.forwards
+    return [forwards / (full_lengths[digest] if probe else NUM_SEARCH) for (digest, probe), forwards in spent.items()]
 
 
 def scaling(arena: Arena, counts: Sequence[int] = (1, 2)) -> list[dict[str, Any]]:
