@@ -86,19 +86,10 @@ class Points:
     def next_base(self, sizes: Sequence[int], budget: int) -> Plan | None:
         """Return the plan whose neighbours to probe next: from the budget outwards, where losses add up worst.
 
-        On each side of what is probed already it is the farthest that leaves no gap between windows, or the nearest
-        where all leave one: few points reach far.
         None where losses add up well enough everywhere near.
         """
-        taken = self._taken or [budget]
-        farthest: dict[tuple[int, bool], Observation] = {}
-        for distance, side, size in sorted(_beside(size, taken) for size in sizes):
-            observed = self.best_within(size)
-            if not (_SPACING[0] <= distance <= _SPACING[1] and observed and self._is_worth(observed)):
-                continue
-            if side not in farthest or distance <= 2 * WINDOW:
-                farthest[side] = observed
-        found = farthest.values()
+        near = [size for size in sizes if _is_next(size, self._taken or [budget])]
+        found = [o for size in near if (o := self.best_within(size)) and self._is_worth(o)]
         return max(found, key=lambda o: (self.residual(o), o.plan.digest)).plan if found else None
 
     @property
@@ -228,10 +219,9 @@ def is_near(size: int, points: Iterable[int]) -> bool:
     return any(abs(log(size / point)) <= WINDOW for point in points)
 
 
-def _beside(size: int, taken: Sequence[int]) -> tuple[float, tuple[int, bool], int]:
-    """Return how far a size is from the nearest taken one (log of bytes), that one, whether it is above, and itself."""
-    distance, nearest = min((abs(log(size / other)), other) for other in taken)
-    return distance, (nearest, size > nearest), size
+def _is_next(size: int, taken: Sequence[int]) -> bool:
+    nearest = min(abs(log(size / other)) for other in taken)
+    return _SPACING[0] <= nearest <= _SPACING[1]
 
 
 def _neighbour(observed: Observation, base: Observation) -> Neighbour:

@@ -96,26 +96,6 @@ def test_then_the_worst_residual_at_a_distance() -> None:
     assert _points([*probed, *_around(plans[1]), *_around(plans[5])]).next_base(sizes[1:-1], MIDDLE) is None
 
 
-def test_on_each_side_the_farthest_without_a_gap() -> None:
-    """Although losses add up worse nearer by: what two points cannot tell, none of the few can."""
-    sizes = [int(MIDDLE * ratio) for ratio in (0.7, 0.76, 0.8, 1.0, 1.25, 1.33, 1.45)]
-    plans = _solved(*sizes)
-    ratios = (9.0, 2.0, 3.0, 1.2, 4.0, 1.5, 9.0)
-    seen = [_seen(plan, ratio) for plan, ratio in zip(plans, ratios, strict=True)]
-    probed = [*seen, *_around(plans[3])]
-    assert _points(probed).next_base(sizes, MIDDLE) == plans[1]
-    assert _points([*probed, *_around(plans[1])]).next_base(sizes[1:], MIDDLE) == plans[5]
-
-
-def test_the_nearest_where_all_leave_a_gap() -> None:
-    """Between the windows of the operating points; farther out there is none."""
-    sizes = [int(MIDDLE * ratio) for ratio in (1.0, 1.39, 1.42, 1.5)]
-    plans = _solved(*sizes)
-    probed = [_seen(plans[0], 1.2), *(_seen(plan, 2.0) for plan in plans[1:]), *_around(plans[0])]
-    assert _points(probed).next_base(sizes, MIDDLE) == plans[1]
-    assert _points(probed).next_base(sizes[3:], MIDDLE) is None
-
-
 def test_no_point_is_probed_twice() -> None:
     """Not the nearly lossless plan, whose probes came first, nor one that is still the best of a larger size."""
     (small,) = _solved(MIDDLE)

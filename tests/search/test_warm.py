@@ -123,7 +123,7 @@ def test_advice_where_nobody_looked(warm: WarmHouse) -> None:
     """A budget far from every plan whose neighbours were probed is told to search on; near ones are not."""
     warm.search("probed", refine=True)
     near = prepared(spec()).budget_bytes
-    far = int(near * 0.6)
+    far = int(near * 0.7)
     for budget, is_far in ((near, False), (int(near * 0.9), False), (far, True)):
         warm.search(f"at-{budget}", budget=f"{budget}B")
         assert (warm.document(f"at-{budget}").advice is not None) is is_far
@@ -132,7 +132,7 @@ def test_advice_where_nobody_looked(warm: WarmHouse) -> None:
 def test_refine_probes_where_nobody_looked(warm: WarmHouse) -> None:
     """The first operating point that it adds is at its budget; then the same budget has an answer without advice."""
     warm.search("probed", refine=True)
-    far = int(prepared(spec()).budget_bytes * 0.6)
+    far = int(prepared(spec()).budget_bytes * 0.7)
     warm.search("far", budget=f"{far}B")
     warm.search("refined", budget=f"{far}B", refine=True, max_trials=200)
     states = [t.sampler_state for t in warm.store.list_trials("refined") if t.origin == "sensitivity"]

@@ -1,8 +1,7 @@
 """tightfit itself, as users run it: one job at the 3-bit size, then a warm one for every other budget.
 
-Where a warm job advises to search on, its budget gets a second one with --refine, as its user's would. All jobs share a
-store, as a user's do. The search text is the first half of what peers may read, the text of the final selection the
-second. Every evaluation is paid, the final ones too, at its full number of tokens.
+All jobs share a store, as a user's do. The search text is the first half of what peers may read, the text of the final
+selection the second. Every evaluation is paid, the final ones too, at its full number of tokens.
 """
 
 from collections.abc import Mapping, Sequence
@@ -99,10 +98,8 @@ def run(
     found: dict[float, Plan] = {}
     for bits in sorted(budgets, key=lambda b: abs(b - MAIN_BITS)):
         spec = _spec(arena, budgets[bits], seed, num_search, max_trials)
-        job = controller.run(store.create_job(f"bits-{bits:g}", spec).job_id)
-        if job.document is not None and job.document.advice is not None:
-            refined = store.create_job(f"bits-{bits:g}-refined", spec.model_copy(update={"refine": True}))
-            job = controller.run(refined.job_id)
+        job = store.create_job(f"bits-{bits:g}", spec)
+        controller.run(job.job_id)
         found[bits] = _recommended(store, job.job_id)
     return found
 
