@@ -4,7 +4,7 @@
 
 The model (bfloat16, 2.2 GB) is written once. Then a process whose private memory is limited (RLIMIT_DATA) inspects it,
 calibrates, builds four levels of every module and measures plans; what it prints tells the time and the peak of each
-step.
+step. Run again, it goes on: what an earlier run made is found, and told as such.
 """
 
 import argparse
@@ -83,11 +83,14 @@ class Steps:
         self.peak_bytes = 0
         Thread(target=self._look, daemon=True).start()
 
-    def run(self, name: str, step: Callable[[], Any]) -> Any:
-        """Run a step and print what it took."""
+    def run(self, name: str, step: Callable[[], Any], makes: Path | None = None) -> Any:
+        """Run a step and print what it took, and whether it found all files in the folder that it makes."""
         started, self.peak_bytes = time.monotonic(), private_bytes()
+        before = _num_files(makes)
         found = step()
         self.rows[name] = {"seconds": round(time.monotonic() - started, 1), "peak_private_bytes": self.peak_bytes}
+        if makes is not None and _num_files(makes) == before:
+            self.rows[name]["found"] = 1
         print(json.dumps({name: self.rows[name]}), flush=True)
         return found
 
@@ -95,6 +98,10 @@ class Steps:
         while True:
             self.peak_bytes = max(self.peak_bytes, private_bytes())
             time.sleep(0.05)
+
+
+def _num_files(folder: Path | None) -> int:
+    return 0 if folder is None else sum(1 for path in folder.rglob("*") if path.is_file())
 
 
 def work(folder: Path, cache: Path, num_trials: int) -> dict[str, Any]:
@@ -106,9 +113,9 @@ def work(folder: Path, cache: Path, num_trials: int) -> dict[str, Any]:
     print(f"needs {needed_bytes(inventory):,} bytes as a whole, may take {available_bytes():,}: streams {streams}")
     worker = Worker(Workspace(str(folder), str(cache), model_digest(folder), inventory))
     request = TextRequest(STDLIB, SEQUENCE_LENGTH, NUM_CALIBRATION, NUM_SEARCH, NUM_SEARCH, 0)
-    tokens = steps.run("text", lambda: worker.run(PrepareText(request)))
-    steps.run("calibration", lambda: worker.run(Calibrate(tokens)))
-    steps.run("dense answers", lambda: worker.run(Teach(tokens, "search")))
+    tokens = steps.run("text", lambda: worker.run(PrepareText(request)), cache)
+    steps.run("calibration", lambda: worker.run(Calibrate(tokens)), cache)
+    steps.run("dense answers", lambda: worker.run(Teach(tokens, "search")), cache)
     space = build_space(inventory, Menu(BITS, (64,), (0.0,), (0,), ("integer",)), "packed", ())
 
     def build() -> None:
@@ -117,7 +124,7 @@ def work(folder: Path, cache: Path, num_trials: int) -> dict[str, Any]:
             if count % 10 == 0:
                 print(f"  {count + 1} of {len(space.sizes)} modules, peak {steps.peak_bytes:,} bytes", flush=True)
 
-    steps.run("levels", build)
+    steps.run("levels", build, cache)
     names, plan, kl = list(space.levels), next(iter(space.uniform_plans()))[1], []
 
     def measure() -> None:

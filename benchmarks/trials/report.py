@@ -63,7 +63,9 @@ def large_rows(found: Mapping[str, Any]) -> list[Row]:
     return [
         (
             f"1.1 B model in {limit}: {name}",
-            f"{step['seconds']:g} s, peak {step['peak_private_bytes'] / 1e9:.2f} GB",
+            "made by an earlier run"
+            if step.get("found")
+            else f"{step['seconds']:g} s, peak {step['peak_private_bytes'] / 1e9:.2f} GB",
             limit,
         )
         for name, step in found["steps"].items()
