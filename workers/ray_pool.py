@@ -31,7 +31,7 @@ _MAX_ATTEMPTS = 2
 _MAX_STARTS = 5  # of a new actor that dies before it is up; then a task meets its error
 _MAX_LOST_NODES = 5  # of one task; more than that is no chance
 _APART_FACTOR = 4  # of the deadline, where a worker's first tasks make what it has no other way to get
-_SHORT_SECONDS = 0.05  # a task that takes less is sent ahead: an actor that waits for it would wait too often
+_SENT_AHEAD = 2  # tasks in an actor's lane below which it gets its next batch
 os.environ.setdefault("RAY_worker_niceness", "0")  # Ray asks for 15, and starves beside any other work
 _WORKER_ENVIRONMENT = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
 
@@ -74,7 +74,6 @@ class _Flight:
     attempts: int = 0
     lost_nodes: int = 0
     worker: int = -1
-    started: float = 0.0
     deadline: float = float("inf")
     stopped_seconds: float = 0.0
 
@@ -134,7 +133,7 @@ class RayPool:
         self._in_flight: dict[Any, _Flight] = {}
         self._starting: dict[Any, int] = {}
         self._num_starts = [0] * num_workers
-        self._count, self._task_seconds = 0, 0.0
+        self._count = 0
 
     def submit(self, task: Task) -> Handle:
         """Queue a task."""
@@ -190,20 +189,15 @@ class RayPool:
             self._start_clock(worker)
 
     def _next_worker(self) -> int | None:
-        """Return the actor that is up and has least to do, if it has nothing, or one task that is soon done.
-
-        Long tasks wait for whoever is free first: then no actor is idle while another one has two.
-        """
+        """Return the actor that is up and has least to do, if it has so little that it may run out."""
         up = set(range(self.num_workers)) - set(self._starting.values())
         worker = min(up, key=lambda index: (len(self._lanes[index]), index), default=None)
-        most = 2 if self._task_seconds < _SHORT_SECONDS else 1
-        return worker if worker is not None and len(self._lanes[worker]) < most else None
+        return worker if worker is not None and len(self._lanes[worker]) < _SENT_AHEAD else None
 
     def _start_clock(self, worker: int) -> None:
         """Give the task at the head of a lane its deadline: the others still wait."""
         if self._lanes[worker] and self._lanes[worker][0].deadline == float("inf"):
-            self._lanes[worker][0].started = time.monotonic()
-            self._lanes[worker][0].deadline = self._lanes[worker][0].started + self._deadline_seconds
+            self._lanes[worker][0].deadline = time.monotonic() + self._deadline_seconds
 
     def _collect(self, ref: Any) -> list[Outcome]:
         """Return the end of a task; where its worker died, what else that one has ended or died of."""
@@ -214,8 +208,6 @@ class RayPool:
             self._in_flight[ref] = flight
             return self._replace_worker(flight.worker, outcome)
         self._lanes[flight.worker].remove(flight)
-        if flight.started:
-            self._task_seconds = (self._task_seconds + time.monotonic() - flight.started) / 2
         self._start_clock(flight.worker)
         return [outcome]
 

@@ -29,11 +29,11 @@ def trial_rows(found: Mapping[str, Any]) -> list[Row]:
     if search := found.get("search"):
         what = f"mean of the {search['evaluations']} trials of a default search, each against all tokens it asks for"
         rows.append((what, f"{search['mean_ratio']:.2f}x", "0.60x"))
-        what = f"mean of its {search['plans']} plans, each with all its trials, against what it takes to its end"
-        rows.append((what, f"{search['mean_ratio_of_plans']:.3f}x", "0.60x"))
         for kind, part in search["kinds"].items():
             share = f"{part['mean_ratio']:.2f}x ({100 * part['share_of_cost']:.0f} % of the cost)"
             rows.append((f"of these, {part['evaluations']} {kind}", share, ""))
+        what = f"mean of its {search['plans']} plans, each with all its trials, against what it takes to its end"
+        rows.append((what, f"{search['mean_ratio_of_plans']:.3f}x", "0.60x"))
     return rows
 
 
