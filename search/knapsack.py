@@ -43,7 +43,7 @@ class Knapsack:
 
     def __init__(self, options: Mapping[str, Sequence[Option]]) -> None:
         """Sort the options and find each module's lower convex hull."""
-        self._names = list(options)
+        self._all, self._names = options, list(options)
         self._options = [undominated(options[name]) for name in self._names]
         self._hulls = [lower_hull(o) for o in self._options]
         self._steps = sorted(self._all_steps(), key=lambda s: (-s.gain, s.module, s.option.size_bytes))
@@ -60,6 +60,17 @@ class Knapsack:
         chosen, price = self._greedy(limit_bytes)
         chosen = self._close_gap(chosen, price, limit_bytes)
         return {name: option.level for name, option in zip(self._names, chosen, strict=True)}
+
+    def rivals(self, limit_bytes: int) -> list[dict[str, Level]]:
+        """Return, for each module, the best levels within a limit that give it another one than the best of all do.
+
+        The second best of all is among them (first step of Lawler's procedure for the K best, Management Science 18,
+        1972).
+        """
+        best = self.solve(limit_bytes) or {}
+        others = {name: [o for o in self._all[name] if o.level != level] for name, level in best.items()}
+        found = [Knapsack({**self._all, name: left}).solve(limit_bytes) for name, left in others.items() if left]
+        return [levels for levels in found if levels is not None]
 
     def _all_steps(self) -> list[_Step]:
         steps = []

@@ -151,6 +151,17 @@ class Points:
             known[size] = None if levels is None else Plan.of(levels)
         return known[size]
 
+    def rivals(self, size: int) -> list[Plan]:
+        """Return the plans that the additive model puts behind its best one of a size, least loss first.
+
+        None where an operating point's model is trusted: it tells such plans apart, and the additive one cannot. None
+        either where the best one was measured: whoever did has looked at this size.
+        """
+        if self._near(size) or all(map(self.evidence.is_measured, self.solve([size]))):
+            return []
+        found = map(Plan.of, self._knapsack.rivals(size - self.space.inventory.others_bytes))
+        return sorted(dict.fromkeys(found), key=lambda plan: (self.additive.predict(plan), plan.digest))
+
     def candidates(self, sizes: Sequence[int], per_size: int, seed: int) -> list[Plan]:
         """Return, for each size, the plans that the nearest operating points' models like best, and the knapsack's."""
         found: list[Plan] = []

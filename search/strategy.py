@@ -37,7 +37,7 @@ from space.plan import Plan
 
 PROBE_BITS = (2, 4)
 _MAX_GUARDS = 6  # plans made by hand that are measured beside the uniform ones
-_WARM_PLANS = 6
+_WARM_PLANS = 16
 NO_LIMIT = 10**6
 PLAN_TRIALS = 120  # uniform, knapsack and exchange plans, and two rounds of refinement
 
@@ -257,7 +257,8 @@ class FrontStrategy:
         """Return plans at the budget from what is known, once."""
         if KNAPSACK in points.evidence.origins:
             return []
-        plans = [*points.candidates([self.budget], 1, self.seed), *points.solve([self.budget])]
+        budget = self.budget
+        plans = [*points.candidates([budget], 1, self.seed), *points.solve([budget]), *points.rivals(budget)]
         return _distinct([Proposal(plan, KNAPSACK) for plan in plans], points.evidence.is_measured)[:_WARM_PLANS]
 
 

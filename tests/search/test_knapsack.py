@@ -34,6 +34,23 @@ def test_best_of_all_plans(problem: Problem, limit: int) -> None:
     assert sum(o.loss for o in chosen) == pytest.approx(min(sum(o.loss for o in p) for p in fitting))
 
 
+@given(problems, st.integers(0, 250))
+def test_rivals_are_the_best_of_all_others(problem: Problem, limit: int) -> None:
+    """Each is the best plan with another level in its module, so the second best of all is one of them."""
+    knapsack = Knapsack(problem)
+    best = knapsack.solve(limit)
+    fitting = [p for p in product(*problem.values()) if sum(o.size_bytes for o in p) <= limit]
+    found = [sum(o.loss for o in _chosen(problem, levels)) for levels in knapsack.rivals(limit)]
+    if best is None:
+        assert not found
+        return
+    expected = []
+    for index, name in enumerate(problem):
+        others = [sum(o.loss for o in p) for p in fitting if p[index].level != best[name]]
+        expected += [min(others)] if others else []
+    assert found == pytest.approx(expected)
+
+
 def test_realistic_size_stays_within_a_hair_of_the_bound() -> None:
     """With 60 modules of 12 levels the plan fits and leaves less room than its smallest step."""
     problem = {

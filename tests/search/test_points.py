@@ -55,6 +55,21 @@ def test_the_best_within_a_size() -> None:
     assert largest.plan == plans[-2]
 
 
+def test_rivals_of_the_best_plan() -> None:
+    """Plans of nearly its predicted loss within its size, least loss first; none where a point's model is trusted."""
+    size = int(MIDDLE * 1.3)
+    (best,) = _solved(size)
+    rivals = _points([]).rivals(size)
+    assert len(SPACE.levels) >= len(rivals) == len(set(rivals)) > 5
+    assert best not in rivals
+    assert all(SPACE.weight_bytes(plan) <= size for plan in rivals)
+    losses = [PRICES.predict(plan) for plan in rivals]
+    assert losses == sorted(losses)
+    assert PRICES.predict(best) <= losses[0] < PRICES.predict(best) * 1.01
+    assert _points(_around(best)).rivals(size) == []
+    assert _points([_seen(best, 1.0)]).rivals(size) == []
+
+
 def test_a_larger_plan_that_loses_more_is_never_the_best() -> None:
     """Within a size the smaller one is."""
     small, large = _solved(MIDDLE, int(MIDDLE * 1.2))

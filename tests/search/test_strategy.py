@@ -191,19 +191,34 @@ def _warm(observations: Sequence[Observation], budget: int) -> FrontStrategy:
     return FrontStrategy(SPACE, errors_of(SPACE), budget, warm=True)
 
 
-@pytest.mark.parametrize("share", [0.7, 1.0, 1.25])
-def test_a_warm_search_answers_once(share: float) -> None:
-    """A few plans within the new budget, no probes; then nothing."""
-    known = [
+def _known() -> list[Observation]:
+    """Return what a search leaves to later ones."""
+    return [
         Observation(o.plan, "known" if o.origin in (KNAPSACK, EXCHANGE, REFINE) else o.origin, *rest)
         for o in all_observed(history())
         if o.origin != SCREEN
         for rest in [(o.sequence_kl, o.base, o.sketch)]
     ]
+
+
+def test_a_warm_search_far_from_all_points_measures_rivals() -> None:
+    """Where nothing tells plans of nearly the same predicted loss apart, more of them are measured."""
+    known = _known()
+    wide = SPACE.weight_bytes(make_strategy().base)
+    points = [size for o in known if o.base is not None and (size := SPACE.weight_bytes(o.base)) < wide]
+    near, far = (_warm(known, budget).next_batch(known) for budget in (max(points), int(max(points) * 1.3)))
+    assert len(near) < 6 < len(far) <= 16
+    assert all(SPACE.weight_bytes(p.plan) <= max(points) * 1.3 for p in far)
+
+
+@pytest.mark.parametrize("share", [0.7, 1.0, 1.25])
+def test_a_warm_search_answers_once(share: float) -> None:
+    """A few plans within the new budget, no probes; then nothing."""
+    known = _known()
     budget = int(PREPARED.weight_budget * share)
     strategy = _warm(known, budget)
     batch = strategy.next_batch(known)
-    assert len(batch) <= 6
+    assert len(batch) <= 16
     assert batch or share == 1
     assert not batch or {(p.origin, p.num_sequences, p.base) for p in batch} == {(KNAPSACK, None, None)}
     assert all(SPACE.weight_bytes(p.plan) <= budget for p in batch)

@@ -69,7 +69,7 @@ def test_front_before_any_worker(warm: WarmHouse) -> None:
     executor = warm.search("two", budget="3bpw")
     assert executor.built == []
     assert [t for t in executor.evaluated if t.sketch or t.num_sequences is not None] == []
-    assert 0 < len(executor.searched) <= 6
+    assert 0 < len(executor.searched) <= 16
     (first,) = seen
     assert (first.state, first.measured_on) == ("RUNNING", "held_out")
     assert first.recommended is not None
