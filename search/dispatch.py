@@ -5,6 +5,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from search.batches import Batch
 from space.errors import JobFailedError, TightfitError
 from workers.executor import Executor, Handle, Outcome
 from workers.tasks import Task
@@ -32,9 +33,9 @@ class LazyExecutor:
         """Queue a task."""
         return self._started().submit(task)
 
-    def submit_all(self, tasks: Sequence[Task]) -> Sequence[Handle]:
+    def submit_all(self, tasks: Sequence[Task], lane: int = 0) -> Sequence[Handle]:
         """Queue tasks for one worker."""
-        return self._started().submit_all(tasks)
+        return self._started().submit_all(tasks, lane)
 
     def wait(self, timeout_seconds: float) -> Sequence[Outcome]:
         """Return what ended."""
@@ -58,7 +59,7 @@ def run_tasks(
     collect: Collect,
     check_stop: Callable[[], None] = lambda: None,
     may_start: Callable[[], bool] = lambda: True,
-    batches: Sequence[Sequence[int]] | None = None,
+    batches: Sequence[Batch] | None = None,
 ) -> list[int]:
     """Run tasks in any order; `collect(index, outcome)` is called once for each as it ends.
 
@@ -68,21 +69,21 @@ def run_tasks(
         collect: takes each end.
         check_stop: called about every second; raises to give up on what is left.
         may_start: asked before each batch; once it says no, only what was handed over is waited for.
-        batches: indices of tasks that one worker does, in this order; each task is one where nothing is said.
+        batches: which tasks one worker does, and in which order; each task is one where nothing is said.
 
     Returns:
         indices of the tasks that were not started.
 
     """
-    left = deque(enumerate([[index] for index in range(len(tasks))] if batches is None else batches))
+    left = deque(enumerate([Batch((index,)) for index in range(len(tasks))] if batches is None else batches))
     check_stop = _now_and_then(check_stop)
     index_of: dict[Handle, int] = {}
     batch_of: dict[Handle, int] = {}
     while left or index_of:
         while left and len(set(batch_of.values())) < _BATCHES_PER_WORKER * executor.num_workers and may_start():
             number, batch = left.popleft()
-            handles = executor.submit_all([tasks[index] for index in batch])
-            index_of |= zip(handles, batch, strict=True)
+            handles = executor.submit_all([tasks[index] for index in batch.indices], batch.lane)
+            index_of |= zip(handles, batch.indices, strict=True)
             batch_of |= dict.fromkeys(handles, number)
         if not index_of:
             break
@@ -91,7 +92,7 @@ def run_tasks(
                 del batch_of[outcome.handle]
                 collect(index_of.pop(outcome.handle), outcome)
         check_stop()
-    return [index for _, batch in left for index in batch]
+    return [index for _, batch in left for index in batch.indices]
 
 
 def _now_and_then(check: Callable[[], None]) -> Callable[[], None]:

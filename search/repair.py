@@ -41,9 +41,9 @@ class Repairing:
         """Queue a task."""
         return self.submit_all([task])[0]
 
-    def submit_all(self, tasks: Sequence[Task]) -> Sequence[Handle]:
+    def submit_all(self, tasks: Sequence[Task], lane: int = 0) -> Sequence[Handle]:
         """Queue tasks for one worker."""
-        handles = self._inner.submit_all(tasks)
+        handles = self._inner.submit_all(tasks, lane)
         self.num_workers = self._inner.num_workers
         self._asked |= {handle: _Asked(handle, task) for handle, task in zip(handles, tasks, strict=True)}
         return handles

@@ -38,8 +38,11 @@ class Executor(Protocol):
     def submit(self, task: Task) -> Handle:
         """Queue a task."""
 
-    def submit_all(self, tasks: Sequence[Task]) -> Sequence[Handle]:
-        """Queue tasks for one worker, which does them in this order; each ends by itself."""
+    def submit_all(self, tasks: Sequence[Task], lane: int = 0) -> Sequence[Handle]:
+        """Queue tasks for one worker, which does them in this order; each ends by itself.
+
+        Tasks of one lane have much in common: they go to the same worker where no other one has to wait for that.
+        """
 
     def wait(self, timeout_seconds: float) -> Sequence[Outcome]:
         """Return what ended, at least one outcome unless the time is over or nothing is queued."""
@@ -78,7 +81,7 @@ class InlineExecutor:
         self._queue.append((handle, task))
         return handle
 
-    def submit_all(self, tasks: Sequence[Task]) -> Sequence[Handle]:
+    def submit_all(self, tasks: Sequence[Task], lane: int = 0) -> Sequence[Handle]:  # noqa: ARG002 (there is one worker)
         """Queue tasks."""
         return [self.submit(task) for task in tasks]
 

@@ -1,15 +1,15 @@
 """Workers as long-lived Ray actors: one torch thread each on CPU, a GPU or a fraction of one where there is one.
 
-Each actor has a lane of tasks that are sent ahead, so that it never waits for the next one. A dead actor costs one
-retry of the task that it was doing, which is not counted where its whole node died; the others of its lane are not
-blamed. A task past its deadline has its actor killed, which is the only way to stop a running actor method. A dead
-actor is replaced by a new one, which takes tasks once it is up: where nodes have gone, there may be no place for it for
-a while. With cluster.py the only importer of Ray.
+Each actor has a lane: the batch that was sent to it, so that it waits for the controller once per batch and not once
+per task; what was not sent yet goes to whoever is free first. A dead actor costs one retry of the task that it was
+doing, which is not counted where its whole node died; the others of its lane are not blamed. A task past its deadline
+has its actor killed, which is the only way to stop a running actor method. A dead actor is replaced by a new one, which
+takes tasks once it is up: where nodes have gone, there may be no place for it for a while. With cluster.py the only
+importer of Ray.
 """
 
 import os
 import time
-from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,6 +22,7 @@ from space.errors import TrialError
 from workers.cluster import check_nodes, start_ray
 from workers.evidence import bear_witness, evidence, is_node_death
 from workers.executor import Executor, Handle, Outcome, run_task
+from workers.lanes import WaitingBatches
 from workers.places import CarriedText, folder_here, leave_marker
 from workers.tasks import PrepareText, Task, Workspace
 
@@ -31,7 +32,6 @@ _MAX_ATTEMPTS = 2
 _MAX_STARTS = 5  # of a new actor that dies before it is up; then a task meets its error
 _MAX_LOST_NODES = 5  # of one task; more than that is no chance
 _APART_FACTOR = 4  # of the deadline, where a worker's first tasks make what it has no other way to get
-_SENT_AHEAD = 2  # tasks in an actor's lane below which it gets its next batch
 os.environ.setdefault("RAY_worker_niceness", "0")  # Ray asks for 15, and starves beside any other work
 _WORKER_ENVIRONMENT = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
 
@@ -129,7 +129,7 @@ class RayPool:
         self._workspace = workspace
         self._actors = [self._new_actor() for _ in range(num_workers)]
         self._lanes: list[list[_Flight]] = [[] for _ in range(num_workers)]
-        self._queue: deque[list[_Flight]] = deque()
+        self._waiting: WaitingBatches[list[_Flight]] = WaitingBatches()
         self._in_flight: dict[Any, _Flight] = {}
         self._starting: dict[Any, int] = {}
         self._num_starts = [0] * num_workers
@@ -139,18 +139,18 @@ class RayPool:
         """Queue a task."""
         return self.submit_all([task])[0]
 
-    def submit_all(self, tasks: Sequence[Task]) -> Sequence[Handle]:
-        """Queue tasks for one worker."""
+    def submit_all(self, tasks: Sequence[Task], lane: int = 0) -> Sequence[Handle]:
+        """Queue tasks for one worker: the lane's own, unless another one would have nothing to do."""
         flights = [_Flight(Handle(self._count + i), task) for i, task in enumerate(tasks)]
         self._count += len(flights)
-        self._queue.append(flights)
+        self._waiting.put(lane, flights)
         self._dispatch()
         return [flight.handle for flight in flights]
 
     def wait(self, timeout_seconds: float) -> Sequence[Outcome]:
         """Return what ended; waits for at least one end, at most `timeout_seconds`."""
         self._dispatch()
-        if not self._in_flight and not (self._queue and self._starting):
+        if not self._in_flight and not (self._waiting and self._starting):
             return []
         done, _ = ray.wait([*self._in_flight, *self._starting], num_returns=1, timeout=timeout_seconds)
         for ref in set(done) & set(self._starting):
@@ -167,7 +167,7 @@ class RayPool:
 
     def close(self) -> None:
         """Kill the actors, and Ray where this pool started it."""
-        self._queue.clear()
+        self._waiting.clear()
         self._lanes = []
         for actor in self._actors:
             ray.kill(actor)
@@ -178,10 +178,10 @@ class RayPool:
             ray.shutdown()
 
     def _dispatch(self) -> None:
-        """Send the next batches to the actors that run out of work."""
-        while self._queue and (worker := self._next_worker()) is not None:
+        """Send the next batches to the actors that have nothing to do."""
+        while self._waiting and (worker := self._next_worker()) is not None:
             lane = self._lanes[worker]
-            for flight in self._queue.popleft():
+            for flight in self._waiting.take(worker):
                 flight.worker = worker
                 lane.append(flight)
                 sent = self._actors[worker].run.remote(flight.handle.number, flight.task, self._text(flight.task))
@@ -189,10 +189,10 @@ class RayPool:
             self._start_clock(worker)
 
     def _next_worker(self) -> int | None:
-        """Return the actor that is up and has least to do, if it has so little that it may run out."""
-        up = set(range(self.num_workers)) - set(self._starting.values())
-        worker = min(up, key=lambda index: (len(self._lanes[index]), index), default=None)
-        return worker if worker is not None and len(self._lanes[worker]) < _SENT_AHEAD else None
+        """Return an actor that is up and has nothing to do."""
+        starting = set(self._starting.values())
+        idle = (index for index, lane in enumerate(self._lanes) if not lane and index not in starting)
+        return next(idle, None)
 
     def _start_clock(self, worker: int) -> None:
         """Give the task at the head of a lane its deadline: the others still wait."""
@@ -229,7 +229,7 @@ class RayPool:
         if left and left[0].blame(error):
             ended.append(left.pop(0).lost(evidence(self._workspace.cache_folder, error)))
         if left:
-            self._queue.appendleft(left)
+            self._waiting.put_first(worker, left)
         return ended
 
     def _new_actor(self) -> Any:

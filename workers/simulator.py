@@ -109,7 +109,7 @@ class SimulatedExecutor:
         """Queue a task."""
         return self.submit_all([task])[0]
 
-    def submit_all(self, tasks: Iterable[Task]) -> Sequence[Handle]:
+    def submit_all(self, tasks: Iterable[Task], lane: int = 0) -> Sequence[Handle]:  # noqa: ARG002 (all take the same)
         """Queue tasks for one worker, to be done in this order."""
         batch: Batch = deque()
         for task in tasks:

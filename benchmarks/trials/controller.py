@@ -72,7 +72,7 @@ class FormulaExecutor:
         self._queue.append((handle, task))
         return handle
 
-    def submit_all(self, tasks: Sequence[Task]) -> Sequence[Handle]:
+    def submit_all(self, tasks: Sequence[Task], lane: int = 0) -> Sequence[Handle]:  # noqa: ARG002
         """Queue tasks."""
         return [self.submit(task) for task in tasks]
 

@@ -73,5 +73,5 @@ def sweep(arena: Arena, num_sequences: int = BATCH) -> dict[str, Any]:
     forward, ours, bare = bare_forward(arena, num_sequences), 0.0, []
     for batch in in_batches(tasks, 1, 0.0):
         bare.append(cpu_seconds(forward))
-        ours += cpu_seconds(lambda batch=batch: [arena.worker.run(tasks[index]) for index in batch])  # type: ignore[misc]
+        ours += cpu_seconds(lambda batch=batch: [arena.worker.run(tasks[index]) for index in batch.indices])  # type: ignore[misc]
     return {"probes": len(tasks), "ratio_to_bare_forwards": ours / (len(tasks) * median(bare))}

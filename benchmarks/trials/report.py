@@ -6,6 +6,7 @@ python -m benchmarks.trials.report
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from benchmarks.search.tables import between_markers, table
@@ -41,10 +42,12 @@ def worker_rows(found: Mapping[str, Any]) -> list[Row]:
     """Return the rows about workers and memory."""
     rows: list[Row] = []
     if scaling := found.get("scaling"):
-        one, *_, most = scaling
-        what = f"{most['workers']} Ray workers against one, the same search behind its first batch"
-        rows.append((what, f"{one['seconds'] / most['seconds']:.2f}x as fast", "1.8x"))
-        rows.append(("share of one worker's time that is not a trial", f"{100 * (1 - one['busy_share']):.1f} %", "2 %"))
+        most = max(run["workers"] for run in scaling)
+        seconds = {n: median(run["seconds"] for run in scaling if run["workers"] == n) for n in (1, most)}
+        idle = [1 - run["busy_share"] for run in scaling if run["workers"] == 1]
+        what = f"{most} Ray workers against one, the same search behind its first batch, median of {len(idle)} turns"
+        rows.append((what, f"{seconds[1] / seconds[most]:.2f}x as fast", "1.8x"))
+        rows.append(("share of one worker's time that is not a trial", f"{100 * median(idle):.1f} %", "2 %"))
     if levels := found.get("levels"):
         what = f"bytes of the files of {levels['levels']} levels against their packed bytes"
         rows.append((what, f"{levels['ratio']:.4f}x", "1.05x"))

@@ -4,6 +4,7 @@ import time
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from functools import partial
 from statistics import fmean, median
 from typing import Any
@@ -26,6 +27,7 @@ from workers.tasks import Evaluate, Task, Workspace
 NUM_SEARCH = 32
 _NUM_HELD_OUT = 16  # judging is no trial
 _EVERY = 10  # trials between two bare forwards
+_TURNS = 3  # of scaling
 _NEAR = 5  # bare forwards that a trial is compared with: their median
 
 
@@ -44,9 +46,9 @@ class _Timed:
         """Queue a task."""
         return self.submit_all([task])[0]
 
-    def submit_all(self, tasks: Sequence[Task]) -> Sequence[Handle]:
+    def submit_all(self, tasks: Sequence[Task], lane: int = 0) -> Sequence[Handle]:
         """Queue tasks."""
-        handles = self.inner.submit_all(tasks)
+        handles = self.inner.submit_all(tasks, lane)
         self.tasks |= dict(zip(handles, tasks, strict=True))
         return handles
 
@@ -82,7 +84,7 @@ def default_search(arena: Arena) -> dict[str, Any]:
     executor = _Timed(arena, InlineExecutor(arena.workspace))
     arena.teach("search")
     arena.worker.run(Evaluate(arena.tokens, next(iter(arena.space.uniform_plans()))[1], "search", BATCH))
-    trials = _search(arena, lambda *_: executor, Quiet(), NUM_SEARCH)
+    _, trials = _search(arena, lambda *_: executor, Quiet(), NUM_SEARCH)
     found = [_Cost.of(executor.tasks[handle], *seconds) for handle, seconds in executor.seconds.items()]
     plans = _whole_costs(found, _full_lengths(trials))
     kinds = {kind: [cost for cost in found if cost.kind == kind] for kind in dict.fromkeys(c.kind for c in found)}
@@ -156,20 +158,23 @@ def _whole_costs(costs: Sequence[_Cost], full_lengths: Mapping[str, int]) -> lis
 
 
 def scaling(arena: Arena, counts: Sequence[int] = (1, 2)) -> list[dict[str, Any]]:
-    """Return, for each number of Ray workers, how long the same search takes behind its first batch, on half the text.
+    """Return how long the same search takes with each number of Ray workers, on half the text, in turns.
 
-    Start-up, levels and the dense model's answers come before it. `busy_share` is the share of the workers' time in
-    which they measure: the rest is dispatch, bookkeeping, the search's own decisions, and waiting for a batch's last.
+    From the end of its first batch to the end of the job: start-up, levels and the dense model's answers come before,
+    stopping the workers after. `busy_share` is the share of the workers' time in which they measure: the rest is
+    dispatch, bookkeeping, the search's own decisions, and waiting for a batch's last.
     """
-    rows = []
-    for count in counts:
-        clock = _Clock()
-        trials = _search(arena, partial(_pool, count), clock, NUM_SEARCH // 2)
-        seconds = time.monotonic() - clock.first
-        later = [m for t in trials[clock.trials :] if (m := t.measurement)] + [t.held_out for t in trials if t.held_out]
-        busy = sum(m.seconds for m in later) / (count * seconds)
-        rows.append({"workers": count, "seconds": seconds, "busy_share": busy})
-    return rows
+    return [_scaled(arena, count) for _ in range(_TURNS) for count in counts]
+
+
+def _scaled(arena: Arena, count: int) -> dict[str, Any]:
+    clock = _Clock()
+    job, trials = _search(arena, partial(_pool, count), clock, NUM_SEARCH // 2)
+    assert clock.first is not None and job.finished_at is not None  # noqa: S101, PT018 (the job is DONE)
+    seconds = (job.finished_at - clock.first).total_seconds()
+    later = [m for t in trials[clock.trials :] if (m := t.measurement)] + [t.held_out for t in trials if t.held_out]
+    busy = sum(m.seconds for m in later) / (count * seconds)
+    return {"workers": count, "seconds": seconds, "busy_share": busy}
 
 
 def _pool(count: int, workspace: Workspace, _: int) -> Executor:
@@ -180,17 +185,17 @@ def _pool(count: int, workspace: Workspace, _: int) -> Executor:
 class _Clock(Quiet):
     """Knows when the first batch had ended, and how many trials it had."""
 
-    first: float = 0.0
+    first: datetime | None = None
     trials: int = 0
 
     def progress(self, job: Job, trials_done: int, metrics: dict[str, float]) -> None:
         """Note the first call."""
         super().progress(job, trials_done, metrics)
-        if not self.first:
-            self.first, self.trials = time.monotonic(), trials_done
+        if self.first is None:
+            self.first, self.trials = datetime.now(UTC), trials_done
 
 
-def _search(arena: Arena, make_executor: MakeExecutor, listener: Quiet, num_search: int) -> Sequence[Trial]:
+def _search(arena: Arena, make_executor: MakeExecutor, listener: Quiet, num_search: int) -> tuple[Job, Sequence[Trial]]:
     store = MemoryStore()
     spec = make_spec(
         model="bundled",
@@ -202,5 +207,5 @@ def _search(arena: Arena, make_executor: MakeExecutor, listener: Quiet, num_sear
         num_held_out_samples=_NUM_HELD_OUT,
     )
     job = store.create_job("default", spec)
-    Controller(store, make_executor, arena.folder, listener).run(job.job_id)
-    return store.list_trials(job.job_id)
+    job = Controller(store, make_executor, arena.folder, listener).run(job.job_id)
+    return job, store.list_trials(job.job_id)

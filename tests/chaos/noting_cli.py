@@ -17,11 +17,11 @@ def note_evaluations(notes: Path) -> None:
     """Note from now on what every pool of this process is asked."""
     submit_all = RayPool.submit_all
 
-    def noting(self: RayPool, tasks: Sequence[Task]) -> Sequence[Handle]:
+    def noting(self: RayPool, tasks: Sequence[Task], lane: int = 0) -> Sequence[Handle]:
         lines = [f"{t.plan.digest} {t.split} {t.first_sequence}\n" for t in tasks if isinstance(t, Evaluate)]
         with notes.open("a", encoding="ascii") as file:
             file.writelines(lines)
-        return submit_all(self, tasks)
+        return submit_all(self, tasks, lane)
 
     setattr(RayPool, "submit_all", noting)  # noqa: B010 (a method for mypy)
 

@@ -157,7 +157,7 @@ class ScriptedExecutor:
         self._queue.append((handle, task))
         return handle
 
-    def submit_all(self, tasks: Sequence[Task]) -> Sequence[Handle]:
+    def submit_all(self, tasks: Sequence[Task], lane: int = 0) -> Sequence[Handle]:
         """Queue tasks."""
         return [self.submit(task) for task in tasks]
 

@@ -48,9 +48,9 @@ class PaidExecutor:
         """Queue a task; text is the arena's."""
         return self.inner.submit(task)
 
-    def submit_all(self, tasks: Sequence[Task]) -> Sequence[Handle]:
+    def submit_all(self, tasks: Sequence[Task], lane: int = 0) -> Sequence[Handle]:
         """Queue tasks."""
-        return self.inner.submit_all(tasks)
+        return self.inner.submit_all(tasks, lane)
 
     def wait(self, timeout_seconds: float) -> Sequence[Outcome]:
         """Run a task; evaluations are paid."""
