@@ -56,13 +56,13 @@ def test_another_budget_is_answered_from_what_is_known(
     watching = Watching(service.front)
     assert service.run(job.job_id, watching, inline=True).state is JobState.DONE
     assert [task for task in evaluated if task.sketch or task.num_sequences is not None] == []
-    assert len([task for task in evaluated if task.split == "search"]) <= 6
+    assert len([task for task in evaluated if task.split == "search"]) <= 16
     last = service.front(job.job_id)
     for document in (*watching.before_workers, last):
         assert document.measured_on == "held_out"
         assert document.recommended is not None
         assert document.recommended.size_bytes <= document.budget_bytes < first.budget_bytes
-    assert last.cost.token_forwards < 0.3 * first.cost.token_forwards
+    assert last.cost.token_forwards < 0.5 * first.cost.token_forwards
     assert service.export(job.job_id, tmp_path / "out", refit=False).verified
     service.store.close()
 
