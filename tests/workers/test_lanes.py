@@ -1,4 +1,4 @@
-"""A worker goes on with its own lane, helps others when that is empty, and lets nothing wait for ever."""
+"""A worker goes on with its own lane, and helps others when that is empty."""
 
 from workers.lanes import WaitingBatches
 
