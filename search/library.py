@@ -53,7 +53,7 @@ class Library:
 
         Args:
             store: where it is.
-            model_digest: content of the model.
+            model_digest: of the model as it is computed.
             tokens: the text.
             counts: sequences of the splits that are measured on.
             sketches: where those of probes are.

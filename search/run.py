@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from search.context import Context, Listener
+from search.device import device_of_job
 from search.dispatch import LazyExecutor
 from search.evaluation import count_sequences
 from search.groundwork import Groundwork, Text
@@ -30,6 +31,7 @@ from space.menu import SearchSpace
 from space.spec import JobSpec
 from storage.records import Job, JobState
 from storage.store import Store
+from workers.devices import computed_digest
 from workers.executor import Executor, Placed
 from workers.models.files import model_digest
 from workers.models.tokens import TokenSet
@@ -56,8 +58,10 @@ class Run:
         self._publisher = Publisher(self._context)
         prepared = self._context.prepared
         content = model_digest(prepared.folder)
-        cache, memory = str(cache_folder / content[:16]), _worker_memory(job.spec)
-        self._workspace = Workspace(str(prepared.folder), cache, content, prepared.inventory, memory)
+        device = device_of_job(job.facts.get("device"))
+        self._computed = computed_digest(content, device)
+        cache, memory = str(cache_folder / self._computed[:16]), _worker_memory(job.spec)
+        self._workspace = Workspace(str(prepared.folder), cache, content, prepared.inventory, memory, device)
         self._in_use = use(Path(self._workspace.cache_folder))
         self._executor = Repairing(
             LazyExecutor(partial(self._start, make_executor), job.spec.workers), self._context.note
@@ -98,7 +102,7 @@ class Run:
         self._publisher.publish(state, self._context.trials(), self._model())
 
     def _start(self, make_executor: MakeExecutor) -> Executor:
-        how = told(self._workspace.inventory, self._workspace.memory_bytes)
+        how = told(self._workspace.inventory, self._workspace.memory_bytes, self._workspace.device)
         self._context.note(f"starting workers; {how}")
         executor = make_executor(self._workspace, self._context.spec.workers)
         if isinstance(executor, Placed):
@@ -117,6 +121,7 @@ class Run:
         facts = {
             "model_digest": self._workspace.model_digest,
             "cache_folder": self._workspace.cache_folder,
+            "device": self._workspace.device,
             "tokens": text.tokens.to_json(),
             "dense_perplexity": text.dense_perplexity,
             "budget_bytes": prepared.budget_bytes,
@@ -128,7 +133,7 @@ class Run:
         spec = self._context.spec
         return Library(
             self._context.store,
-            self._workspace.model_digest,
+            self._computed,
             tokens,
             {
                 "search": count_sequences(tokens, "search", spec.num_search_samples),

@@ -111,7 +111,8 @@ def reload_here(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def in_process(request: Mapping[str, Any]) -> dict[str, Any]:
         model = request["model_folder"]
-        workspace = Workspace(model, request["cache_folder"], request["model_digest"], inspect_model(Path(model)))
+        cache, content, inventory = request["cache_folder"], request["model_digest"], inspect_model(Path(model))
+        workspace = Workspace(model, cache, content, inventory, device=request["device"])
         plan, tokens = Plan.from_json(request["plan"]), TokenSet.from_json(request["tokens"])
         try:
             return asdict(reload(Path(request["folder"]), plan, workspace, tokens))

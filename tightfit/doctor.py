@@ -20,6 +20,7 @@ from storage.mlflow_server import find_server
 from storage.open import check_version, open_store
 from storage.records import JobState
 from tightfit.config import Settings, load_settings
+from workers.devices import device_here
 from workers.models.files import BUNDLED_FOLDER
 
 _PACKAGES = ("torch", "transformers", "optuna", "ray", "mlflow", "sqlalchemy", "compressed-tensors")
@@ -139,9 +140,7 @@ def _workers() -> Finding:
 def _gpu() -> Finding:
     if shutil.which("nvidia-smi") is None:
         return Finding("GPU", ok=True, seen="none; jobs run on the CPUs")
-    from workers.models.load import best_device  # noqa: PLC0415 (torch)
-
-    device = str(best_device())
+    device = device_here()
     return Finding("GPU", device != "cpu", f"torch uses {device}", "Install torch with CUDA, or mend the driver.")
 
 

@@ -14,6 +14,7 @@ from tightfit.card import model_card, provenance
 from tightfit.export.checkpoint import Source, check_format, new_folder, write_checkpoint
 from tightfit.export.select import select_point
 from tightfit.export.verify import Promise, verify_export
+from workers.devices import Device, device_here
 from workers.levels import LevelStore
 from workers.models.files import resolve_model
 from workers.models.inventory import inspect_model
@@ -73,13 +74,15 @@ def export_point(
     levels = Path(job.facts["cache_folder"]) / "levels"
     source = Source(folder, inventory, LevelStore(levels, job.facts["model_digest"], tokens.of("calibration")), plan)
     check_format(source, target)
-    workspace = Workspace(str(folder), job.facts["cache_folder"], job.facts["model_digest"], inventory)
+    device = _device(job, tell)
+    workspace = Workspace(str(folder), job.facts["cache_folder"], job.facts["model_digest"], inventory, device=device)
     _make_missing(workspace, source, tokens)
     cache = document.dense.size_bytes - inventory.dense_bytes
     limit = parse_budget(budget).size_bytes(inventory) if budget else document.budget_bytes
     if point_name is not None:  # asked for by name: what it takes in this format is what it may take
         limit = max(limit, plan_cost(inventory, plan, target).weight_bytes + cache)
     recorded = point.kl_divergence if document.measured_on == "held_out" else None
+    is_same_device = device == job.facts.get("device", device)
     with new_folder(out) as temporary:
         record = provenance(job, document, point, plan, target)
         card = model_card(job, document, point, target)
@@ -87,7 +90,7 @@ def export_point(
         if found is not None:
             record["refit"] = {"kept": found.kept, "kl_before": found.kl_before, "kl_after": found.kl_after}
         if found is not None and found.kept:
-            tokens, recorded = found.tokens, found.kl_after
+            tokens, recorded, is_same_device = found.tokens, found.kl_after, True
             source = replace(source, levels=replace(source.levels, calibration_digest=tokens.of("calibration")))
             card += f"\nRefitted after the search: KL {found.kl_before:.6f} before, {found.kl_after:.6f} as exported.\n"
         written = write_checkpoint(temporary, source, target, record, card)
@@ -96,8 +99,10 @@ def export_point(
             "cache_folder": job.facts["cache_folder"],
             "model_digest": job.facts["model_digest"],
             "tokens": tokens.to_json(),
+            "device": device,
         }
-        verified = verify_export(written, inventory, plan, target, Promise(limit - cache, recorded), request)
+        promise = Promise(limit - cache, recorded, is_same_device=is_same_device)
+        verified = verify_export(written, inventory, plan, target, promise, request)
     return Exported(
         path=str(out),
         format=target,
@@ -114,6 +119,15 @@ def export_point(
         refitted=found is not None and found.kept,
         refit_kl_divergence=None if found is None else found.kl_after,
     )
+
+
+def _device(job: Job, tell: Tell) -> Device:
+    """Return what to verify on: what the job computed on, where that is here."""
+    recorded = job.facts.get("device")
+    device: Device = "cpu" if recorded == "cpu" else device_here()
+    if recorded not in (None, device):
+        tell("verify: the job computed on GPUs and none is here; its KL is compared within what rounding changes")
+    return device
 
 
 def _make_missing(workspace: Workspace, source: Source, tokens: TokenSet) -> None:

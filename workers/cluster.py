@@ -113,11 +113,26 @@ def check_resources(num_workers: int) -> None:
     while _num_cpus() < num_workers and _has_lost_nodes() and time.monotonic() < deadline:
         time.sleep(_POLL_SECONDS)
     if (cpus := _num_cpus()) < num_workers:
-        gpus = ray.cluster_resources().get("GPU", 0.0)
+        gpus = count_gpus()
         and_gpus = f" and {gpus:g} GPUs" if gpus else ""
         raise UsageError(
             f"--workers {num_workers}: Ray has {cpus:g} CPUs{and_gpus}. Ask for fewer workers or add nodes."
         )
+
+
+def count_gpus() -> float:
+    """Return the GPUs of the Ray runtime that this process is connected to."""
+    return float(ray.cluster_resources().get("GPU", 0.0))
+
+
+def cluster_has_gpus() -> bool:
+    """Tell whether the cluster that RAY_ADDRESS names has GPUs; connects for as long as that takes."""
+    started = start_ray(1)
+    try:
+        return count_gpus() >= 1
+    finally:
+        if started:
+            ray.shutdown()
 
 
 def _num_cpus() -> float:

@@ -14,8 +14,8 @@ from space.errors import CalibrationError
 from space.inventory import Inventory
 from space.level import DENSE, Level
 from space.plan import Plan
+from workers.devices import Device, compute_dtype
 from workers.models.blocks import BlockRunner
-from workers.models.load import best_device, compute_dtype
 from workers.resident import Resident, Unpack
 from workers.trails import Key, Stages, Trail, Trails, names_by_stage
 
@@ -30,16 +30,17 @@ class Engine:
 
     """
 
-    def __init__(self, folder: Path, inventory: Inventory, *, streams: bool = False) -> None:
+    def __init__(self, folder: Path, inventory: Inventory, *, device: Device = "cpu", streams: bool = False) -> None:
         """Map the model; a weight is read when a plan needs it.
 
         Args:
             folder: the checkpoint.
             inventory: its modules.
+            device: where it computes.
             streams: hold one block at a time instead of all.
 
         """
-        self.device, self._streams = best_device(), streams
+        self.device, self._streams = device, streams
         self._inventory, self._resident, self._trails = inventory, Resident(folder, inventory, self.device), Trails()
         model: Any = self._resident.model
         model.get_input_embeddings().register_forward_hook(lambda _m, _i, out: out.to(compute_dtype(self.device)))

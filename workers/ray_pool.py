@@ -19,7 +19,8 @@ import ray
 from ray.exceptions import GetTimeoutError, RayActorError, RayError
 
 from space.errors import TrialError
-from workers.cluster import check_nodes, start_ray
+from workers.cluster import check_nodes, count_gpus, start_ray
+from workers.devices import gpu_share
 from workers.evidence import bear_witness, evidence, is_node_death
 from workers.executor import Executor, Handle, Outcome, run_task
 from workers.lanes import WaitingBatches
@@ -117,16 +118,16 @@ class RayPool:
             if not all(view.is_shared for view in views.values()):
                 self._deadline_seconds *= _APART_FACTOR
         self.num_workers = num_workers
-        gpus = ray.cluster_resources().get("GPU", 0.0)
+        share = gpu_share(count_gpus(), num_workers) if workspace.device == "cuda" else 0.0
         actor_class: Any = ray.remote(_Actor)
         self._actor_class = actor_class.options(
             num_cpus=1,
-            num_gpus=min(1.0, gpus / num_workers),
+            num_gpus=share,
             max_restarts=0,
             max_task_retries=0,
             runtime_env={"env_vars": _WORKER_ENVIRONMENT},
         )
-        self._workspace = workspace
+        self._workspace = replace(workspace, gpu_share=share)
         self._actors = [self._new_actor() for _ in range(num_workers)]
         self._lanes: list[list[_Flight]] = [[] for _ in range(num_workers)]
         self._waiting: WaitingBatches[list[_Flight]] = WaitingBatches()

@@ -25,7 +25,7 @@ from workers.compress.gptq import damped
 from workers.compress.packing import unpack
 from workers.levels import LevelStore
 from workers.models.blocks import BlockOutput, BlockRunner
-from workers.models.load import best_device, load_model
+from workers.models.load import load_model
 from workers.models.tokens import TokenSet
 from workers.tasks import Evaluate, Teach, Workspace
 from workers.worker import Worker
@@ -152,8 +152,7 @@ class _Refitter:
     def __init__(
         self, workspace: Workspace, packed: Sequence[tuple[ModuleInfo, Level]], store: LevelStore, tokens: Tensor
     ) -> None:
-        device = best_device()
-        models = [load_model(Path(workspace.model_folder), device) for _ in range(2)]
+        models = [load_model(Path(workspace.model_folder), workspace.device) for _ in range(2)]
         self._dense, self._fitted = (BlockRunner(model) for model in models)
         self._modules = [dict(model.named_modules()) for model in models]
         self._levels = {m.name: level for m, level in packed}
@@ -163,7 +162,7 @@ class _Refitter:
         for module, level in packed:
             target = self._weights[module.name]
             target.copy_(store.weight(module.name, level, target.shape))
-        self._batches = [_Batch(ids) for ids in tokens.to(device).split(_BATCH)]
+        self._batches = [_Batch(ids) for ids in tokens.to(workspace.device).split(_BATCH)]
 
     @property
     def num_blocks(self) -> int:

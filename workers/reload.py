@@ -15,11 +15,11 @@ from typing import Any
 import torch
 
 from space.plan import Plan
+from workers.devices import Device, compute_dtype
 from workers.evaluate.quality import sequence_quality
 from workers.evaluate.teacher import BATCH, read_teacher
 from workers.models.blocks import BlockRunner
 from workers.models.inventory import inspect_model
-from workers.models.load import best_device, compute_dtype
 from workers.models.tokens import TokenSet
 from workers.tasks import Workspace
 from workers.worker import Worker
@@ -45,7 +45,7 @@ class ReloadAnswer:
     perplexity: float
 
 
-def load_exported(folder: Path) -> tuple[Any, dict[str, list[str]]]:
+def load_exported(folder: Path, device: Device = "cpu") -> tuple[Any, dict[str, list[str]]]:
     """Return the model as searches run it, and the loader's report of missing, unexpected and mismatched keys."""
     from transformers import AutoModelForCausalLM  # noqa: PLC0415 (slow)
 
@@ -53,19 +53,19 @@ def load_exported(folder: Path) -> tuple[Any, dict[str, list[str]]]:
 
     model, report = AutoModelForCausalLM.from_pretrained(
         folder,
-        dtype=compute_dtype(best_device()),
+        dtype=compute_dtype(device),
         use_safetensors=True,
         trust_remote_code=False,
         local_files_only=True,
         output_loading_info=True,
     )
-    return model.eval().to(best_device()), {kind: sorted(map(str, keys)) for kind, keys in report.items() if keys}
+    return model.eval().to(device), {kind: sorted(map(str, keys)) for kind, keys in report.items() if keys}
 
 
 def reload(folder: Path, plan: Plan, workspace: Workspace, tokens: TokenSet) -> ReloadAnswer:
     """Measure the exported folder and compare it with the searched model."""
-    model, problems = load_exported(folder)
-    runner, text = BlockRunner(model), tokens.load("held_out").to(best_device())
+    model, problems = load_exported(folder, workspace.device)
+    runner, text = BlockRunner(model), tokens.load("held_out").to(workspace.device)
     worker = Worker(workspace)
     with torch.no_grad():
         logits = runner.logits(text[:BATCH])[:_LOGIT_SEQUENCES]
@@ -84,7 +84,8 @@ def main() -> None:
     with redirect_stdout(sys.stderr):
         model_folder = request["model_folder"]
         inventory = inspect_model(Path(model_folder))
-        workspace = Workspace(model_folder, request["cache_folder"], request["model_digest"], inventory)
+        cache, content = request["cache_folder"], request["model_digest"]
+        workspace = Workspace(model_folder, cache, content, inventory, device=request["device"])
         answer = reload(
             Path(request["folder"]), Plan.from_json(request["plan"]), workspace, TokenSet.from_json(request["tokens"])
         )

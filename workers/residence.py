@@ -1,24 +1,29 @@
 """How much memory a worker may use, and whether a model fits in it as a whole."""
 
 import resource
+from collections.abc import Mapping
 from pathlib import Path
 
 from space.budget import format_bytes
 from space.inventory import Inventory
+from workers.devices import Device
 
-_ITEM_BYTES = 4  # float32, which models are run in on a CPU
+_ITEM_BYTES: Mapping[Device, int] = {"cpu": 4, "cuda": 2}  # of the type that models are run in
 _ROOM = 1.5  # over the weights: activations, one level being unpacked, logits
 _CGROUP = Path("/sys/fs/cgroup")
 
 
-def must_stream(inventory: Inventory, memory_bytes: int | None) -> bool:
-    """Tell whether a model must be run block by block, since its weights would not fit into so much memory."""
+def must_stream(inventory: Inventory, memory_bytes: int | None, device: Device = "cpu") -> bool:
+    """Tell whether a model must be run block by block, since its weights would not fit into so much of a device."""
     limit = available_bytes() if memory_bytes is None else memory_bytes
-    return needed_bytes(inventory) > limit
+    return needed_bytes(inventory, device) > limit
 
 
-def told(inventory: Inventory, memory_bytes: int | None) -> str:
+def told(inventory: Inventory, memory_bytes: int | None, device: Device = "cpu") -> str:
     """Return in words how workers hold a model."""
+    if device == "cuda":
+        needed = format_bytes(needed_bytes(inventory, device))
+        return f"they use GPUs, and read the model block by block where {needed} do not fit into their share of one"
     limit = available_bytes() if memory_bytes is None else memory_bytes
     needed = format_bytes(needed_bytes(inventory))
     if must_stream(inventory, limit):
@@ -31,9 +36,9 @@ def share_bytes(num_workers: int) -> int:
     return available_bytes() // num_workers
 
 
-def needed_bytes(inventory: Inventory) -> int:
-    """Return the private memory of a worker that holds a whole model."""
-    return int(_ROOM * _ITEM_BYTES * inventory.num_parameters)
+def needed_bytes(inventory: Inventory, device: Device = "cpu") -> int:
+    """Return the private memory of a worker, or the memory of its GPU, that holds a whole model."""
+    return int(_ROOM * _ITEM_BYTES[device] * inventory.num_parameters)
 
 
 def available_bytes() -> int:

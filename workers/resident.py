@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from space.inventory import Inventory, ModuleInfo
 from space.level import Level
-from workers.models.load import compute_dtype, dense_copy, load_model
+from workers.devices import compute_dtype
+from workers.models.load import dense_copy, load_model
 
 Unpack = Callable[[str, Level, torch.Size], Tensor]
 """(module name, level, shape) -> weight"""

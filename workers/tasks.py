@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from space.inventory import Inventory
 from space.level import Level
 from space.plan import Plan
+from workers.devices import Device
 from workers.models.text import Split
 from workers.models.tokens import TextRequest, TokenSet
 
@@ -24,6 +25,8 @@ class Workspace:
         model_digest: content of the checkpoint.
         inventory: its modules.
         memory_bytes: private memory that a worker may use; None is what its machine leaves it.
+        device: what all of a job's workers compute on.
+        gpu_share: the part of a GPU that is a worker's, where the device is one.
 
     """
 
@@ -32,6 +35,8 @@ class Workspace:
     model_digest: str
     inventory: Inventory
     memory_bytes: int | None = None
+    device: Device = "cpu"
+    gpu_share: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)

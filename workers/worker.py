@@ -23,6 +23,7 @@ from workers.atomic import is_whole
 from workers.calibrate import calibrate, is_calibrated, load_hessian
 from workers.compress.build import build_levels
 from workers.compress.screen import screen_levels
+from workers.devices import check_device, gpu_bytes
 from workers.engine import Engine
 from workers.evaluate.quality import sequence_quality
 from workers.evaluate.sketch import Sketcher
@@ -57,8 +58,11 @@ class Worker:
     @cached_property
     def engine(self) -> Engine:
         """Return what runs the model; made when the first task needs it."""
-        streams = must_stream(self._space.inventory, self._space.memory_bytes)
-        return Engine(Path(self._space.model_folder), self._space.inventory, streams=streams)
+        space = self._space
+        device = check_device(space.device)
+        limit = space.memory_bytes if device == "cpu" else gpu_bytes(space.gpu_share)
+        streams = must_stream(space.inventory, limit, device)
+        return Engine(Path(space.model_folder), space.inventory, device=device, streams=streams)
 
     def _level_store(self, tokens: TokenSet) -> LevelStore:
         return LevelStore(self._cache / "levels", self._space.model_digest, tokens.of("calibration"))

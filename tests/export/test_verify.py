@@ -39,6 +39,7 @@ def _verify(export: Export, promise: Promise, plan: Plan | None = None) -> Verif
     request = {
         "model_folder": str(at.folder),
         "cache_folder": at.workspace.cache_folder,
+        "device": at.workspace.device,
         "model_digest": at.workspace.model_digest,
         "tokens": asdict(at.tokens),
     }
@@ -118,6 +119,16 @@ def test_changed_record_is_found(export: Export) -> None:
     assert promise.kl_divergence is not None
     wrong = replace(promise, kl_divergence=promise.kl_divergence * 0.99)
     _fails(export, "KL divergence is .*, recorded is", wrong)
+
+
+@pytest.mark.usefixtures("reload_here")
+def test_a_record_of_another_device_may_differ_by_its_rounding(export: Export) -> None:
+    """A per cent, not a tenth."""
+    promise = replace(_promise(export), is_same_device=False)
+    assert promise.kl_divergence is not None
+    assert promise.kl_divergence > 0.05
+    _verify(export, replace(promise, kl_divergence=promise.kl_divergence * 0.99))
+    _fails(export, "KL divergence is", replace(promise, kl_divergence=promise.kl_divergence * 0.9))
 
 
 @pytest.mark.usefixtures("reload_here")

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from search import groundwork
+from search import device, groundwork
 from space.document import FrontDocument
+from space.errors import UsageError
 from space.level import Level
 from space.plan import Plan
 from storage.records import JobState, Trial
@@ -187,6 +188,23 @@ def test_another_question_is_not_warm(warm: WarmHouse, values: dict[str, Any], d
     assert [t for t in warm.store.list_trials("two") if t.sampler_state.get("known")] == []
     if values.get("sampler") is None:
         assert executor.evaluated
+
+
+def test_what_cpus_measured_is_nothing_to_gpus(warm: WarmHouse, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A job on GPUs measures everything anew, in a folder of its own, and does not go on without them."""
+    with monkeypatch.context() as there:
+        there.setattr(device, "device_here", lambda: "cuda")
+        executor = warm.search("two")
+        assert executor.evaluated
+        assert not any(t.sampler_state.get("known") for t in warm.store.list_trials("two"))
+        warm.store.resume_job("one")  # began on CPUs: stays there
+        assert warm.run(warm.executor(), "one").state is JobState.DONE
+    one, two = (warm.store.get_job(name).facts for name in ("one", "two"))
+    assert (one["device"], two["device"]) == ("cpu", "cuda")
+    assert one["cache_folder"] != two["cache_folder"]
+    with pytest.raises(UsageError, match="began on GPUs"):
+        warm.resume(warm.executor(), "two")
+    assert warm.store.get_job("two").state is JobState.FAILED
 
 
 def test_unfinished_search_is_not_enough(warm: WarmHouse) -> None:

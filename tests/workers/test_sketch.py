@@ -47,7 +47,7 @@ def test_half_the_mean_square_is_the_kl(
     plan = at.plan(["b6-g32"])
     found = _measure(at, plan)
     assert _half_square(_sketch(found)) == pytest.approx(found.kl_divergence, rel=0.08)
-    exactly = lambda count: count**0.5 * torch.eye(count).expand(16, -1, -1)  # noqa: E731
+    exactly = lambda count, _device: count**0.5 * torch.eye(count).expand(16, -1, -1)  # noqa: E731
     monkeypatch.setattr("workers.evaluate.sketch._signs_cke", exactly)
     monkeypatch.setattr("workers.evaluate.sketch.DIMENSIONS", VOCABULARY)
     other = Worker(replace(at.workspace, cache_folder=str(tmp_path)))

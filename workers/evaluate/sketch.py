@@ -38,7 +38,7 @@ class Sketcher:
 def project(vectors_pe: Tensor) -> Tensor:
     """Return (..., P, K) random projections; the first position is a sequence's first, or CYCLE times n behind it."""
     *leading, count, num_events = vectors_pe.shape
-    signs_cke = _signs_cke(num_events).to(vectors_pe)
+    signs_cke = _signs_cke(num_events, vectors_pe.device)
     whole = count - count % CYCLE
     cycles_nce = vectors_pe[..., :whole, :].reshape(-1, CYCLE, num_events)
     out_ckn = torch.bmm(signs_cke, cycles_nce.permute(1, 2, 0))  # three times as fast as signs from the right
@@ -47,8 +47,8 @@ def project(vectors_pe: Tensor) -> Tensor:
 
 
 @cache
-def _signs_cke(num_events: int) -> Tensor:
+def _signs_cke(num_events: int, device: torch.device) -> Tensor:
     """Return (CYCLE, K, E) signs."""
     generator = torch.Generator().manual_seed(_SEED)
     signs_cek = 2.0 * torch.randint(0, 2, (CYCLE, num_events, DIMENSIONS), generator=generator) - 1.0
-    return signs_cek.transpose(1, 2).contiguous()
+    return signs_cek.transpose(1, 2).contiguous().to(device)

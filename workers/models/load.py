@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from space.errors import ModelError
+from workers.devices import compute_dtype
 from workers.models.files import read_config
 from workers.models.stored import Checkpoint
 
@@ -58,16 +59,6 @@ def dense_copy(folder: Path, name: str, stored: Tensor, device: str) -> Tensor:
     if not torch.isfinite(found).all():
         raise ModelError(f"{folder}: {name} holds NaN or infinite values. The checkpoint is broken; fetch it anew.")
     return found
-
-
-def compute_dtype(device: str) -> torch.dtype:
-    """Return what models are run in: float32 on CPU, bfloat16 on a GPU."""
-    return torch.float32 if device == "cpu" else torch.bfloat16
-
-
-def best_device() -> str:
-    """Return "cuda" where a GPU can be used, else "cpu"."""
-    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def _without_weights(folder: Path, device: str) -> Any:
