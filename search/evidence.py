@@ -14,7 +14,6 @@ class Evidence:
 
     Attributes:
         origins: the steps that have proposed anything.
-        has_probes: whether anything was measured as a plan's neighbour.
         points: the operating points, in the order of probing.
         wide_alone: the first measurement of the nearly lossless plan that is no probe.
 
@@ -56,8 +55,8 @@ class Evidence:
 
     @property
     def has_probes(self) -> bool:
-        """Tell whether any neighbour of a plan was measured."""
-        return bool(self._probes)
+        """Tell whether any neighbour of the nearly lossless plan was measured."""
+        return self._wide.digest in self._probes
 
     def probes_of(self, base: Plan) -> list[Observation]:
         """Return a plan's neighbours, each as measured on most text; itself included where it was measured as one."""

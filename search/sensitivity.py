@@ -19,6 +19,7 @@ _FLOOR = 1e-9
 _EXPONENTS = (0.7, 1.3)  # how far a module's KL may bend away from proportional to its output error
 _MIN_SPREAD = 0.3  # least standard deviation of log prices within a type of module
 _SIGNIFICANT = 2.0  # standard errors above zero for a probe to count by itself
+_LOSSLESS = 0.1  # of a level's output error: more than that in the base is a loss of its own
 Errors = Mapping[str, Mapping[Level, float]]
 """module name -> level -> calibrated relative output error"""
 
@@ -32,6 +33,7 @@ class Probe:
         level: its level.
         kl_divergence: KL that the change added, over the same sequences; may be negative by noise.
         noise: standard error of that.
+        before: the module's level in the other plan; None where that is lossless.
 
     """
 
@@ -39,15 +41,31 @@ class Probe:
     level: Level
     kl_divergence: float
     noise: float = 0.0
+    before: Level | None = None
 
     @staticmethod
     def of(observed: Observation, base: Observation) -> "Probe":
         """Return the probe of an observation beside its base's on the same first sequences."""
         choices = zip(observed.plan.levels, base.plan.levels, strict=True)
-        name, level = next(choice for choice, before in choices if choice != before)
+        (name, level), (_, before) = next(pair for pair in choices if pair[0] != pair[1])
         added = [a - b for a, b in zip(observed.sequence_kl, base.sequence_kl, strict=False)]
         noise = sqrt(variance(added) / len(added)) if len(added) > 1 else 0.0
-        return Probe(name, level, fmean(added), noise)
+        return Probe(name, level, fmean(added), noise, before)
+
+    def from_lossless(self, errors: Errors) -> "Probe":
+        """Return the probe as it were if the module had been lossless before.
+
+        A change between levels of output errors e and f > e costs f - e at the module's price, so the worse of the two
+        costs f by itself: the change times f / (f - e). That is nearly the change where e is that of 8 bits.
+        """
+        after, before = errors[self.module_name][self.level], 0.0
+        if self.before is not None:
+            before = errors[self.module_name].get(self.before, 0.0)
+        if before <= _LOSSLESS * after or before == after:
+            return self
+        factor = max(after, before) / (after - before)
+        worse = self.level if after > before or self.before is None else self.before
+        return Probe(self.module_name, worse, self.kl_divergence * factor, self.noise * abs(factor))
 
 
 @dataclass(frozen=True)
@@ -67,7 +85,7 @@ def fit_probes(errors: Errors, probes: Sequence[Probe]) -> AdditiveModel:
     A module without a usable probe (pinned, or below the noise) takes the price per output error of its type, and one
     of a type without any takes that of all.
     """
-    usable = [p for p in probes if _is_usable(p, errors)]
+    usable = [p for probe in probes if _is_usable(p := probe.from_lossless(errors), errors)]
     pooled = {name: _pooled(name, usable, errors) for name in errors}
     points: dict[str, list[tuple[float, float]]] = {name: [] for name in errors}
     for probe in usable:

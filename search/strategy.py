@@ -114,8 +114,8 @@ class FrontStrategy:
 
     @cached_property
     def base(self) -> Plan:
-        """Return the nearly lossless plan that the first probes start from: the widest uniform one."""
-        return self.space.uniform_plan(self.space.uniform_levels[-1])
+        """Return the plan that the first probes start from."""
+        return nearly_lossless(self.space)
 
     @cached_property
     def budget(self) -> int:
@@ -169,12 +169,17 @@ class FrontStrategy:
         return []
 
     def _module_probes(self, name: str, probe_bits: Sequence[int]) -> list[Proposal]:
-        levels = {nearest_level(self.space.levels[name], Level(bits, 64)) for bits in probe_bits}
+        levels = {nearest_level(self.space.levels[name], Level(bits, 64)) for bits in probe_bits} - {self.base[name]}
         return [
             Proposal(self.base.replace({name: level}), SENSITIVITY, self.probe_sequences, self.base)
-            for level in sorted(levels, key=str)
-            if level != self.base[name]
+            for level in sorted(levels or self._extremes(name)[: len(probe_bits)], key=str)
         ]
+
+    def _extremes(self, name: str) -> list[Level]:
+        """Return a module's other levels of most and of least error, for menus of one bit-width."""
+        errors, before = self.errors[name], self.base[name]
+        order = sorted((v for v in self.space.levels[name] if v != before), key=lambda v: (-errors[v], str(v)))
+        return list(dict.fromkeys([*order[:1], *order[-1:]]))
 
     def _spread(self, points: Points, _limit: int) -> list[Proposal]:
         """Return the additive model's plans over the whole range of sizes, once."""
@@ -260,6 +265,11 @@ class FrontStrategy:
         budget = self.budget
         plans = [*points.candidates([budget], 1, self.seed), *points.solve([budget]), *points.rivals(budget)]
         return _distinct([Proposal(plan, KNAPSACK) for plan in plans], points.evidence.is_measured)[:_WARM_PLANS]
+
+
+def nearly_lossless(space: SearchSpace) -> Plan:
+    """Return the plan that a space's first probes start from: the widest uniform one."""
+    return space.uniform_plan(space.uniform_levels[-1])
 
 
 def _distinct(proposals: Sequence[Proposal], is_known: Callable[[Plan], bool] = lambda _: False) -> list[Proposal]:

@@ -8,6 +8,7 @@ from search.guards import HEURISTIC
 from search.library import Library
 from search.observation import SENSITIVITY, UNIFORM
 from search.points import is_near
+from search.strategy import nearly_lossless
 from space.menu import SearchSpace
 from space.plan import Plan
 from storage.records import Known, Trial, TrialState
@@ -37,7 +38,7 @@ class Earlier:
             (len(known.measurement.sequence_kl), known)
             for _, part in self.library.parts("search")
             for known in part
-            if _base(known) is not None and self._holds(known.plan)
+            if (base := _base(known)) is not None and self._holds(base) and self._holds(known.plan)
         ]
 
     @cached_property
@@ -59,13 +60,18 @@ class Earlier:
 
     @property
     def is_enough(self) -> bool:
-        """Tell whether a search was finished: uniform plans judged, and a probe of every module that has a choice."""
+        """Tell whether a search was finished: uniform plans judged, and each module that has a choice was probed.
+
+        Probes of this space's nearly lossless plan count: those of another one's do not tell prices.
+        """
         judged = self.library.whole("held_out")
         if not all(
             plan.digest in judged and plan.digest in self.library.whole("search") for plan in _uniform_plans(self.space)
         ):
             return False
-        changed = {n for _, known in self.probes for n, v in known.plan.levels if (_base(known) or known.plan)[n] != v}
+        wide = nearly_lossless(self.space)
+        probed = [known.plan for _, known in self.probes if _base(known) == wide]
+        changed = {name for plan in probed for name, level in plan.levels if wide[name] != level}
         return {name for name, levels in self.space.levels.items() if len(levels) > 1} <= changed
 
     def is_near(self, budget: int) -> bool:

@@ -58,7 +58,7 @@ def test_probes_belong_to_their_base() -> None:
     base = UNIFORM_PLANS[1]
     alone, again = Observation(WIDE, UNIFORM, (1.0,)), Observation(WIDE, KNAPSACK, (2.0,))
     wide, near = Observation(OTHER, SENSITIVITY, (1.0,), WIDE), Observation(base, SENSITIVITY, (1.0,), base)
-    assert not _evidence(alone).has_probes
+    assert not _evidence(alone, near).has_probes
     found = _evidence(wide, alone, near, again)
     assert found.has_probes
     assert found.points == [base]

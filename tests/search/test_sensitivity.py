@@ -78,12 +78,31 @@ def test_a_probe_is_paired_with_its_base() -> None:
     hard = (1.0, 5.0, 3.0, 9.0)
     base = Observation(BASE, UNIFORM, (*hard, 70.0))
     added = Observation(plan, SENSITIVITY, tuple(h + 0.5 for h in hard), BASE)
-    assert Probe.of(added, base) == Probe("layers.0.q_proj", LOW, 0.5, 0.0)
+    assert Probe.of(added, base) == Probe("layers.0.q_proj", LOW, 0.5, 0.0, before=Level(8, 64))
     scattered = Observation(plan, SENSITIVITY, (2.0, 5.0, 4.0, 9.0), BASE)
     found = Probe.of(scattered, base)
     assert found.kl_divergence == 0.5
     assert found.noise == pytest.approx((1 / 3) ** 0.5 / 2)
     assert Probe.of(Observation(plan, SENSITIVITY, (1.5,), BASE), base).noise == 0.0
+
+
+def test_a_base_that_loses_is_no_reference() -> None:
+    """What a change costs is the difference of both levels' errors: down, up, and up to what loses nothing."""
+    middle = Level(3, 64)
+    errors = {"a": {LOW: 0.5, middle: 0.4, HIGH: 0.1, DENSE: 0.0}}
+    price = 10.0
+    down = Probe("a", LOW, price * (0.5 - 0.4), 0.01, middle)
+    up = Probe("a", HIGH, price * (0.1 - 0.4), 0.03, middle)
+    dense = Probe("a", DENSE, price * -0.4, 0.1, middle)
+    for probe, level, noise in ((down, LOW, 0.05), (up, middle, 0.04), (dense, middle, 0.1)):
+        found = probe.from_lossless(errors)
+        assert (found.module_name, found.level) == ("a", level)
+        assert (found.kl_divergence, found.noise) == pytest.approx((price * errors["a"][level], noise))
+        losses = fit_probes(errors, [probe]).losses["a"]
+        assert losses == {v: pytest.approx(price * e) for v, e in errors["a"].items()}
+    assert Probe("a", LOW, 1.0, 0.1, Level(8, 64)).from_lossless(errors | {"a": {LOW: 0.5, Level(8, 64): 0.01}}) == (
+        Probe("a", LOW, 1.0, 0.1, Level(8, 64))
+    )
 
 
 def test_the_script_has_interactions() -> None:

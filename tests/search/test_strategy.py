@@ -3,6 +3,7 @@
 import random
 from collections.abc import Sequence
 from statistics import fmean
+from typing import Any
 
 import pytest
 
@@ -20,7 +21,7 @@ from search.strategy import FrontStrategy
 from space.level import Level
 from space.plan import Plan
 from tests.search.histories import PREPARED, SPACE, Batches, all_observed, history, make_strategy, points_of
-from tests.search.scripted import errors_of, loss, observed
+from tests.search.scripted import errors_of, loss, observed, prepared, spec
 
 
 def _origins(batches: Batches) -> list[str]:
@@ -149,6 +150,29 @@ def test_knapsack_plans_beat_uniform_ones() -> None:
     uniform = [p.plan for p in history()[0] if p.origin == UNIFORM]
     mixed = [p.plan for p in history()[2]]
     assert sum(_best(mixed, SPACE.weight_bytes(plan)) < loss(plan) for plan in uniform) >= 2
+
+
+@pytest.mark.parametrize(
+    ("bits", "values"),
+    [((4, 16), {}), ((3,), {"group_sizes": (32, 64, None), "ranks": (0, 4, 8)})],
+)
+def test_a_menu_of_one_bit_width_is_searched(bits: tuple[int, ...], values: dict[str, Any]) -> None:
+    """Every module is probed there too: which of them deserve groups, rank or their dense weights is measured."""
+    space = prepared(spec(bits=bits, budget="20bpw", **values)).space
+    budget = (space.smallest_bytes + space.largest_bytes) // 2
+    strategy = FrontStrategy(space, errors_of(space), budget)
+    known: list[Observation] = []
+    while batch := strategy.next_batch(known, limit=120 - len(known)):
+        known += observed(batch)
+    wide = strategy.base
+    probed = {n for o in known if o.base == wide for n, v in o.plan.levels if v != wide[n]}
+    assert probed == {name for name, levels in space.levels.items() if len(levels) > 1}
+    rng = random.Random(0)
+    drawn = [Plan.of({n: rng.choice(v) for n, v in space.levels.items()}) for _ in range(4000)]
+    fitting = [plan for plan in drawn if space.weight_bytes(plan) <= budget]
+    assert len(fitting) > 500
+    found = min(loss(o.plan) for o in known if o.base is None and space.weight_bytes(o.plan) <= budget)
+    assert found < min(map(loss, fitting))
 
 
 def test_exchange_plans_beat_knapsack_plans() -> None:

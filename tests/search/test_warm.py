@@ -12,7 +12,7 @@ from space.document import FrontDocument
 from space.errors import UsageError
 from space.level import Level
 from space.plan import Plan
-from storage.records import JobState, Trial
+from storage.records import JobState, Trial, TrialState
 from tests.search.house import House
 from tests.search.scripted import ScriptedExecutor, prepared, records, spec
 from workers.tasks import BuildLevels, LevelRecord, Workspace
@@ -188,6 +188,25 @@ def test_another_question_is_not_warm(warm: WarmHouse, values: dict[str, Any], d
     assert [t for t in warm.store.list_trials("two") if t.sampler_state.get("known")] == []
     if values.get("sampler") is None:
         assert executor.evaluated
+
+
+@pytest.mark.parametrize("bits", [(3, 4, 8), (2, 3, 8), (2, 4)])
+def test_a_narrower_menu_takes_what_it_can(warm: WarmHouse, bits: tuple[int, ...]) -> None:
+    """Probes around plans that it cannot make say nothing to it, and it is warm where its own were made."""
+    warm.search("first", max_trials=200)
+    warm.search("two", bits=bits, budget="4.2bpw" if 8 in bits else "3.5bpw")
+    assert any(t.sampler_state.get("known") for t in warm.store.list_trials("two")) == (8 in bits)
+    assert all(t.state is TrialState.COMPLETE for t in warm.store.list_trials("two"))
+
+
+@pytest.mark.parametrize("refine", [True, False])
+@pytest.mark.parametrize("pin", [("embed", "b4-g64"), ("layers.0.q_proj", "b4-g64")])
+def test_a_pin_amid_what_is_known(warm: WarmHouse, pin: tuple[str, str], *, refine: bool) -> None:
+    """The plan of one module's probe is a plan of that pin's space, and what it was a probe of is not."""
+    warm.search("first", max_trials=200)
+    warm.search("two", pins=(pin,))
+    warm.search("three", pins=(pin,), budget="3.5bpw", refine=refine)
+    assert any(t.sampler_state.get("known") for t in warm.store.list_trials("three"))
 
 
 def test_what_cpus_measured_is_nothing_to_gpus(warm: WarmHouse, monkeypatch: pytest.MonkeyPatch) -> None:
