@@ -95,7 +95,7 @@ def _best_within(candidates: Sequence[Candidate], limit: int) -> Candidate | Non
 
 
 def _ties(usable: Sequence[Candidate], limit: int) -> list[Candidate]:
-    """Return the best plan within a limit and the best of those that it does not measurably beat."""
+    """Return the best plan within a limit and those behind it, up to the first that it measurably beats."""
     fitting = sorted((c for c in usable if c.size_bytes <= limit), key=_loss)
     found = fitting[:1]
     for rival in fitting[1:]:

@@ -6,7 +6,7 @@ from pathlib import Path
 from search.context import Listener, PauseRequestedError
 from search.dispatch import StopRequestedError
 from search.run import MakeExecutor, Run
-from space.errors import LeaseLostError, OutageError, StateError, StoreError, TightfitError
+from space.errors import JobTakenError, LeaseLostError, OutageError, StateError, StoreError, TightfitError
 from storage.lease import LEASE_SECONDS, keeping, owner_name
 from storage.patience import held_store
 from storage.records import Job, JobState, Lease
@@ -35,13 +35,13 @@ class Controller:
         """Claim a QUEUED job and run it; see `run_held`.
 
         Raises:
-            StateError: it is not QUEUED.
+            JobTakenError: it is not QUEUED.
 
         """
         lease = self._store.claim_job(owner_name(), job_id)
         if lease is None:
             state = self._store.get_job(job_id).state
-            raise StateError(f"Job {job_id} is {state}; only QUEUED jobs run. `tightfit resume {job_id}` queues it.")
+            raise JobTakenError(f"Job {job_id} is {state}; only QUEUED jobs run. `tightfit resume {job_id}` queues it.")
         return self.run_held(lease)
 
     def run_held(self, lease: Lease) -> Job:

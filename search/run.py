@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from search.context import Context, Listener
+from search.continuity import METHODS, check_continuity, recorded_text
 from search.device import device_of_job
 from search.dispatch import LazyExecutor
 from search.evaluation import count_sequences
@@ -77,7 +78,8 @@ class Run:
     def go(self) -> None:
         """Take all steps of the job."""
         context = self._context
-        text = self._ground.known_text() or self._ground.make_text()
+        text = recorded_text(context) or self._ground.known_text() or self._ground.make_text()
+        check_continuity(context, text.tokens, self._workspace.model_digest)
         self._keep_facts(text)
         self._executor.learn(self._ground.level_tasks(text.tokens))
         records = self._ground.known_levels(text.tokens)
@@ -124,6 +126,7 @@ class Run:
             "device": self._workspace.device,
             "tokens": text.tokens.to_json(),
             "dense_perplexity": text.dense_perplexity,
+            "methods": METHODS,
             "budget_bytes": prepared.budget_bytes,
             "smallest_bytes": prepared.space.smallest_bytes + prepared.cache_bytes,
         }

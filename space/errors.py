@@ -13,6 +13,7 @@ TightfitError
 ├── TrialError                              one trial failed; the job goes on
 │   └── LevelDamagedError                   a stored level is not what was written; it can be built again
 ├── StateError                              a move that the table of legal moves forbids
+│   ├── JobTakenError                       a job is not QUEUED (any more): others run it, or it rests
 │   └── LeaseLostError                      a job went to another controller, or ended; this one must stop
 ├── StoreError                     exit 4   the database cannot be used
 │   └── OutageError                         it cannot be reached now, and may be in a while
@@ -96,6 +97,10 @@ class LevelDamagedError(TrialError):
 
 class StateError(TightfitError):
     """A move that the table of legal moves forbids."""
+
+
+class JobTakenError(StateError):
+    """A job cannot be claimed: it is not QUEUED, or not any more."""
 
 
 class LeaseLostError(StateError):

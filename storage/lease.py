@@ -22,6 +22,7 @@ from storage.store import Store
 LEASE_SECONDS = 30.0
 """A holder that is silent for so long may be replaced."""
 _BEATS = 6  # renewals in that time
+_HIDDEN = -1
 
 
 def owner_name() -> str:
@@ -35,7 +36,7 @@ def is_gone(owner: str | None) -> bool:
         return True  # an older tightfit ran the job
     try:
         _, pid, start, machine = owner.rsplit(":", 3)
-        return machine == _machine() != "" and _start_of(int(pid)) != int(start)
+        return machine == _machine() != "" and _start_of(int(pid)) not in (int(start), _HIDDEN)
     except ValueError:
         return False
 
@@ -102,12 +103,25 @@ class Silence:
 
 
 def _start_of(pid: int) -> int | None:
-    """Return when a process started, in ticks since the boot; None for one that ended, reaped or not."""
+    """Return when a process started, in ticks since the boot; None for one that ended, reaped or not.
+
+    Another user's may be hidden (`hidepid`, systemd's `ProtectProc`): it is there, and that is all that can be told.
+    """
     try:
         fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
     except OSError:
-        return None
+        return _HIDDEN if _exists(pid) else None
     return None if fields[0] in "ZX" else int(fields[19])
+
+
+def _exists(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # not ours to signal, so it is there
+        return True
+    return True
 
 
 def _machine() -> str:

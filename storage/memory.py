@@ -22,6 +22,7 @@ from storage.records import (
     TrialState,
     check_job_move,
     check_trial_finish,
+    granted,
     job_move_values,
     job_not_found,
     json_copy,
@@ -74,6 +75,8 @@ class MemoryStore:
         with self._writing():
             job = self._job(job_id)
             check_job_move(job_id, job.state, state)
+            asked = {"cancel_requested": job.cancel_requested, "pause_requested": job.pause_requested}
+            state = granted(state, job.state, **asked)
             self._jobs[job_id] = replace(job, **job_move_values(state, datetime.now(UTC), error))
             return self.get_job(job_id)
 

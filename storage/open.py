@@ -43,9 +43,9 @@ def check_version(url: str) -> str:
     path = _sqlite_path(url)
     if path is not None and not path.exists():
         raise StoreError(f"There is no database {path}: `tightfit db upgrade` or the first job makes it.")
-    from storage import sql_jobs  # noqa: PLC0415 (slow to import)
+    from storage import sql_engine  # noqa: PLC0415 (slow to import)
 
-    return sql_jobs.check_version(url)
+    return sql_engine.check_version(url)
 
 
 def _sqlite_path(url: str) -> Path | None:

@@ -112,6 +112,13 @@ def job_move_values(state: JobState, now: datetime, error: str | None) -> dict[s
     return {"state": state, "owner": None, "finished_at": now, "error": error}
 
 
+def granted(move: JobState, old: JobState, *, cancel_requested: bool, pause_requested: bool) -> JobState:
+    """Return where a move leads: a RUNNING job that is given back is what somebody asked for meanwhile, not QUEUED."""
+    if old is JobState.RUNNING and cancel_requested and move in (JobState.QUEUED, JobState.PAUSED):
+        return JobState.CANCELLED
+    return JobState.PAUSED if old is JobState.RUNNING and pause_requested and move is JobState.QUEUED else move
+
+
 def job_not_found(job_id: str, newest: Sequence[str]) -> NotFoundError:
     """Return the error for an unknown job; `newest` holds the ids of the newest jobs, newest first."""
     hint = f"the newest are {', '.join(newest)}" if newest else "no job was submitted yet"

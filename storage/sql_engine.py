@@ -8,6 +8,7 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError, StatementError
 
 from space.errors import OutageError, StoreError
+from storage.migrations.upgrade import check
 from storage.records import json_text
 
 _WAIT_SECONDS = 30
@@ -108,3 +109,18 @@ def _is_outage(error: Exception) -> bool:
         return "locked" in str(error.orig)
     state = getattr(error.orig, "sqlstate", None)  # None: the server did not answer at all
     return state is None or state.startswith(_OUTAGE_CLASSES)
+
+
+def check_version(url: str) -> str:
+    """Return a database's name for people; changes nothing. Raises StoreError unless its tables are this program's."""
+    parsed = parsed_url(url)
+    place = place_of(parsed)
+    engine = made_engine(parsed, place)
+    try:
+        with engine.begin() as connection:
+            check(connection, place)
+    except SQLAlchemyError as error:
+        raise store_error(place, error) from error
+    finally:
+        engine.dispose()
+    return place

@@ -14,13 +14,14 @@ from space.document import FrontDocument
 from space.errors import NotFoundError, StateError
 from space.spec import JobSpec
 from storage.migrations.tables import JobRow, TrialRow, job_of
-from storage.migrations.upgrade import HEAD, check, stored_version, upgrade
+from storage.migrations.upgrade import HEAD, stored_version, upgrade
 from storage.records import (
     Job,
     JobState,
     Lease,
     TrialState,
     check_job_move,
+    granted,
     job_move_values,
     job_not_found,
     job_sources,
@@ -108,8 +109,9 @@ class SqlJobs:
 
     def set_job_state(self, job_id: str, state: JobState, error: str | None = None) -> Job:
         """Move a job. Raises NotFoundError, StateError."""
-        legal = update(JobRow).where(JobRow.job_id == job_id, JobRow.state.in_(job_sources(state)))
         with self._session(write=True) as session:
+            state = _granted(session, job_id, state)
+            legal = update(JobRow).where(JobRow.job_id == job_id, JobRow.state.in_(job_sources(state)))
             changed = num_changed(session, legal.values(job_move_values(state, datetime.now(UTC), error)))
             job = _job(session, job_id)
             if not changed:
@@ -178,7 +180,7 @@ class SqlJobs:
         first = select(JobRow.position).where(queued if job_id is None else queued & (JobRow.job_id == job_id))
         first = first.order_by(JobRow.position).limit(1)
         if self._engine.dialect.name == "postgresql":  # SQLite ignores it, and needs none: one writes at a time
-            first = first.with_for_update(skip_locked=True)
+            first = first.with_for_update(skip_locked=job_id is None)
         with self._session(write=True) as session:
             lease = _claim(session, update(JobRow).where(JobRow.position == first.scalar_subquery(), queued), owner)
             if lease is None and job_id is not None:
@@ -235,21 +237,6 @@ class SqlJobs:
                 upgrade(connection, self._place)
 
 
-def check_version(url: str) -> str:
-    """Return a database's name for people; changes nothing. Raises StoreError unless its tables are this program's."""
-    parsed = parsed_url(url)
-    place = place_of(parsed)
-    engine = made_engine(parsed, place)
-    try:
-        with engine.begin() as connection:
-            check(connection, place)
-    except SQLAlchemyError as error:
-        raise store_error(place, error) from error
-    finally:
-        engine.dispose()
-    return place
-
-
 def num_changed(session: Session, statement: Update) -> int:
     """Run an UPDATE and return how many rows it changed."""
     result = session.execute(statement, execution_options={"synchronize_session": False})
@@ -272,6 +259,16 @@ def _job(session: Session, job_id: str) -> Job:
     if row is None:
         raise _job_not_found(session, job_id)
     return job_of(row)
+
+
+def _granted(session: Session, job_id: str, move: JobState) -> JobState:
+    """Return where a move leads, by what was asked of the job until the end of this transaction."""
+    asked = select(JobRow.state, JobRow.cancel_requested, JobRow.pause_requested).where(JobRow.job_id == job_id)
+    row = session.execute(asked.with_for_update(key_share=True)).one_or_none()
+    if row is None:
+        return move
+    state, cancel, pause = row
+    return granted(move, JobState(state), cancel_requested=cancel, pause_requested=pause)
 
 
 def _as_seen(job: Job) -> ColumnElement[bool]:

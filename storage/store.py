@@ -31,6 +31,7 @@ class Store(Protocol):
     def set_job_state(self, job_id: str, state: JobState, error: str | None = None) -> Job:
         """Move a job, setting started_at or finished_at; QUEUED clears error, finished_at and cancel_requested.
 
+        A RUNNING job that is given back (QUEUED, PAUSED) while somebody asks it to stop is CANCELLED or PAUSED instead.
         Raises NotFoundError, StateError.
         """
 

@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
-from space.errors import TightfitError, UsageError
+from space.errors import JobFailedError, JobTakenError, TightfitError, UsageError
 from tightfit.cli_base import AsJson, Detach, Home, JobName, Queue, Workers, open_service, print_json
 from tightfit.cli_upkeep import db_app, doctor, gc, work
 
 if TYPE_CHECKING:
+    from storage.records import Job
     from tightfit.service import Service
 
 INTERRUPTED = 130
@@ -116,8 +117,22 @@ def _run(service: "Service", job_id: str, home: Path | None, num_workers: int | 
     except KeyboardInterrupt:
         print(f"Interrupted; {again}", file=sys.stderr)
         raise
+    except JobTakenError:
+        job = _watch(service, job_id)
     if job.state in ("CANCELLED", "PAUSED"):
         print(f"Job {job_id} was {job.state.lower()}; {again}", file=sys.stderr)
+
+
+def _watch(service: "Service", job_id: str) -> "Job":
+    """Follow a job to its end that others run: between two commands of ours a `tightfit work` may have taken it."""
+    from tightfit.show import watch_job  # noqa: PLC0415
+
+    print(f"Job {job_id} is not waiting any more: another process runs it. This one follows.", file=sys.stderr)
+    watch_job(service, job_id)
+    job = service.store.get_job(job_id)
+    if job.state == "FAILED":
+        raise JobFailedError(f"Job {job_id} failed: {job.error}")
+    return job
 
 
 @app.command(hidden=True)

@@ -71,7 +71,7 @@ class Service:
         """Run a queued job here until it ends; `inline` uses no Ray, `num_workers` others than the job asked for.
 
         Raises:
-            StateError: it is not queued.
+            JobTakenError: it is not queued.
             TightfitError: the job failed; the reason is recorded with it.
 
         """

@@ -2,6 +2,8 @@
 
 import shutil
 from pathlib import Path
+from threading import Thread
+from time import sleep
 
 import pytest
 
@@ -53,6 +55,24 @@ def test_job_that_waits_rests_at_once(cli: Cli, store: Store, verb: str, state: 
     told = [cli("resume", "one", "--queue").out for _ in range(2)]
     assert told == ["Job one is queued for `tightfit work`; watch it with `tightfit status one --watch`.\n"] * 2
     assert store.get_job("one").state is JobState.QUEUED
+
+
+@pytest.mark.parametrize(("end", "exit_code"), [("CANCELLED", 0), ("FAILED", 4)])
+def test_job_that_others_took_is_followed(cli: Cli, store: Store, end: str, exit_code: int) -> None:
+    """Between a job's making and its start a `tightfit work` may claim it: that is no error, and its end is told."""
+    lease = store.claim_job(owner_name(), "one")
+    assert lease is not None
+    held, found = store.holding(lease), []
+    follower = Thread(target=lambda: found.append(cli("run", "one")))
+    follower.start()
+    held.update_job("one", phase="halfway")
+    sleep(0.3)
+    held.set_job_state("one", JobState(end), "why" if end == "FAILED" else None)
+    follower.join(timeout=60)
+    (done,) = found
+    assert done.exit_code == exit_code
+    assert "another process runs it" in done.err
+    assert ("Job one failed: why" in done.err) == (end == "FAILED")
 
 
 @pytest.mark.parametrize(("verb", "told"), [("pause", "pausing"), ("cancel", "stopping")])

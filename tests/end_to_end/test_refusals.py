@@ -9,9 +9,9 @@ from space.errors import (
     CalibrationError,
     InfeasibleBudgetError,
     JobFailedError,
+    JobTakenError,
     ModelError,
     NotFoundError,
-    StateError,
 )
 from space.spec import JobSpec
 from storage.records import JobState
@@ -79,5 +79,5 @@ def test_job_that_fails_says_why(service: PlainService, tiny: Tiny, text_file: P
     assert "too short" in (failed.error or "")
     with pytest.raises(JobFailedError, match="too short"):
         service.front(job.job_id)
-    with pytest.raises(StateError, match="only QUEUED jobs run"):
+    with pytest.raises(JobTakenError, match="only QUEUED jobs run"):
         service.run(job.job_id, Quiet(), inline=True)

@@ -219,6 +219,29 @@ def test_pinned_modules_keep_their_level(house: House) -> None:
         assert {str(v) for n, v in trial.plan.levels if n.endswith("down_proj")} == {"b7-g16"}
 
 
+def test_a_plan_that_cannot_be_judged_is_left_out(house: House) -> None:
+    """The others are judged; without a uniform plan nothing could be promised."""
+    uniform = {plan.digest for _, plan in prepared(spec()).space.uniform_plans()}
+    house.submit()
+    executor = ScriptedExecutor()
+    house.run(executor)
+    judged = [t.plan.digest for t in executor.evaluated if t.split == "held_out"]
+    lost = next(name for name in judged if name not in uniform)
+    for job_id, missing in (("two", lost), ("three", next(iter(uniform)))):
+        other = House()
+        other.submit(job_id)
+        failing = ScriptedExecutor(fails=lambda t, m=missing: t.split == "held_out" and t.plan.digest == m)  # type: ignore[misc]
+        if missing == lost:
+            assert other.run(failing, job_id).state is JobState.DONE
+            assert other.document(job_id).measured_on == "held_out"
+            found = {t.plan.digest for t in other.store.list_trials(job_id) if t.held_out}
+            assert found == set(judged) - {lost}
+            assert any("on held-out text is left out: scripted failure" in text for text in other.notes.phases)
+        else:
+            with pytest.raises(JobFailedError, match="on held-out text: scripted failure"):
+                other.run(failing, job_id)
+
+
 def test_evaluations_of_a_search(house: House) -> None:
     """Trials see search text only; held-out text is for at most twelve contenders and the uniform plans."""
     house.submit()

@@ -1,15 +1,16 @@
 """The same front whatever happens: workers of any speed, cancellations, interruptions, resumes."""
 
 from functools import partial
+from pathlib import Path
 from typing import Any, get_args
 
 import pytest
 
-from search import run
+from search import continuity, run
 from search.controller import Controller
 from search.sketches import SketchBook
 from search.stopping import StopRule
-from space.errors import OutputError
+from space.errors import OutputError, UsageError
 from space.spec import SamplerName
 from storage.records import JobState, TrialState
 from tests.search.house import House, cancel_after, comparable, forgetful, undisturbed
@@ -51,6 +52,44 @@ def test_cancel_keeps_the_front_so_far(house: House, count: int) -> None:
     assert len(executor.evaluated) == count + 1
     assert document.cost.trials == count + 1
     assert document.dense.perplexity == DENSE_PERPLEXITY
+
+
+@pytest.mark.parametrize("count", [25, 10**6])
+def test_another_text_is_another_job(house: House, count: int) -> None:
+    """What was measured on one text is never mixed with another's, whether the job was interrupted or had ended."""
+    house.submit(max_trials=60)
+    house.run(ScriptedExecutor(on_evaluate=cancel_after(house, count)))
+    before = house.store.get_job("one")
+    after = ScriptedExecutor(digests=("x", "y", "z"))
+    with pytest.raises(UsageError, match=r"cannot go on: since it began, the text changed.*Submit it again"):
+        house.resume(after)
+    found = house.store.get_job("one")
+    assert (found.state, after.evaluated) == (JobState.FAILED, [])
+    assert (found.facts["tokens"], found.document) == (before.facts["tokens"], before.document)
+
+
+def test_recorded_text_outlives_its_source(house: House, tmp_path: Path) -> None:
+    """A text that is still in the cache is what a job goes on with, whatever its source holds now."""
+    (tokens := tmp_path / "tokens").touch()
+    house.submit(max_trials=60)
+    house.run(ScriptedExecutor(on_evaluate=cancel_after(house, 25), tokens_path=str(tokens)))
+    assert house.resume(ScriptedExecutor(digests=("x", "y", "z"))).state is JobState.DONE
+    assert house.store.get_job("one").facts["tokens"]["digests"] == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize(("what", "told"), [("METHODS", "tightfit's way"), ("model", "the model")])
+def test_another_program_or_model_is_another_job(
+    house: House, monkeypatch: pytest.MonkeyPatch, what: str, told: str
+) -> None:
+    """Their numbers cannot be compared either."""
+    house.submit(max_trials=60)
+    house.run(ScriptedExecutor(on_evaluate=cancel_after(house, 25)))
+    if what == "METHODS":
+        monkeypatch.setattr(continuity, "METHODS", "other")
+    else:
+        monkeypatch.setattr(run, "model_digest", lambda _: "n" * 64)
+    with pytest.raises(UsageError, match=rf"since it began, {told}.* changed"):
+        house.resume(ScriptedExecutor())
 
 
 def test_cancel_before_the_first_measurement(house: House) -> None:

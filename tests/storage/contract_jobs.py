@@ -100,6 +100,29 @@ class JobContract:
         resumed = store.set_job_state("one", JobState.QUEUED)
         assert resumed == replace(job, started_at=running.started_at, facts={"key": 1})
 
+    @pytest.mark.parametrize(
+        ("asked", "move", "state"),
+        [
+            ("", "QUEUED", "QUEUED"),
+            ("pause", "QUEUED", "PAUSED"),
+            ("pause", "PAUSED", "PAUSED"),
+            ("cancel", "QUEUED", "CANCELLED"),
+            ("cancel", "PAUSED", "CANCELLED"),
+            ("cancel", "DONE", "DONE"),
+            ("pause cancel", "QUEUED", "CANCELLED"),
+        ],
+    )
+    @pytest.mark.usefixtures("job")
+    def test_a_job_given_back_is_what_was_asked(self, store: Store, asked: str, move: str, state: str) -> None:
+        """A controller that is told to go, or answers a pause, does not lose what somebody asked meanwhile."""
+        store.set_job_state("one", JobState.RUNNING)
+        for verb in asked.split():
+            (store.request_pause if verb == "pause" else store.request_cancel)("one")
+        found = store.set_job_state("one", JobState(move))
+        assert (found.state, found.owner) == (JobState(state), None)
+        assert (found.finished_at is not None) == found.state.is_finished
+        assert store.claim_job("next", "one") is None or state == "QUEUED"
+
     @pytest.mark.parametrize("old", list(JobState))
     @pytest.mark.usefixtures("job")
     def test_illegal_job_move_changes_nothing(self, store: Store, old: JobState) -> None:

@@ -5,12 +5,14 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from threading import Event
 from typing import Any
 
 import pytest
 
 from space.errors import LeaseLostError, OutageError, StateError
+from storage import lease
 from storage.lease import Silence, is_gone, keeping, owner_name
 from storage.memory import MemoryStore
 from storage.patience import held_store
@@ -68,6 +70,21 @@ def test_ended_process_is_gone_and_a_stopped_one_is_not() -> None:
 def test_other_machines_cannot_be_judged(owner: str) -> None:
     """Whoever is not of this machine may live."""
     assert not is_gone(owner)
+
+
+def test_hidden_process_is_not_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where `/proc` hides other users' processes, that a file cannot be read is no death; that nobody is there is."""
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait(timeout=60)
+    monkeypatch.setattr(lease, "_machine", lambda: "m")
+
+    def hidden(*_: object, **__: object) -> str:
+        raise FileNotFoundError
+
+    monkeypatch.setattr(Path, "read_text", hidden)
+    assert not is_gone(f"host:{os.getpid()}:1:m")
+    assert not is_gone("host:1:1:m")  # another user's, in most places
+    assert is_gone(f"host:{ended.pid}:1:m")
 
 
 def test_job_of_an_older_program_has_nobody() -> None:

@@ -1,0 +1,43 @@
+"""A resumed job goes on with what it began with: its text, its model, and the methods that its numbers come from."""
+
+from pathlib import Path
+
+from search.context import Context
+from search.evaluation import PROTOCOL_VERSION
+from search.groundwork import Text
+from space.errors import UsageError
+from workers.compress.version import METHOD_VERSION
+from workers.models.tokens import TokenSet
+
+METHODS = f"{PROTOCOL_VERSION}.{METHOD_VERSION}"
+
+
+def recorded_text(context: Context) -> Text | None:
+    """Return the text that a job began with, if it is still there: what it was made of may have changed since."""
+    facts = context.facts()
+    if "tokens" not in facts or not context.trials():
+        return None
+    text = Text(TokenSet.from_json(facts["tokens"]), float(facts["dense_perplexity"]))
+    return text if Path(text.tokens.path).exists() else None
+
+
+def check_continuity(context: Context, tokens: TokenSet, model_digest: str) -> None:
+    """Look whether a job that has trials would measure the same now.
+
+    Raises:
+        UsageError: its text, its model or this program's methods are others.
+
+    """
+    facts = context.facts()
+    if "tokens" not in facts or not context.trials():
+        return
+    began = {"model": facts["model_digest"], "text": TokenSet.from_json(facts["tokens"]).digests}
+    now = {"model": model_digest, "text": tokens.digests}
+    changed = [f"the {name}" for name in began if began[name] != now[name]]
+    if facts.get("methods", METHODS) != METHODS:
+        changed.append("tightfit's way to compress or measure")
+    if changed:
+        raise UsageError(
+            f"Job {context.job_id} cannot go on: since it began, {' and '.join(changed)} changed, and what it measured "
+            "then cannot be compared. Submit it again; its front so far stays as it is."
+        )
