@@ -62,7 +62,15 @@ class Run:
         device = device_of_job(job.facts.get("device"))
         self._computed = computed_digest(content, device)
         cache, memory = str(cache_folder / self._computed[:16]), _worker_memory(job.spec)
-        self._workspace = Workspace(str(prepared.folder), cache, content, prepared.inventory, memory, device)
+        self._workspace = Workspace(
+            str(prepared.folder),
+            cache,
+            content,
+            prepared.inventory,
+            memory,
+            device,
+            sequence_length=job.spec.sequence_length,
+        )
         self._in_use = use(Path(self._workspace.cache_folder))
         self._executor = Repairing(
             LazyExecutor(partial(self._start, make_executor), job.spec.workers), self._context.note
@@ -104,7 +112,7 @@ class Run:
         self._publisher.publish(state, self._context.trials(), self._model())
 
     def _start(self, make_executor: MakeExecutor) -> Executor:
-        how = told(self._workspace.inventory, self._workspace.memory_bytes, self._workspace.device)
+        how = told(self._workspace)
         self._context.note(f"starting workers; {how}")
         executor = make_executor(self._workspace, self._context.spec.workers)
         if isinstance(executor, Placed):

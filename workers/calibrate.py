@@ -76,7 +76,7 @@ def calibrate(engine: Engine, inventory: Inventory, tokens: Tensor, out_folder: 
     heads = {m.name: modules[(m.tied or (m.name,))[0]] for m in inventory.modules if m.block is None and _is_head(m)}
     with engine.holding_dense(runner.num_blocks), _collecting(heads, out_folder / "head.safetensors"):
         for batch, output in zip(batches, outputs, strict=True):
-            runner.logits(batch, [output] * runner.num_blocks, start=runner.num_blocks)
+            runner.run_to_head(runner.model.get_output_embeddings(), batch, output)
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from space.errors import CalibrationError
 from space.inventory import Inventory
@@ -43,7 +43,10 @@ class Engine:
         self.device, self._streams = device, streams
         self._inventory, self._resident, self._trails = inventory, Resident(folder, inventory, self.device), Trails()
         model: Any = self._resident.model
-        model.get_input_embeddings().register_forward_hook(lambda _m, _i, out: out.to(compute_dtype(self.device)))
+        modules = dict(model.named_modules())
+        lookups = {modules[m.name] for m in inventory.modules if m.kind == "embedding"}
+        for module in {model.get_input_embeddings(), *lookups}:
+            _look_up_anywhere(module, device)
         head = model.get_output_embeddings()
         head_name = next((name for name, module in model.named_modules() if module is head), None)
         self._names = names_by_stage(inventory, head_name)
@@ -172,6 +175,18 @@ class Engine:
             yield
         finally:
             self._resident.release(names)
+
+
+def _look_up_anywhere(embedding: nn.Module, device: Device) -> None:
+    """Let an embedding that is not held be read where the checkpoint is, and its rows come to the device."""
+    dtype = compute_dtype(device)
+
+    def to_weight(module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        where = module.get_parameter("weight").device
+        return (*(ids.to(where) for ids in inputs[:1]), *inputs[1:])
+
+    embedding.register_forward_pre_hook(to_weight)
+    embedding.register_forward_hook(lambda _module, _inputs, out: out.to(device, dtype))
 
 
 def no_level(name: str, level: Level, _shape: object) -> Tensor:

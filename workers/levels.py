@@ -61,12 +61,14 @@ class LevelStore:
         folder: where the files are.
         model_digest: content of the model.
         calibration_digest: the calibration tokens.
+        device: where weights are unpacked.
 
     """
 
     folder: Path
     model_digest: str
     calibration_digest: str
+    device: str = "cpu"
 
     def path(self, module_name: str, level: Level) -> Path:
         """Return a level's file."""
@@ -120,16 +122,16 @@ class LevelStore:
         return found
 
     def weight(self, module_name: str, level: Level, shape: "torch.Size") -> "Tensor":
-        """Return the (O, I) float32 weight of a level."""
+        """Return the (O, I) float32 weight of a level, on the store's device and unpacked there, as exports are."""
         import torch  # noqa: PLC0415 (slow)
 
         from workers.compress.packing import unpack  # noqa: PLC0415 (torch)
 
-        tensors = self.tensors(module_name, level)
+        tensors = {name: tensor.to(self.device) for name, tensor in self.tensors(module_name, level).items()}
         if shape.numel() <= _WHOLE_VALUES or level.rank:  # a product of matrices rounds by its number of rows
             return unpack(tensors, level, shape[1])
-        weight = torch.empty(shape)
-        for rows in torch.arange(shape[0]).split(max(1, _WHOLE_VALUES // shape[1])):
+        weight = torch.empty(shape, device=self.device)
+        for rows in torch.arange(shape[0], device=self.device).split(max(1, _WHOLE_VALUES // shape[1])):
             weight[rows[0] : rows[-1] + 1] = unpack(tensors, level, shape[1], rows)
         return weight
 

@@ -129,10 +129,10 @@ class RayPool:
         )
         self._workspace = replace(workspace, gpu_share=share)
         self._actors = [self._new_actor() for _ in range(num_workers)]
+        self._starting = {actor.process_id.remote(): worker for worker, actor in enumerate(self._actors)}
         self._lanes: list[list[_Flight]] = [[] for _ in range(num_workers)]
         self._waiting: WaitingBatches[list[_Flight]] = WaitingBatches()
         self._in_flight: dict[Any, _Flight] = {}
-        self._starting: dict[Any, int] = {}
         self._num_starts = [0] * num_workers
         self._count = 0
 

@@ -17,11 +17,11 @@ import torch
 from space.plan import Plan
 from workers.devices import Device, compute_dtype
 from workers.evaluate.quality import sequence_quality
-from workers.evaluate.teacher import BATCH, read_teacher
+from workers.evaluate.teacher import read_teacher
 from workers.models.blocks import BlockRunner
 from workers.models.inventory import inspect_model
 from workers.models.tokens import TokenSet
-from workers.tasks import Workspace
+from workers.tasks import BATCH, Workspace
 from workers.worker import Worker
 
 _LOGIT_SEQUENCES = 2

@@ -7,26 +7,30 @@ from pathlib import Path
 from space.budget import format_bytes
 from space.inventory import Inventory
 from workers.devices import Device
+from workers.tasks import BATCH, Workspace
 
 _ITEM_BYTES: Mapping[Device, int] = {"cpu": 4, "cuda": 2}  # of the type that models are run in
-_ROOM = 1.5  # over the weights: activations, one level being unpacked, logits
+_ROOM = 1.5  # over the weights: activations, one level being unpacked
+_LOGITS = 2 * 4  # bytes of a logit: the model's, and those that are being scored
 _CGROUP = Path("/sys/fs/cgroup")
 
 
-def must_stream(inventory: Inventory, memory_bytes: int | None, device: Device = "cpu") -> bool:
+def must_stream(
+    inventory: Inventory, memory_bytes: int | None, device: Device = "cpu", sequence_length: int = 256
+) -> bool:
     """Tell whether a model must be run block by block, since its weights would not fit into so much of a device."""
     limit = available_bytes() if memory_bytes is None else memory_bytes
-    return needed_bytes(inventory, device) > limit
+    return needed_bytes(inventory, device, sequence_length) > limit
 
 
-def told(inventory: Inventory, memory_bytes: int | None, device: Device = "cpu") -> str:
+def told(workspace: Workspace) -> str:
     """Return in words how workers hold a model."""
-    if device == "cuda":
-        needed = format_bytes(needed_bytes(inventory, device))
+    inventory, length = workspace.inventory, workspace.sequence_length
+    needed = format_bytes(needed_bytes(inventory, workspace.device, length))
+    if workspace.device == "cuda":
         return f"they use GPUs, and read the model block by block where {needed} do not fit into their share of one"
-    limit = available_bytes() if memory_bytes is None else memory_bytes
-    needed = format_bytes(needed_bytes(inventory))
-    if must_stream(inventory, limit):
+    limit = available_bytes() if workspace.memory_bytes is None else workspace.memory_bytes
+    if must_stream(inventory, limit, sequence_length=length):
         return f"they read the model block by block: {needed} do not fit into {format_bytes(limit)} each"
     return f"each holds the whole model: {needed} of the {format_bytes(limit)} that it may take"
 
@@ -36,9 +40,11 @@ def share_bytes(num_workers: int) -> int:
     return available_bytes() // num_workers
 
 
-def needed_bytes(inventory: Inventory, device: Device = "cpu") -> int:
-    """Return the private memory of a worker, or the memory of its GPU, that holds a whole model."""
-    return int(_ROOM * _ITEM_BYTES[device] * inventory.num_parameters)
+def needed_bytes(inventory: Inventory, device: Device = "cpu", sequence_length: int = 256) -> int:
+    """Return the private memory of a worker, or the memory of its GPU, that holds a whole model and runs a batch."""
+    vocabulary = max((m.out_features for m in inventory.modules if m.block is None), default=0)
+    logits = _LOGITS * BATCH * sequence_length * vocabulary
+    return int(_ROOM * _ITEM_BYTES[device] * inventory.num_parameters) + logits
 
 
 def available_bytes() -> int:

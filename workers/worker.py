@@ -27,13 +27,13 @@ from workers.devices import check_device, gpu_bytes
 from workers.engine import Engine
 from workers.evaluate.quality import sequence_quality
 from workers.evaluate.sketch import Sketcher
-from workers.evaluate.teacher import BATCH, Teacher, read_teacher, write_teacher
+from workers.evaluate.teacher import Teacher, read_teacher, write_teacher
 from workers.levels import LevelStore
 from workers.models.sample import sample_tokens
 from workers.models.text import Split
 from workers.models.tokens import TokenSet, tokenize
 from workers.residence import must_stream
-from workers.tasks import BuildLevels, Calibrate, Evaluate, LevelRecord, PrepareText, Task, Teach, Workspace
+from workers.tasks import BATCH, BuildLevels, Calibrate, Evaluate, LevelRecord, PrepareText, Task, Teach, Workspace
 from workers.trails import Key
 
 
@@ -61,11 +61,12 @@ class Worker:
         space = self._space
         device = check_device(space.device)
         limit = space.memory_bytes if device == "cpu" else gpu_bytes(space.gpu_share)
-        streams = must_stream(space.inventory, limit, device)
+        streams = must_stream(space.inventory, limit, device, space.sequence_length)
         return Engine(Path(space.model_folder), space.inventory, device=device, streams=streams)
 
     def _level_store(self, tokens: TokenSet) -> LevelStore:
-        return LevelStore(self._cache / "levels", self._space.model_digest, tokens.of("calibration"))
+        folder, space = self._cache / "levels", self._space
+        return LevelStore(folder, space.model_digest, tokens.of("calibration"), space.device)
 
     def _calibration_folder(self, tokens: TokenSet) -> Path:
         return self._cache / f"calibration-{tokens.of('calibration')[:16]}"

@@ -12,10 +12,9 @@ from benchmarks.search.arena import SEQUENCE_LENGTH, Arena
 from benchmarks.trials.timing import Split, cpu_seconds, paired, ratio
 from search.batches import in_batches
 from workers.evaluate import quality
-from workers.evaluate.teacher import BATCH
 from workers.models.blocks import BlockRunner
 from workers.resident import Resident
-from workers.tasks import Evaluate
+from workers.tasks import BATCH, Evaluate
 
 NUM_SEQUENCES = 16
 NUM_ROUNDS = 21

@@ -18,11 +18,10 @@ from search.run import MakeExecutor
 from space.spec import make_spec
 from storage.memory import MemoryStore
 from storage.records import Job, Trial
-from workers.evaluate.teacher import BATCH
 from workers.executor import Executor, Handle, InlineExecutor, Outcome
 from workers.models.text import STDLIB
 from workers.ray_pool import RayPool
-from workers.tasks import Evaluate, Task, Workspace
+from workers.tasks import BATCH, Evaluate, Task, Workspace
 
 NUM_SEARCH = 32
 _NUM_HELD_OUT = 16  # judging is no trial

@@ -128,7 +128,7 @@ def test_joined_measurements() -> None:
 
 def test_the_step_is_that_of_the_workers() -> None:
     """Both know how many sequences are measured together."""
-    from workers.evaluate.teacher import BATCH
+    from workers.tasks import BATCH
 
     assert RACE_STEP % BATCH == 0
 

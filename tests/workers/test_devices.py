@@ -62,10 +62,11 @@ def test_a_worker_without_the_jobs_device_says_so(tiny: Callable[[TinyKind], Pat
 
 def test_a_gpu_holds_half_the_bytes(tiny: Callable[[TinyKind], Path], tmp_path: Path) -> None:
     """Weights of 16 bits: what is too large as float32 may fit."""
-    inventory = make_workspace(tiny("tied"), tmp_path).inventory
-    needed = needed_bytes(inventory)
-    assert needed_bytes(inventory, "cuda") * 2 == needed
-    assert must_stream(inventory, needed - 1)
-    assert not must_stream(inventory, needed - 1, "cuda")
-    assert must_stream(inventory, needed // 2 - 1, "cuda")
-    assert "their share" in told(inventory, None, "cuda")
+    workspace = make_workspace(tiny("tied"), tmp_path)
+    inventory = workspace.inventory
+    needed, on_gpu = (needed_bytes(inventory, device, 0) for device in ("cpu", "cuda"))
+    assert on_gpu * 2 == needed
+    assert must_stream(inventory, needed - 1, "cpu", 0)
+    assert not must_stream(inventory, on_gpu, "cuda", 0)
+    assert must_stream(inventory, on_gpu - 1, "cuda", 0)
+    assert "their share" in told(replace(workspace, device="cuda"))

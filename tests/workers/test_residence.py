@@ -26,6 +26,15 @@ def test_what_does_not_fit_streams() -> None:
     assert must_stream(model, None) == (available_bytes() < 600_000_000)
 
 
+def test_logits_of_a_large_vocabulary_count() -> None:
+    """A batch of them may take more than a small model's weights."""
+    head = ModuleInfo("head", "linear", TensorInfo("head.weight", (262_144, 64), "BF16"), None)
+    model = Inventory((head,), (), None, 1)
+    weights = needed_bytes(model, "cpu", 0)
+    assert needed_bytes(model, "cpu", 256) - weights == 4 * 256 * 262_144 * 8
+    assert needed_bytes(model, "cuda", 512) - weights // 2 == 4 * 512 * 262_144 * 8
+
+
 def test_limit_of_the_process() -> None:
     """RLIMIT_DATA is seen."""
     code = "from workers.residence import available_bytes; print(available_bytes())"

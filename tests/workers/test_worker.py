@@ -46,6 +46,23 @@ def test_dense_plan_loses_nothing(bench: Benches, kind: TinyKind) -> None:
 
 
 @pytest.mark.parametrize("kind", ["tied", "phi"])
+def test_calibration_computes_no_logits(bench: Benches, kind: TinyKind, tmp_path: Path) -> None:
+    """The head's Hessian needs only what it reads; logits of a large vocabulary would take gigabytes."""
+    at = bench(kind)
+    worker = Worker(replace(at.workspace, cache_folder=str(tmp_path)))
+    calls: list[int] = []
+    worker.engine.runner.model.get_output_embeddings().register_forward_hook(lambda *_: calls.append(1))
+    worker.run(Calibrate(at.tokens))
+    assert calls == []
+    found, expected = (sorted(Path(folder).glob("calibration-*/*")) for folder in (tmp_path, at.workspace.cache_folder))
+    assert found != []
+    assert [p.name for p in found] == [p.name for p in expected]
+    assert [p.read_bytes() for p in found] == [p.read_bytes() for p in expected]
+    assert worker.run(Teach(at.tokens, "search")) > 1
+    assert calls != []
+
+
+@pytest.mark.parametrize("kind", ["tied", "phi"])
 def test_kl_is_that_of_torch(bench: Benches, kind: TinyKind) -> None:
     """KL and perplexity equal torch's on whole log-probabilities, sequence by sequence."""
     at = bench(kind)

@@ -5,7 +5,7 @@ were. Shape legend: B sequences, T tokens, D hidden, V vocabulary.
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import torch
@@ -96,6 +96,19 @@ class BlockRunner:
         finally:
             hook.remove()
         return found[0]
+
+    def run_to_head(self, head: nn.Module, input_ids: Tensor, previous: BlockOutput) -> None:
+        """Run what lies between the last block and a head, for hooks: large vocabularies' logits are not computed."""
+
+        def stop(_module: nn.Module, _inputs: Any) -> None:
+            raise _StopForwardError
+
+        hook = head.register_forward_pre_hook(stop)
+        try:
+            with self._stubs(self.num_blocks, previous), suppress(_StopForwardError):
+                self._forward(input_ids)
+        finally:
+            hook.remove()
 
     def block_name(self, index: int) -> str:
         """Return the dotted name of a transformer block."""
