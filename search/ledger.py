@@ -51,7 +51,8 @@ class Ledger:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self._proposer, self._codec, self._budget, self._cache_bytes = proposer, codec, budget, cache_bytes
         self._find_sketch = find_sketch
-        self.observations: list[Observation] = []
+        self._observed: list[Observation] = []
+        self._news: dict[int, Observation] = {}
         self._failed: set[Proposal] = set()
         self.study = optuna.create_study(
             storage=optuna.storages.InMemoryStorage(), sampler=proposer.sampler, directions=["minimize", "minimize"]
@@ -104,13 +105,20 @@ class Ledger:
         """Return what was learnt about each module, as a job keeps it; None where the sampler learns no such thing."""
         return self._proposer.model_json(self.observations)
 
+    @property
+    def observations(self) -> list[Observation]:
+        """Return everything observed, in the order of asking also where a batch was interrupted: sums round by it."""
+        self._observed += [seen for _, seen in sorted(self._news.items(), key=lambda news: news[0])]
+        self._news.clear()
+        return self._observed
+
     def _observe(self, asked: Asked, measurement: Measurement) -> None:
         proposal, sketch = asked.proposal, measurement.sketch
         if sketch is None and proposal.base is not None:
             sketch = self._find_sketch(proposal)
         kl = measurement.sequence_kl
         seen = Observation(proposal.plan, proposal.origin, kl, proposal.base, sketch, asked.weight_bytes)
-        self.observations.append(seen)
+        self._news[asked.number] = seen
 
     def _add(self, asked: Asked, trial: Trial) -> None:
         state, values = OptunaState.FAIL, None

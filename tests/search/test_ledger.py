@@ -59,6 +59,19 @@ def _measured(proposal: Proposal) -> Measurement:
     return replace(Measurement.of_sequences(kl, kl, 31, 1.0, 0.0), sketch=seen.sketch)
 
 
+def test_an_interrupted_batch_is_observed_in_its_order() -> None:
+    """Whatever ended before the interruption: sums of the models that are fitted round by their order."""
+    whole, records = _ledger("front"), dict[int, Trial]()
+    first, second = _run(whole, 2, records)
+    late = {a.number for a in second[::3]}
+    waiting = {n: replace(t, state=TrialState.WAITING, measurement=None) for n, t in records.items() if n in late}
+    resumed = _ledger("front")
+    for asked in resumed.replay([waiting.get(n, t) for n, t in sorted(records.items())]):
+        resumed.tell(asked, None if records[asked.number].measurement is None else _measured(asked.proposal))
+    assert len(first) + len(second) > len(late) > 2
+    assert [o.plan for o in resumed.observations] == [o.plan for o in whole.observations]
+
+
 def _run(ledger: Ledger, num_batches: int, records: dict[int, Trial]) -> list[list[Asked]]:
     batches = []
     for _ in range(num_batches):
