@@ -82,7 +82,7 @@ class Ledger:
         return self._proposer.open_batch(self.study, self.observations, self._failed, limit)
 
     def tell(self, asked: Asked, measurement: Measurement | None) -> None:
-        """Tell a result; None is a failed or refused trial."""
+        """Tell a result; None is a failed trial."""
         if measurement is None:
             self.study.tell(asked.number, state=OptunaState.FAIL)
             self._failed.add(asked.proposal)

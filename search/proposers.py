@@ -56,7 +56,7 @@ class FrontProposer:
 
     @property
     def sampler(self) -> BaseSampler:
-        """Return a sampler that proposes the same to any other study."""
+        """Return the strategy as a sampler; a study needs one, and ours asks it nothing: batches are opened whole."""
         return FrontSampler(self._strategy, self._codec, [])
 
     def replayed(self, study: Study) -> None:

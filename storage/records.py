@@ -36,12 +36,11 @@ class JobState(StrEnum):
 
 
 class TrialState(StrEnum):
-    """Where a trial is; INFEASIBLE is a result (the plan may not be measured), not a failure."""
+    """Where a trial is."""
 
     WAITING = "WAITING"
     RUNNING = "RUNNING"
     COMPLETE = "COMPLETE"
-    INFEASIBLE = "INFEASIBLE"
     FAILED = "FAILED"
     STOPPED = "STOPPED"
 
@@ -61,11 +60,8 @@ JOB_MOVES: dict[JobState, frozenset[JobState]] = {
 }
 TRIAL_MOVES: dict[TrialState, frozenset[TrialState]] = {
     TrialState.WAITING: frozenset({TrialState.RUNNING, TrialState.STOPPED}),
-    TrialState.RUNNING: frozenset(
-        {TrialState.COMPLETE, TrialState.INFEASIBLE, TrialState.FAILED, TrialState.STOPPED, TrialState.WAITING}
-    ),
+    TrialState.RUNNING: frozenset({TrialState.COMPLETE, TrialState.FAILED, TrialState.STOPPED, TrialState.WAITING}),
     TrialState.COMPLETE: frozenset(),
-    TrialState.INFEASIBLE: frozenset(),
     TrialState.FAILED: frozenset(),
     TrialState.STOPPED: frozenset({TrialState.WAITING}),
 }
@@ -257,7 +253,7 @@ class Trial:
         measurement: on the search text, once COMPLETE.
         held_out: on the held-out text, for contenders.
         sampler_state: JSON that the sampler needs again when the search is replayed.
-        reason: why it is FAILED, INFEASIBLE or STOPPED, with the evidence.
+        reason: why it is FAILED or STOPPED, with the evidence.
 
     """
 

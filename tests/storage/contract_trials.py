@@ -19,8 +19,8 @@ class TrialContract:
         full = trial(2, TrialState.COMPLETE, measurement=MEASURED, held_out=replace(MEASURED, seconds=9.0))
         full = replace(full, sampler_state={"generation": [1, {"a": None}]}, reason="evidence\nof two lines")
         store.create_trials([full, trial(0)])
-        store.create_trials([trial(1, TrialState.INFEASIBLE, reason="too big")])
-        assert store.list_trials("one") == [trial(0), trial(1, TrialState.INFEASIBLE, reason="too big"), full]
+        store.create_trials([trial(1, TrialState.FAILED, reason="too big")])
+        assert store.list_trials("one") == [trial(0), trial(1, TrialState.FAILED, reason="too big"), full]
 
     @pytest.mark.usefixtures("job")
     def test_trials_are_added_all_or_none(self, store: Store) -> None:
@@ -82,7 +82,7 @@ class TrialContract:
         store.finish_trial("one", 0, TrialState.RUNNING)
         assert only(store).state is TrialState.RUNNING
 
-    @pytest.mark.parametrize("state", [TrialState.COMPLETE, TrialState.INFEASIBLE, TrialState.FAILED])
+    @pytest.mark.parametrize("state", [TrialState.COMPLETE, TrialState.FAILED])
     @pytest.mark.usefixtures("job")
     def test_ended_trial_is_not_moved(self, store: Store, state: TrialState) -> None:
         """A second end is refused and changes nothing."""

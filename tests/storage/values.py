@@ -43,7 +43,7 @@ PATH_TO: dict[JobState, tuple[JobState, ...]] = {
     JobState.CANCELLED: (JobState.CANCELLED,),
 }
 FINISHED = [JobState.DONE, JobState.FAILED, JobState.CANCELLED]
-ENDS = [TrialState.COMPLETE, TrialState.INFEASIBLE, TrialState.FAILED, TrialState.STOPPED]
+ENDS = [TrialState.COMPLETE, TrialState.FAILED, TrialState.STOPPED]
 
 floats = st.floats(allow_nan=False, allow_infinity=False)
 levels = st.just(DENSE) | st.builds(
