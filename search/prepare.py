@@ -1,4 +1,7 @@
-"""From a request to a search space, reading no weights: what a dry run shows and a run starts from."""
+"""From a request to a search space: what a dry run shows and a run starts from.
+
+No weight is read, unless a tied one is stored twice (see workers/models/ties.py).
+"""
 
 import json
 from dataclasses import dataclass
@@ -13,6 +16,7 @@ from space.inventory import Inventory
 from space.menu import SearchSpace, build_space
 from space.spec import JobSpec
 from workers.models.files import read_config, read_headers, resolve_model
+from workers.models.ties import check_ties
 
 _INVENTORY_VERSION = 1  # raise it when the same files get another inventory
 
@@ -82,18 +86,31 @@ def read_inventory(folder: Path, cache_folder: Path | None, *, remember: bool = 
 
     """
     config = read_config(folder)
-    stored: list[list[Json]] = [[t.info.name, list(t.info.shape), t.info.dtype] for t in read_headers(folder).values()]
+    headers = read_headers(folder)
+    stored: list[list[Json]] = [[t.info.name, list(t.info.shape), t.info.dtype] for t in headers.values()]
     key = digest([_INVENTORY_VERSION, version("transformers"), config, stored])
     path = (cache_folder or folder) / "inventories" / f"{key}.json"
-    if cache_folder is not None:
-        try:
-            return Inventory.from_json(json.loads(path.read_text(encoding="utf-8")))
-        except (OSError, ValueError, LookupError, TypeError):  # not there, or damaged
-            pass
+    inventory = _remembered(path) if cache_folder is not None else None
+    if inventory is None:
+        inventory = _made(folder, path if cache_folder is not None and remember else None)
+    tied = {copy: m.name for m in inventory.modules for copy in m.tied}
+    check_ties(folder, tied, headers)  # each time: the same headers may have other bytes
+    return inventory
+
+
+def _remembered(path: Path) -> Inventory | None:
+    try:
+        return Inventory.from_json(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, LookupError, TypeError):  # not there, or damaged
+        return None
+
+
+def _made(folder: Path, path: Path | None) -> Inventory:
+    """Return a new inventory; it is left at a path if there is one."""
     from workers.models.inventory import inspect_model  # noqa: PLC0415 (torch and transformers)
 
     inventory = inspect_model(folder)
-    if cache_folder is not None and remember:
+    if path is not None:
         from workers.atomic import write_text  # noqa: PLC0415 (torch)
 
         write_text(path, json.dumps(inventory.to_json()))

@@ -1,10 +1,13 @@
 """Requests that cannot be kept are refused before anything is written, and jobs that fail say why."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from safetensors.torch import load_file, save_file
 
+from search.prepare import read_inventory
 from space.errors import (
     CalibrationError,
     InfeasibleBudgetError,
@@ -47,6 +50,20 @@ def test_refused_requests_leave_nothing(service: PlainService, tiny: Tiny, text_
         with pytest.raises(kind, match=told):
             service.submit(spec)
     _home_is_as_new(service)
+
+
+def test_remembered_inventory_is_no_proof_of_ties(tiny: Tiny, tmp_path: Path) -> None:
+    """A model whose headers are known, and whose tied weights have come to differ since, is refused."""
+    folder, cache = Path(shutil.copytree(tiny("tied"), tmp_path / "model")), tmp_path / "cache"
+    tensors = load_file(folder / "model.safetensors")
+    tensors["lm_head.weight"] = tensors["model.embed_tokens.weight"].clone()
+    save_file(tensors, folder / "model.safetensors")
+    known = read_inventory(folder, cache, remember=True)
+    assert read_inventory(folder, cache) == known
+    tensors["lm_head.weight"].view(-1)[-1].add_(1)
+    save_file(tensors, folder / "model.safetensors")
+    with pytest.raises(ModelError, match=r"ties lm_head to model\.embed_tokens, .* differ"):
+        read_inventory(folder, cache)
 
 
 def test_unknown_job_is_named(service: PlainService) -> None:

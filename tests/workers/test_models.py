@@ -243,6 +243,44 @@ def test_wrong_shape(model: Path) -> None:
         load_model(model)
 
 
+def _store_head(folder: Path, change: Callable[[Tensor], Tensor]) -> None:
+    def add(tensors: dict[str, Tensor]) -> None:
+        tensors["lm_head.weight"] = change(tensors["model.embed_tokens.weight"].clone())
+
+    _change_weights(folder, add)
+
+
+def _changed(weight: Tensor) -> Tensor:
+    weight.view(-1)[-1].add_(1)
+    return weight
+
+
+def test_tied_weight_may_be_stored_twice(model: Path) -> None:
+    """Equal bytes are one weight: the copy is no module, and no bytes of the model."""
+    before = inspect_model(model)
+    _store_head(model, lambda weight: weight)
+    _open(model)
+    after = inspect_model(model)
+    assert (after.modules, set(after.others)) == (before.modules, set(before.others))
+
+
+@pytest.mark.parametrize("change", [_changed, Tensor.float, lambda weight: weight[:-1].clone()])
+def test_tied_weights_that_differ(model: Path, change: Callable[[Tensor], Tensor]) -> None:
+    """A head of its own under a config that ties it is refused: transformers would keep it, and nobody would know."""
+    _store_head(model, change)
+    _refused(model, r"config\.json ties lm_head to model\.embed_tokens, .* set tie_word_embeddings to false")
+
+
+def test_untied_as_told_both_count(model: Path) -> None:
+    """What the refusal advises gives the model that transformers runs."""
+    _store_head(model, _changed)
+    _change_config(model, tie_word_embeddings=False)
+    _open(model)
+    assert [m.name for m in inspect_model(model).modules][-1] == "lm_head"
+    head = load_file(model / WEIGHTS)["lm_head.weight"]
+    assert torch.equal(load_model(model).lm_head.weight, head.float())
+
+
 @pytest.mark.parametrize("text", ["", "{}", "[]", '{"weight_map": 3}', '{"weight_map": {"x": "../../etc/passwd"}}'])
 def test_index_that_misleads(model: Path, text: str) -> None:
     """An index that cannot be read, or names a file elsewhere, is refused."""

@@ -11,6 +11,7 @@ from torch import nn
 from space.errors import ModelError
 from space.inventory import ITEM_BYTES, Inventory, KeyValueShape, ModuleInfo
 from workers.models.files import StoredTensor, read_config, read_headers
+from workers.models.ties import tied_names
 
 _BLOCK_INDEX = re.compile(r"\.(\d+)\.")
 
@@ -54,7 +55,7 @@ def _compressible(model: nn.Module, stored: Mapping[str, StoredTensor]) -> list[
     Subclasses are left alone: their forward has rules of its own (scaled or shifted embeddings) that a packed module
     would not keep.
     """
-    tied = _tied_names(model)
+    tied = tied_names(model)
     found = []
     for name, module in model.named_modules():
         weight = stored.get(f"{name}.weight")
@@ -73,28 +74,14 @@ def _compressible(model: nn.Module, stored: Mapping[str, StoredTensor]) -> list[
     return found
 
 
-def _tied_names(model: nn.Module) -> dict[str, str]:
-    """Return module -> module whose weight it uses (a head tied to the embedding)."""
-    config = getattr(model, "config", None)
-    embedding, head = _embedding_and_head(model)
-    if embedding is None or head is None or not getattr(config, "tie_word_embeddings", False):
-        return {}
-    names = {id(module): name for name, module in model.named_modules()}
-    return {names[id(head)]: names[id(embedding)]}
-
-
-def _embedding_and_head(model: Any) -> tuple[nn.Module | None, nn.Module | None]:
-    return model.get_input_embeddings(), model.get_output_embeddings()
-
-
 def _is_tied_copy(name: str, model: nn.Module, stored: Mapping[str, StoredTensor]) -> bool:
-    owner = _tied_names(model).get(name.removesuffix(".weight"))
+    owner = tied_names(model).get(name.removesuffix(".weight"))
     return owner is not None and f"{owner}.weight" in stored
 
 
 def _check_complete(folder: Path, model: nn.Module, stored: Mapping[str, StoredTensor]) -> None:
     """Refuse a checkpoint whose tensors do not fit its config: transformers would fill gaps with random weights."""
-    tied = _tied_names(model)
+    tied = tied_names(model)
     for name, parameter in model.named_parameters():
         tensor = stored.get(name)
         if tensor is None:

@@ -15,6 +15,7 @@ from space.errors import ModelError
 from workers.devices import compute_dtype
 from workers.models.files import read_config
 from workers.models.stored import Checkpoint
+from workers.models.ties import check_ties, tied_names
 
 
 def load_model(folder: Path, device: str = "cpu", mapped: Collection[str] = ()) -> Any:
@@ -27,10 +28,12 @@ def load_model(folder: Path, device: str = "cpu", mapped: Collection[str] = ()) 
             in the type that is computed in.
 
     Raises:
-        ModelError: transformers cannot build it, or a weight is missing, of another shape, or not finite.
+        ModelError: transformers cannot build it, or a weight is missing, of another shape, or not finite, or two that
+            are tied differ.
 
     """
     model, checkpoint = _without_weights(folder, device), Checkpoint(folder)
+    check_ties(folder, tied_names(model), checkpoint.stored)
     for name, parameter in list(model.named_parameters()):
         if name not in checkpoint:
             raise ModelError(f"{folder}: the weights lack {name}, which config.json asks for.")

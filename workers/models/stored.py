@@ -21,19 +21,24 @@ _DTYPES |= {"BOOL": torch.bool}
 
 
 class Checkpoint:
-    """Tensors by name."""
+    """Tensors by name.
+
+    Attributes:
+        stored: where each of them lies.
+
+    """
 
     def __init__(self, folder: Path) -> None:
         """Read the headers."""
-        self._stored: Mapping[str, StoredTensor] = read_headers(folder)
+        self.stored: Mapping[str, StoredTensor] = read_headers(folder)
 
     def __contains__(self, name: str) -> bool:
         """Tell whether there is a tensor."""
-        return name in self._stored
+        return name in self.stored
 
     def tensor(self, name: str) -> Tensor:
         """Return a tensor that is a view of its file; it must not be written to."""
-        stored = self._stored[name]
+        stored = self.stored[name]
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "The given buffer is not writable")
             flat = torch.frombuffer(

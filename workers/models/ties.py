@@ -1,0 +1,55 @@
+"""A head tied to the embedding: one weight under two names, stored once, or twice with the same bytes."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from space.errors import ModelError
+from workers.models.files import StoredTensor
+
+_CHUNK_BYTES = 2**20
+
+
+def tied_names(model: Any) -> dict[str, str]:
+    """Return module -> module whose weight it uses (a head tied to the embedding)."""
+    embedding, head = model.get_input_embeddings(), model.get_output_embeddings()
+    if embedding is None or head is None or not getattr(model.config, "tie_word_embeddings", False):
+        return {}
+    names = {id(module): name for name, module in model.named_modules()}
+    return {names[id(head)]: names[id(embedding)]}
+
+
+def check_ties(folder: Path, tied: Mapping[str, str], stored: Mapping[str, StoredTensor]) -> None:
+    """Refuse a tied weight that is stored under both names with different content: transformers would not tie it.
+
+    Nothing is read where only one of them is stored.
+
+    Args:
+        folder: the model.
+        tied: module -> module whose weight it uses.
+        stored: its tensors by name.
+
+    Raises:
+        ModelError: they differ.
+
+    """
+    for copy, original in tied.items():
+        pair = [stored.get(f"{name}.weight") for name in (copy, original)]
+        if pair[0] is not None and pair[1] is not None and not _is_same(pair[0], pair[1]):
+            raise ModelError(
+                f"{folder}: config.json ties {copy} to {original}, but the files hold a weight for each, and the two "
+                "differ: set tie_word_embeddings to false in config.json, so that both count."
+            )
+
+
+def _is_same(one: StoredTensor, other: StoredTensor) -> bool:
+    if (one.info.shape, one.info.dtype) != (other.info.shape, other.info.dtype):
+        return False
+    with one.file.open("rb") as here, other.file.open("rb") as there:
+        here.seek(one.start)
+        there.seek(other.start)
+        for begin in range(0, one.info.size_bytes, _CHUNK_BYTES):
+            count = min(_CHUNK_BYTES, one.info.size_bytes - begin)
+            if here.read(count) != there.read(count):
+                return False
+    return True
