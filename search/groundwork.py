@@ -14,6 +14,7 @@ from space.digest import digest
 from space.menu import SearchSpace
 from workers.executor import Executor
 from workers.levels import LevelStore
+from workers.models.excerpt import read_excerpt
 from workers.models.text import STDLIB, read_text, text_digest
 from workers.models.tokens import TokenSet
 from workers.tasks import BuildLevels, Calibrate, LevelRecord, PrepareText, Task, Teach, Workspace
@@ -51,8 +52,10 @@ class Groundwork:
 
     def make_text(self) -> Text:
         """Make the text, and what the dense model says to it; remember both."""
-        self._context.note("reading text" if self._context.spec.calibration else "sampling text from the model itself")
-        tokens: TokenSet = self._require([PrepareText(text_request(self._context.spec))])[0]
+        request = text_request(self._context.spec)
+        self._context.note("reading text" if request.source is not None else "sampling text from the model itself")
+        excerpt = None if request.source is None else read_excerpt(request.source)
+        tokens: TokenSet = self._require([PrepareText(request, excerpt)])[0]
         self._context.note(f"calibrating ({tokens.note})")
         answers = self._require([Calibrate(tokens), Teach(tokens, "search"), Teach(tokens, "held_out")])
         self._is_taught = True

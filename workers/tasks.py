@@ -6,6 +6,7 @@ from space.inventory import Inventory
 from space.level import Level
 from space.plan import Plan
 from workers.devices import Device
+from workers.models.excerpt import Excerpt
 from workers.models.text import Split
 from workers.models.tokens import TextRequest, TokenSet
 
@@ -45,9 +46,16 @@ class Workspace:
 
 @dataclass(frozen=True, slots=True)
 class PrepareText:
-    """Make the token sequences. Result: TokenSet."""
+    """Make the token sequences. Result: TokenSet.
+
+    Attributes:
+        request: which text, and how much of it.
+        excerpt: the text, from whoever can read its source; None where the model is sampled, or the worker reads it.
+
+    """
 
     request: TextRequest
+    excerpt: Excerpt | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -79,7 +79,7 @@ class Worker:
         """Make the token sequences, from text or by sampling the model."""
         if task.request.source is None:
             return sample_tokens(self.engine.whole_dense(), task.request, self._cache)
-        return tokenize(Path(self._space.model_folder), task.request, self._cache)
+        return tokenize(Path(self._space.model_folder), task.request, self._cache, task.excerpt)
 
     def calibrate(self, task: Calibrate) -> None:
         """Collect the Hessians, once."""

@@ -10,6 +10,7 @@ import pytest
 
 from space.document import FrontDocument
 from space.errors import (
+    CalibrationError,
     InfeasibleBudgetError,
     NotFoundError,
     OutputError,
@@ -41,6 +42,33 @@ def finished(
     )
     yield service, run_job(service, spec)[0]
     service.store.close()
+
+
+_DATASETS = """
+import os
+
+def load_dataset(name, split, streaming):
+    if os.environ.get("HF_HUB_OFFLINE"):
+        raise ConnectionError("offline mode is enabled")
+    assert (name, split, streaming) == ("org/rows", "train", True)
+    return [{"text": f"line {i} of {i * i} lines, and {i % 7} more of them"} for i in range(600)]
+"""
+
+
+def test_dataset_is_read_by_the_controller(
+    service: PlainService, tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ray_of_two: None
+) -> None:
+    """Workers are offline, and need not have its package: they get the text; a user who is offline is believed."""
+    (tmp_path / "datasets").mkdir()
+    (tmp_path / "datasets" / "__init__.py").write_text(_DATASETS)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    spec = small_spec(tiny("tied"), Path("org/rows"), max_trials=8, workers=1)
+    _, document = run_job(service, spec, inline=False)
+    assert document.recommended is not None
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(CalibrationError, match="org/rows: the dataset cannot be read: offline mode is enabled"):
+        run_job(service, spec, inline=False)
 
 
 def test_packed_job_from_end_to_end(finished: tuple[PlainService, str], tmp_path: Path) -> None:

@@ -105,7 +105,8 @@ def _read_dataset(name: str) -> str:
         rows = load_dataset(name, split="train", streaming=True)
         texts = [str(row["text"]) for row, _ in zip(rows, range(_MAX_DATASET_ROWS), strict=False)]
     except Exception as error:  # the library raises many kinds, all of them about the user's name
-        raise CalibrationError(f"{name}: the dataset cannot be read: {str(error).splitlines()[0]}") from error
+        reason = (str(error) or repr(error)).splitlines()[0]
+        raise CalibrationError(f"{name}: the dataset cannot be read: {reason}") from error
     return "\n".join(texts)
 
 

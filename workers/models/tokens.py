@@ -3,7 +3,7 @@
 Shape legend: N sequences, T sequence_length.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +13,8 @@ from safetensors import safe_open
 from space.digest import digest
 from space.errors import CalibrationError, ModelError
 from workers.atomic import write_safetensors
-from workers.models.text import STDLIB, Split, read_text, text_digest
+from workers.models.excerpt import Excerpt, read_excerpt
+from workers.models.text import STDLIB, Split
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -79,8 +80,14 @@ class TokenSet:
         return tokens
 
 
-def tokenize(folder: Path, request: TextRequest, out_folder: Path) -> TokenSet:
-    """Read the text, cut it into sequences and write them.
+def tokenize(folder: Path, request: TextRequest, out_folder: Path, excerpt: Excerpt | None = None) -> TokenSet:
+    """Cut text into sequences and write them.
+
+    Args:
+        folder: the model, whose tokenizer is used.
+        request: which text.
+        out_folder: where the sequences are written.
+        excerpt: the text; read here where it is not given.
 
     Raises:
         CalibrationError: not enough text.
@@ -88,17 +95,13 @@ def tokenize(folder: Path, request: TextRequest, out_folder: Path) -> TokenSet:
 
     """
     assert request.source is not None  # noqa: S101 (sampling from the model is the worker's)
-    text = read_text(request.source)
+    if excerpt is None:
+        excerpt = read_excerpt(request.source)
     encode = _encoder(folder)
-    if isinstance(text, dict):
-        parts = {split: _cut(encode(text[split]), request) for split in SPLITS}
-        names = ", ".join(f"{split} {text_digest(text[split])[:12]}" for split in SPLITS)
-        note = f"text: {request.source} of this interpreter ({names})"
-    else:
-        parts = _divide(_cut(encode(text), request), request)
-        note = f"text: {request.source}, digest {text_digest(text)[:12]}, divided into three disjoint parts"
+    rows = [_cut(encode(pieces), request) for pieces in excerpt.parts]
+    parts = dict(zip(SPLITS, rows, strict=True)) if len(rows) > 1 else _divide(rows[0], request)
     chosen = {split: _spread(parts[split], request.count(split), request, split) for split in SPLITS}
-    return save_tokens(chosen, out_folder, note)
+    return save_tokens(chosen, out_folder, excerpt.note)
 
 
 def save_tokens(chosen: "dict[Split, Tensor]", out_folder: Path, note: str) -> TokenSet:
@@ -118,7 +121,13 @@ def _encoder(folder: Path):  # type: ignore[no-untyped-def]  # noqa: ANN202
     except (OSError, ValueError, KeyError) as error:
         reason = str(error).splitlines()[0]
         raise ModelError(f"{folder}: its tokenizer cannot be loaded: {reason}") from error
-    return lambda text: torch.tensor(tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
+
+    def encode(pieces: Sequence[str]) -> torch.Tensor:
+        """Return the ids of texts, one after the other."""
+        found = (tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"] for text in pieces)
+        return torch.cat([torch.tensor(ids) for ids in found])
+
+    return encode
 
 
 def _cut(ids: "Tensor", request: TextRequest) -> "Tensor":
