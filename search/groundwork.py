@@ -54,7 +54,7 @@ class Groundwork:
         """Make the text, and what the dense model says to it; remember both."""
         request = text_request(self._context.spec)
         self._context.note("reading text" if request.source is not None else "sampling text from the model itself")
-        excerpt = None if request.source is None else read_excerpt(request.source)
+        excerpt = None if request.source is None else read_excerpt(request.source, request.num_tokens)
         tokens: TokenSet = self._require([PrepareText(request, excerpt)])[0]
         self._context.note(f"calibrating ({tokens.note})")
         answers = self._require([Calibrate(tokens), Teach(tokens, "search"), Teach(tokens, "held_out")])

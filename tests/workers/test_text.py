@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,8 @@ import torch
 
 from space.errors import CalibrationError, ModelError
 from tests.workers.tiny_models import TinyKind, make_workspace, text_request
+from workers.models import excerpt
+from workers.models.excerpt import read_excerpt
 from workers.models.text import STDLIB, STDLIB_MODULES, check_source, read_text
 from workers.models.tokens import SPLITS, TextRequest, TokenSet, tokenize
 from workers.tasks import PrepareText
@@ -88,6 +91,40 @@ def test_lines_of_jsonl_are_joined(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     path.write_text(json.dumps({"text": "eins", "id": 1}) + "\n\n" + json.dumps({"text": "zwei"}) + "\n")
     assert read_text(str(path)) == "eins\nzwei"
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_jsonl_ends_lines_as_json_does(tmp_path: Path, end: str) -> None:
+    """What else ends a line for Python may stand in a JSON string as it is."""
+    texts = ["a\u2028b", "c\u2029d", "e\x85f"]
+    path = tmp_path / "a.jsonl"
+    lines = [json.dumps({"text": text}, ensure_ascii=False) for text in texts]
+    path.write_bytes("".join(line + end for line in lines).encode())
+    assert read_text(str(path)) == "\n".join(texts)
+
+
+def test_long_text_is_tokenized_in_slices(
+    tiny: Tiny, text_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Up to its limit a text is taken whole; a longer one gives evenly spaced slices, always the same ones."""
+    short, long = tmp_path / "short.txt", tmp_path / "long.txt"
+    short.write_text(text_file.read_text()[:20_000])
+    request = text_request(short)
+    whole = tokenize(tiny("tied"), request, tmp_path)
+    monkeypatch.setattr(excerpt, "_MIN_CHARACTERS", 0)
+    assert tokenize(tiny("tied"), request, tmp_path) == whole
+    assert read_excerpt(str(short), request.num_tokens).parts == ((short.read_text(),),)
+    long.write_text("".join(f"{number:07}\n" for number in range(50_000)))
+    (slices,) = read_excerpt(str(long), request.num_tokens).parts
+    assert sum(map(len, slices)) <= 32 * request.num_tokens
+    starts = [long.read_text().index(piece) for piece in slices]
+    assert (starts[0], starts[-1] + len(slices[-1])) == (0, 400_000)
+    steps = {second - first for first, second in pairwise(starts)}
+    assert max(steps) - min(steps) <= 1
+    assert min(steps) > len(slices[0])
+    tokens = tokenize(tiny("tied"), replace(request, source=str(long)), tmp_path)
+    assert [tuple(tokens.load(split).shape) for split in SPLITS] == [(8, 32), (6, 32), (6, 32)]
+    assert "64 slices of it divided" in tokens.note
 
 
 def test_folder_without_tokenizer_is_named(tiny: Tiny, text_file: Path, tmp_path: Path) -> None:

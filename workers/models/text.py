@@ -91,7 +91,8 @@ def _read_file(path: Path) -> str:
     if path.suffix != ".jsonl":
         return text
     try:
-        return "\n".join(str(json.loads(line)["text"]) for line in text.splitlines() if line.strip())
+        lines = text.split("\n")  # and at nothing else that is a line's end to Python: a string may hold it as it is
+        return "\n".join(str(json.loads(line)["text"]) for line in lines if line.strip())
     except (ValueError, KeyError, TypeError) as error:
         raise CalibrationError(f"{path}: each line must be a JSON object with a `text` field ({error!r}).") from error
 

@@ -38,6 +38,11 @@ class TextRequest:
         """Return the number of sequences asked for a split."""
         return {"calibration": self.num_calibration, "search": self.num_search, "held_out": self.num_held_out}[split]
 
+    @property
+    def num_tokens(self) -> int:
+        """Return the number of tokens asked for all splits together."""
+        return self.sequence_length * sum(self.count(split) for split in SPLITS)
+
 
 @dataclass(frozen=True, slots=True)
 class TokenSet:
@@ -96,7 +101,7 @@ def tokenize(folder: Path, request: TextRequest, out_folder: Path, excerpt: Exce
     """
     assert request.source is not None  # noqa: S101 (sampling from the model is the worker's)
     if excerpt is None:
-        excerpt = read_excerpt(request.source)
+        excerpt = read_excerpt(request.source, request.num_tokens)
     encode = _encoder(folder)
     rows = [_cut(encode(pieces), request) for pieces in excerpt.parts]
     parts = dict(zip(SPLITS, rows, strict=True)) if len(rows) > 1 else _divide(rows[0], request)
@@ -123,7 +128,7 @@ def _encoder(folder: Path):  # type: ignore[no-untyped-def]  # noqa: ANN202
         raise ModelError(f"{folder}: its tokenizer cannot be loaded: {reason}") from error
 
     def encode(pieces: Sequence[str]) -> torch.Tensor:
-        """Return the ids of texts, one after the other."""
+        """Return the ids of texts, one after the other: while it runs, the tokenizer takes 160 bytes a character."""
         found = (tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"] for text in pieces)
         return torch.cat([torch.tensor(ids) for ids in found])
 
