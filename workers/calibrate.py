@@ -13,6 +13,7 @@ import torch
 from safetensors import safe_open
 from torch import Tensor, nn
 
+from space.errors import CalibrationError
 from space.inventory import Inventory
 from workers.atomic import is_whole, write_safetensors
 from workers.engine import Engine
@@ -100,14 +101,24 @@ def is_calibrated(folder: Path, inventory: Inventory) -> bool:
 
 
 def load_hessian(folder: Path, inventory: Inventory, module_name: str) -> Tensor:
-    """Return the (I, I) Hessian of a module's input; the identity for an embedding that is only looked up."""
+    """Return the (I, I) Hessian of a module's input; the identity for an embedding that is only looked up.
+
+    Raises:
+        CalibrationError: the text does not call the module.
+
+    """
     module = inventory.module(module_name)
     if module.block is None and not _is_head(module):
         return torch.eye(module.in_features)
     name = "head" if module.block is None else f"block-{module.block:04d}"
     with safe_open(folder / f"{name}.safetensors", framework="pt") as file:
-        owner = json.loads(file.metadata()["owner"])[module_name]
-        hessian: Tensor = file.get_tensor(owner)
+        owners = json.loads(file.metadata()["owner"])
+        if module_name not in owners:
+            raise CalibrationError(
+                f"{module_name}: the model does not call it on the calibration text, so that it cannot be compressed: "
+                f"leave it as it is with --pin '{module_name}=dense', or give --calibration text that needs it."
+            )
+        hessian: Tensor = file.get_tensor(owners[module_name])
     if module.kind == "embedding":
         hessian = hessian + torch.eye(len(hessian)) * hessian.diagonal().mean() * _LOOKUP_SHARE
     return hessian

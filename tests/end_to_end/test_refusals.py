@@ -18,7 +18,7 @@ from space.errors import (
 )
 from space.spec import JobSpec
 from storage.records import JobState
-from tests.end_to_end.jobs import PlainService, Quiet, small_spec
+from tests.end_to_end.jobs import PlainService, Quiet, run_job, small_spec
 from tests.workers.tiny_models import TinyKind
 
 Tiny = Callable[[TinyKind], Path]
@@ -98,3 +98,19 @@ def test_job_that_fails_says_why(service: PlainService, tiny: Tiny, text_file: P
         service.front(job.job_id)
     with pytest.raises(JobTakenError, match="only QUEUED jobs run"):
         service.run(job.job_id, Quiet(), inline=True)
+
+
+def test_module_that_text_never_calls(
+    service: PlainService, tiny: Tiny, text_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is known of its input: the job fails with its name and the way out, which works."""
+    from transformers.models.llama.modeling_llama import LlamaMLP
+
+    monkeypatch.setattr(LlamaMLP, "forward", lambda _self, hidden: hidden)
+    job = service.submit(small_spec(tiny("tied"), text_file))
+    name = r"model\.layers\.0\.mlp\.gate_proj"
+    with pytest.raises(CalibrationError, match=rf"^{name}: the model does not call it .* --pin '{name}=dense'"):
+        service.run(job.job_id, Quiet(), inline=True)
+    pins = tuple((f"model.layers.{i}.mlp.{n}_proj", "dense") for i in range(2) for n in ("gate", "up", "down"))
+    _, document = run_job(service, small_spec(tiny("tied"), text_file, pins=pins, budget="12bpw", max_trials=8))
+    assert document.recommended is not None

@@ -49,8 +49,7 @@ class BlockRunner:
     def __init__(self, model: Any) -> None:
         """Find the model's list of transformer blocks."""
         self.model = model
-        self._blocks = _find_blocks(model)
-        self._prefix = next(name for name, module in model.named_modules() if module is self._blocks)
+        self._prefix, self._blocks = find_blocks(model)
 
     @property
     def num_blocks(self) -> int:
@@ -135,14 +134,16 @@ class BlockRunner:
                 self._blocks[i] = original
 
 
-def _find_blocks(model: nn.Module) -> nn.ModuleList:
-    """Return the longest list of equal-typed modules: the transformer blocks.
+def find_blocks(model: nn.Module) -> tuple[str, nn.ModuleList]:
+    """Return the longest list of equal-typed modules, the transformer blocks, and its name.
 
     Raises:
         ModelError: there is none.
 
     """
-    lists = [m for m in model.modules() if isinstance(m, nn.ModuleList) and len({type(b) for b in m}) == 1]
+    lists = [
+        (n, m) for n, m in model.named_modules() if isinstance(m, nn.ModuleList) and len({type(b) for b in m}) == 1
+    ]
     if not lists:
         raise ModelError(f"{type(model).__name__} has no list of equal transformer blocks; it cannot be searched yet.")
-    return max(lists, key=len)
+    return max(lists, key=lambda named: len(named[1]))

@@ -1,6 +1,5 @@
 """The inventory of a model folder, from its config and safetensors headers: no weight is read."""
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,10 +9,9 @@ from torch import nn
 
 from space.errors import ModelError
 from space.inventory import ITEM_BYTES, Inventory, KeyValueShape, ModuleInfo
+from workers.models.blocks import find_blocks
 from workers.models.files import StoredTensor, read_config, read_headers
 from workers.models.ties import tied_names
-
-_BLOCK_INDEX = re.compile(r"\.(\d+)\.")
 
 
 def skeleton(folder: Path) -> nn.Module:
@@ -40,16 +38,37 @@ def inspect_model(folder: Path) -> Inventory:
     """Return the inventory of a model folder."""
     model = skeleton(folder)
     stored = read_headers(folder)
-    modules = _compressible(model, stored)
     _check_complete(folder, model, stored)
+    prefix, blocks = _blocks(folder, model)
+    modules = _compressible(model, stored, prefix)
     taken = {m.weight.name for m in modules}
     known = set(model.state_dict()) - taken
     others = tuple(t.info for name, t in stored.items() if name in known and not _is_tied_copy(name, model, stored))
-    blocks = [m.block for m in modules if m.block is not None]
-    return Inventory(tuple(modules), others, _key_value_shape(model), max(blocks, default=-1) + 1)
+    return Inventory(tuple(modules), others, _key_value_shape(model), len(blocks))
 
 
-def _compressible(model: nn.Module, stored: Mapping[str, StoredTensor]) -> list[ModuleInfo]:
+def _blocks(folder: Path, model: nn.Module) -> tuple[str, nn.ModuleList]:
+    """Return the name of the list of blocks that a worker runs one by one, and the list.
+
+    Raises:
+        ModelError: there is none, or linear layers lie in another list, and would be run with no block or not at all.
+
+    """
+    try:
+        found, blocks = find_blocks(model)
+    except ModelError as error:
+        raise ModelError(f"{folder}: {error}") from error
+    lists = tuple(f"{name}." for name, module in model.named_modules() if isinstance(module, nn.ModuleList))
+    for name, module in model.named_modules():
+        if type(module) is nn.Linear and name.startswith(lists) and not name.startswith(f"{found}."):
+            raise ModelError(
+                f"{folder}: {name} lies outside {found}, the longest list of equal blocks; models with blocks of "
+                "several kinds, or with several lists of them (encoders, towers), are not supported yet."
+            )
+    return found, blocks
+
+
+def _compressible(model: nn.Module, stored: Mapping[str, StoredTensor], blocks: str) -> list[ModuleInfo]:
     """Return linear and embedding modules in forward order, modules that share a stored weight once.
 
     Subclasses are left alone: their forward has rules of its own (scaled or shifted embeddings) that a packed module
@@ -61,13 +80,13 @@ def _compressible(model: nn.Module, stored: Mapping[str, StoredTensor]) -> list[
         weight = stored.get(f"{name}.weight")
         if weight is None or name in tied or type(module) not in (nn.Linear, nn.Embedding):
             continue
-        match = _BLOCK_INDEX.search(name)
+        inside = name.removeprefix(f"{blocks}.").partition(".")[0] if name.startswith(f"{blocks}.") else ""
         found.append(
             ModuleInfo(
                 name=name,
                 kind="embedding" if isinstance(module, nn.Embedding) else "linear",
                 weight=weight.info,
-                block=int(match[1]) if match else None,
+                block=int(inside) if inside else None,
                 tied=tuple(copy for copy, original in tied.items() if original == name),
             )
         )
