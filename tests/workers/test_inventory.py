@@ -68,16 +68,33 @@ def _git(**sizes: Any) -> Any:
     return GitForCausalLM(GitConfig(vision_config=vision, bos_token_id=0, eos_token_id=1, **sizes))
 
 
+def _gpt2(**sizes: Any) -> Any:
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    return GPT2LMHeadModel(GPT2Config(n_embd=32, n_layer=2, n_head=2, bos_token_id=0, eos_token_id=1))
+
+
+def _mixtral(**sizes: Any) -> Any:
+    from transformers import MixtralConfig, MixtralForCausalLM
+
+    return MixtralForCausalLM(MixtralConfig(num_key_value_heads=2, num_local_experts=2, **sizes))
+
+
 @pytest.mark.parametrize(
     ("make", "told"),
     [
+        (_gpt2, r"transformer\.h has no plain linear layers \(but Conv1D\); others are not supported yet"),
+        (
+            _mixtral,
+            r"other names than transformers' modules have, such as model\.layers\.0\.mlp\S+ \(mixtures of experts",
+        ),
         (_jamba, "JambaForCausalLM has no list of equal transformer blocks"),
         (_zamba, r"model\.layers\.0\.mamba\.in_proj lies outside .*_list, the longest list of equal blocks"),
         (_git, r"git\.encoder\.layer\.\S+ lies outside git\.image_encoder\S+, the longest list of equal blocks"),
     ],
 )
-def test_blocks_that_cannot_be_run_are_refused(make: Callable[..., Any], told: str, tmp_path: Path) -> None:
-    """Blocks of several kinds and several towers are told before a job is made, not amid it."""
+def test_what_is_not_supported_yet_is_named(make: Callable[..., Any], told: str, tmp_path: Path) -> None:
+    """Other layers, names, kinds of blocks and towers are told before a job is made, as what they are."""
     make(
         vocab_size=64, hidden_size=32, intermediate_size=48, num_hidden_layers=4, num_attention_heads=2
     ).save_pretrained(tmp_path)

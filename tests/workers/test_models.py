@@ -235,6 +235,35 @@ def test_missing_tensor(model: Path) -> None:
         load_model(model)
 
 
+@pytest.mark.parametrize(
+    ("rename", "told"),
+    [
+        (lambda name: name.removeprefix("model."), r"without 'model' before them; .* again with save_pretrained"),
+        (lambda name: f"language_model.{name}", "under other names than transformers' modules have, such as model"),
+    ],
+)
+def test_other_names(model: Path, rename: Callable[[str], str], told: str) -> None:
+    """Weights that are there under names that transformers would convert are not called missing."""
+
+    def change(tensors: dict[str, Tensor]) -> None:
+        for name in list(tensors):
+            tensors[rename(name)] = tensors.pop(name)
+
+    _change_weights(model, change)
+    _refused(model, told)
+
+
+def test_old_names_written_again(model: Path, tmp_path: Path) -> None:
+    """What the refusal advises gives the same model."""
+    from transformers import AutoModelForCausalLM
+
+    before = inspect_model(model)
+    _change_weights(model, lambda tensors: [tensors.update({n[6:]: tensors.pop(n)}) for n in list(tensors)])
+    loaded: Any = AutoModelForCausalLM.from_pretrained(model)
+    loaded.save_pretrained(tmp_path / "again")
+    assert inspect_model(tmp_path / "again").modules == before.modules
+
+
 def test_wrong_shape(model: Path) -> None:
     """A tensor of another shape than the config asks for is refused with both shapes."""
     _change_weights(model, lambda tensors: tensors.update({"model.norm.weight": torch.ones(63)}))

@@ -38,8 +38,8 @@ def inspect_model(folder: Path) -> Inventory:
     """Return the inventory of a model folder."""
     model = skeleton(folder)
     stored = read_headers(folder)
-    _check_complete(folder, model, stored)
     prefix, blocks = _blocks(folder, model)
+    _check_complete(folder, model, stored)
     modules = _compressible(model, stored, prefix)
     taken = {m.weight.name for m in modules}
     known = set(model.state_dict()) - taken
@@ -51,7 +51,8 @@ def _blocks(folder: Path, model: nn.Module) -> tuple[str, nn.ModuleList]:
     """Return the name of the list of blocks that a worker runs one by one, and the list.
 
     Raises:
-        ModelError: there is none, or linear layers lie in another list, and would be run with no block or not at all.
+        ModelError: there is none, none of its layers can be packed, or linear layers lie in another list, and would be
+            run with no block or not at all.
 
     """
     try:
@@ -65,6 +66,10 @@ def _blocks(folder: Path, model: nn.Module) -> tuple[str, nn.ModuleList]:
                 f"{folder}: {name} lies outside {found}, the longest list of equal blocks; models with blocks of "
                 "several kinds, or with several lists of them (encoders, towers), are not supported yet."
             )
+    kinds = {type(module) for module in blocks.modules() if getattr(getattr(module, "weight", None), "ndim", 0) > 1}
+    if nn.Linear not in kinds:
+        others = ", ".join(sorted(kind.__name__ for kind in kinds)) or "none with weights"
+        raise ModelError(f"{folder}: {found} has no plain linear layers (but {others}); others are not supported yet.")
     return found, blocks
 
 
@@ -105,10 +110,31 @@ def _check_complete(folder: Path, model: nn.Module, stored: Mapping[str, StoredT
         tensor = stored.get(name)
         if tensor is None:
             if name.removesuffix(".weight") not in tied:
-                raise ModelError(f"{folder}: the weights lack {name}, which config.json asks for.")
+                raise ModelError(f"{folder}: {_why_missing(name, model, stored)}")
         elif tensor.info.shape != tuple(parameter.shape):
             asked = tuple(parameter.shape)
             raise ModelError(f"{folder}: {name} is stored as {tensor.info.shape}, but config.json asks for {asked}.")
+
+
+def _why_missing(name: str, model: Any, stored: Mapping[str, StoredTensor]) -> str:
+    """Return one sentence about a parameter that is not stored under its name."""
+    from transformers.conversion_mapping import get_model_conversion_mapping  # noqa: PLC0415 (slow)
+
+    if name.removeprefix(f"{model.base_model_prefix}.") in stored:
+        return (
+            f"the weights have old names, without {model.base_model_prefix!r} before them; load the model with "
+            "transformers and write it again with save_pretrained, which gives them those of today."
+        )
+    is_known_elsewhere = any(other.endswith(f".{name}") for other in stored)
+    is_converted = get_model_conversion_mapping(model, add_legacy=False) and not stored.keys() <= set(
+        model.state_dict()
+    )
+    if is_known_elsewhere or is_converted:
+        return (
+            f"it stores its weights under other names than transformers' modules have, such as {name} (mixtures of "
+            "experts and multi-modal models do); that is not supported yet."
+        )
+    return f"the weights lack {name}, which config.json asks for."
 
 
 def _key_value_shape(model: Any) -> KeyValueShape | None:
