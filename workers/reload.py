@@ -32,7 +32,8 @@ class ReloadAnswer:
     """What a fresh process found in an exported folder.
 
     Attributes:
-        problems: loader's report, kind of key -> names; empty when every key was used and none is missing.
+        problems: loader's report, kind of key -> names, and what is wrong with the tokenizer; empty when every key was
+            used, none is missing, and the tokenizer is the searched model's.
         logit_difference: largest absolute difference to the searched model's logits.
         kl_divergence: on held-out text, nats per token.
         perplexity: on held-out text.
@@ -62,9 +63,37 @@ def load_exported(folder: Path, device: Device = "cpu") -> tuple[Any, dict[str, 
     return model.eval().to(device), {kind: sorted(map(str, keys)) for kind, keys in report.items() if keys}
 
 
+def tokenizer_problems(source: Path, exported: Path) -> dict[str, list[str]]:
+    """Return how an export's tokenizer differs from the searched model's, where that has one."""
+    from transformers import AutoTokenizer  # noqa: PLC0415 (slow)
+
+    def load(folder: Path) -> Any:
+        return AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+
+    try:
+        searched = load(source)
+    except Exception:  # noqa: BLE001 (a model without a tokenizer that loads here promises none)
+        return {}
+    try:
+        found = load(exported)
+    except Exception as error:  # noqa: BLE001 (tokenizers raise whatever they like)
+        return {"tokenizer": [f"cannot be loaded ({_first_line(error)})"]}
+    differs = []
+    if found.get_vocab() != searched.get_vocab():
+        differs.append("its vocabulary is not the searched model's")
+    if getattr(found, "chat_template", None) != getattr(searched, "chat_template", None):
+        differs.append("its chat template is not the searched model's")
+    return {"tokenizer": differs} if differs else {}
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [""])[0] or type(error).__name__
+
+
 def reload(folder: Path, plan: Plan, workspace: Workspace, tokens: TokenSet) -> ReloadAnswer:
     """Measure the exported folder and compare it with the searched model."""
     model, problems = load_exported(folder, workspace.device)
+    problems |= tokenizer_problems(Path(workspace.model_folder), folder)
     runner, text = BlockRunner(model), tokens.load("held_out").to(workspace.device)
     worker = Worker(workspace)
     with torch.no_grad():

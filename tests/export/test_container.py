@@ -1,7 +1,9 @@
 """The container copies bytes, the folder is whole or absent, and formats refuse what they cannot hold."""
 
+import shutil
 import struct
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,7 +16,7 @@ from space.inventory import TensorInfo
 from space.level import Level
 from tests.export.exports import source_of
 from tests.workers.tiny_models import Bench, TinyKind
-from tightfit.export.checkpoint import check_format, new_folder
+from tightfit.export.checkpoint import check_format, new_folder, write_checkpoint
 from tightfit.export.container import Entry, stored_entry, write_container
 from workers.models.files import read_header
 
@@ -51,6 +53,22 @@ def test_source_that_became_shorter_is_an_error(tmp_path: Path) -> None:
         file.truncate(tensor.start + 8)
     with pytest.raises(OSError, match="ended before x was whole"):
         write_container(tmp_path / "to.safetensors", [stored_entry("x", tensor)])
+
+
+def test_all_that_belongs_to_a_model_is_copied(bench: Callable[[TinyKind], Bench], tmp_path: Path) -> None:
+    """Tokenizers in every spelling and chat templates, in their folder too; a folder named like one is passed over."""
+    at = bench("untied")
+    model, out = shutil.copytree(at.folder, tmp_path / "model"), tmp_path / "out"
+    names = ["chat_template.jinja", "additional_chat_templates/tool_use.jinja", "sentencepiece.bpe.model"]
+    names += ["spiece.model", "qwen.tiktoken", "tekken.json", "tokenizer.model", "vocab.txt", "merges.txt"]
+    for folder in (out, model / "additional_chat_templates", model / "tokenizer-old"):
+        folder.mkdir()
+    for name in [*names, "notes.txt", "modeling_x.py", "tokenizer-old/x"]:
+        (model / name).write_text(name)
+    source = replace(source_of(at, at.dense_plan()), model_folder=model)
+    write_checkpoint(out, source, "packed", {}, "")
+    assert {name: (out / name).read_text() for name in names} == {name: name for name in names}
+    assert not {"notes.txt", "modeling_x.py", "tokenizer-old"} & {p.name for p in out.iterdir()}
 
 
 def test_new_folder_is_put_in_place(tmp_path: Path) -> None:

@@ -150,6 +150,20 @@ def test_tensor_too_many_is_found(export: Export) -> None:
 
 
 @pytest.mark.usefixtures("reload_here")
+@pytest.mark.parametrize(
+    ("name", "text", "told"),
+    [
+        ("chat_template.jinja", "{{ 'other' }}", "tokenizer: its chat template is not the searched model's"),
+        ("tokenizer.json", "{", r"tokenizer: cannot be loaded \("),
+    ],
+)
+def test_other_tokenizer_is_found(export: Export, name: str, text: str, told: str) -> None:
+    """What a chat is written with is a part of the model."""
+    (export.folder / name).write_text(text)
+    _fails(export, told)
+
+
+@pytest.mark.usefixtures("reload_here")
 def test_over_budget_is_found(export: Export) -> None:
     """One byte more than was allowed is too much; a wrong prediction is told too."""
     promise = _promise(export)

@@ -82,6 +82,25 @@ def test_file_is_no_folder(model: Path) -> None:
         resolve_model(str(model / WEIGHTS))
 
 
+def test_hub_gives_all_that_a_model_needs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Weights, tokenizers in every spelling and chat templates are asked for; pickles and code are not."""
+    import huggingface_hub
+    from huggingface_hub.utils._paths import filter_repo_objects
+
+    asked: list[str] = []
+
+    def download(_: str, *, allow_patterns: list[str], **__: object) -> str:
+        asked.extend(allow_patterns)
+        return str(tmp_path)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
+    assert resolve_model("org/name") == tmp_path
+    wanted = [WEIGHTS, CONFIG, "generation_config.json", "tokenizer.json", "vocab.json", "chat_template.jinja"]
+    wanted += ["additional_chat_templates/tool_use.jinja", "spiece.model", "qwen.tiktoken", "tekken.json"]
+    unwanted = ["pytorch_model.bin", "modeling_x.py", "README.md", "model.gguf", "additional_chat_templates/x.py"]
+    assert list(filter_repo_objects([*wanted, *unwanted], allow_patterns=asked)) == wanted
+
+
 def test_empty_folder(tmp_path: Path) -> None:
     """A folder without a config is no model folder."""
     _refused(tmp_path, r"config\.json cannot be read \(No such file or directory\)")

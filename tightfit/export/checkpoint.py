@@ -20,17 +20,9 @@ from tightfit.export.container import Entry, stored_entry, write_container
 from tightfit.export.formats import FORMATS
 from workers.levels import LevelStore
 from workers.models.digests import file_digest
-from workers.models.files import read_config, read_header, read_headers
+from workers.models.files import companion_files, read_config, read_header, read_headers
 
 WEIGHTS = "model.safetensors"
-_COPIED = (
-    "generation_config.json",
-    "tokenizer*",
-    "special_tokens_map.json",
-    "vocab.*",
-    "merges.txt",
-    "added_tokens.json",
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,11 +123,16 @@ def write_checkpoint(folder: Path, source: Source, target: Target, record: dict[
     _write_json(folder / "config.json", config)
     _write_json(folder / "compression.json", {**record, "sha256": digests})
     (folder / "README.md").write_text(card, encoding="utf-8")
-    for pattern in _COPIED:
-        for path in source.model_folder.glob(pattern):
-            shutil.copyfile(path, folder / path.name)
+    _copy_companions(source.model_folder, folder)
     predicted = plan_cost(source.inventory, source.plan, target).weight_bytes
     return Written(folder, size, (folder / WEIGHTS).stat().st_size, predicted)
+
+
+def _copy_companions(model_folder: Path, folder: Path) -> None:
+    for path in companion_files(model_folder):
+        copy = folder / path.relative_to(model_folder)
+        copy.parent.mkdir(exist_ok=True)
+        shutil.copyfile(path, copy)
 
 
 def _entries(source: Source, target: Target) -> list[Entry]:

@@ -17,8 +17,12 @@ BUNDLED = "bundled"
 """The name of the model that ships with tightfit."""
 BUNDLED_FOLDER = Path(__file__).resolve().parents[2] / "tightfit" / "model"
 _MAX_HEADER_BYTES = 100_000_000
-_ALLOWED_FILES = ["*.safetensors", "*.safetensors.index.json", "config.json", "generation_config.json", "tokenizer*"]
-_TOKENIZER_FILES = ["special_tokens_map.json", "vocab.json", "vocab.txt", "merges.txt", "added_tokens.json"]
+_MODEL_FILES = ("*.safetensors", "*.safetensors.index.json", "config.json")
+_COMPANIONS = (  # of a model: its tokenizer in all spellings, chat templates, how it generates
+    *("generation_config.json", "tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab.*", "merges.txt"),
+    *("sentencepiece*.model", "spiece.model", "spm.model", "*.tiktoken", "tiktoken.model", "tekken.json"),
+    *("chat_template*", "additional_chat_templates/*.jinja"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,9 +51,8 @@ def resolve_model(model: str, revision: str | None = None) -> Path:
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError  # noqa: PLC0415
 
     try:
-        found = snapshot_download(
-            name, revision=at_revision or revision, allow_patterns=_ALLOWED_FILES + _TOKENIZER_FILES
-        )
+        allowed = [*_MODEL_FILES, *_COMPANIONS]
+        found = snapshot_download(name, revision=at_revision or revision, allow_patterns=allowed)
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         reason = str(error).splitlines()[0]
         raise ModelError(f"{model}: not a local folder, and the hub could not give it: {reason}") from error
@@ -88,6 +91,11 @@ def _remote_code_keys(value: Any) -> Iterator[str]:
     elif isinstance(value, list):
         for inner in value:
             yield from _remote_code_keys(inner)
+
+
+def companion_files(folder: Path) -> list[Path]:
+    """Return what lies beside config and weights and is needed to use a model: tokenizer, chat templates."""
+    return sorted({path for pattern in _COMPANIONS for path in folder.glob(pattern) if path.is_file()})
 
 
 def weight_files(folder: Path) -> list[Path]:
