@@ -4,6 +4,7 @@ Shape legend: O out_features or vocabulary, I in_features or hidden.
 """
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -91,6 +92,28 @@ class TiedHead(nn.Module):
     def forward(self, hidden: Tensor) -> Tensor:
         """Return (..., vocabulary) logits of (..., I) hidden states."""
         return nn.functional.linear(hidden, self.embedding.dense_weight().to(hidden.dtype))
+
+
+class _NoWeights(nn.Module):
+    """An empty parameter that no file holds: what transformers reads a model's type and device from."""
+
+    def __init__(self, dtype: torch.dtype, device: torch.device) -> None:
+        super().__init__()
+        self.empty = nn.Parameter(torch.empty(0, dtype=dtype, device=device), requires_grad=False)
+
+    def _save_to_state_dict(self, *_: Any) -> None:
+        """Save nothing."""
+
+    def _load_from_state_dict(self, *_: Any) -> None:
+        """Miss nothing."""
+
+
+def keep_parameter(model: nn.Module) -> None:
+    """Give a model whose packed modules replaced every parameter an empty one, without which it cannot generate."""
+    if any(parameter.is_floating_point() for parameter in model.parameters()):
+        return
+    embedding = next(module for module in model.modules() if isinstance(module, PackedEmbedding))
+    model.add_module("no_weights", _NoWeights(embedding.output_dtype, next(embedding.buffers()).device))
 
 
 def install_packed(model: nn.Module, plan: Mapping[str, str], tied: Mapping[str, str]) -> list[str]:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from space.plan import Plan
 from workers.devices import Device, compute_dtype
@@ -25,6 +26,7 @@ from workers.tasks import BATCH, Workspace
 from workers.worker import Worker
 
 _LOGIT_SEQUENCES = 2
+_PROMPT_TOKENS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +34,8 @@ class ReloadAnswer:
     """What a fresh process found in an exported folder.
 
     Attributes:
-        problems: loader's report, kind of key -> names, and what is wrong with the tokenizer; empty when every key was
-            used, none is missing, and the tokenizer is the searched model's.
+        problems: loader's report, kind of key -> names, and what is wrong with tokenizer or generating; empty when
+            every key was used, none is missing, the tokenizer is the searched model's, and the model generates.
         logit_difference: largest absolute difference to the searched model's logits.
         kl_divergence: on held-out text, nats per token.
         perplexity: on held-out text.
@@ -86,6 +88,17 @@ def tokenizer_problems(source: Path, exported: Path) -> dict[str, list[str]]:
     return {"tokenizer": differs} if differs else {}
 
 
+def generation_problems(model: Any, token_ids: Tensor) -> dict[str, list[str]]:
+    """Return why a model cannot generate one token after (1, T) others; nothing where it can."""
+    try:
+        made = model.generate(
+            token_ids, max_new_tokens=1, do_sample=False, num_beams=1, num_return_sequences=1, pad_token_id=0
+        )
+    except Exception as error:  # noqa: BLE001 (whatever keeps users from generating)
+        return {"generate": [_first_line(error)]}
+    return {} if made.shape[1] == token_ids.shape[1] + 1 else {"generate": ["it makes no token"]}
+
+
 def _first_line(error: Exception) -> str:
     return (str(error).splitlines() or [""])[0] or type(error).__name__
 
@@ -95,6 +108,7 @@ def reload(folder: Path, plan: Plan, workspace: Workspace, tokens: TokenSet) -> 
     model, problems = load_exported(folder, workspace.device)
     problems |= tokenizer_problems(Path(workspace.model_folder), folder)
     runner, text = BlockRunner(model), tokens.load("held_out").to(workspace.device)
+    problems |= generation_problems(model, text[:1, :_PROMPT_TOKENS])
     worker = Worker(workspace)
     with torch.no_grad():
         logits = runner.logits(text[:BATCH])[:_LOGIT_SEQUENCES]

@@ -10,7 +10,7 @@ from transformers.utils.quantization_config import QuantizationConfigMixin
 
 from workers.models.digests import check_digests
 from workers.models.files import read_header
-from workers.packed import install_dense, install_packed
+from workers.packed import install_dense, install_packed, keep_parameter
 
 QUANT_METHOD = "tightfit"
 
@@ -61,6 +61,7 @@ class PackedQuantizer(HfQuantizer):  # type: ignore[misc]
             model.all_tied_weights_keys.pop(f"{head}.weight", None)  # there is no such parameter any more
 
     def _process_model_after_weight_loading(self, model: nn.Module, **_: Any) -> nn.Module:
+        keep_parameter(model)
         return model
 
     def _dequantize(self, model: nn.Module, dtype: torch.dtype | None = None) -> nn.Module:

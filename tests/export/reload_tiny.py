@@ -39,6 +39,7 @@ def _check(folder: Path, ids: torch.Tensor) -> dict[str, Any]:
     again = folder.with_name(f"{folder.name}-again")
     model.save_pretrained(again)
     second, second_problems = _load(again, torch.float32)
+    dtype = str(second.dtype)
     with torch.no_grad():
         difference = float((second(input_ids=ids).logits - logits).abs().max())
         dequantized = float((second.dequantize()(input_ids=ids).logits - logits).abs().max())
@@ -50,6 +51,7 @@ def _check(folder: Path, ids: torch.Tensor) -> dict[str, Any]:
         "again": difference,
         "again_problems": second_problems,
         "dense_weights": names,
+        "dtype": dtype,
     }
 
 

@@ -12,9 +12,10 @@ from tests.export.exports import Export, reload_all, write_export
 from tests.workers.tiny_models import EVERY_KIND, Bench, TinyKind
 from tightfit.export.checkpoint import WEIGHTS
 
-PACKED: list[TinyKind] = ["tied", "untied", "phi", "opt"]
+PACKED: list[TinyKind] = ["tied", "untied", "phi", "opt", "olmo"]
 COMPRESSED: list[TinyKind] = ["tied", "untied", "phi", "opt"]
 MIXED = ("b2-g32", "b3-gch", "b4-g32", "b5-g64", "b6-gch", "b8-g32", "dense", "b7-g64", "b3-g32", "b2-gch", "b4-g4")
+NONE_DENSE = tuple(text for text in EVERY_KIND if text != "dense")
 Benches = Callable[[TinyKind], Bench]
 Reloaded = dict[TinyKind, tuple[Export, dict[str, Any]]]
 
@@ -23,7 +24,8 @@ Reloaded = dict[TinyKind, tuple[Export, dict[str, Any]]]
 def packed(bench: Benches, tmp_path_factory: pytest.TempPathFactory) -> Reloaded:
     """Give packed exports with every kind of level, and what a process with `tightfit.hf` found in them."""
     root = tmp_path_factory.mktemp("packed")
-    exports = {k: write_export(bench(k), bench(k).plan(EVERY_KIND), "packed", root / k) for k in PACKED}
+    levels = {k: NONE_DENSE if k == "olmo" else EVERY_KIND for k in PACKED}
+    exports = {k: write_export(bench(k), bench(k).plan(levels[k]), "packed", root / k) for k in PACKED}
     answers = reload_all(list(exports.values()), "hf")["answers"]
     return {kind: (export, answers[str(export.folder)]) for kind, export in exports.items()}
 
@@ -57,6 +59,12 @@ def test_packed_export_stays_packed_in_memory(packed: Reloaded, kind: TinyKind) 
     assert answer["held_bytes"] == export.written.size_bytes
     dense = {f"{name}.weight" for name, level in export.plan.levels if level.is_dense}
     assert set(answer["dense_weights"]) - {"model.decoder.embed_positions.weight"} == dense
+
+
+def test_a_model_of_packed_weights_alone_has_a_type(packed: Reloaded) -> None:
+    """Where neither norms nor biases are left, transformers still finds what it asks every model for."""
+    _, answer = packed["olmo"]
+    assert (answer["dense_weights"], answer["dtype"]) == ([], "torch.float32")
 
 
 @pytest.mark.parametrize("kind", PACKED)

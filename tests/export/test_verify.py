@@ -164,6 +164,24 @@ def test_other_tokenizer_is_found(export: Export, name: str, text: str, told: st
 
 
 @pytest.mark.usefixtures("reload_here")
+def test_model_that_cannot_generate_is_found(export: Export, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Equal logits are not enough to be used."""
+    from workers import reload
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise StopIteration
+
+    def load(*arguments: Any) -> tuple[Any, dict[str, list[str]]]:
+        model, problems = load_exported(*arguments)
+        model.generate = refuse
+        return model, problems
+
+    load_exported = reload.load_exported
+    monkeypatch.setattr(reload, "load_exported", load)
+    _fails(export, "generate: StopIteration")
+
+
+@pytest.mark.usefixtures("reload_here")
 def test_over_budget_is_found(export: Export) -> None:
     """One byte more than was allowed is too much; a wrong prediction is told too."""
     promise = _promise(export)

@@ -20,7 +20,7 @@ from workers.models.tokens import TextRequest, TokenSet
 from workers.tasks import BuildLevels, Calibrate, PrepareText, Teach, Workspace
 from workers.worker import Worker
 
-TinyKind = Literal["tied", "untied", "phi", "opt"]
+TinyKind = Literal["tied", "untied", "phi", "opt", "olmo"]
 VOCABULARY = 300
 EVERY_KIND = (
     *("b4-g32", "b3-gch-s0.5", "b4-g32-s2:4", "b5-gch-r4", "b3-g64-s0.25-r3", "b2-g32-s2:4-r2"),
@@ -124,11 +124,30 @@ def _opt() -> Any:
     return _with_random_biases(OPTForCausalLM(config))
 
 
+def _olmo() -> Any:
+    """Return an OLMo: its norms have no weights, and nothing has a bias."""
+    from transformers import OlmoConfig, OlmoForCausalLM
+
+    config = OlmoConfig(
+        vocab_size=VOCABULARY,
+        hidden_size=64,
+        intermediate_size=96,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        max_position_embeddings=128,
+        initializer_range=0.15,
+        bos_token_id=0,
+        eos_token_id=1,
+    )
+    return OlmoForCausalLM(config)
+
+
 _MAKERS: dict[TinyKind, Any] = {
     "tied": lambda: _llama(tied=True, intermediate=96),
     "untied": lambda: _llama(tied=False, intermediate=100),
     "phi": _phi,
     "opt": _opt,
+    "olmo": _olmo,
 }
 
 
