@@ -53,7 +53,7 @@ def free_unneeded(store: Store, cache_folder: Path, *, dry_run: bool) -> Freed:
     freed, jobs = Freed(), store.list_jobs()
     starting = [job.job_id for job in jobs if job.state == "RUNNING" and "cache_folder" not in job.facts]
     for folder in sorted(path for path in cache_folder.glob("*") if path.is_dir() and path.name != "inventories"):
-        mine = [job for job in jobs if Path(job.facts.get("cache_folder", "")) == folder]
+        mine = [job for job in jobs if _is_of(job, folder)]
         busy = [job.job_id for job in mine if not job.state.is_finished] + starting
         with alone(folder) as is_alone:
             if busy or not is_alone:
@@ -66,12 +66,20 @@ def free_unneeded(store: Store, cache_folder: Path, *, dry_run: bool) -> Freed:
     return freed
 
 
+def _is_of(job: Job, folder: Path) -> bool:
+    """Tell whether a job keeps its files in a folder, however it was spelled; by its name where the home has moved."""
+    if not (recorded := job.facts.get("cache_folder")):
+        return False
+    kept_in = Path(recorded)
+    return kept_in.resolve() == folder.resolve() or (kept_in.name == folder.name and not kept_in.exists())
+
+
 def _needed(store: Store, job: Job, folder: Path) -> Iterator[Path]:
     """Yield the files that an export of a finished job's front takes."""
     if job.document is None or "tokens" not in job.facts:
         return
     tokens = TokenSet.from_json(job.facts["tokens"])
-    yield Path(tokens.path)
+    yield folder / Path(tokens.path).name
     yield folder / f"answers-{tokens.of('held_out')[:16]}.safetensors"
     yield from folder.glob("text-*.json")
     levels = LevelStore(folder / "levels", job.facts["model_digest"], tokens.of("calibration"))

@@ -54,6 +54,30 @@ def test_jobs_that_go_on_keep_everything(service: PlainService, tiny: Tiny, text
     assert files(service).keys() == before.keys()
 
 
+@pytest.mark.parametrize("how", ["symlink", "dots", "moved"])
+def test_a_home_of_another_spelling_is_the_same(tiny: Tiny, text_file: Path, tmp_path: Path, how: str) -> None:
+    """Through a link, by another path, or moved: what a front and a paused job need stays."""
+    home = tmp_path / "home"
+    first = open_service(home)
+    for max_trials in (14, 15):
+        job_id, _ = run_job(first, small_spec(tiny("tied"), text_file, max_trials=max_trials))
+    expected = first.free_unneeded()
+    first.store.close()
+    other = {"symlink": tmp_path / "link", "dots": home / ".." / "home", "moved": tmp_path / "new"}[how]
+    if how == "symlink":
+        other.symlink_to(home)
+    elif how == "moved":
+        home.rename(other)
+    service = open_service(other)
+    again = service.free_unneeded()
+    assert (again.num_files, again.needed_bytes) == (0, expected.needed_bytes)
+    service.store.resume_job(job_id)
+    service.store.set_job_state(job_id, JobState.RUNNING)
+    service.store.set_job_state(job_id, JobState.PAUSED)
+    assert list(service.free_unneeded().kept.values()) == [f"job {job_id} needs it"]
+    service.store.close()
+
+
 class Cleaner(Quiet):
     """Frees what it can at every step of a job, from another store's point of view."""
 
