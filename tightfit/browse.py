@@ -7,7 +7,9 @@ from collections.abc import Sequence
 from space.errors import NotFoundError
 from storage.mlflow_server import start_server, stop_server
 from storage.records import Job
+from tightfit.config import ANOTHER_HOME
 from tightfit.service import Service
+from workers.atomic import writing
 
 
 def serve_ui(service: Service, job_id: str | None, port: int | None) -> None:
@@ -18,7 +20,8 @@ def serve_ui(service: Service, job_id: str | None, port: int | None) -> None:
         print(service.sync_mlflow(job.job_id))
         return
     home = service.settings.home
-    server = start_server(home, port)
+    with writing(home / "mlflow", ANOTHER_HOME):
+        server = start_server(home, port)
     try:
         print(f"Pareto view of {job.job_id}: {service.sync_mlflow(job.job_id, server.url)}", flush=True)
         print("Ctrl-C stops the server.", file=sys.stderr)

@@ -174,6 +174,7 @@ def front(
 ) -> None:
     """Show a job's Pareto front."""
     from tightfit.show import front_csv, show_front  # noqa: PLC0415
+    from workers.atomic import writing  # noqa: PLC0415
 
     if as_json and as_csv:
         raise UsageError("--json and --csv: choose one of them.")
@@ -182,7 +183,9 @@ def front(
     service = open_service(home)
     document = service.front(job)
     if html is not None:
-        html.write_text(service.report(job), encoding="utf-8")
+        text = service.report(job)
+        with writing(html, "Give another file with --html."):
+            html.write_text(text, encoding="utf-8")
         print(f"Report: {html}", file=sys.stderr)
     if as_json:
         found = {point: e.to_json() for point, e in service.explanations(job).items()} if explained else None

@@ -8,6 +8,7 @@ from pathlib import Path
 from space.errors import UsageError
 from storage.lease import LEASE_SECONDS
 
+ANOTHER_HOME = "Make the home writable, or name another one with --home."
 _MAX_LEASE_SECONDS = 3600
 
 

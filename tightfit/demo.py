@@ -6,9 +6,10 @@ from pathlib import Path
 from space.errors import JobFailedError
 from space.spec import JobSpec, make_spec
 from storage.mlflow_server import start_server, wait_until_ready
-from tightfit.config import load_settings
+from tightfit.config import ANOTHER_HOME, load_settings
 from tightfit.service import Service
 from tightfit.show import TerminalListener, command, show_export, show_result
+from workers.atomic import writing
 
 DEMO_BUDGET = "3.25bpw"
 
@@ -30,7 +31,8 @@ def run_demo(home: Path | None) -> None:
     service = Service(load_settings(home))
     folder = service.settings.home
     if service.settings.mlflow_uri is None:
-        start_server(folder, wait=False)  # takes seconds to come up; the search goes on meanwhile
+        with writing(folder / "mlflow", ANOTHER_HOME):
+            start_server(folder, wait=False)  # takes seconds to come up; the search goes on meanwhile
     spec = demo_spec()
     print(f"Compressing {spec.model} to {spec.budget} with {spec.workers} workers.", file=sys.stderr)
     job = service.submit(spec)
@@ -44,8 +46,9 @@ def run_demo(home: Path | None) -> None:
     again = command(f"export {job.job_id} --out DIR", home)
     print(f"To fit it once more, which takes a minute and is kept if its KL falls:\n  {again}")
     report = folder / "reports" / f"{job.job_id}.html"
-    report.parent.mkdir(parents=True, exist_ok=True)
-    report.write_text(service.report(job.job_id), encoding="utf-8")
+    with writing(report, ANOTHER_HOME):
+        report.parent.mkdir(parents=True, exist_ok=True)
+        report.write_text(service.report(job.job_id), encoding="utf-8")
     print(f"Report: {report}")
     url = service.settings.mlflow_uri or wait_until_ready(folder).url
     print(f"MLflow: {service.sync_mlflow(job.job_id, url)}")

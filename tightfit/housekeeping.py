@@ -8,6 +8,7 @@ from typing import Any
 
 from storage.records import Job
 from storage.store import Store
+from workers.atomic import writing
 from workers.levels import LevelStore
 from workers.models.tokens import TokenSet
 from workers.sharing import alone
@@ -55,7 +56,7 @@ def free_unneeded(store: Store, cache_folder: Path, *, dry_run: bool) -> Freed:
     for folder in sorted(path for path in cache_folder.glob("*") if path.is_dir() and path.name != "inventories"):
         mine = [job for job in jobs if _is_of(job, folder)]
         busy = [job.job_id for job in mine if not job.state.is_finished] + starting
-        with alone(folder) as is_alone:
+        with writing(folder, "Make it writable, then free it again."), alone(folder) as is_alone:
             if busy or not is_alone:
                 freed.kept[str(folder)] = f"job {busy[0]} needs it" if busy else "a job is using it"
                 continue

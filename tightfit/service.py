@@ -22,8 +22,9 @@ from storage.open import open_store
 from storage.records import Job, JobState, Lease, Trial
 from storage.store import Store
 from storage.tracker import NullTracker, Tracker
-from tightfit.config import Settings, load_settings
+from tightfit.config import ANOTHER_HOME, Settings, load_settings
 from tightfit.serving import Server, executor_maker
+from workers.atomic import writing
 
 if TYPE_CHECKING:
     from search.controller import Controller, Listener, MakeExecutor
@@ -107,9 +108,11 @@ class Service:
     def start_detached(self, job_id: str) -> int:
         """Run a queued job in a process of its own; return its id. Its log is in the home."""
         log = self.settings.log_path(job_id)
-        log.parent.mkdir(parents=True, exist_ok=True)
         here = {"TIGHTFIT_HOME": str(self.settings.home), "TIGHTFIT_DATABASE_URL": self.settings.database_url}
-        with log.open("ab") as out:
+        with writing(log, ANOTHER_HOME):
+            log.parent.mkdir(parents=True, exist_ok=True)
+            opened = log.open("ab")
+        with opened as out:
             process = subprocess.Popen(  # noqa: S603 (our own program)
                 [sys.executable, "-P", "-m", "tightfit.cli", "run", job_id],
                 stdin=subprocess.DEVNULL,

@@ -43,6 +43,23 @@ def replacing(path: Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
+@contextmanager
+def writing(path: Path, what_next: str) -> Iterator[None]:
+    """Say in one sentence, and in another `what_next`, why a file or folder that somebody named cannot be written.
+
+    Raises:
+        OutputError: the system refused, here or at another file, which is named then.
+
+    """
+    try:
+        yield
+    except OSError as error:
+        told, other = error.strerror or str(error), str(error.filename or "")
+        if other and not other.startswith((str(path), str(path.parent / f".{path.name}."))):
+            told = f"{told}: {other}"
+        raise OutputError(f"{path}: cannot be written ({told}). {what_next}") from error
+
+
 def _system_error(error: Exception) -> int:
     """Return the system's number of an error, which safetensors tells in its text only; 0 where there is none."""
     found = re.search(r"\(os error (\d+)\)", str(error))

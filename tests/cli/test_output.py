@@ -55,6 +55,19 @@ def test_errors_are_shown_whole(cli: Cli, done: SampleJob) -> None:
     assert "pip install 'tool[extra]' first" in cli("status").out
 
 
+def test_report_that_cannot_be_written_is_told(
+    cli: Cli, done: SampleJob, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In one sentence, with the file; one that can is written."""
+    monkeypatch.setattr(Service, "report", lambda *_: "<p>front")
+    for path, reason in ((tmp_path / "no" / "x.html", "No such file or directory"), (tmp_path, "Is a directory")):
+        found = cli("front", done.job.job_id, "--html", str(path))
+        told = f"tightfit: {path}: cannot be written ({reason}). Give another file with --html.\n"
+        assert (found.exit_code, found.out, found.err) == (2, "", told)
+    assert cli("front", done.job.job_id, "--html", str(tmp_path / "x.html")).exit_code == 0
+    assert (tmp_path / "x.html").read_text() == "<p>front"
+
+
 def test_a_queued_job_may_be_run_from_anywhere(cli: Cli, model: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Paths are kept whole; names of no file are kept as they are."""
     monkeypatch.chdir(Path(model).parent)

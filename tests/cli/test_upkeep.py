@@ -13,6 +13,7 @@ from storage.records import JobState
 from storage.store import Store
 from tests.cli.conftest import Cli
 from tests.storage.values import spec
+from tightfit.config import ANOTHER_HOME
 
 GOLDEN = Path(__file__).parents[1] / "storage" / "golden"
 
@@ -73,6 +74,14 @@ def test_job_that_others_took_is_followed(cli: Cli, store: Store, end: str, exit
     assert done.exit_code == exit_code
     assert "another process runs it" in done.err
     assert ("Job one failed: why" in done.err) == (end == "FAILED")
+
+
+def test_home_that_takes_no_log_is_told(cli: Cli, store: Store, home: Path) -> None:
+    """Nothing runs unseen: a job whose log cannot be written is not started."""
+    (home / "logs").write_text("a file")
+    done = cli("resume", "one", "--detach")
+    assert (done.exit_code, done.out) == (2, "")
+    assert done.err.endswith("one.log: cannot be written (File exists: " + f"{home}/logs). {ANOTHER_HOME}\n")
 
 
 @pytest.mark.parametrize(("verb", "told"), [("pause", "pausing"), ("cancel", "stopping")])

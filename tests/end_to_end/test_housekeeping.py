@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from space.errors import OutputError
 from storage.records import JobState
 from tests.end_to_end.jobs import PlainService, Quiet, open_service, run_job, small_spec
 from tests.workers.tiny_models import TinyKind
@@ -114,6 +115,14 @@ def test_cache_of_unknown_models_is_freed(service: PlainService) -> None:
     freed = service.free_unneeded()
     assert (freed.num_files, freed.size_bytes) == (1, 100)
     assert (cache / "inventories" / "y.json").exists()
+
+
+def test_what_cannot_be_freed_is_told(service: PlainService) -> None:
+    """In a sentence."""
+    folder = service.settings.cache_folder / "0123456789abcdef"
+    (folder / ".in-use").mkdir(parents=True)
+    with pytest.raises(OutputError, match=rf"{folder}: cannot be written \(Is a directory\). Make it writable"):
+        service.free_unneeded()
 
 
 def test_nothing_is_freed_where_nothing_is(service: PlainService) -> None:

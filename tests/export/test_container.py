@@ -99,6 +99,19 @@ def test_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
         pytest.fail("entered")
 
 
+def test_full_disk_is_told_in_a_sentence(tmp_path: Path) -> None:
+    """What the system says amid the work is no traceback, and nothing is left of it; another file is named."""
+    out = tmp_path / "out"
+    told = f"{out}: cannot be written \\(No space left on device\\). Free some disk space, or give another folder"
+    full = tmp_path / "full"
+    full.symlink_to("/dev/full")
+    with pytest.raises(OutputError, match=told), new_folder(out):
+        full.write_text("x")
+    with pytest.raises(OutputError, match=r"\(No such file or directory: /no/source\)"), new_folder(out) as temporary:
+        shutil.copyfile("/no/source", temporary / "x")
+    assert list(tmp_path.iterdir()) == [full]
+
+
 def _fail(out: Path, error: BaseException, content: str = "") -> None:
     """Write something and raise an error amid the work; `{}` in its text is the folder."""
     with new_folder(out) as temporary:

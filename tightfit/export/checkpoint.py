@@ -18,11 +18,13 @@ from space.menu import is_legal
 from space.plan import Plan
 from tightfit.export.container import Entry, stored_entry, write_container
 from tightfit.export.formats import FORMATS
+from workers.atomic import writing
 from workers.levels import LevelStore
 from workers.models.digests import file_digest
 from workers.models.files import companion_files, read_config, read_header, read_headers
 
 WEIGHTS = "model.safetensors"
+_WHAT_NEXT = "Free some disk space, or give another folder with --out."
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,29 +70,36 @@ def new_folder(out: Path) -> Iterator[Path]:
     What failed its verification is kept for a look, as `out` with `.unverified` behind it, never as `out`.
 
     Raises:
-        OutputError: `out` exists and is not empty, or cannot be written.
+        OutputError: `out` exists and is not empty, or cannot be written: now, or when the disk is full amid the work.
 
     """
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise OutputError(f"{out}: already there and not empty. Give a new folder with --out.")
     out = out.absolute()
-    temporary = out.with_name(f".{out.name}.{secrets.token_hex(4)}.tmp")
-    try:
+    with writing(out, _WHAT_NEXT):
+        if out.exists() and (not out.is_dir() or any(out.iterdir())):
+            raise OutputError(f"{out}: already there and not empty. Give a new folder with --out.")
+        temporary = out.with_name(f".{out.name}.{secrets.token_hex(4)}.tmp")
         temporary.mkdir(parents=True)
-    except OSError as error:
-        raise OutputError(f"{out}: cannot be written ({error.strerror}). Give another folder with --out.") from error
-    try:
-        yield temporary
-        if out.exists():
-            out.rmdir()
-        temporary.replace(out)
-    except VerificationError as error:
-        kept = _unverified(out)
-        temporary.replace(kept)
-        told = str(error).replace(str(temporary), str(out))
-        raise VerificationError(f"{told}. The files are kept in {kept} for a look; do not use them.") from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        try:
+            yield temporary
+            _put_in_place(temporary, out)
+        except VerificationError as error:
+            raise _kept_for_a_look(temporary, out, error) from error
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _put_in_place(temporary: Path, out: Path) -> None:
+    if out.exists():
+        out.rmdir()
+    temporary.replace(out)
+
+
+def _kept_for_a_look(temporary: Path, out: Path, error: VerificationError) -> VerificationError:
+    """Keep the files of a failed verification under another name, and say where."""
+    kept = _unverified(out)
+    temporary.replace(kept)
+    told = str(error).replace(str(temporary), str(out))
+    return VerificationError(f"{told}. The files are kept in {kept} for a look; do not use them.")
 
 
 def _unverified(out: Path) -> Path:
