@@ -1,6 +1,7 @@
 """How a search goes, told from its records: hypervolume, best KL under the budget, and what more memory would buy."""
 
 from collections.abc import Mapping, Sequence
+from itertools import groupby
 from typing import Any
 
 from search.contenders import whole_text_trials
@@ -11,6 +12,7 @@ from space.price import marginal_price
 from storage.records import Job, Trial
 
 Step = tuple[int, dict[str, float]]
+_BATCH = "batch"  # in a trial's sampler_state, by search/loop.py; what earlier jobs knew has none and came at once
 
 
 def metrics_of(
@@ -81,16 +83,15 @@ def _budget_bytes(facts: Mapping[str, Any], document: FrontDocument | None) -> i
     return int(found) if found is not None else document.budget_bytes if document is not None else None
 
 
-def progress_of(document: FrontDocument, trials: Sequence[Trial], stride: int = 8) -> list[Step]:
-    """Return (trials done, metrics) pairs over a finished search, one every `stride` trials and at its end."""
-    usable = {t.number for t in whole_text_trials(trials)}
-    smallest = min((t.size_bytes for t in trials if t.number in usable), default=0)
-    steps: list[Step] = []
-    points: list[tuple[float, float]] = []
-    for count, trial in enumerate(trials, start=1):
-        if trial.number in usable and trial.measurement is not None:
-            points.append((float(trial.size_bytes), trial.measurement.kl_divergence))
-        if points and (count % stride == 0 or count == len(trials)):
-            metrics = metrics_of(points, document.reference_point, smallest, document.budget_bytes)
-            steps.append((count, {"trials_done": float(count), **metrics}))
+def progress_of(job: Job, trials: Sequence[Trial]) -> list[Step]:
+    """Return (trials done, metrics) after each batch that has ended, as the job's listener was told them."""
+    budget = _budget_bytes(job.facts, job.document)
+    if budget is None:
+        return []
+    progress, steps = Progress(budget, job.facts.get("smallest_bytes")), []
+    for _, batch in groupby(trials, key=lambda t: t.sampler_state.get(_BATCH)):
+        ended = list(batch)
+        if all(t.state.is_finished for t in ended):
+            progress.add(ended)
+            steps.append((progress.num_trials, progress.metrics()))
     return steps

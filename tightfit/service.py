@@ -256,7 +256,7 @@ class Service:
 
         job, document = self.store.get_job(job_id), self.front(job_id)
         trials = self.store.list_trials(job_id)
-        steps = progress_of(document, trials)
+        steps = progress_of(job, trials)
         return sync(self.mlflow_uri, job, trials, document, self.report(job_id), steps, link_base=link_base)
 
     @property

@@ -6,7 +6,7 @@ import pytest
 
 from search.progress import job_metrics, metrics_of, progress_of
 from space.price import marginal_price
-from tests.search.house import House
+from tests.search.house import House, cancel_after
 from tests.search.scripted import ScriptedExecutor
 from tests.storage.sample_job import sample_job
 
@@ -41,10 +41,29 @@ def test_a_job_without_facts_still_has_metrics() -> None:
     assert job_metrics(sample.job, []) == {}
 
 
-def test_only_improves() -> None:
+@pytest.mark.parametrize("how", ["undisturbed", "resumed", "warm"])
+def test_history_is_what_the_listener_was_told(house: House, how: str) -> None:
+    """Built from the store, the same figures at the same steps: also of a resumed job, and of one with known trials."""
+    job_id = house.submit()
+    cancel = cancel_after(house, 20) if how == "resumed" else lambda _: None
+    house.run(ScriptedExecutor(on_evaluate=cancel))
+    if how == "resumed":
+        house.resume(ScriptedExecutor())
+    elif how == "warm":
+        house.notes.progressed.clear()
+        job_id = house.submit("two", budget="3bpw")
+        house.run(ScriptedExecutor(), job_id)
+    steps = progress_of(house.store.get_job(job_id), house.store.list_trials(job_id))
+    assert len(steps) > 1
+    assert [step for step, _ in steps] == [metrics["trials_done"] for _, metrics in steps]
+    assert [metrics for _, metrics in steps] == house.notes.progressed
+
+
+def test_only_improves(house: House) -> None:
     """Over a search the hypervolume never falls and the best KL never rises."""
-    sample = sample_job()
-    steps = [metrics for _, metrics in progress_of(sample.document, sample.trials)]
+    house.submit()
+    house.run(ScriptedExecutor())
+    steps = [metrics for _, metrics in progress_of(house.store.get_job("one"), house.store.list_trials("one"))]
     volumes = [m["hypervolume"] for m in steps]
     best = [m["best_kl_under_budget"] for m in steps if "best_kl_under_budget" in m]
     assert volumes == sorted(volumes)
