@@ -1,6 +1,7 @@
 """What a tracking server shows of a job, as values: params, points, the answer in words, the table of trials."""
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from math import isfinite, log10
@@ -22,6 +23,7 @@ TABLE_COLUMNS = (
     *("held_out_kl_divergence", "held_out_perplexity", "seconds", "plan", "reason"),
 )
 _MAX_PARAM_CHARACTERS = 500
+_MAX_NOTE_CHARACTERS = 2000
 _DIGITS = 6
 
 
@@ -116,6 +118,11 @@ def note(document: FrontDocument, experiment_id: str) -> str:
     return "\n".join(lines)
 
 
+def end_note(job: Job) -> str:
+    """Return the Markdown description of a job that ended, as long as no front takes its place."""
+    return f"**{job.state}.** {(job.error or '')[:_MAX_NOTE_CHARACTERS]}".rstrip()
+
+
 def plans(document: FrontDocument, trials: Sequence[Trial]) -> dict[str, dict[str, str]]:
     """Return the plan of each front point, as JSON."""
     by_number = {trial.number: trial.plan for trial in trials}
@@ -130,6 +137,17 @@ def trials_table(trials: Sequence[Trial]) -> dict[str, Any]:
 def rounded(value: float) -> float:
     """Return a number with six significant digits."""
     return float(f"{value:.{_DIGITS}g}")
+
+
+def short(reason: str) -> str:
+    """Return the first line of a reason, without passwords."""
+    lines = without_password(reason).splitlines() or [""]
+    return lines[0][:300].rstrip(".")
+
+
+def without_password(text: str) -> str:
+    """Return an address, or a text that holds one, without users and passwords."""
+    return re.sub(r"://[^/@\s]*@", "://", text)
 
 
 def _row(trial: Trial) -> list[Any]:

@@ -28,6 +28,13 @@ class Front:
     report_html: str
 
 
+@dataclass(frozen=True, slots=True)
+class End:
+    """The end of a job."""
+
+    job: Job
+
+
 class Tracker(Protocol):
     """Shows a job while it runs and after. No verb blocks or raises."""
 
@@ -36,6 +43,9 @@ class Tracker(Protocol):
 
     def publish(self, job: Job, trials: Sequence[Trial], document: FrontDocument, report_html: str) -> None:
         """Show a job's front, in place of what was shown of it."""
+
+    def end(self, job: Job) -> None:
+        """Show how a job ended; its front, where it has one, is published after."""
 
     def close(self, timeout_seconds: float) -> bool:
         """Deliver what waits, for at most this long; return whether everything was delivered."""
@@ -48,6 +58,9 @@ class NullTracker:
         """Do nothing."""
 
     def publish(self, job: Job, trials: Sequence[Trial], document: FrontDocument, report_html: str) -> None:
+        """Do nothing."""
+
+    def end(self, job: Job) -> None:
         """Do nothing."""
 
     def close(self, timeout_seconds: float) -> bool:  # noqa: ARG002 (the contract's argument)

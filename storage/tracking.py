@@ -12,7 +12,6 @@ import fcntl
 import json
 import logging
 import os
-import re
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -25,7 +24,7 @@ from storage import projection
 from storage.background import Delivery
 from storage.mlflow_view import TAG_PREFIX, encode_view, is_current, pareto_link, view_key, views_to_remove
 from storage.records import Job, JobState, Trial
-from storage.tracker import Front, NullTracker, Step, Tracker
+from storage.tracker import End, Front, NullTracker, Step, Tracker
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -53,15 +52,14 @@ class MlflowTracker:
         tracking_uri: `http://...` or `sqlite:///...`.
         patience_seconds: how long to retry after MLflow failed (a server takes up to 20 s to start); then the failure
             is noted once as a warning and what waits is dropped. Later items are tried once each.
-        link_base: address of the server for links, where `tracking_uri` is a database.
 
     """
 
-    def __init__(self, tracking_uri: str, patience_seconds: float = 60.0, link_base: str | None = None) -> None:
+    def __init__(self, tracking_uri: str, patience_seconds: float = 60.0) -> None:
         """Start the thread; MLflow itself is only touched there."""
-        self._uri, self._link_base = tracking_uri, link_base or tracking_uri
+        self._uri = tracking_uri
         self._runs: dict[str, _JobRuns] = {}
-        self._delivery: Delivery[Step | Front] = Delivery(self._write, _joins, self._note, patience_seconds)
+        self._delivery: Delivery[Step | Front | End] = Delivery(self._write, _joins, self._note, patience_seconds)
 
     def progress(self, job: Job, step: int, metrics: Mapping[str, float]) -> None:
         """Queue the metrics of one step."""
@@ -71,40 +69,43 @@ class MlflowTracker:
         """Queue a job's front."""
         self._delivery.put(Front(job, tuple(trials), document, report_html))
 
-    def link(self, job_id: str) -> str | None:
-        """Return the link of a job's Pareto view, once MLflow has heard of the job."""
-        runs = self._runs.get(job_id)
-        return None if runs is None else pareto_link(self._link_base, runs.experiment_id, job_id)
+    def end(self, job: Job) -> None:
+        """Queue the end of a job."""
+        self._delivery.put(End(job))
 
     def close(self, timeout_seconds: float) -> bool:
         """Deliver what waits, for at most this long; return whether everything ever given was delivered."""
         return self._delivery.close(timeout_seconds)
 
-    def _write(self, batch: Sequence[Step | Front]) -> None:
+    def _write(self, batch: Sequence[Step | Front | End]) -> None:
         first = batch[0]
         runs = self._runs.get(first.job.job_id) or _JobRuns(_client(self._uri), self._uri, first.job)
         self._runs[first.job.job_id] = runs
         if isinstance(first, Front):
             runs.show_front(first)
+        elif isinstance(first, End):
+            runs.show_end(first.job)
         else:
             runs.add_steps([step for step in batch if isinstance(step, Step)])
 
     def _note(self, reason: str) -> None:
         text = "MLflow at %s: %s. The job goes on without it; its front can be shown later."
-        _log.warning(text, _place(self._uri), _short(reason))
+        _log.warning(text, projection.without_password(self._uri), projection.short(reason))
 
 
 def sync(
     tracking_uri: str,
     job: Job,
     trials: Sequence[Trial],
-    document: FrontDocument,
+    document: FrontDocument | None,
     report_html: str,
     progress: Sequence[StepMetrics] = (),
     *,
     link_base: str | None = None,
 ) -> str:
     """Show a job as the store has it, whatever was shown before, and return the link of its Pareto view.
+
+    Of a job without a document its steps and its end are shown.
 
     Raises:
         StoreError: MLflow cannot be reached or refuses.
@@ -114,12 +115,14 @@ def sync(
         runs = _JobRuns(_client(tracking_uri), tracking_uri, job)
         started_ms = _milliseconds(job)
         runs.add_steps([Step(job, step, metrics, started_ms + 1000 * step) for step, metrics in progress])
-        runs.show_front(Front(job, trials, document, report_html))
+        if document is None:
+            runs.show_end(job)
+        else:
+            runs.show_front(Front(job, trials, document, report_html))
     except Exception as error:  # MLflow raises its own, SQLAlchemy's, requests' and the system's errors
-        raise StoreError(
-            f"MLflow at {_place(tracking_uri)} cannot be used: {_short(f'{type(error).__name__}: {error}')}. "
-            "Start it (`tightfit ui`) or name another one; nothing is lost, the job is in the store."
-        ) from error
+        place, reason = projection.without_password(tracking_uri), projection.short(f"{type(error).__name__}: {error}")
+        mend = "Start it (`tightfit ui`) or name another one; nothing is lost, the job is in the store."
+        raise StoreError(f"MLflow at {place} cannot be used: {reason}. {mend}") from error
     return pareto_link(link_base or tracking_uri, runs.experiment_id, job.job_id)
 
 
@@ -156,7 +159,13 @@ class _JobRuns:
         note = projection.note(document, self.experiment_id)
         tags = {"mlflow.note.content": note, "mlflow.loggedArtifacts": table, "tightfit.state": document.state}
         _log_values(self._client, self._parent_id, projection.summary_metrics(document), tags)
-        self._set_status(JobState(document.state))
+        self._set_status(front.job)
+
+    def show_end(self, job: Job) -> None:
+        """Show how a job ended."""
+        note = {"mlflow.note.content": projection.end_note(job)}
+        _log_values(self._client, self._parent_id, {}, note | {"tightfit.state": str(job.state)})
+        self._set_status(job)
 
     def _open_parent(self) -> str:
         tags = {"tightfit.job": self._job.job_id, "tightfit.kind": "job", "tightfit.target": self._job.spec.target}
@@ -169,6 +178,8 @@ class _JobRuns:
             run = self._client.create_run(self.experiment_id, started, tags, run_name=self._job.job_id)
         missing = {k: v for k, v in projection.params(self._job).items() if k not in run.data.params}
         _log_values(self._client, run.info.run_id, {}, tags, missing)
+        if self._job.state is JobState.RUNNING and run.info.status != "RUNNING":  # resumed
+            self._client.update_run(run.info.run_id, "RUNNING")
         return str(run.info.run_id)
 
     def _show_view(self) -> None:
@@ -214,11 +225,10 @@ class _JobRuns:
                 repository = get_artifact_repository(uri, tracking_uri=self._client.tracking_uri)
                 repository.delete_artifacts(path)  # type: ignore[no-untyped-call]
 
-    def _set_status(self, state: JobState) -> None:
-        if state in _RUN_STATUS:
-            finished = self._job.finished_at
-            end_ms = int(finished.timestamp() * 1000) if finished else None
-            self._client.set_terminated(self._parent_id, _RUN_STATUS[state], end_ms)
+    def _set_status(self, job: Job) -> None:
+        if job.state in _RUN_STATUS:
+            end_ms = int(job.finished_at.timestamp() * 1000) if job.finished_at else None
+            self._client.set_terminated(self._parent_id, _RUN_STATUS[job.state], end_ms)
         else:
             self._client.update_run(self._parent_id, "RUNNING")
 
@@ -280,19 +290,9 @@ def _log_values(
     )
 
 
-def _joins(first: Step | Front, second: Step | Front) -> bool:
+def _joins(first: Step | Front | End, second: Step | Front | End) -> bool:
     return isinstance(first, Step) and isinstance(second, Step) and first.job.job_id == second.job.job_id
 
 
 def _milliseconds(job: Job) -> int:
     return int((job.started_at or job.created_at).timestamp() * 1000)
-
-
-def _place(text: str) -> str:
-    """Return an address, or a text that holds one, without users and passwords."""
-    return re.sub(r"://[^/@\s]*@", "://", text)
-
-
-def _short(reason: str) -> str:
-    lines = _place(reason).splitlines() or [""]
-    return lines[0][:300].rstrip(".")

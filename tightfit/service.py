@@ -1,9 +1,6 @@
 """The verbs of tightfit, wired to their parts; the command line and any other face call only this."""
 
-import os
 import secrets
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -12,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from space.document import FrontDocument
-from space.errors import JobFailedError
+from space.errors import JobFailedError, OutageError, StateError
 from space.explanation import Explanation
 from space.inventory import Inventory
 from space.plan import Plan
@@ -22,9 +19,8 @@ from storage.open import open_store
 from storage.records import Job, JobState, Lease, Trial
 from storage.store import Store
 from storage.tracker import NullTracker, Tracker
-from tightfit.config import ANOTHER_HOME, Settings, load_settings
-from tightfit.serving import Server, executor_maker
-from workers.atomic import writing
+from tightfit.config import Settings, load_settings
+from tightfit.serving import Server, executor_maker, start_process
 
 if TYPE_CHECKING:
     from search.controller import Controller, Listener, MakeExecutor
@@ -76,23 +72,21 @@ class Service:
             TightfitError: the job failed; the reason is recorded with it.
 
         """
-        return self._run(
-            listener, lambda controller: controller.run(job_id), executor_maker(inline=inline, num_workers=num_workers)
-        )
+        make_executor = executor_maker(inline=inline, num_workers=num_workers)
+        return self._run(listener, job_id, lambda controller: controller.run(job_id), make_executor)
 
     def serve(self, listener: "Listener", *, until_idle: bool = False, num_workers: int | None = None) -> int:
         """Run queued jobs and those whose controllers have gone; return how many, once none is left, or never."""
 
         def run(lease: Lease) -> Job:
-            return self._run(
-                listener,
-                lambda controller: controller.run_held(lease),
-                executor_maker(inline=False, num_workers=num_workers),
-            )
+            make_executor = executor_maker(inline=False, num_workers=num_workers)
+            return self._run(listener, lease.job_id, lambda controller: controller.run_held(lease), make_executor)
 
         return Server(self.store, run, Silence(self.settings.lease_seconds)).serve(until_idle=until_idle)
 
-    def _run(self, listener: "Listener", run: "Callable[[Controller], Job]", make_executor: "MakeExecutor") -> Job:
+    def _run(
+        self, listener: "Listener", job_id: str, run: "Callable[[Controller], Job]", make_executor: "MakeExecutor"
+    ) -> Job:
         from search.controller import Controller  # noqa: PLC0415 (torch)
         from tightfit.listen import TrackingListener  # noqa: PLC0415
 
@@ -101,27 +95,18 @@ class Service:
             heard = TrackingListener(listener, tracker)
             job = run(Controller(self.store, make_executor, settings.cache_folder, heard, settings.lease_seconds))
             self._publish(job, tracker)
+        except (StateError, OutageError):  # not this controller's job, or no longer
+            raise
+        except BaseException:
+            self._publish_end(job_id, tracker)
+            raise
         finally:
             tracker.close(_CLOSE_SECONDS)
         return job
 
     def start_detached(self, job_id: str) -> int:
         """Run a queued job in a process of its own; return its id. Its log is in the home."""
-        log = self.settings.log_path(job_id)
-        here = {"TIGHTFIT_HOME": str(self.settings.home), "TIGHTFIT_DATABASE_URL": self.settings.database_url}
-        with writing(log, ANOTHER_HOME):
-            log.parent.mkdir(parents=True, exist_ok=True)
-            opened = log.open("ab")
-        with opened as out:
-            process = subprocess.Popen(  # noqa: S603 (our own program)
-                [sys.executable, "-P", "-m", "tightfit.cli", "run", job_id],
-                stdin=subprocess.DEVNULL,
-                stdout=out,
-                stderr=out,
-                start_new_session=True,
-                env=os.environ | here,
-            )
-        return process.pid
+        return start_process(self.settings, job_id)
 
     def front(self, job_id: str) -> FrontDocument:
         """Return a job's front.
@@ -254,10 +239,10 @@ class Service:
         from search.progress import progress_of  # noqa: PLC0415
         from storage.tracking import sync  # noqa: PLC0415 (mlflow)
 
-        job, document = self.store.get_job(job_id), self.front(job_id)
-        trials = self.store.list_trials(job_id)
-        steps = progress_of(job, trials)
-        return sync(self.mlflow_uri, job, trials, document, self.report(job_id), steps, link_base=link_base)
+        job, trials = self.store.get_job(job_id), self.store.list_trials(job_id)
+        has_ended = job.document is None and job.state.is_finished
+        document, report = (None, "") if has_ended else (self.front(job_id), self.report(job_id))
+        return sync(self.mlflow_uri, job, trials, document, report, progress_of(job, trials), link_base=link_base)
 
     @property
     def mlflow_uri(self) -> str:
@@ -274,9 +259,18 @@ class Service:
         return NullTracker()
 
     def _publish(self, job: Job, tracker: Tracker) -> None:
+        trials = self.store.list_trials(job.job_id)
+        if trials and job.state.is_finished:  # without trials MLflow never heard of it
+            tracker.end(job)
         if job.document is not None:
-            document = self.front(job.job_id)
-            tracker.publish(job, self.store.list_trials(job.job_id), document, self.report(job.job_id))
+            tracker.publish(job, trials, self.front(job.job_id), self.report(job.job_id))
+
+    def _publish_end(self, job_id: str, tracker: Tracker) -> None:
+        """Show how a job ended that failed or was interrupted; its own error is what people are told."""
+        with suppress(Exception):
+            job = self.store.get_job(job_id)
+            if job.state.is_finished:
+                self._publish(job, tracker)
 
 
 def _from_anywhere(spec: JobSpec) -> JobSpec:

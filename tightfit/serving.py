@@ -1,6 +1,9 @@
 """A controller's life: claim a job, run it, claim the next; take over what others left behind."""
 
 import logging
+import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -12,6 +15,8 @@ from storage.lease import Silence, owner_name
 from storage.patience import held_store
 from storage.records import Job, JobState, Lease
 from storage.store import Store
+from tightfit.config import ANOTHER_HOME, Settings
+from workers.atomic import writing
 
 if TYPE_CHECKING:
     from search.run import MakeExecutor
@@ -88,6 +93,30 @@ class Server:
             self.run(lease)
         except TightfitError as error:
             _log.warning("Job %s: %s", lease.job_id, error)
+
+
+def start_process(settings: Settings, job_id: str) -> int:
+    """Run a queued job in a process of its own; return its id. Its log is in the home.
+
+    Raises:
+        OutputError: the log cannot be written.
+
+    """
+    log = settings.log_path(job_id)
+    here = {"TIGHTFIT_HOME": str(settings.home), "TIGHTFIT_DATABASE_URL": settings.database_url}
+    with writing(log, ANOTHER_HOME):
+        log.parent.mkdir(parents=True, exist_ok=True)
+        opened = log.open("ab")
+    with opened as out:
+        process = subprocess.Popen(  # noqa: S603 (our own program)
+            [sys.executable, "-P", "-m", "tightfit.cli", "run", job_id],
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=out,
+            start_new_session=True,
+            env=os.environ | here,
+        )
+    return process.pid
 
 
 def executor_maker(*, inline: bool, num_workers: int | None) -> "MakeExecutor":

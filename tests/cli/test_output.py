@@ -86,7 +86,7 @@ def test_a_detached_job_has_the_same_database(home: Path, monkeypatch: pytest.Mo
     monkeypatch.setenv("TIGHTFIT_DATABASE_URL", f"sqlite:///{home}/elsewhere.db")
     settings = load_settings(home)
     process = Mock()
-    monkeypatch.setattr("tightfit.service.subprocess.Popen", process)
+    monkeypatch.setattr("tightfit.serving.subprocess.Popen", process)
     Service(settings).start_detached("one")
     assert load_settings(environment=process.call_args.kwargs["env"]) == settings
 

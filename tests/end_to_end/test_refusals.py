@@ -1,23 +1,27 @@
 """Requests that cannot be kept are refused before anything is written, and jobs that fail say why."""
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 from safetensors.torch import load_file, save_file
 
 from search.prepare import read_inventory
+from space.document import FrontDocument
 from space.errors import (
     CalibrationError,
     InfeasibleBudgetError,
     JobFailedError,
     JobTakenError,
+    LeaseLostError,
     ModelError,
     NotFoundError,
 )
 from space.spec import JobSpec
-from storage.records import JobState
+from storage.records import Job, JobState, Trial
+from storage.tracker import NullTracker
 from tests.end_to_end.jobs import PlainService, Quiet, run_job, small_spec
 from tests.workers.tiny_models import TinyKind
 
@@ -82,13 +86,19 @@ def test_unknown_job_is_named(service: PlainService) -> None:
     _home_is_as_new(service)
 
 
-def test_job_that_fails_says_why(service: PlainService, tiny: Tiny, text_file: Path, tmp_path: Path) -> None:
+def test_job_that_fails_says_why(
+    service: PlainService, tiny: Tiny, text_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Text too short for its sequences fails the job, not the service; there is no front, and no second run."""
+    shown = Mock(return_value="link")
+    monkeypatch.setattr("storage.tracking.sync", shown)
     short = tmp_path / "short.txt"
     short.write_text(text_file.read_text()[:200])
     job = service.submit(small_spec(tiny("tied"), short))
     with pytest.raises(JobFailedError, match="has no front yet"):
         service.front(job.job_id)
+    with pytest.raises(JobFailedError, match="has no front yet"):
+        service.sync_mlflow(job.job_id)
     with pytest.raises(CalibrationError, match=r"short\.txt: too short"):
         service.run(job.job_id, Quiet(), inline=True)
     failed = service.store.get_job(job.job_id)
@@ -96,8 +106,63 @@ def test_job_that_fails_says_why(service: PlainService, tiny: Tiny, text_file: P
     assert "too short" in (failed.error or "")
     with pytest.raises(JobFailedError, match="too short"):
         service.front(job.job_id)
+    assert service.sync_mlflow(job.job_id) == "link"
+    assert shown.call_args.args[1:4] == (failed, [], None)
     with pytest.raises(JobTakenError, match="only QUEUED jobs run"):
         service.run(job.job_id, Quiet(), inline=True)
+
+
+class Heard(NullTracker):
+    """Keeps the ends and fronts that it is told."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[str, JobState]] = []
+
+    def end(self, job: Job) -> None:
+        """Keep an end."""
+        self.told.append(("end", job.state))
+
+    def publish(self, job: Job, trials: Sequence[Trial], document: FrontDocument, report_html: str) -> None:
+        """Keep a front."""
+        self.told.append(("front", job.state))
+
+
+class Ending(Quiet):
+    """Ends a job after its first batch."""
+
+    def __init__(self, error: BaseException) -> None:
+        super().__init__()
+        self._error = error
+
+    def progress(self, job: Job, trials_done: int, metrics: dict[str, float]) -> None:
+        """Raise."""
+        raise self._error
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (RuntimeError("a bug"), [("end", JobState.FAILED)]),
+        (KeyboardInterrupt(), [("end", JobState.CANCELLED), ("front", JobState.CANCELLED)]),
+        (SystemExit(143), []),
+        (LeaseLostError("another has it"), []),
+    ],
+)
+def test_tracker_hears_how_a_job_ended(
+    service: PlainService,
+    tiny: Tiny,
+    text_file: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    error: BaseException,
+    expected: list[tuple[str, JobState]],
+) -> None:
+    """Failed or interrupted, with a front or without; not where another controller goes on with it."""
+    heard = Heard()
+    monkeypatch.setattr(service, "_tracker", lambda: heard)
+    job = service.submit(small_spec(tiny("tied"), text_file, max_trials=14))
+    with pytest.raises(type(error)):
+        service.run(job.job_id, Ending(error), inline=True)
+    assert heard.told == expected
 
 
 def test_module_that_text_never_calls(

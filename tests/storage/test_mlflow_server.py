@@ -75,14 +75,15 @@ def test_server_and_writer_create_the_database_together(tmp_path: Path) -> None:
     sample = sample_job()
     try:
         started = start_server(tmp_path, wait=False)
-        tracker = MlflowTracker(tracking_database(tmp_path), link_base=started.url)
+        tracker = MlflowTracker(tracking_database(tmp_path))
         late = MlflowTracker(started.url)
         tracker.publish(sample.job, sample.trials, sample.document, "<p>report</p>")
         late.progress(sample.job, 1, {"hypervolume": 0.5})
         assert tracker.close(120)
         assert wait_until_ready(tmp_path) == started
         assert late.close(60)
-        assert tracker.link(sample.job.job_id) == late.link(sample.job.job_id)
+        client = mlflow.MlflowClient(tracking_database(tmp_path))
+        assert [e.name for e in client.search_experiments()] == ["tightfit/acme/tiny-llama-8m", "Default"]
     finally:
         stop_server(tmp_path)
 

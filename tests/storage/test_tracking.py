@@ -17,6 +17,7 @@ import pytest
 from space.errors import TightfitError
 from storage.mlflow_view import MAX_VIEWS, TAG_PREFIX, decode_view, encode_view, pareto_link, view_key, views_to_remove
 from storage.projection import experiment_name
+from storage.records import Job, JobState
 from storage.tracking import MlflowTracker, NullTracker, sync
 from tests.storage.sample_job import SampleJob, sample_job
 
@@ -138,8 +139,33 @@ def test_tracker_delivers(uri: str, sample: SampleJob) -> None:
     assert tracker.close(120)
     (parent,) = _runs(uri, "job")
     assert parent.data.metrics["trials_done"] == sample.progress[-1][1]["trials_done"]
-    assert tracker.link(sample.job.job_id) is not None
     assert len(_runs(uri, "front")) == len(sample.document.front)
+
+
+def test_job_that_ended_without_a_front_is_shown_so(uri: str, sample: SampleJob) -> None:
+    """By the tracker that heard its steps, or by a later sync; resumed it runs again, and a front has the last word."""
+    failed = replace(sample.job, state=JobState.FAILED, error="the disk is full", document=None)
+    running = replace(failed, state=JobState.RUNNING, error=None, finished_at=None)
+
+    def live(*told: Job) -> None:
+        tracker = MlflowTracker(uri)
+        for job in told:
+            tracker.end(job) if job.state.is_finished else tracker.progress(job, 1, {"trials_done": 1.0})
+        assert tracker.close(120)
+
+    def shown() -> tuple[str, str]:
+        (parent,) = _runs(uri, "job")
+        return parent.info.status, parent.data.tags.get("mlflow.note.content", "")
+
+    live(running, failed)
+    assert shown() == ("FAILED", "**FAILED.** the disk is full")
+    live(running)
+    assert shown()[0] == "RUNNING"
+    sync(uri, replace(failed, state=JobState.CANCELLED, error=None), sample.trials, None, "", sample.progress)
+    assert shown() == ("KILLED", "**CANCELLED.**")
+    sync(uri, sample.job, sample.trials, sample.document, REPORT)
+    assert shown()[0] == "FINISHED"
+    assert shown()[1].startswith("**Recommended")
 
 
 def test_nobody_there_is_noted_once(sample: SampleJob, caplog: pytest.LogCaptureFixture) -> None:
@@ -204,6 +230,7 @@ def test_null_tracker_is_a_tracker(sample: SampleJob) -> None:
     tracker = NullTracker()
     tracker.progress(sample.job, 1, {})
     tracker.publish(sample.job, sample.trials, sample.document, REPORT)
+    tracker.end(sample.job)
     assert tracker.close(0)
 
 
