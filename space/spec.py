@@ -53,7 +53,7 @@ class JobSpec(BaseModel):
     max_trials: int | None = Field(None, ge=1)
     """Most trials to measure, uniform plans and sensitivity probes included; None is what the model needs."""
     max_minutes: float | None = Field(None, gt=0)
-    """Stop proposing after this time."""
+    """Stop proposing after this time, counted anew whenever a controller begins: resumed, or taken over."""
     refine: bool = False
     """Search on even where earlier jobs know enough to answer."""
     workers: int = Field(2, ge=1)

@@ -60,7 +60,9 @@ def submit(
     max_trials: Annotated[
         int | None, typer.Option(help="Most plans to measure, probes included [default: as many as the model needs].")
     ] = None,
-    max_minutes: Annotated[float | None, typer.Option(help="Stop searching after this time.")] = None,
+    max_minutes: Annotated[
+        float | None, typer.Option(help="Stop searching after this time; a resumed job starts to count again.")
+    ] = None,
     refine: Annotated[bool, typer.Option("--refine", help="Search on even where earlier jobs know enough.")] = False,
     workers: Annotated[int, typer.Option(help="Ray workers.")] = 2,
     worker_memory: Annotated[
