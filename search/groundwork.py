@@ -15,11 +15,11 @@ from space.menu import SearchSpace
 from workers.executor import Executor
 from workers.levels import LevelStore
 from workers.models.excerpt import read_excerpt
+from workers.models.files import companion_files
 from workers.models.text import STDLIB, read_text, text_digest
 from workers.models.tokens import TokenSet
 from workers.tasks import BuildLevels, Calibrate, LevelRecord, PrepareText, Task, Teach, Workspace
 
-_TOKENIZER_FILES = "*token*", "vocab*", "merges.txt"
 Records = Sequence[LevelRecord]
 
 
@@ -125,8 +125,10 @@ class Groundwork:
         if source is None:
             return None
         folder = self._context.prepared.folder
-        files = sorted({path for pattern in _TOKENIZER_FILES for path in folder.glob(pattern) if path.is_file()})
-        tokenizer = [[path.name, text_digest(path.read_text(encoding="utf-8", errors="replace"))] for path in files]
+        tokenizer = [
+            [path.name, text_digest(path.read_text(encoding="utf-8", errors="replace"))]
+            for path in companion_files(folder)
+        ]
         numbers = [request.sequence_length, request.num_calibration, request.num_search, request.num_held_out]
         key = digest([source, request.source, numbers, request.seed, tokenizer, self._workspace.model_digest])
         return Path(self._workspace.cache_folder) / f"text-{key[:16]}.json"

@@ -10,14 +10,13 @@ from search.measuring import Answer, Measuring
 from search.observation import REFINE, UNIFORM
 from search.progress import Progress
 from search.proposers import Asked
-from search.records import proposal_of
+from search.records import BATCH, proposal_of
 from search.stopping import StopRule
 from search.warm import is_known
 from space.errors import JobFailedError
 from space.measurement import Measurement
 from storage.records import Trial, TrialState
 
-_BATCH = "batch"  # in a trial's sampler_state: the number of the first trial that was asked with it
 _MIN_FAILURES = 3  # trials of whole batches that fail in a row before the job does
 
 
@@ -84,7 +83,7 @@ class Loop:
                     origin=a.proposal.origin,
                     state=TrialState.WAITING,
                     size_bytes=a.weight_bytes + prepared.cache_bytes,
-                    sampler_state={**self._ledger.sampler_state(a), _BATCH: asked[0].number},
+                    sampler_state={**self._ledger.sampler_state(a), BATCH: asked[0].number},
                 )
                 for a in asked
             ]
@@ -129,7 +128,7 @@ class Loop:
 
     def _replay_stop(self, trials: Sequence[Trial]) -> None:
         """Tell the stop rule about every batch that had ended before, so that a resumed search stops where it would."""
-        for first, batch in groupby(trials, key=lambda t: t.sampler_state.get(_BATCH)):
+        for first, batch in groupby(trials, key=lambda t: t.sampler_state.get(BATCH)):
             ended = list(batch)
             if first is not None and all(t.state.is_finished for t in ended):
                 self._note_batch(trials[: ended[-1].number + 1])
@@ -146,6 +145,6 @@ def progress_so_far(context: Context, trials: Sequence[Trial] = ()) -> Progress:
 def _check_failures(trials: Sequence[Trial]) -> None:
     """Fail the job where the whole last batch failed, and enough trials did in a row to blame more than a plan."""
     failed = list(takewhile(lambda t: t.state is TrialState.FAILED, reversed(trials)))
-    batch = list(takewhile(lambda t: t.sampler_state.get(_BATCH) == trials[-1].sampler_state[_BATCH], reversed(trials)))
+    batch = list(takewhile(lambda t: t.sampler_state.get(BATCH) == trials[-1].sampler_state[BATCH], reversed(trials)))
     if len(failed) >= max(len(batch), _MIN_FAILURES):
         raise JobFailedError(f"The last {len(failed)} trials all failed; the last one: {failed[0].reason}")

@@ -6,13 +6,13 @@ from typing import Any
 
 from search.contenders import whole_text_trials
 from search.observation import UNIFORM
+from search.records import BATCH
 from space.document import FrontDocument
 from space.front import Point, front_hypervolume, non_dominated
 from space.price import marginal_price
 from storage.records import Job, Trial
 
 Step = tuple[int, dict[str, float]]
-_BATCH = "batch"  # in a trial's sampler_state, by search/loop.py; what earlier jobs knew has none and came at once
 
 
 def metrics_of(
@@ -89,7 +89,7 @@ def progress_of(job: Job, trials: Sequence[Trial]) -> list[Step]:
     if budget is None:
         return []
     progress, steps = Progress(budget, job.facts.get("smallest_bytes")), []
-    for _, batch in groupby(trials, key=lambda t: t.sampler_state.get(_BATCH)):
+    for _, batch in groupby(trials, key=lambda t: t.sampler_state.get(BATCH)):
         ended = list(batch)
         if all(t.state.is_finished for t in ended):
             progress.add(ended)

@@ -10,6 +10,9 @@ from space.plan import Plan
 from storage.records import Known, Trial, TrialState
 from storage.store import Store
 
+BATCH = "batch"
+"""In a trial's sampler state: the number of the first trial asked with it; what earlier jobs knew has none."""
+
 
 def proposal_of(trial: Trial) -> Proposal:
     """Return what was proposed as a trial."""
