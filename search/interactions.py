@@ -190,7 +190,8 @@ def fit_neighbours(
 
     """
     origin = base_sketch.astype(np.float32)
-    products = products_of([n.sketch.astype(np.float32) - origin[: n.sketch.size] for n in neighbours])
+    sketches = [n.sketch[: origin.size].astype(np.float32) for n in neighbours]
+    products = products_of([sketch - origin[: sketch.size] for sketch in sketches])
     length = float(origin @ origin) / origin.size
     expected = np.array([_price_change(prices, base, n) for n in neighbours])
     added, doubt = _shrunk_changes(neighbours, expected, products.diagonal() * length)

@@ -38,6 +38,7 @@ from space.plan import Plan
 PROBE_BITS = (2, 4)
 _MAX_GUARDS = 6  # plans made by hand that are measured beside the uniform ones
 _WARM_PLANS = 16
+_HARD_RESIDUAL = 0.2  # log of measured over predicted KL at an operating point: below 2.5 bits, most often
 NO_LIMIT = 10**6
 PLAN_TRIALS = 120  # uniform, knapsack and exchange plans, and two rounds of refinement
 
@@ -204,15 +205,24 @@ class FrontStrategy:
     def _settle(self, points: Points, limit: int) -> list[Proposal]:
         """Return again, on more text, the last operating point's neighbours that its best plans may use, once.
 
-        Where the trials do not allow all of them and a round of plans behind, the ones that most plans use.
+        Where losses add up worst once more, with the point itself, on all text: there noise decides. Where the trials
+        do not allow all of them and a round of plans behind, the ones that most plans use.
         """
         base = self._last_point(points)
-        first = self.probe_sequences
-        if base is None or first is None or first == self.deciding_sequences or points.is_settled(base, first):
+        if base is None or (count := self._next_count(points, base)) is None:
             return []
-        plans = points.contested(base, self._near(base), self.seed)
-        room = max(0, limit - self.round_size)
-        return [Proposal(plan, SENSITIVITY, self.deciding_sequences, base) for plan in plans[:room]]
+        plans = points.contested(base, self._near(base), self.seed)[: max(0, limit - self.round_size)]
+        if count < self.num_sequences or not plans:
+            return [Proposal(plan, SENSITIVITY, count, base) for plan in plans]
+        return [Proposal(plan, SENSITIVITY, None, base) for plan in [base, *plans]]
+
+    def _next_count(self, points: Points, base: Plan) -> int | None:
+        """Return on how many sequences the neighbours that decide at an operating point are measured next."""
+        first, more = (count or self.num_sequences for count in (self.probe_sequences, self.deciding_sequences))
+        if first < more and not points.is_settled(base, first):
+            return more
+        is_hard = more < self.num_sequences and points.residual_at(base) > _HARD_RESIDUAL
+        return self.num_sequences if is_hard and not points.is_settled(base, more) else None
 
     def _around(self, points: Points, _limit: int) -> list[Proposal]:
         """Return plans for the sizes around the operating point that was probed last."""

@@ -1,17 +1,17 @@
 """A warm start: what a finished search of earlier jobs found, as trials of a new one that cost nothing."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from search.guards import HEURISTIC
-from search.library import Library
+from search.library import Library, Question
 from search.observation import SENSITIVITY, UNIFORM
 from search.points import is_near
 from search.strategy import nearly_lossless
 from space.menu import SearchSpace
 from space.plan import Plan
-from storage.records import Known, Trial, TrialState
+from storage.records import Asking, Known, Trial, TrialState
 
 KNOWN = "known"
 """Origin of a plan that earlier jobs measured; a trial's sampler state says it too, whatever its origin."""
@@ -34,12 +34,19 @@ class Earlier:
     @cached_property
     def probes(self) -> list[tuple[int, Known]]:
         """Return (number of sequences, measurement) of every sensitivity probe."""
-        return [
-            (len(known.measurement.sequence_kl), known)
-            for _, part in self.library.parts("search")
-            for known in part
-            if (base := _base(known)) is not None and self._holds(base) and self._holds(known.plan)
-        ]
+        found = [known for _, part in self.library.parts("search") for known in part if self._is_probe(known)]
+        found += self._whole_bases({base.digest for known in found if (base := _base(known)) is not None})
+        return [(len(known.measurement.sequence_kl), known) for known in found]
+
+    def _is_probe(self, known: Known) -> bool:
+        base = _base(known)
+        return base is not None and self._holds(base) and self._holds(known.plan)
+
+    def _whole_bases(self, bases: Collection[str]) -> list[Known]:
+        """Return operating points that were probed on all text: it was as plans that they were measured there first."""
+        whole = [k for digest, k in self.library.whole("search").items() if digest in bases and _base(k) is None]
+        probed = [replace(k, asking=Asking(SENSITIVITY, k.plan)) for k in whole]
+        return [k for k in probed if self.library.sketch(Question(k.plan, "search", asking=k.asking)) is not None]
 
     @cached_property
     def plans(self) -> list[Known]:

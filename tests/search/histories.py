@@ -37,8 +37,11 @@ def history(max_trials: int = 400, budget: int = PREPARED.weight_budget, seed: i
     return tuple(batches)
 
 
-def points_of(batches: Batches) -> tuple[list[tuple[Proposal, ...]], list[tuple[Proposal, ...]]]:
-    """Return the batches that probe operating points, and those that probe some of their neighbours again."""
+def points_of(
+    batches: Batches,
+) -> tuple[list[tuple[Proposal, ...]], list[tuple[Proposal, ...]], list[tuple[Proposal, ...]]]:
+    """Return the batches that probe operating points, and those that probe some neighbours on half and on all text."""
     probed = [batch for batch in batches if batch[0].origin == SENSITIVITY][1:]
-    first = [batch for batch in probed if batch[0].plan == batch[0].base]
-    return first, [batch for batch in probed if batch not in first]
+    whole = [batch for batch in probed if batch[0].num_sequences is None]
+    first = [batch for batch in probed if batch[0].plan == batch[0].base and batch not in whole]
+    return first, [batch for batch in probed if batch not in first and batch not in whole], whole

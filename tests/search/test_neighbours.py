@@ -5,6 +5,7 @@ from search.observation import (
     SENSITIVITY,
     Observation,
 )
+from search.points import Points
 from search.strategy import FrontStrategy
 from tests.search.histories import PREPARED, SPACE, all_observed, history, make_strategy, points_of
 from tests.search.scripted import errors_of, observed
@@ -13,12 +14,32 @@ from tests.search.scripted import errors_of, observed
 def test_neighbours_that_decide_get_more_text() -> None:
     """Of each point once, and only some of them, on half of the text."""
     batches = history()
-    points, again = points_of(batches)
+    points, again, _ = points_of(batches)
     assert [batch[0].base for batch in again] == [batch[0].base for batch in points]
     for point, batch in zip(points, again, strict=True):
         assert {(p.num_sequences, p.base) for p in batch} == {(16, point[0].base)}
         assert {p.plan for p in batch} < {p.plan for p in point}
         assert batches.index(batch) == batches.index(point) + 1
+
+
+def test_where_losses_add_up_worst_all_text_decides() -> None:
+    """Of such points the base and the neighbours that decide, after those on half of the text; of no others."""
+    batches, strategy = history(), make_strategy()
+    points, again, whole = points_of(batches)
+    hard = []
+    for point, half in zip(points, again, strict=True):
+        seen = all_observed(batches[: batches.index(half) + 1])
+        known = Points(SPACE, seen, strategy.model(seen), strategy.base)
+        assert point[0].base is not None
+        if known.residual_at(point[0].base) > 0.2:
+            hard.append(half)
+    assert 0 < len(hard) < len(points)
+    assert [batches.index(batch) for batch in whole] == [batches.index(half) + 1 for half in hard]
+    for half, batch in zip(hard, whole, strict=True):
+        base = half[0].base
+        assert (batch[0].plan, {(p.num_sequences, p.base) for p in batch}) == (base, {(None, base)})
+        assert len(batch) > 2
+        assert base not in {p.plan for p in batch[1:]}
 
 
 def test_what_failed_is_not_asked_again() -> None:

@@ -1,7 +1,7 @@
 """The construction that benchmarks/sampler_cost.py times on a large model, on a small one and without a clock."""
 
 from benchmarks.sampler_cost import Case, follow, make_case, replay
-from search.observation import EXCHANGE, REFINE, SCREEN
+from search.observation import EXCHANGE, SCREEN, SENSITIVITY
 from search.strategy import FrontStrategy
 
 NUM_OBSERVATIONS = 300
@@ -12,7 +12,7 @@ def _case() -> Case:
 
 
 def test_batches_that_follow() -> None:
-    """Plans around the last point, then rounds; all that is known is replayed, sketches and shared bases included."""
+    """Neighbours on all text, plans around the last point, rounds; all that is known is replayed, shared bases too."""
     case = _case()
     assert len(case.observations) == NUM_OBSERVATIONS
     ledger = replay(case)
@@ -21,7 +21,7 @@ def test_batches_that_follow() -> None:
     assert [o.plan for o in ledger.observations] == [o.plan for o in case.observations]
     assert all(o.sketch is not None for o in ledger.observations if o.base is not None)
     origins = [row["origin"] for row in follow(case, ledger, 1)]
-    assert origins == [EXCHANGE, SCREEN, REFINE]
+    assert origins == [SENSITIVITY, EXCHANGE, SCREEN]
 
 
 def test_what_is_remembered_decides_nothing() -> None:

@@ -36,16 +36,16 @@ def test_order_of_batches() -> None:
     """Plans by hand, probes, knapsack plans; points and plans around them in turn; then rounds of refinement."""
     origins = _origins(history())
     assert origins[:3] == [f"{UNIFORM}+{HEURISTIC}", SENSITIVITY, KNAPSACK]
-    assert origins[3:6] == [SENSITIVITY, SENSITIVITY, EXCHANGE]
+    assert origins[3 : origins.index(EXCHANGE)] in ([SENSITIVITY] * 2, [SENSITIVITY] * 3)
     rounds = origins.index(SCREEN)
     assert set(origins[3:rounds]) == {SENSITIVITY, EXCHANGE}
-    assert origins[rounds : rounds + 4] == [SCREEN, REFINE] * 2
-    assert set(origins[rounds:]) == {SCREEN, REFINE}
+    assert len(origins) >= rounds + 3
+    assert origins[rounds:] == ([SCREEN, REFINE] * len(origins))[: len(origins) - rounds]
 
 
 def test_points_are_few_and_whole() -> None:
     """At most three; each has its base and neighbours that differ in one module, these on a quarter of the text."""
-    strategy, (points, _) = make_strategy(), points_of(history())
+    strategy, (points, *_) = make_strategy(), points_of(history())
     wide = history()[1]
     assert 1 <= len(points) <= strategy.num_points
     for batch in (wide, *points):

@@ -100,6 +100,21 @@ def test_known_trials(warm: WarmHouse) -> None:
         assert trial.sampler_state["base"] == twin.sampler_state["base"]
 
 
+def test_points_on_all_text_are_known(warm: WarmHouse) -> None:
+    """An operating point was measured as a plan first; a second job knows it as a probe all the same."""
+    warm.search("first", budget="3bpw", max_trials=300, refine=True)
+    whole = {
+        t.plan.digest
+        for t in warm.store.list_trials("first")
+        if t.sampler_state["base"] == t.plan.to_json() and t.sampler_state["num_sequences"] is None
+    }
+    assert whole
+    warm.search("second", budget="2.9bpw")
+    known = [t for t in warm.store.list_trials("second") if t.sampler_state["base"] == t.plan.to_json()]
+    lengths = {t.plan.digest: len(t.measurement.sequence_kl) for t in known if t.measurement is not None}
+    assert {lengths.get(digest) for digest in whole} == {32}
+
+
 def test_results_do_not_depend_on_the_workers(warm: WarmHouse) -> None:
     """Whoever is faster, in the first job and in the second."""
     warm.search("two", budget="3bpw")
