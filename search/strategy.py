@@ -205,8 +205,8 @@ class FrontStrategy:
     def _settle(self, points: Points, limit: int) -> list[Proposal]:
         """Return again, on more text, the last operating point's neighbours that its best plans may use, once.
 
-        Where losses add up worst once more, with the point itself, on all text: there noise decides. Where the trials
-        do not allow all of them and a round of plans behind, the ones that most plans use.
+        Where losses add up worst a third of all neighbours once more, with the point itself, on all text: there noise
+        decides. Where that or the trials, less a round of plans, do not allow all, the ones that most plans use.
         """
         base = self._last_point(points)
         if base is None or (count := self._next_count(points, base)) is None:
@@ -214,7 +214,8 @@ class FrontStrategy:
         plans = points.contested(base, self._near(base), self.seed)[: max(0, limit - self.round_size)]
         if count < self.num_sequences or not plans:
             return [Proposal(plan, SENSITIVITY, count, base) for plan in plans]
-        return [Proposal(plan, SENSITIVITY, None, base) for plan in [base, *plans]]
+        most = len(points.neighbours(base)) // 3
+        return [Proposal(plan, SENSITIVITY, None, base) for plan in [base, *plans[:most]]]
 
     def _next_count(self, points: Points, base: Plan) -> int | None:
         """Return on how many sequences the neighbours that decide at an operating point are measured next."""
