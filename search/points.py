@@ -71,9 +71,9 @@ class Points:
         """Return log(measured / predicted) KL of the additive model."""
         return log(max(observed.kl_divergence, 1e-9) / max(self.additive.predict(observed.plan), 1e-9))
 
-    def residual_at(self, base: Plan) -> float:
-        """Return the residual of an operating point that was measured as one."""
-        return next(self.residual(o) for o in self.evidence.probes_of(base) if o.plan == base)
+    def own(self, base: Plan) -> Observation:
+        """Return the measurement of an operating point as one."""
+        return next(o for o in self.evidence.probes_of(base) if o.plan == base)
 
     def base_at(self, budget: int) -> Plan | None:
         """Return the best plan at the budget, to probe its neighbours; None where that was done there or near.

@@ -214,15 +214,16 @@ class FrontStrategy:
         plans = points.contested(base, self._near(base), self.seed)[: max(0, limit - self.round_size)]
         if count < self.num_sequences or not plans:
             return [Proposal(plan, SENSITIVITY, count, base) for plan in plans]
-        most = len(points.neighbours(base)) // 3
-        return [Proposal(plan, SENSITIVITY, None, base) for plan in [base, *plans[:most]]]
+        again = plans[: len(points.neighbours(base)) // 3]
+        is_short = len(points.own(base).sequence_kl) < count
+        return [Proposal(plan, SENSITIVITY, None, base) for plan in ([base, *again] if again and is_short else again)]
 
     def _next_count(self, points: Points, base: Plan) -> int | None:
         """Return on how many sequences the neighbours that decide at an operating point are measured next."""
         first, more = (count or self.num_sequences for count in (self.probe_sequences, self.deciding_sequences))
         if first < more and not points.is_settled(base, first):
             return more
-        is_hard = more < self.num_sequences and points.residual_at(base) > _HARD_RESIDUAL
+        is_hard = more < self.num_sequences and points.residual(points.own(base)) > _HARD_RESIDUAL
         return self.num_sequences if is_hard and not points.is_settled(base, more) else None
 
     def _around(self, points: Points, _limit: int) -> list[Proposal]:

@@ -2,17 +2,13 @@
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import Annotated, NoReturn
 
 import typer
 
-from space.errors import JobFailedError, JobTakenError, TightfitError, UsageError
-from tightfit.cli_base import AsJson, Detach, Home, JobName, Queue, Workers, open_service, print_json
+from space.errors import TightfitError, UsageError
+from tightfit.cli_base import AsJson, Detach, Home, JobName, Queue, Workers, left, open_service, print_json, run_here
 from tightfit.cli_upkeep import db_app, doctor, gc, work
-
-if TYPE_CHECKING:
-    from storage.records import Job
-    from tightfit.service import Service
 
 INTERRUPTED = 130
 app = typer.Typer(
@@ -92,55 +88,18 @@ def submit(
         return
     job = service.submit(spec)
     if detach or queue:
-        text = _left(service, job.job_id, home, detach=detach)
+        text = left(service, job.job_id, home, detach=detach)
         print_json({"job": job.job_id, "state": str(job.state)}) if as_json else print(text)
         return
-    _run(service, job.job_id, home)
+    run_here(service, job.job_id, home)
     document = service.front(job.job_id)
     print_json(document.to_json()) if as_json else show_result(document, home)
-
-
-def _left(service: "Service", job_id: str, home: Path | None, *, detach: bool) -> str:
-    """Leave a queued job to a process of its own, or to those that work; return a sentence about it."""
-    from tightfit.show import command  # noqa: PLC0415
-
-    if detach:
-        service.start_detached(job_id)
-    how = "and runs on its own" if detach else f"for `{command('work', home)}`"
-    return f"Job {job_id} is queued {how}; watch it with `{command(f'status {job_id} --watch', home)}`."
-
-
-def _run(service: "Service", job_id: str, home: Path | None, num_workers: int | None = None) -> None:
-    from tightfit.show import TerminalListener, command  # noqa: PLC0415
-
-    again = f"`{command(f'resume {job_id}', home)}` goes on from here."
-    try:
-        job = service.run(job_id, TerminalListener(), num_workers=num_workers)
-    except KeyboardInterrupt:
-        print(f"Interrupted; {again}", file=sys.stderr)
-        raise
-    except JobTakenError:
-        job = _watch(service, job_id)
-    if job.state in ("CANCELLED", "PAUSED"):
-        print(f"Job {job_id} was {job.state.lower()}; {again}", file=sys.stderr)
-
-
-def _watch(service: "Service", job_id: str) -> "Job":
-    """Follow a job to its end that others run: between two commands of ours a `tightfit work` may have taken it."""
-    from tightfit.show import watch_job  # noqa: PLC0415
-
-    print(f"Job {job_id} is not waiting any more: another process runs it. This one follows.", file=sys.stderr)
-    watch_job(service, job_id)
-    job = service.store.get_job(job_id)
-    if job.state == "FAILED":
-        raise JobFailedError(f"Job {job_id} failed: {job.error}")
-    return job
 
 
 @app.command(hidden=True)
 def run(job: JobName, home: Home = None) -> None:
     """Run a queued job in this process."""
-    _run(open_service(home), job, home)
+    run_here(open_service(home), job, home)
 
 
 @app.command()
@@ -270,9 +229,9 @@ def resume(
     if state == "RUNNING":
         print(f"Job {job} is running; {watch}")
     elif detach or queue:
-        print(_left(service, job, home, detach=detach))
+        print(left(service, job, home, detach=detach))
     else:
-        _run(service, job, home, workers)
+        run_here(service, job, home, workers)
         show_result(service.front(job), home)
 
 

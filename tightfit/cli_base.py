@@ -1,12 +1,16 @@
-"""What every command takes and does: where the home is, and how JSON is printed."""
+"""What commands share: options, the home, how JSON is printed, and how a queued job is run, left or followed."""
 
 import json
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from space.errors import JobFailedError, JobTakenError
+
 if TYPE_CHECKING:
+    from storage.records import Job
     from tightfit.service import Service
 
 Home = Annotated[
@@ -32,3 +36,41 @@ def open_service(home: Path | None = None) -> "Service":
 def print_json(value: Any) -> None:
     """Print one JSON document on stdout."""
     print(json.dumps(value, indent=2, allow_nan=False))
+
+
+def left(service: "Service", job_id: str, home: Path | None, *, detach: bool) -> str:
+    """Leave a queued job to a process of its own, or to those that work; return a sentence about it."""
+    from tightfit.show import command  # noqa: PLC0415
+
+    if detach:
+        service.start_detached(job_id)
+    how = "and runs on its own" if detach else f"for `{command('work', home)}`"
+    return f"Job {job_id} is queued {how}; watch it with `{command(f'status {job_id} --watch', home)}`."
+
+
+def run_here(service: "Service", job_id: str, home: Path | None, num_workers: int | None = None) -> None:
+    """Run a queued job in this process, or follow it where others run it."""
+    from tightfit.show import TerminalListener, command  # noqa: PLC0415
+
+    again = f"`{command(f'resume {job_id}', home)}` goes on from here."
+    try:
+        job = service.run(job_id, TerminalListener(), num_workers=num_workers)
+    except KeyboardInterrupt:
+        print(f"Interrupted; {again}", file=sys.stderr)
+        raise
+    except JobTakenError:
+        job = _watch(service, job_id)
+    if job.state in ("CANCELLED", "PAUSED"):
+        print(f"Job {job_id} was {job.state.lower()}; {again}", file=sys.stderr)
+
+
+def _watch(service: "Service", job_id: str) -> "Job":
+    """Follow a job to its end that others run: between two commands of ours a `tightfit work` may have taken it."""
+    from tightfit.show import watch_job  # noqa: PLC0415
+
+    print(f"Job {job_id} is not waiting any more: another process runs it. This one follows.", file=sys.stderr)
+    watch_job(service, job_id)
+    job = service.store.get_job(job_id)
+    if job.state == "FAILED":
+        raise JobFailedError(f"Job {job_id} failed: {job.error}")
+    return job

@@ -31,7 +31,7 @@ def test_where_losses_add_up_worst_all_text_decides() -> None:
         seen = all_observed(batches[: batches.index(half) + 1])
         known = Points(SPACE, seen, strategy.model(seen), strategy.base)
         assert point[0].base is not None
-        if known.residual_at(point[0].base) > 0.2:
+        if known.residual(known.own(point[0].base)) > 0.2:
             hard.append(half)
     assert 0 < len(hard) < len(points)
     assert [batches.index(batch) for batch in whole] == [batches.index(half) + 1 for half in hard]
@@ -40,6 +40,17 @@ def test_where_losses_add_up_worst_all_text_decides() -> None:
         assert (batch[0].plan, {(p.num_sequences, p.base) for p in batch}) == (base, {(None, base)})
         assert len(batch) > 2
         assert base not in {p.plan for p in batch[1:]}
+
+
+def test_a_point_is_measured_on_all_text_once() -> None:
+    """Where all of its neighbours failed there, the search goes on without them."""
+    batches = history()
+    whole = points_of(batches)[2][0]
+    before = all_observed(batches[: batches.index(whole)])
+    seen = [*before, *observed(whole[:1])]
+    behind = make_strategy().next_batch(seen, 400 - len(seen), failed=set(whole[1:]))
+    assert behind
+    assert {p.origin for p in behind} == {EXCHANGE}
 
 
 def test_what_failed_is_not_asked_again() -> None:
