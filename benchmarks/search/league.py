@@ -1,10 +1,11 @@
 """The allocation league: all methods choose plans over one level store; held-out KL at equal packed bytes decides.
 
     python -m benchmarks.search.league [--only METHOD,...] [--seeds 0,1,2] [--processes 2] [--state DIR]
-        [--outside DIR] [--folder DIR] [--summary]
+        [--outside DIR] [--folder DIR] [--summary] [--earlier FILE] [--out FILE]
 
 Runs what the state folder does not hold yet, each unit in a process of its own, and writes
-`benchmarks/results/search/allocation.json`. Killed, it goes on when called again.
+`benchmarks/results/search/allocation.json`. Killed, it goes on when called again. Runs that
+`--earlier` has are not made again; only their plans are judged again.
 """
 
 import argparse
@@ -18,6 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from benchmarks.search.arena import Arena, default_folder, seconds_since
+from benchmarks.search.earlier import Earlier, judge_again
 from benchmarks.search.methods import METHODS
 from benchmarks.search.summary import summarize, write_summary
 from benchmarks.search.units import State, Unit, do_unit, units_of
@@ -36,6 +38,7 @@ def read_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace
     parser.add_argument("--state", type=Path, default=default_folder() / "league", help="results of units")
     parser.add_argument("--outside", type=Path, default=default_folder() / "outside", help="plans of outside tools")
     parser.add_argument("--out", type=Path, default=RESULT)
+    parser.add_argument("--earlier", type=Path, help="document of a league whose runs stand")
     parser.add_argument("--summary", action="store_true", help="run nothing; write what there is")
     parser.add_argument("--unit", help=argparse.SUPPRESS)
     return parser.parse_args(arguments)
@@ -88,13 +91,17 @@ def main() -> int:
     units = asked_units(options)
     if options.unit:
         return run_here(next(unit for unit in units if unit.name == options.unit), options)
-    state, failed = State(options.state), 0
+    state, arena, failed = State(options.state), Arena(options.folder), 0
+    earlier = Earlier.read(options.earlier, arena)
     if not options.summary:
-        missing = [unit for unit in units if not state.is_finished(unit)]
+        missing = [unit for unit in units if not (state.is_finished(unit) or earlier.has(unit))]
         say(f"{len(units)} units, {len(missing)} to do")
         with ThreadPoolExecutor(options.processes) as pool:
             failed = sum(pool.map(lambda unit: run_apart(unit, options), missing))
-    write_summary(options.out, summarize(units, state, Arena(options.folder)))
+    if ratios := dict(judge_again(units, earlier, state, arena)):
+        worst = max(ratios, key=lambda name: abs(ratios[name] - 1))
+        say(f"{len(ratios)} earlier plans judged again; {worst} differs most: {ratios[worst]:.6f} of the KL it had")
+    write_summary(options.out, summarize(units, state, arena, earlier))
     say(f"wrote {options.out}" + (f"; {failed} units failed" if failed else ""))
     return 1 if failed else 0
 

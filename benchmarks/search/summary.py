@@ -6,7 +6,6 @@ Plans are strings of one character per module: the index of its level in the lis
 import json
 import os
 import platform
-import string
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,12 +14,12 @@ from typing import Any
 import numpy as np
 
 from benchmarks.search.arena import Arena
+from benchmarks.search.earlier import Earlier, encode
 from benchmarks.search.methods import METHODS
-from benchmarks.search.units import State, Unit
+from benchmarks.search.units import SeedRun, State, Unit
 from space.front import front_hypervolume, paired_interval
 from space.plan import Plan
 
-ALPHABET = string.digits + string.ascii_letters
 MAX_TRACE = 32
 OURS = "tightfit"
 UNIFORM = "uniform"
@@ -33,17 +32,14 @@ class Judged:
 
     seed: int
     plan: Plan
-    size_bytes: int
     sequence_kl: np.ndarray
 
 
-def summarize(units: Sequence[Unit], state: State, arena: Arena) -> Row:
-    """Return the document of all finished units."""
+def summarize(units: Sequence[Unit], state: State, arena: Arena, earlier: Earlier) -> Row:
+    """Return the document of all finished units and of the earlier document's runs that they do not replace."""
     sizes = [arena.space.weight_bytes(plan) for _, plan in arena.space.uniform_plans()]
     budgets = arena.budgets
     levels = sorted({str(level) for choices in arena.space.levels.values() for level in choices})
-    results = {unit: found for unit in units if (found := state.read(unit)) is not None}
-    judged = _judged(results, state)
     reference = state.judged(next(plan for _, plan in arena.space.uniform_plans()))
     box = {
         "smallest_bytes": sizes[0],
@@ -51,6 +47,9 @@ def summarize(units: Sequence[Unit], state: State, arena: Arena) -> Row:
         "reference_kl": float(np.mean(reference)) if reference else None,
         "budget_bytes": list(budgets.values()),
     }
+    names = [name for name in METHODS if any(unit.method == name for unit in units)]
+    runs = {name: _runs([unit for unit in units if unit.method == name], state, earlier, box) for name in names}
+    judged = {name: found for name in names if (found := _judged(runs[name], state))}
     return {
         "league": "allocation",
         "machine": {"cpus": os.cpu_count(), "processor": platform.machine(), "python": platform.python_version()},
@@ -58,7 +57,12 @@ def summarize(units: Sequence[Unit], state: State, arena: Arena) -> Row:
         "modules": list(arena.space.levels),
         "levels": levels,
         "box": box,
-        "methods": {name: _method(name, results, judged.get(name, {}), levels, box) for name in _names(units)},
+        "methods": {
+            name: _method(name, runs[name], judged.get(name, {}), levels)
+            if runs[name]
+            else _not_run(name, units, state)
+            for name in names
+        },
         "intervals": _intervals(judged),
     }
 
@@ -73,53 +77,50 @@ def write_summary(path: Path, document: Row) -> None:
     path.write_text(f'{head[:-2]},\n "methods": {{\n{methods}\n }}\n}}\n', encoding="utf-8")
 
 
-def _names(units: Sequence[Unit]) -> list[str]:
-    return [name for name in METHODS if any(unit.method == name for unit in units)]
-
-
-def _judged(results: Mapping[Unit, Row], state: State) -> dict[str, dict[str, list[Judged]]]:
-    """Return method -> bits -> judged plans, one for each seed that is finished."""
-    found: dict[str, dict[str, list[Judged]]] = {}
-    for unit, result in results.items():
-        for bits, levels in result.get("plans", {}).items():
-            plan = Plan.from_json(levels)
-            sequence_kl = state.judged(plan)
-            if sequence_kl is not None:
-                entry = Judged(unit.seed, plan, result["sizes"][bits], np.array(sequence_kl))
-                found.setdefault(unit.method, {}).setdefault(bits, []).append(entry)
+def _runs(units: Sequence[Unit], state: State, earlier: Earlier, box: Row) -> list[SeedRun]:
+    """Return a method's runs by seed: the state's where all units are finished, else the earlier document's."""
+    found = []
+    for seed in sorted({unit.seed for unit in units}):
+        own = [unit for unit in units if unit.seed == seed]
+        known = earlier.run(own[0].method, seed)
+        done = [row for unit in own if (row := state.read(unit)) is not None and "plans" in row]
+        if len(done) < len(own) and known is not None:
+            found.append(known)
+        elif done:
+            plans = {bits: Plan.from_json(levels) for row in done for bits, levels in row["plans"].items()}
+            spent, seconds = (sum(row[key] for row in done) for key in ("token_forwards", "seconds"))
+            found.append(SeedRun(seed, plans, round(spent), round(seconds, 1), anytime(done, box)))
     return found
 
 
-def _method(
-    name: str, results: Mapping[Unit, Row], judged: Mapping[str, list[Judged]], levels: list[str], box: Row
-) -> Row:
+def _judged(runs: Sequence[SeedRun], state: State) -> dict[str, list[Judged]]:
+    """Return bits -> judged plans, one for each seed that has one."""
+    found: dict[str, list[Judged]] = {}
+    for run in runs:
+        for bits, plan in run.plans.items():
+            if (sequence_kl := state.judged(plan)) is not None:
+                found.setdefault(bits, []).append(Judged(run.seed, plan, np.array(sequence_kl)))
+    return found
+
+
+def _not_run(name: str, units: Sequence[Unit], state: State) -> Row:
+    """Return why a method has no run."""
+    rows = [row for unit in units if unit.method == name and (row := state.read(unit)) is not None]
+    return {"not_run": next((row["not_run"] for row in rows if "not_run" in row), "not run yet")}
+
+
+def _method(name: str, runs: Sequence[SeedRun], judged: Mapping[str, list[Judged]], levels: list[str]) -> Row:
     """Return all that is known of one method."""
-    own = {unit: result for unit, result in results.items() if unit.method == name}
-    done = {unit: result for unit, result in own.items() if "plans" in result}
-    if not done:
-        return {"not_run": next((r["not_run"] for r in own.values() if "not_run" in r), "not run yet")}
-    seeds = sorted({unit.seed for unit in done})
-    per_seed = {seed: [r for unit, r in done.items() if unit.seed == seed] for seed in seeds}
     return {
         "per_budget": METHODS[name].per_budget,
         "is_peer": METHODS[name].is_peer,
-        "seeds": seeds,
-        "token_forwards": [round(sum(r["token_forwards"] for r in rows)) for rows in per_seed.values()],
-        "seconds": [round(sum(r["seconds"] for r in rows), 1) for rows in per_seed.values()],
+        "seeds": [run.seed for run in runs],
+        "token_forwards": [run.token_forwards for run in runs],
+        "seconds": [run.seconds for run in runs],
         "kl": {b: {str(j.seed): float(f"{j.sequence_kl.mean():.5g}") for j in js} for b, js in sorted(judged.items())},
         "plans": {b: {str(j.seed): encode(j.plan, levels) for j in js} for b, js in sorted(judged.items())},
-        "anytime": {str(seed): anytime(rows, box) for seed, rows in per_seed.items()},
+        "anytime": {str(run.seed): run.anytime for run in runs},
     }
-
-
-def encode(plan: Plan, levels: Sequence[str]) -> str:
-    """Return one character per module."""
-    return "".join(ALPHABET[levels.index(str(level))] for _, level in plan.levels)
-
-
-def decode(text: str, modules: Sequence[str], levels: Sequence[str]) -> Plan:
-    """Return the plan of a string."""
-    return Plan.from_json({name: levels[ALPHABET.index(c)] for name, c in zip(modules, text, strict=True)})
 
 
 def anytime(rows: Sequence[Row], box: Row) -> list[tuple[int, float]]:

@@ -37,6 +37,26 @@ class Unit:
         return f"{self.method}-s{self.seed}" + (f"-b{self.budgets[0]}" if len(self.budgets) == 1 else "")
 
 
+@dataclass(frozen=True, slots=True)
+class SeedRun:
+    """What a method found and spent with one seed, all its budgets together.
+
+    Attributes:
+        seed: order of the pool.
+        plans: bits -> plan.
+        token_forwards: all that was measured.
+        seconds: CPU time.
+        anytime: (token-forwards, hypervolume) where it grew.
+
+    """
+
+    seed: int
+    plans: Mapping[str, Plan]
+    token_forwards: int
+    seconds: float
+    anytime: Sequence[Sequence[float]]
+
+
 def units_of(methods: Mapping[str, Method], seeds: Sequence[int]) -> list[Unit]:
     """Return all units, in the order of running."""
     units = []
@@ -94,10 +114,17 @@ def do_unit(unit: Unit, run: Run, state: State, arena: Arena) -> dict[str, Any]:
         result = _run(unit, run, arena)
         state.write(unit, result)
     for levels in result.get("plans", {}).values():
-        plan = Plan.from_json(levels)
-        if state.judged(plan) is None:
-            state.write_judged(plan, arena.judge(plan).sequence_kl)
+        judge(Plan.from_json(levels), state, arena)
     return result
+
+
+def judge(plan: Plan, state: State, arena: Arena) -> Sequence[float]:
+    """Return a plan's KL per test sequence, measured if it is not known yet."""
+    if (known := state.judged(plan)) is not None:
+        return known
+    measured = arena.judge(plan).sequence_kl
+    state.write_judged(plan, measured)
+    return measured
 
 
 @contextmanager

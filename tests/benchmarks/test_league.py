@@ -1,13 +1,17 @@
 """The league's bookkeeping: units in order, whole results only, and a report from its document."""
 
+import json
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
+from benchmarks.search.arena import BUDGET_BITS, Arena
+from benchmarks.search.earlier import Earlier, decode, encode, judge_again
 from benchmarks.search.methods import METHODS
 from benchmarks.search.report import best_peers, markdown, ranked
-from benchmarks.search.summary import anytime, decode, encode
+from benchmarks.search.summary import anytime, summarize, write_summary
 from benchmarks.search.tables import between_markers
 from benchmarks.search.units import State, Unit, units_of
 from space.plan import Plan
@@ -71,6 +75,61 @@ def test_plans_survive_their_short_form() -> None:
     levels = ["b2-g64", "b3-g64", "b4-g64"]
     assert encode(PLAN, levels) == "02"
     assert decode("02", ["a", "b"], levels) == PLAN
+
+
+def arena() -> Arena:
+    """Return what summaries ask of an arena: two modules with two levels each, and a judge."""
+    levels = tuple(level for _, level in PLAN.levels)
+    space = SimpleNamespace(
+        levels={"a": levels, "b": levels},
+        uniform_plans=lambda: [(level, Plan.from_json(dict.fromkeys("ab", str(level)))) for level in levels],
+        weight_bytes=lambda plan: sum(100 * (level.bits or 16) for _, level in plan.levels),
+    )
+    judged = SimpleNamespace(sequence_kl=(0.1, 0.3))
+    return cast("Arena", SimpleNamespace(space=space, budgets=dict.fromkeys(BUDGET_BITS, 600), judge=lambda _: judged))
+
+
+def found_by(method: str, seed: int) -> dict[str, Any]:
+    """Return a unit's result: the same plan at all budgets."""
+    plans = {str(bits): PLAN.to_json() for bits in BUDGET_BITS}
+    trace = [[5e5, 600, 0.2]]
+    return {"method": method, "seed": seed, "plans": plans, "token_forwards": 1e6, "seconds": 3.0, "trace": trace}
+
+
+def test_league_goes_on_from_its_document(tmp_path: Path) -> None:
+    """Without the state folder earlier runs stand, their plans are judged again, and only other units are missing."""
+    first, second = Unit("higgs", 0, BUDGET_BITS, 0), Unit("higgs", 1, BUDGET_BITS, 0)
+    state, path = State(tmp_path / "old"), tmp_path / "league.json"
+    for plan in (PLAN, *(plan for _, plan in arena().space.uniform_plans())):
+        state.write_judged(plan, (0.1, 0.2))
+    state.write(first, found_by("higgs", 0))
+    document = summarize([first], state, arena(), Earlier({}))
+    write_summary(path, document)
+
+    earlier, state = Earlier.read(path, arena()), State(tmp_path / "new")
+    assert earlier.has(first)
+    assert not earlier.has(second)
+    assert dict(judge_again([first, second], earlier, state, arena())) == {
+        f"higgs-s0-b{bits}": pytest.approx(0.2 / 0.15) for bits in BUDGET_BITS
+    }
+    state.write(second, found_by("higgs", 1))
+    row = summarize([first, second], state, arena(), earlier)["methods"]["higgs"]
+    before = document["methods"]["higgs"]
+    assert row["kl"]["3.0"] == {"0": 0.2, "1": 0.2}
+    assert row["plans"]["3.0"] == {"0": before["plans"]["3.0"]["0"], "1": before["plans"]["3.0"]["0"]}
+    assert row["token_forwards"] == [1_000_000, 1_000_000]
+    assert row["anytime"]["0"] == [list(pair) for pair in before["anytime"]["0"]]
+
+
+def test_documents_of_other_models_are_refused(tmp_path: Path) -> None:
+    """Their plans mean nothing here; nor do files that are no document."""
+    path = tmp_path / "league.json"
+    path.write_text(json.dumps({"modules": ["a"], "budgets": {}}))
+    with pytest.raises(SystemExit, match="another model or other budgets"):
+        Earlier.read(path, arena())
+    path.write_text("[]")
+    with pytest.raises(SystemExit, match="no document"):
+        Earlier.read(path, arena())
 
 
 def test_anytime_takes_single_budgets_side_by_side() -> None:
