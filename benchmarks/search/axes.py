@@ -9,7 +9,6 @@ called again.
 """
 
 import argparse
-import json
 import os
 import platform
 import subprocess
@@ -25,6 +24,7 @@ import numpy as np
 
 from benchmarks.search.arena import BUDGET_BITS, GROUP_SIZE, PLAIN_MENU, Arena, default_folder
 from benchmarks.search.peers.tightfit import run
+from benchmarks.search.tables import write_document
 from benchmarks.search.units import State, Unit, do_unit
 from space.front import paired_interval
 from space.level import Level
@@ -125,16 +125,6 @@ def _against_bits(name: str, found: Mapping[Unit, Row], state: State) -> dict[st
     return intervals
 
 
-def write_summary(path: Path, document: Row) -> None:
-    """Write the document with one line per menu."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    menus = ",\n".join(
-        f"  {json.dumps(n)}: {json.dumps(m, separators=(',', ':'))}" for n, m in document["menus"].items()
-    )
-    head = json.dumps({k: v for k, v in document.items() if k != "menus"}, indent=1)
-    path.write_text(f'{head[:-2]},\n "menus": {{\n{menus}\n }}\n}}\n', encoding="utf-8")
-
-
 def main() -> None:
     """Run the missing units, then write the summary."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -155,7 +145,7 @@ def main() -> None:
             print(f"{time.strftime('%H:%M:%S')} {unit.name}", flush=True)
             run_apart(unit, options)
     if len(units) > 1 or options.summary:
-        write_summary(options.out, summarize(units, state, Arena(options.folder)))
+        write_document(options.out, summarize(units, state, Arena(options.folder)), "menus")
 
 
 def run_apart(unit: Unit, options: argparse.Namespace) -> None:

@@ -21,7 +21,8 @@ from pathlib import Path
 from benchmarks.search.arena import Arena, default_folder, seconds_since
 from benchmarks.search.earlier import Earlier, judge_again
 from benchmarks.search.methods import METHODS
-from benchmarks.search.summary import summarize, write_summary
+from benchmarks.search.summary import summarize
+from benchmarks.search.tables import write_document
 from benchmarks.search.units import State, Unit, do_unit, units_of
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -101,7 +102,7 @@ def main() -> int:
     if ratios := dict(judge_again(units, earlier, state, arena)):
         worst = max(ratios, key=lambda name: abs(ratios[name] - 1))
         say(f"{len(ratios)} earlier plans judged again; {worst} differs most: {ratios[worst]:.6f} of the KL it had")
-    write_summary(options.out, summarize(units, state, arena, earlier))
+    write_document(options.out, summarize(units, state, arena, earlier), "methods")
     say(f"wrote {options.out}" + (f"; {failed} units failed" if failed else ""))
     return 1 if failed else 0
 

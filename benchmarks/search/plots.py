@@ -10,7 +10,7 @@ mpl.use("svg")
 from matplotlib import pyplot as plt
 
 from benchmarks.search.axes_report import BITS_ONLY, ratios
-from benchmarks.search.report import OURS, best_peers, ranked
+from benchmarks.search.ranking import OURS, best_peers, ranked
 from benchmarks.search.tables import mean_kl
 from space.front import front_hypervolume
 

@@ -6,44 +6,17 @@ python -m benchmarks.search.report [--results FOLDER] [--docs DIR] [--no-plots]
 import argparse
 import json
 from collections.abc import Mapping
-from math import exp, log
 from pathlib import Path
 from statistics import mean
 from typing import Any
 
 from benchmarks.search.axes_report import axes_markdown
+from benchmarks.search.ranking import OURS, average_ratio, best_peers, ranked
 from benchmarks.search.tables import BETTER, WORSE, between_markers, mean_kl, table
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "benchmarks" / "results" / "search"
-OURS = "tightfit"
 Row = Mapping[str, Any]
-
-
-def best_peers(document: Row) -> dict[str, float]:
-    """Return bits -> the least mean KL of any peer."""
-    found = {}
-    for bits in document["budgets"]:
-        peers = [mean_kl(m, bits) for m in document["methods"].values() if m.get("is_peer")]
-        known = [kl for kl in peers if kl is not None]
-        if known:
-            found[bits] = min(known)
-    return found
-
-
-def average_ratio(method: Row, best: Mapping[str, float]) -> float | None:
-    """Return the geometric mean over budgets of a method's KL against the best peer's; None where one is missing."""
-    values = [mean_kl(method, bits) for bits in best]
-    known = [value for value in values if value is not None]
-    if not best or len(known) < len(best):
-        return None
-    return exp(mean(log(kl / least) for kl, least in zip(known, best.values(), strict=True)))
-
-
-def ranked(document: Row, best: Mapping[str, float]) -> list[str]:
-    """Return the methods that were run: complete ones by their average ratio, then the others."""
-    ratios = {n: average_ratio(m, best) for n, m in document["methods"].items() if "kl" in m}
-    return sorted(ratios, key=lambda n: (ratios[n] is None, ratios[n] or 0.0, n))
 
 
 def mark(document: Row, name: str, bits: str) -> str:

@@ -3,12 +3,10 @@
 Plans are strings of one character per module: the index of its level in the list of levels.
 """
 
-import json
 import os
 import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,12 +14,12 @@ import numpy as np
 from benchmarks.search.arena import Arena
 from benchmarks.search.earlier import Earlier, encode
 from benchmarks.search.methods import METHODS
+from benchmarks.search.ranking import OURS
 from benchmarks.search.units import SeedRun, State, Unit
 from space.front import front_hypervolume, paired_interval
 from space.plan import Plan
 
 MAX_TRACE = 32
-OURS = "tightfit"
 UNIFORM = "uniform"
 Row = dict[str, Any]
 
@@ -65,16 +63,6 @@ def summarize(units: Sequence[Unit], state: State, arena: Arena, earlier: Earlie
         },
         "intervals": _intervals(judged),
     }
-
-
-def write_summary(path: Path, document: Row) -> None:
-    """Write the document with one line per method."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    methods = ",\n".join(
-        f"  {json.dumps(n)}: {json.dumps(m, separators=(',', ':'))}" for n, m in document["methods"].items()
-    )
-    head = json.dumps({k: v for k, v in document.items() if k != "methods"}, indent=1)
-    path.write_text(f'{head[:-2]},\n "methods": {{\n{methods}\n }}\n}}\n', encoding="utf-8")
 
 
 def _runs(units: Sequence[Unit], state: State, earlier: Earlier, box: Row) -> list[SeedRun]:

@@ -1,6 +1,8 @@
-"""What the reports of all leagues are made of."""
+"""What the documents and reports of all leagues are made of."""
 
+import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from statistics import mean
 from typing import Any
 
@@ -33,3 +35,11 @@ def between_markers(text: str, inside: str, league: str) -> str:
     before, _, rest = text.partition(begin)
     _, _, after = rest.partition(end)
     return f"{before}{begin}\n\n{inside}\n\n{end}{after}"
+
+
+def write_document(path: Path, document: Row, rows: str) -> None:
+    """Write a league's document with one line for each entry of `rows`, its last key."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lines = ",\n".join(f"  {json.dumps(n)}: {json.dumps(m, separators=(',', ':'))}" for n, m in document[rows].items())
+    head = json.dumps({k: v for k, v in document.items() if k != rows}, indent=1)
+    path.write_text(f'{head[:-2]},\n "{rows}": {{\n{lines}\n }}\n}}\n', encoding="utf-8")

@@ -10,9 +10,10 @@ import pytest
 from benchmarks.search.arena import BUDGET_BITS, Arena
 from benchmarks.search.earlier import Earlier, decode, encode, judge_again
 from benchmarks.search.methods import METHODS
-from benchmarks.search.report import best_peers, markdown, ranked
-from benchmarks.search.summary import anytime, summarize, write_summary
-from benchmarks.search.tables import between_markers
+from benchmarks.search.ranking import best_peers, ranked
+from benchmarks.search.report import markdown
+from benchmarks.search.summary import anytime, summarize
+from benchmarks.search.tables import between_markers, write_document
 from benchmarks.search.units import State, Unit, units_of
 from space.plan import Plan
 
@@ -104,7 +105,7 @@ def test_league_goes_on_from_its_document(tmp_path: Path) -> None:
         state.write_judged(plan, (0.1, 0.2))
     state.write(first, found_by("higgs", 0))
     document = summarize([first], state, arena(), Earlier({}))
-    write_summary(path, document)
+    write_document(path, document, "methods")
 
     earlier, state = Earlier.read(path, arena()), State(tmp_path / "new")
     assert earlier.has(first)
