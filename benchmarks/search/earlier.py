@@ -5,14 +5,14 @@ committed document in minutes: how far each plan's KL is from what the document 
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from benchmarks.search.arena import Arena
 from benchmarks.search.methods import METHODS
-from benchmarks.search.units import SeedRun, State, Unit, judge
+from benchmarks.search.units import SeedRun, State, Unit
 from space.plan import Plan
 
 ALPHABET = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
@@ -54,6 +54,11 @@ class Earlier:
         found = self.run(unit.method, unit.seed)
         return found is not None and set(found.plans) == {str(bits) for bits in METHODS[unit.method].budgets}
 
+    def plans(self, unit: Unit) -> dict[str, Plan]:
+        """Return bits -> plan of a unit; empty where it has to be run."""
+        found = self.run(unit.method, unit.seed) if self.has(unit) else None
+        return {} if found is None else {str(bits): found.plans[str(bits)] for bits in unit.budgets}
+
     def run(self, method: str, seed: int) -> SeedRun | None:
         """Return what a method found and spent with a seed; None where the document has no such run."""
         row = self.document.get("methods", {}).get(method, {})
@@ -69,18 +74,14 @@ class Earlier:
             row["anytime"][str(seed)],
         )
 
-    def kl(self, method: str, seed: int, bits: str) -> float:
-        """Return a plan's test KL as the document has it."""
-        return float(self.document["methods"][method]["kl"][bits][str(seed)])
+    def ratios(self, unit: Unit, state: State) -> dict[str, float]:
+        """Return plan -> its KL as judged again over what the document says; not of those that are not judged yet.
 
-
-def judge_again(units: Sequence[Unit], earlier: Earlier, state: State, arena: Arena) -> Iterator[tuple[str, float]]:
-    """Judge what the document has of the units and the state does not; yield plans' names and ratios to the KL then.
-
-    Levels built on another kind of machine may differ in their last digits, and so may the KL.
-    """
-    for method, seed in dict.fromkeys((unit.method, unit.seed) for unit in units if earlier.has(unit)):
-        run = earlier.run(method, seed)
-        for bits, plan in run.plans.items() if run else ():
-            sequence_kl = judge(plan, state, arena)
-            yield f"{method}-s{seed}-b{bits}", sum(sequence_kl) / len(sequence_kl) / earlier.kl(method, seed, bits)
+        Levels built on another kind of machine may differ in their last digits, and so may the KL.
+        """
+        found = {}
+        for bits, plan in self.plans(unit).items():
+            before = self.document["methods"][unit.method]["kl"][bits][str(unit.seed)]
+            if (sequence_kl := state.judged(plan)) is not None:
+                found[f"{unit.method}-s{unit.seed}-b{bits}"] = sum(sequence_kl) / len(sequence_kl) / before
+        return found

@@ -19,11 +19,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from benchmarks.search.arena import Arena, default_folder, seconds_since
-from benchmarks.search.earlier import Earlier, judge_again
+from benchmarks.search.earlier import Earlier
 from benchmarks.search.methods import METHODS
 from benchmarks.search.summary import summarize
 from benchmarks.search.tables import write_document
-from benchmarks.search.units import State, Unit, do_unit, units_of
+from benchmarks.search.units import State, Unit, do_unit, judge, units_of
+from space.plan import Plan
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULT = ROOT / "benchmarks" / "results" / "search" / "allocation.json"
@@ -63,8 +64,10 @@ def run_here(unit: Unit, options: argparse.Namespace) -> int:
     """Do one unit in this process."""
     started = time.monotonic()
     try:
-        arena = Arena(options.folder, unit.seed)
-        result = do_unit(unit, METHODS[unit.method].load(options.outside), State(options.state), arena)
+        arena, state = Arena(options.folder, unit.seed), State(options.state)
+        if plans := Earlier.read(options.earlier, arena).plans(unit):
+            return judge_again(unit, list(plans.values()), state, arena)
+        result = do_unit(unit, METHODS[unit.method].load(options.outside), state, arena)
     except Exception:  # noqa: BLE001 (the other units go on)
         traceback.print_exc()
         say(f"{unit.name}: failed")
@@ -77,11 +80,21 @@ def run_here(unit: Unit, options: argparse.Namespace) -> int:
     return 0
 
 
+def judge_again(unit: Unit, plans: Sequence[Plan], state: State, arena: Arena) -> int:
+    """Judge an earlier document's plans of a unit."""
+    started = time.monotonic()
+    for plan in plans:
+        judge(plan, state, arena)
+    say(f"{unit.name}: judged again; {seconds_since(started)} s")
+    return 0
+
+
 def run_apart(unit: Unit, options: argparse.Namespace) -> int:
     """Do one unit in a process of its own; it ends by itself even if this one is killed."""
     command = [sys.executable, "-m", "benchmarks.search.league", "--unit", unit.name, "--only", unit.method]
     command += ["--seeds", options.seeds, "--folder", str(options.folder), "--state", str(options.state)]
     command += ["--outside", str(options.outside)]
+    command += ["--earlier", str(options.earlier)] if options.earlier else []
     environment = os.environ | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
     return subprocess.run(command, cwd=ROOT, check=False, env=environment).returncode
 
@@ -95,11 +108,11 @@ def main() -> int:
     state, arena, failed = State(options.state), Arena(options.folder), 0
     earlier = Earlier.read(options.earlier, arena)
     if not options.summary:
-        missing = [unit for unit in units if not (state.is_finished(unit) or earlier.has(unit))]
+        missing = [unit for unit in units if not (state.is_finished(unit) or state.are_judged(earlier.plans(unit)))]
         say(f"{len(units)} units, {len(missing)} to do")
         with ThreadPoolExecutor(options.processes) as pool:
             failed = sum(pool.map(lambda unit: run_apart(unit, options), missing))
-    if ratios := dict(judge_again(units, earlier, state, arena)):
+    if ratios := {name: ratio for unit in units for name, ratio in earlier.ratios(unit, state).items()}:
         worst = max(ratios, key=lambda name: abs(ratios[name] - 1))
         say(f"{len(ratios)} earlier plans judged again; {worst} differs most: {ratios[worst]:.6f} of the KL it had")
     write_document(options.out, summarize(units, state, arena, earlier), "methods")

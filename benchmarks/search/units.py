@@ -96,7 +96,11 @@ class State:
         result = self.read(unit)
         if result is None or "plans" not in result:
             return False
-        return all(self.judged(Plan.from_json(levels)) is not None for levels in result["plans"].values())
+        return self.are_judged({bits: Plan.from_json(levels) for bits, levels in result["plans"].items()})
+
+    def are_judged(self, plans: Mapping[str, Plan]) -> bool:
+        """Tell whether a run's plans are there, bits -> plan, and all judged."""
+        return bool(plans) and all(self.judged(plan) is not None for plan in plans.values())
 
 
 def _read(path: Path) -> dict[str, Any] | None:

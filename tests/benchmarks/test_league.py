@@ -8,13 +8,13 @@ from typing import Any, cast
 import pytest
 
 from benchmarks.search.arena import BUDGET_BITS, Arena
-from benchmarks.search.earlier import Earlier, decode, encode, judge_again
+from benchmarks.search.earlier import Earlier, decode, encode
 from benchmarks.search.methods import METHODS
 from benchmarks.search.ranking import best_peers, ranked
 from benchmarks.search.report import markdown
 from benchmarks.search.summary import anytime, summarize
 from benchmarks.search.tables import between_markers, write_document
-from benchmarks.search.units import State, Unit, units_of
+from benchmarks.search.units import State, Unit, judge, units_of
 from space.plan import Plan
 
 PLAN = Plan.from_json({"a": "b2-g64", "b": "b4-g64"})
@@ -110,9 +110,11 @@ def test_league_goes_on_from_its_document(tmp_path: Path) -> None:
     earlier, state = Earlier.read(path, arena()), State(tmp_path / "new")
     assert earlier.has(first)
     assert not earlier.has(second)
-    assert dict(judge_again([first, second], earlier, state, arena())) == {
-        f"higgs-s0-b{bits}": pytest.approx(0.2 / 0.15) for bits in BUDGET_BITS
-    }
+    assert set(earlier.plans(first).values()) == {PLAN}
+    assert earlier.plans(second) == {}
+    assert earlier.ratios(first, state) == {}
+    judge(PLAN, state, arena())
+    assert earlier.ratios(first, state) == {f"higgs-s0-b{bits}": pytest.approx(0.2 / 0.15) for bits in BUDGET_BITS}
     state.write(second, found_by("higgs", 1))
     row = summarize([first, second], state, arena(), earlier)["methods"]["higgs"]
     before = document["methods"]["higgs"]
