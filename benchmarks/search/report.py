@@ -1,6 +1,6 @@
-"""The leagues' parts of `docs/benchmarks.md`: tables between markers, and plots.
+"""The leagues' parts of `docs/benchmarks.md` and `README.md`: tables between markers, and plots.
 
-python -m benchmarks.search.report [--results FOLDER] [--docs DIR] [--no-plots]
+python -m benchmarks.search.report [--results FOLDER] [--root DIR] [--no-plots]
 """
 
 import argparse
@@ -70,6 +70,19 @@ def versus_table(document: Row, best: Mapping[str, float]) -> str:
     return table(["bits", "best peer", "tightfit / best peer [95 %]", "tightfit / uniform [95 %]"], rows)
 
 
+def digest_table(document: Row) -> str:
+    """Return each method's KL over ours and its cost, of the methods that have a plan for every budget."""
+    best = best_peers(document)
+    ratios = {name: average_ratio(document["methods"][name], best) for name in ranked(document, best)}
+    ours, rows = ratios.get(OURS), []
+    for name, ratio in ratios.items():
+        if ours is None or ratio is None:
+            continue
+        spent = mean(document["methods"][name]["token_forwards"])
+        rows.append([name, f"{ratio / ours:.2f}", f"{spent / 1e6:.1f} M"])
+    return table(["method", "KL over tightfit's", "token-forwards"], rows)
+
+
 def markdown(document: Row) -> str:
     """Return all that stands between the markers."""
     best = best_peers(document)
@@ -108,20 +121,31 @@ def main() -> None:
     """Write the tables of the leagues that were run, then their plots."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--results", type=Path, default=RESULTS)
-    parser.add_argument("--docs", type=Path, default=ROOT / "docs")
+    parser.add_argument("--root", type=Path, default=ROOT, help="folder of the README and of docs")
     parser.add_argument("--no-plots", action="store_true")
     arguments = parser.parse_args()
-    page = arguments.docs / "benchmarks.md"
-    for league, write in (("allocation", markdown), ("axes", axes_markdown)):
-        if (document := read_results(arguments.results, league)) is None:
-            continue
-        text = between_markers(page.read_text(encoding="utf-8"), write(document), league)
-        page.write_text(text, encoding="utf-8")
-        if not arguments.no_plots:
-            from benchmarks.search.plots import PLOTS  # noqa: PLC0415 (matplotlib is optional)
+    docs = arguments.root / "docs"
+    parts = (
+        ("allocation", arguments.root / "README.md", digest_table),
+        ("allocation", docs / "benchmarks.md", markdown),
+        ("axes", docs / "benchmarks.md", axes_markdown),
+    )
+    for league, page, write in parts:
+        if (document := read_results(arguments.results, league)) is not None:
+            text = between_markers(page.read_text(encoding="utf-8"), write(document), league)
+            page.write_text(text, encoding="utf-8")
+    if not arguments.no_plots:
+        draw(arguments.results, docs)
 
-            for name, plot in PLOTS[league].items():
-                plot(document, arguments.docs / f"{name}.svg")
+
+def draw(results: Path, docs: Path) -> None:
+    """Draw the plots of the leagues that were run."""
+    from benchmarks.search.plots import PLOTS  # noqa: PLC0415 (matplotlib is optional)
+
+    for league, plots in PLOTS.items():
+        if (document := read_results(results, league)) is not None:
+            for name, plot in plots.items():
+                plot(document, docs / f"{name}.svg")
 
 
 if __name__ == "__main__":

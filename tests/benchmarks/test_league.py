@@ -11,7 +11,7 @@ from benchmarks.search.arena import BUDGET_BITS, Arena
 from benchmarks.search.earlier import Earlier, decode, encode
 from benchmarks.search.methods import METHODS
 from benchmarks.search.ranking import best_peers, ranked
-from benchmarks.search.report import markdown
+from benchmarks.search.report import digest_table, markdown
 from benchmarks.search.summary import anytime, summarize
 from benchmarks.search.tables import between_markers, write_document
 from benchmarks.search.units import State, Unit, judge, units_of
@@ -157,6 +157,18 @@ def test_report_compares_with_the_best_peer_only() -> None:
     assert "| uniform | 0.22 (2.00▲) | 2.000 |" in text
     assert "| 3.0 | higgs | 0.900 [0.818, 1.009] | 0.450 [0.409, 0.500] |" in text
     assert "modelopt-kl: not run (no plans)" in text
+
+
+def test_the_digest_compares_with_ours() -> None:
+    """What has no plan for some budget is left out, for its mean would be of other budgets."""
+    found = document()
+    found["budgets"]["2.0"] = 500
+    for kl, name in ((0.4, "uniform"), (0.2, "tightfit")):
+        found["methods"][name]["kl"]["2.0"] = {"0": kl}
+    text = digest_table(found)
+    assert "| tightfit | 1.00 | 1.5 M |" in text
+    assert "| uniform | 2.11 | 1.5 M |" in text  # the root of 0.22 / 0.099 times 0.4 / 0.2
+    assert "higgs" not in text
 
 
 def test_report_keeps_the_prose_around_its_markers() -> None:
