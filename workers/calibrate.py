@@ -53,7 +53,8 @@ class _HessianCollector:
 
     def write(self, path: Path) -> None:
         """Write each sum once; the metadata tells which module reads which."""
-        write_safetensors(path, self.sums, {"owner": json.dumps(self.owner)})
+        sums = {name: total.cpu() for name, total in self.sums.items()}
+        write_safetensors(path, sums, {"owner": json.dumps(self.owner)})
 
 
 def calibrate(engine: Engine, inventory: Inventory, tokens: Tensor, out_folder: Path) -> None:

@@ -21,7 +21,7 @@ from space.inventory import Inventory, ModuleInfo
 from space.level import Level
 from space.plan import Plan
 from workers.compress.build import BuiltLevel, build_levels
-from workers.compress.gptq import damped
+from workers.compress.inputs import damped
 from workers.compress.packing import unpack
 from workers.levels import LevelStore
 from workers.models.blocks import BlockOutput, BlockRunner

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from space.level import Level
 from workers.compress.gptq import gptq, integer_rounder
+from workers.compress.inputs import Inputs
 from workers.compress.packing import column_scale
 from workers.compress.rotation import rotate, rotate_back, rotate_hessian
 from workers.compress.scales import search_scales
@@ -30,7 +31,7 @@ def codebook(weight: Tensor, hessian: Tensor, bits: int) -> Built:
         index = torch.bucketize(targets, (values[1:] + values[:-1]) / 2)
         return index, values[index]
 
-    found = gptq(weight, scale.expand_as(weight), nearest, hessian)
+    found = gptq(weight, scale.expand_as(weight), nearest, Inputs(hessian))
     size = weight.shape[0] * (-(-weight.shape[1] * bits // 8) + 2) + 2 ** (bits + 1)
     return values[found.long()] * scale, size
 
@@ -44,7 +45,7 @@ def vectors(weight: Tensor, hessian: Tensor, bits: int) -> Built:
         index = torch.cdist(targets.view(-1, 2), points).argmin(1)
         return index.repeat_interleave(2), points[index].flatten()
 
-    found = gptq(weight, scale.expand_as(weight), nearest, hessian).long()
+    found = gptq(weight, scale.expand_as(weight), nearest, Inputs(hessian)).long()
     parity = torch.arange(len(weight))[:, None] % 2
     return points[found, parity] * scale, weight.shape[0] * (-(-weight.shape[1] * bits // 8) + 2)
 
@@ -59,7 +60,7 @@ def lean_scales(group_size: int) -> Candidate:
         shares = (scale / parent).round().clamp(-127, 127)
         shares = torch.where(shares == 0, torch.ones_like(shares), shares)
         fine = column_scale(shares * parent, level, columns).expand(rows, columns)
-        codes = gptq(weight, fine, integer_rounder(torch.full((rows,), 2.0 ** (bits - 1))), hessian)
+        codes = gptq(weight, fine, integer_rounder(torch.full((rows,), 2.0 ** (bits - 1))), Inputs(hessian))
         return codes.float() * fine, rows * (-(-columns * bits // 8) + scale.shape[1] + 2)
 
     return build

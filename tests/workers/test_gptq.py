@@ -9,7 +9,8 @@ from torch import Tensor
 from space.level import Level, parse_level
 from tests.workers.weights import correlated_hessian, output_error, random_weight
 from workers.compress.build import build_levels
-from workers.compress.gptq import damped, gptq, integer_rounder
+from workers.compress.gptq import gptq, integer_rounder
+from workers.compress.inputs import Inputs, damped
 from workers.compress.packing import column_scale, unpack
 from workers.compress.prune import prune_mask
 from workers.compress.scales import search_scales
@@ -46,7 +47,7 @@ def test_integers_are_those_of_the_paper(level: Level, is_sparse: bool) -> None:
     scale = column_scale(search_scales(weight, level, None, mask), level, 75).expand(5, 75)
     assert level.bits is not None
     half = 2.0 ** (level.bits - 1)
-    found = gptq(weight, scale, integer_rounder(torch.full((5,), half)), hessian, mask)
+    found = gptq(weight, scale, integer_rounder(torch.full((5,), half)), Inputs(hessian), mask)
     assert found.equal(_reference(weight, scale, half, hessian, mask))
 
 
@@ -71,7 +72,7 @@ def test_error_is_below_rounding(bits: int) -> None:
     scale = column_scale(search_scales(weight, level, hessian.diagonal()), level, 96)
     half = 2.0 ** (bits - 1)
     rounded = (weight / scale).round().clamp(-half, half - 1)
-    fed_back = gptq(weight, scale, integer_rounder(torch.full((16,), half)), hessian)
+    fed_back = gptq(weight, scale, integer_rounder(torch.full((16,), half)), Inputs(hessian))
     assert _error(weight, fed_back, scale, hessian) < 0.8 * _error(weight, rounded, scale, hessian)
 
 
@@ -79,7 +80,7 @@ def test_identity_hessian_is_rounding() -> None:
     """Without calibration the integers are the nearest ones."""
     weight, level = random_weight(4, 40), Level(4, 8)
     scale = column_scale(search_scales(weight, level), level, 40)
-    found = gptq(weight, scale, integer_rounder(torch.full((4,), 8.0)), torch.eye(40))
+    found = gptq(weight, scale, integer_rounder(torch.full((4,), 8.0)), Inputs(torch.eye(40)))
     assert found.equal((weight / scale).round().clamp(-8, 7).to(torch.int16))
 
 

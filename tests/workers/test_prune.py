@@ -10,6 +10,7 @@ from space.menu import Menu
 from tests.workers.weights import correlated_hessian, output_error, random_weight
 from workers.compress.build import build_levels
 from workers.compress.gptq import gptq, integer_rounder
+from workers.compress.inputs import Inputs
 from workers.compress.lowrank import low_rank
 from workers.compress.prune import PruningMethod, prune_mask
 from workers.compress.scales import search_scales
@@ -46,7 +47,7 @@ def test_better_methods_lose_less(level: Level) -> None:
     def error(method: PruningMethod) -> float:
         mask = prune_mask(weight, hessian, level, method)
         scale = search_scales(weight, level, None, mask).float().expand(32, 256)
-        return output_error(weight, gptq(weight, scale, rounder, hessian, mask) * scale, hessian)
+        return output_error(weight, gptq(weight, scale, rounder, Inputs(hessian), mask) * scale, hessian)
 
     magnitude, wanda, sparsegpt = map(error, METHODS)
     assert magnitude > wanda > sparsegpt
@@ -63,7 +64,7 @@ def test_correction_lowers_the_error() -> None:
 def test_full_rank_holds_nearly_everything() -> None:
     """Factors of 8 bits of full rank leave about one percent of a small matrix."""
     residual, hessian = random_weight(24, 16), correlated_hessian(16)
-    left, right, scale = low_rank(residual, hessian, 16)
+    left, right, scale = low_rank(residual, Inputs(hessian), 16)
     assert left.dtype == right.dtype == torch.int8
     assert output_error(residual, (left.float() * scale) @ right.float(), hessian) < 2e-3
 
@@ -71,7 +72,7 @@ def test_full_rank_holds_nearly_everything() -> None:
 def test_low_rank_is_the_best_under_the_activations() -> None:
     """The whitened factors beat those of the plain SVD on the output."""
     residual, hessian = random_weight(24, 32), correlated_hessian(32)
-    left, right, scale = low_rank(residual, hessian, 4)
+    left, right, scale = low_rank(residual, Inputs(hessian), 4)
     u, s, vt = torch.linalg.svd(residual, full_matrices=False)
     whitened = output_error(residual, (left.float() * scale) @ right.float(), hessian)
     assert whitened < output_error(residual, u[:, :4] * s[:4] @ vt[:4], hessian)

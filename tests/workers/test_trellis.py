@@ -12,6 +12,7 @@ from space.level import parse_level
 from tests.workers.weights import correlated_hessian, output_error, random_weight
 from workers.compress.build import build_levels
 from workers.compress.gptq import gptq
+from workers.compress.inputs import Inputs
 from workers.compress.packing import unpack
 from workers.compress.rotation import rotate, rotate_back, rotate_hessian
 from workers.compress.trellis import GAUSSIAN_ERROR, TrellisRounder, codebook, decode, window_rows
@@ -120,7 +121,7 @@ def test_error_feedback_works_through_the_trellis() -> None:
     scale = weight.square().mean(1, keepdim=True).sqrt().expand(64, 96)
 
     def error(by: Tensor) -> float:
-        symbols = gptq(weight, scale, TrellisRounder([3], 64), by)
+        symbols = gptq(weight, scale, TrellisRounder([3], 64), Inputs(by))
         return output_error(weight, torch.stack([_decoded(s, 3) for s in symbols.T], 1) * scale, hessian)
 
     assert error(hessian) < 0.8 * error(torch.eye(96))

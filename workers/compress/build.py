@@ -11,6 +11,7 @@ from torch import Tensor
 
 from space.level import Level
 from workers.compress.gptq import Rounder, gptq, integer_rounder, output_energy
+from workers.compress.inputs import Inputs
 from workers.compress.lowrank import low_rank
 from workers.compress.packing import Codes, column_scale, pack, unpack
 from workers.compress.prune import prune_mask
@@ -45,14 +46,27 @@ def build_levels(
         one result per level, in order.
 
     """
+    built: dict[Level, BuiltLevel] = {}
+    for rotated in (False, True):
+        if same := [v for v in levels if v.rotated == rotated]:
+            inputs = Inputs(rotate_hessian(hessian) if rotated else hessian)
+            built |= {b.level: b for b in _build(weight, hessian, inputs, same, scales or {})}
+    return [built[level] for level in levels]
+
+
+def _build(
+    weight: Tensor, hessian: Tensor, inputs: Inputs, levels: Sequence[Level], scales: Mapping[Level, Tensor]
+) -> list[BuiltLevel]:
+    """Return levels that are all rotated or all not; the inputs are turned already where levels are."""
     if weight.numel() <= _MAX_STACKED_VALUES:
-        return _build(weight, hessian, levels, scales or {})
+        return _build_rows(weight, hessian, inputs, levels, scales)
     whole, by_rows = [v for v in levels if v.rank], [v for v in levels if not v.rank]
     count = max(1, _MAX_STACKED_VALUES // (4 * SEGMENT_ROWS * weight.shape[1])) * SEGMENT_ROWS
-    parts = [(output_energy(w, hessian), _build(w, hessian, by_rows, {})) for w in weight.split(count)]
-    built = {v: _joined([(signal, part[i]) for signal, part in parts]) for i, v in enumerate(by_rows)}
-    built |= {b.level: b for b in (_build(weight, hessian, whole, {}) if whole else [])}
-    return [built[level] for level in levels]
+    parts = [
+        (output_energy(rows, hessian), _build_rows(rows, hessian, inputs, by_rows, {})) for rows in weight.split(count)
+    ]
+    joined = [_joined([(signal, part[i]) for signal, part in parts]) for i in range(len(by_rows))]
+    return joined + (_build_rows(weight, hessian, inputs, whole, {}) if whole else [])
 
 
 def _joined(parts: Sequence[tuple[float, BuiltLevel]]) -> BuiltLevel:
@@ -62,26 +76,25 @@ def _joined(parts: Sequence[tuple[float, BuiltLevel]]) -> BuiltLevel:
     return BuiltLevel(level, tensors, sum(signal * part.output_error for signal, part in parts) / max(total, 1e-30))
 
 
-def _build(
-    weight: Tensor, hessian: Tensor, levels: Sequence[Level], scales: Mapping[Level, Tensor]
+def _build_rows(
+    weight: Tensor, hessian: Tensor, inputs: Inputs, levels: Sequence[Level], scales: Mapping[Level, Tensor]
 ) -> list[BuiltLevel]:
-    codes = _codes(weight, hessian, [v for v in levels if not v.rotated], scales)
-    if rotated := [v for v in levels if v.rotated]:
-        codes |= _codes(rotate(weight), rotate_hessian(hessian), rotated, {})
+    turned = rotate(weight) if levels and levels[0].rotated else weight
+    codes = _codes(turned, inputs, levels, scales)
     signal = output_energy(weight, hessian)
     return [_finish(weight, hessian, signal, level, codes[level]) for level in levels]
 
 
 def _codes(
-    weight: Tensor, hessian: Tensor, levels: Sequence[Level], scales: Mapping[Level, Tensor]
+    weight: Tensor, inputs: Inputs, levels: Sequence[Level], scales: Mapping[Level, Tensor]
 ) -> dict[Level, Codes]:
     """Return each level's codes; the weight is turned already where levels are."""
-    masks = _masks(weight, hessian, levels)
+    masks = _masks(weight, inputs.hessian, levels)
     codes: dict[Level, Codes] = {}
     for chunk in _chunks([v for v in levels if v.rank == 0] + _bases(levels), weight.numel()):
-        codes |= _quantize(weight, hessian, [(level, weight) for level in chunk], masks, scales)
+        codes |= _quantize(weight, inputs, [(level, weight) for level in chunk], masks, scales)
     for chunk in _chunks([v for v in levels if v.rank > 0], weight.numel()):
-        codes |= _with_correction(weight, hessian, chunk, codes, masks)
+        codes |= _with_correction(weight, inputs, chunk, codes, masks)
     return codes
 
 
@@ -119,7 +132,7 @@ def _masks(weight: Tensor, hessian: Tensor, levels: Sequence[Level]) -> dict[tup
 
 def _quantize(
     weight: Tensor,
-    hessian: Tensor,
+    inputs: Inputs,
     jobs: Sequence[tuple[Level, Tensor]],
     masks: dict[tuple[float, str], Tensor],
     known_scales: Mapping[Level, Tensor],
@@ -128,7 +141,7 @@ def _quantize(
     rows, columns = weight.shape
     level_masks = [masks.get((level.sparsity, level.pattern)) for level, _ in jobs]
     scales = [
-        known_scales[v] if v in known_scales else _scales(w, v, hessian, m)
+        known_scales[v] if v in known_scales else _scales(w, v, inputs.hessian, m)
         for (v, w), m in zip(jobs, level_masks, strict=True)
     ]
     per_column = [column_scale(s, v, columns).expand(rows, columns) for (v, _), s in zip(jobs, scales, strict=True)]
@@ -139,7 +152,7 @@ def _quantize(
         else None
     )
     rounder = _rounder([level for level, _ in jobs], rows)
-    values = gptq(torch.cat([w for _, w in jobs]), torch.cat(per_column), rounder, hessian, stacked_mask)
+    values = gptq(torch.cat([w for _, w in jobs]), torch.cat(per_column), rounder, inputs, stacked_mask)
     parts = zip(jobs, values.split(rows), scales, level_masks, strict=True)
     return {level: Codes(part, scale, mask) for (level, _), part, scale, mask in parts}
 
@@ -159,7 +172,7 @@ def _rounder(levels: Sequence[Level], rows: int) -> Rounder:
 
 def _with_correction(
     weight: Tensor,
-    hessian: Tensor,
+    inputs: Inputs,
     levels: Sequence[Level],
     codes: dict[Level, Codes],
     masks: dict[tuple[float, str], Tensor],
@@ -169,10 +182,10 @@ def _with_correction(
     for level in levels:
         base = replace(level, rank=0, rotated=False)  # the weight is turned already
         rebuilt = unpack(pack(codes[_base(level)], base), base, weight.shape[1])
-        left, right, factor_scale = low_rank(weight - rebuilt, hessian, level.rank)
+        left, right, factor_scale = low_rank(weight - rebuilt, inputs, level.rank)
         factors[level] = (left, right, factor_scale)
         jobs.append((level, weight - (left.float() * factor_scale) @ right.float()))
     return {
         level: Codes(c.values, c.scale, c.mask, *factors[level])
-        for level, c in _quantize(weight, hessian, jobs, masks, {}).items()
+        for level, c in _quantize(weight, inputs, jobs, masks, {}).items()
     }

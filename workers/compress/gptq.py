@@ -10,11 +10,12 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from workers.compress.inputs import Inputs
+
 Rounder = Callable[[Tensor, Tensor, Tensor | None], tuple[Tensor, Tensor]]
 """(N,) wanted values in units of the scale, (N,) scale, (N,) one where kept -> (N,) codes, (N,) their values"""
 
 _BLOCK = 32
-_DAMPING = 0.01
 
 
 def integer_rounder(half: Tensor) -> Rounder:
@@ -30,36 +31,21 @@ def integer_rounder(half: Tensor) -> Rounder:
     return round_column
 
 
-def damped(hessian: Tensor) -> Tensor:
-    """Return the (I, I) Hessian with dead columns set to one and 1 % of the mean diagonal added."""
-    diagonal = hessian.diagonal()
-    mean = diagonal.mean().clamp_min(1e-12)
-    return hessian + torch.diag(torch.where(diagonal == 0, mean, mean * _DAMPING))
-
-
-def inverse_factor(hessian: Tensor) -> Tensor:
-    """Return U, upper triangular with UᵀU = H⁻¹ (the Cholesky form of algorithm 1)."""
-    inverse = torch.cholesky_inverse(torch.linalg.cholesky(damped(hessian).double()))
-    factor: Tensor = torch.linalg.cholesky(inverse, upper=True).float()
-    return factor
-
-
-def gptq(weight: Tensor, scale: Tensor, rounder: Rounder, hessian: Tensor, mask: Tensor | None = None) -> Tensor:
+def gptq(weight: Tensor, scale: Tensor, rounder: Rounder, inputs: Inputs, mask: Tensor | None = None) -> Tensor:
     """Quantize rows with error feedback.
 
     Args:
         weight: (N, I) float32.
         scale: (N, I) float32, the fixed scale of every value.
         rounder: how one column is rounded, all rows at once.
-        hessian: (I, I) float32.
+        inputs: of the module.
         mask: (N, I) bool, True where kept; None keeps all.
 
     Returns:
         (N, I) int16 codes, zero where pruned.
 
     """
-    order = torch.argsort(hessian.diagonal(), descending=True, stable=True)
-    factor = inverse_factor(hessian[order][:, order])
+    order, factor = inputs.order, inputs.feedback
     left_in = weight.T[order].contiguous()
     scale_in = scale.T[order].contiguous()
     keep_in = None if mask is None else mask.T[order].to(weight.dtype).contiguous()

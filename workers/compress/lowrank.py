@@ -6,24 +6,24 @@ Shape legend: O out_features, I in_features, R rank.
 import torch
 from torch import Tensor
 
-from workers.compress.gptq import damped
+from workers.compress.inputs import Inputs
 
 
-def low_rank(residual: Tensor, hessian: Tensor, rank: int) -> tuple[Tensor, Tensor, Tensor]:
+def low_rank(residual: Tensor, inputs: Inputs, rank: int) -> tuple[Tensor, Tensor, Tensor]:
     """Return int8 factors of the best rank-R approximation of a residual under the calibration activations.
 
     With H = S Sᵀ the truncated SVD of (residual @ S) minimises ||(residual - left right) X||.
 
     Args:
         residual: (O, I) float32.
-        hessian: (I, I) float32.
+        inputs: of the module.
         rank: number of components.
 
     Returns:
         left (O, R) int8, right (R, I) int8, factor_scale (R,) float32: residual ~ (left * factor_scale) @ right.
 
     """
-    root = torch.linalg.cholesky(damped(hessian).double()).float()
+    root = inputs.root
     u, s, vt = torch.linalg.svd(residual @ root, full_matrices=False)
     left = u[:, :rank] * s[:rank].sqrt()
     right = torch.linalg.solve_triangular(root, vt[:rank] * s[:rank, None].sqrt(), upper=False, left=False)

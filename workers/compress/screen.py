@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from space.level import Level
-from workers.compress.gptq import inverse_factor
+from workers.compress.inputs import conditional_energy
 from workers.compress.packing import column_scale
 from workers.compress.prune import prune_mask
 from workers.compress.rotation import rotate, rotate_hessian
@@ -38,7 +38,7 @@ class _View:
 
 
 def _view(weight: Tensor, hessian: Tensor) -> _View:
-    return _View(weight, hessian.diagonal(), inverse_factor(hessian).diagonal().pow(-2))
+    return _View(weight, hessian.diagonal(), conditional_energy(hessian))
 
 
 def screen_levels(
