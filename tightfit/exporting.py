@@ -19,7 +19,7 @@ from workers.levels import LevelStore
 from workers.models.files import resolve_model
 from workers.models.inventory import inspect_model
 from workers.models.tokens import TokenSet
-from workers.residence import available_bytes
+from workers.residence import free_bytes
 from workers.tasks import Evaluate, Workspace
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ def export_point(
     with new_folder(out) as temporary:
         record = provenance(job, document, point, plan, target)
         card = model_card(job, document, point, target)
-        found = _refit(workspace, source, tokens, tell) if _is_refitted(source, tokens, refit, tell) else None
+        found = _refit(workspace, source, tokens, tell) if _is_refitted(source, tokens, device, refit, tell) else None
         if found is not None:
             record["refit"] = {"kept": found.kept, "kl_before": found.kl_before, "kl_after": found.kl_after}
         if found is not None and found.kept:
@@ -139,14 +139,14 @@ def _make_missing(workspace: Workspace, source: Source, tokens: TokenSet) -> Non
         worker.provide(task)
 
 
-def _is_refitted(source: Source, tokens: TokenSet, wish: bool | None, tell: Tell) -> bool:  # noqa: FBT001 (one of three)
+def _is_refitted(source: Source, tokens: TokenSet, device: Device, wish: bool | None, tell: Tell) -> bool:  # noqa: FBT001
     """Tell whether to refit: as wished, else wherever it can help and both models fit into memory."""
     from workers.refit import can_help, estimated_seconds, needed_bytes, tokens_read  # noqa: PLC0415 (slow)
 
     if wish is False or not can_help(source.inventory, source.plan):
         return False
     count = tokens_read(tokens)
-    needed, free = needed_bytes(source.inventory, count), available_bytes()
+    needed, free = needed_bytes(source.inventory, count, device), free_bytes(device)
     if wish is None and needed > free:
         told = f"it takes {format_bytes(needed)} of memory and {format_bytes(free)} are free; --refit tries it"
         tell(f"refit: left out, since {told}")

@@ -50,6 +50,14 @@ def gpu_bytes(share: float) -> int:
     return int(total * share)
 
 
+def free_gpu_bytes() -> int:
+    """Return what nobody uses of this process' GPU's memory."""
+    import torch  # noqa: PLC0415 (slow)
+
+    free, _ = torch.cuda.mem_get_info()
+    return int(free)
+
+
 def compute_dtype(device: str) -> "torch.dtype":
     """Return what models are run in: float32 on CPU, bfloat16 on a GPU."""
     import torch  # noqa: PLC0415 (slow)

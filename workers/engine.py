@@ -104,6 +104,10 @@ class Engine:
             trail.keep(stages, self._trails.share_bytes)
             yield logits
 
+    def release(self) -> None:
+        """Give the memory of all modules back until they are used again."""
+        self._resident.release([m.name for m in self._inventory.modules])
+
     @contextmanager
     def holding_dense(self, block: int) -> Iterator[None]:
         """Have a block in memory as it is in the checkpoint, with what lies outside; the index behind all: the head."""

@@ -78,8 +78,9 @@ class LevelStore:
     def write(self, module_name: str, built: "BuiltLevel") -> None:
         """Store a built level."""
         metadata = {"module": module_name, "level": str(built.level), "output_error": repr(built.output_error)}
-        metadata["digest"] = _content_digest(built.tensors, metadata)
-        write_safetensors(self.path(module_name, built.level), built.tensors, metadata)
+        tensors = {name: tensor.cpu() for name, tensor in built.tensors.items()}
+        metadata["digest"] = _content_digest(tensors, metadata)
+        write_safetensors(self.path(module_name, built.level), tensors, metadata)
 
     def output_error(self, module_name: str, level: Level) -> float | None:
         """Return the calibrated output error of a stored level, or None where it is not (or no longer whole)."""

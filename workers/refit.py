@@ -23,17 +23,18 @@ from space.plan import Plan
 from workers.compress.build import BuiltLevel, build_levels
 from workers.compress.inputs import damped
 from workers.compress.packing import unpack
+from workers.devices import Device
 from workers.levels import LevelStore
 from workers.models.blocks import BlockOutput, BlockRunner
 from workers.models.load import load_model
 from workers.models.tokens import TokenSet
+from workers.residence import ITEM_BYTES
 from workers.tasks import Evaluate, Teach, Workspace
 from workers.worker import Worker
 
 _REFIT_VERSION = 2  # part of the name of what is refitted
 _NUM_SEQUENCES = 128  # at most: with 64, and 32, a 2.5-bit plan keeps 0.77 and 0.89 of its KL instead of 0.74
 _BATCH = 8
-_ITEM_BYTES = 4
 _STATISTICS_BYTES = 40  # for each pair of inputs of a module: its sums, and their factors in double precision
 _FORWARD_FLOPS = 11  # for each weight and token: about five forward passes
 _FLOPS_PER_CORE = 4e10
@@ -77,7 +78,7 @@ def refit_if_better(
     return Refitted(named if kept else tokens, before.kl_divergence, after.kl_divergence, kept)
 
 
-def needed_bytes(inventory: Inventory, num_tokens: int) -> int:
+def needed_bytes(inventory: Inventory, num_tokens: int, device: Device = "cpu") -> int:
     """Return the memory that a refit takes: both models, a block's inputs on all text, one module's statistics."""
     inputs: Counter[int] = Counter()
     for module in inventory.modules:
@@ -85,7 +86,7 @@ def needed_bytes(inventory: Inventory, num_tokens: int) -> int:
             inputs[module.block] += module.in_features
     widest = max(m.in_features for m in inventory.modules)
     values = 2 * inventory.num_parameters + num_tokens * max(inputs.values(), default=0)
-    return _ITEM_BYTES * values + _STATISTICS_BYTES * widest**2
+    return ITEM_BYTES[device] * values + _STATISTICS_BYTES * widest**2
 
 
 def estimated_seconds(inventory: Inventory, num_tokens: int) -> float:
@@ -177,7 +178,7 @@ class _Refitter:
                 continue
             hessian, shared = found
             for name in group:
-                weight = self._modules[0][name].get_parameter("weight").float().cpu()
+                weight = self._modules[0][name].get_parameter("weight").float()
                 (built[name],) = build_levels(_towards_dense(weight, hessian, shared), hessian, [self._levels[name]])
                 self._take(name, built[name])
         built = self._tuned(index, built)
@@ -237,7 +238,7 @@ class _Refitter:
             fitted, dense = (x.flatten(0, -2).float() for x in (reached[0][0], of_dense))
             found = [fitted.T @ fitted, dense.T @ fitted]
             sums = [a + b for a, b in zip(sums, found, strict=True)] if sums else found
-        return sums[0].cpu(), sums[1].cpu()
+        return sums[0], sums[1]
 
     def _reached(self, index: int, batch: _Batch, module: nn.Module) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
         """Return the arguments that a module of a block is called with in the fitted model, and run no further."""
@@ -279,7 +280,7 @@ class _Refitter:
         found_levels = dict(built)
         for name, factor in factors.items():
             tensors = dict(rows[name].tensors)
-            tensors["scale"] = (tensors["scale"].float() * factor.detach().cpu()).half()
+            tensors["scale"] = (tensors["scale"].float() * factor.detach()).half()
             found_levels[name] = BuiltLevel(rows[name].level, tensors, rows[name].output_error)
             self._take(name, found_levels[name])
         return found_levels

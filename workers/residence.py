@@ -5,13 +5,16 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from space.budget import format_bytes
-from space.inventory import Inventory
-from workers.devices import Device
+from space.inventory import Inventory, ModuleInfo
+from workers.devices import Device, free_gpu_bytes
 from workers.tasks import BATCH, Workspace
 
-_ITEM_BYTES: Mapping[Device, int] = {"cpu": 4, "cuda": 2}  # of the type that models are run in
+ITEM_BYTES: Mapping[Device, int] = {"cpu": 4, "cuda": 2}  # of the type that models are run in
 _ROOM = 1.5  # over the weights: activations, one level being unpacked
 _LOGITS = 2 * 4  # bytes of a logit: the model's, and those that are being scored
+_PAIR_BYTES = 52  # for each pair of inputs: Hessians, turned and in order, and a factorization in double precision
+_VALUE_BYTES = 12  # for each value of a weight: itself, turned, and what a level leaves of it
+_STACKED_BYTES = 2**30  # of levels that are quantized together, and of scales that are tried
 _CGROUP = Path("/sys/fs/cgroup")
 
 
@@ -44,7 +47,18 @@ def needed_bytes(inventory: Inventory, device: Device = "cpu", sequence_length: 
     """Return the private memory of a worker, or the memory of its GPU, that holds a whole model and runs a batch."""
     vocabulary = max((m.out_features for m in inventory.modules if m.block is None), default=0)
     logits = _LOGITS * BATCH * sequence_length * vocabulary
-    return int(_ROOM * _ITEM_BYTES[device] * inventory.num_parameters) + logits
+    return int(_ROOM * ITEM_BYTES[device] * inventory.num_parameters) + logits
+
+
+def building_bytes(module: ModuleInfo) -> int:
+    """Return about the memory that building a module's levels takes beside the model."""
+    values = module.out_features * module.in_features
+    return _PAIR_BYTES * module.in_features**2 + _VALUE_BYTES * values + _STACKED_BYTES
+
+
+def free_bytes(device: Device = "cpu") -> int:
+    """Return the memory that may still be taken: by this process, or of its GPU."""
+    return available_bytes() if device == "cpu" else free_gpu_bytes()
 
 
 def available_bytes() -> int:

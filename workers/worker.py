@@ -32,7 +32,7 @@ from workers.levels import LevelStore
 from workers.models.sample import sample_tokens
 from workers.models.text import Split
 from workers.models.tokens import TokenSet, tokenize
-from workers.residence import must_stream
+from workers.residence import building_bytes, must_stream
 from workers.tasks import BATCH, BuildLevels, Calibrate, Evaluate, LevelRecord, PrepareText, Task, Teach, Workspace
 from workers.trails import Key
 
@@ -101,8 +101,7 @@ class Worker:
             return kept
         known = {v: store.output_error(task.module_name, v) for v in sizes if not v.is_dense}
         if any(error is None for error in known.values()):
-            weight = self.engine.dense_weight(task.module_name)
-            hessian = load_hessian(self._calibration_folder(task.tokens), self._space.inventory, task.module_name)
+            weight, hessian = self._material(task.tokens, task.module_name)
             packed = {v: size for v, size in sizes.items() if not v.is_dense}
             worthwhile, scales = screen_levels(weight, hessian, packed, task.required)
             missing = [v for v in worthwhile if known[v] is None]
@@ -126,15 +125,24 @@ class Worker:
         """Make what a task stands on and is not there, each with the content that it has anywhere."""
         if isinstance(task, Evaluate):
             self.run(Teach(task.tokens, task.split))
-        store, folder = self._level_store(task.tokens), self._calibration_folder(task.tokens)
+        store = self._level_store(task.tokens)
         missing = store.missing(task.plan) if isinstance(task, Evaluate) else []
         if missing or isinstance(task, BuildLevels):
             self.run(Calibrate(task.tokens))
         for name, level in missing:
-            weight = self.engine.dense_weight(name)
             with torch.no_grad():
-                (built,) = build_levels(weight, load_hessian(folder, self._space.inventory, name), [level])
+                (built,) = build_levels(*self._material(task.tokens, name), [level])
             store.write(name, built)
+
+    def _material(self, tokens: TokenSet, module_name: str) -> tuple[Tensor, Tensor]:
+        """Return the (O, I) weight and the (I, I) Hessian that levels are made of, where they are built."""
+        module, device = self._space.inventory.module(module_name), self._space.device
+        hessian = load_hessian(self._calibration_folder(tokens), self._space.inventory, module_name)
+        if device != "cpu" and building_bytes(module) > gpu_bytes(self._space.gpu_share):
+            device = "cpu"
+        if device != "cpu":
+            self.engine.release()
+        return self.engine.dense_weight(module_name).to(device), hessian.to(device)
 
     def evaluate(self, task: Evaluate) -> Measurement:
         """Measure a plan; only changed modules are swapped, and no block before the first change is run again."""

@@ -5,7 +5,7 @@ read as an array before it is copied back. So what runs on GPUs is run to its en
 process of its own: torch keeps a registered device for good.
 """
 
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -29,8 +29,8 @@ class GpuTensor(Tensor):
     held: Tensor
 
     @staticmethod
-    def __new__(cls, held: Tensor) -> "GpuTensor":
-        found: GpuTensor = Tensor._make_wrapper_subclass(  # type: ignore[attr-defined]
+    def __new__(cls: type[Self], held: Tensor) -> Self:
+        found: Self = Tensor._make_wrapper_subclass(
             cls,
             held.shape,
             strides=held.stride(),
@@ -42,7 +42,9 @@ class GpuTensor(Tensor):
         return found
 
     @classmethod
-    def __torch_dispatch__(cls, operator: Any, _types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_dispatch__(  # type: ignore[override]
+        cls, operator: Any, _types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
         """Compute on the CPU what has operands on this device."""
         kwargs = kwargs or {}
         operands = [x for x in tree_flatten((args, kwargs))[0] if isinstance(x, Tensor)]
@@ -55,8 +57,12 @@ class GpuTensor(Tensor):
         found = operator(*tree_map(_held, args), **tree_map(_held, kwargs))
         return tree_map(lambda x: known.get(id(x), x) if id(x) in known or not stays else _there(x), found)
 
+    def tolist(self) -> Any:
+        """Return the values, as a GPU's tensors do."""
+        return self.held.tolist()
+
     def __repr__(self) -> str:  # type: ignore[override]
-        """Return the values."""
+        """Return the values as text."""
         return f"GpuTensor({self.held!r})"
 
 

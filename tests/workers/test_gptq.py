@@ -10,7 +10,7 @@ from space.level import Level, parse_level
 from tests.workers.weights import correlated_hessian, output_error, random_weight
 from workers.compress.build import build_levels
 from workers.compress.gptq import gptq, integer_rounder
-from workers.compress.inputs import Inputs, damped
+from workers.compress.inputs import Inputs, conditional_energy, damped, inverse_factor
 from workers.compress.packing import column_scale, unpack
 from workers.compress.prune import prune_mask
 from workers.compress.scales import search_scales
@@ -96,6 +96,31 @@ def test_mask_is_kept_exactly() -> None:
         mask = prune_mask(weight, hessian, level)
         (built,) = build_levels(weight, hessian, [level])
         assert (unpack(built.tensors, level, 128)[~mask] == 0).all()
+
+
+def test_all_levels_share_a_factorization(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Plain ones have one, rotated ones another, however many rows and levels fit into memory at a time."""
+    made: list[int] = []
+
+    def counting(hessian: Tensor) -> Tensor:
+        made.append(len(hessian))
+        return inverse_factor(hessian)
+
+    weight, hessian = random_weight(300, 64), correlated_hessian(64)
+    levels = list(map(parse_level, ("b2-g16", "b3-g16", "b8-gch", "b4-g16-t", "b4-gch-h", "b2-gch-t-h")))
+    whole = build_levels(weight, hessian, levels)
+    monkeypatch.setattr("workers.compress.inputs.inverse_factor", counting)
+    monkeypatch.setattr("workers.compress.build._MAX_STACKED_VALUES", 10_000)
+    in_parts = build_levels(weight, hessian, levels)
+    assert made == [64, 64]
+    for one, other in zip(whole, in_parts, strict=True):
+        assert one.output_error == pytest.approx(other.output_error, rel=1e-4)
+
+
+def test_energy_of_columns_is_that_of_the_inverse_factor() -> None:
+    """It takes one factorization instead of three."""
+    hessian = correlated_hessian(75)
+    torch.testing.assert_close(conditional_energy(hessian), inverse_factor(hessian).diagonal().pow(-2))
 
 
 def test_dead_columns_do_no_harm() -> None:

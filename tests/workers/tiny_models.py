@@ -1,7 +1,7 @@
 """Tiny random models of several architectures, and a bench: a worker with text and calibration on one of them."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import cycle
 from pathlib import Path
 from typing import Any, Literal
@@ -203,10 +203,10 @@ def make_workspace(folder: Path, cache: Path) -> Workspace:
     return Workspace(str(folder), str(cache), model_digest(folder), inspect_model(folder))
 
 
-def make_bench(folder: Path, cache: Path, text: Path) -> Bench:
+def make_bench(folder: Path, cache: Path, text: Path, device: Any = "cpu") -> Bench:
     """Return a bench with text, calibration and the dense model's answers."""
     torch.set_num_threads(1)
-    workspace = make_workspace(folder, cache)
+    workspace = replace(make_workspace(folder, cache), device=device)
     worker = Worker(workspace)
     tokens: TokenSet = worker.run(PrepareText(text_request(text)))
     worker.run(Calibrate(tokens))

@@ -37,8 +37,8 @@ def build_levels(
     """Compress one weight at several levels; of a large one (an embedding) some rows at a time, corrections aside.
 
     Args:
-        weight: (O, I) float32.
-        hessian: (I, I) float32; the identity gives plain round-to-nearest.
+        weight: (O, I) float32, on the device that is to compute.
+        hessian: (I, I) float32, there too; the identity gives plain round-to-nearest.
         levels: no dense ones.
         scales: what screening found for plain levels, so that it is not searched again.
 
@@ -145,13 +145,13 @@ def _quantize(
         for (v, w), m in zip(jobs, level_masks, strict=True)
     ]
     per_column = [column_scale(s, v, columns).expand(rows, columns) for (v, _), s in zip(jobs, scales, strict=True)]
-    everything = torch.ones(rows, columns, dtype=torch.bool)
+    everything = torch.ones(rows, columns, dtype=torch.bool, device=weight.device)
     stacked_mask = (
         torch.cat([everything if m is None else m for m in level_masks])
         if any(m is not None for m in level_masks)
         else None
     )
-    rounder = _rounder([level for level, _ in jobs], rows)
+    rounder = _rounder([level for level, _ in jobs], rows, weight.device)
     values = gptq(torch.cat([w for _, w in jobs]), torch.cat(per_column), rounder, inputs, stacked_mask)
     parts = zip(jobs, values.split(rows), scales, level_masks, strict=True)
     return {level: Codes(part, scale, mask) for (level, _), part, scale, mask in parts}
@@ -163,11 +163,12 @@ def _scales(weight: Tensor, level: Level, hessian: Tensor, mask: Tensor | None) 
     return search_scales(weight, level, hessian.diagonal(), mask)
 
 
-def _rounder(levels: Sequence[Level], rows: int) -> Rounder:
+def _rounder(levels: Sequence[Level], rows: int, device: torch.device) -> Rounder:
     """Return how stacked levels of one coding are rounded."""
     if levels[0].coding == "trellis":
-        return TrellisRounder([level.bits or 8 for level in levels], rows)
-    return integer_rounder(torch.tensor([2.0 ** ((level.bits or 8) - 1) for level in levels]).repeat_interleave(rows))
+        return TrellisRounder([level.bits or 8 for level in levels], rows, device)
+    halves = [2.0 ** ((level.bits or 8) - 1) for level in levels]
+    return integer_rounder(torch.tensor(halves, device=device).repeat_interleave(rows))
 
 
 def _with_correction(

@@ -65,11 +65,12 @@ def decode(symbols: Tensor, steps: Sequence[Tensor], bits: int) -> Tensor:
 class TrellisRounder:
     """Rounds one column of stacked levels: the best way through the trellis for each segment of rows."""
 
-    def __init__(self, bits: Sequence[int], rows: int) -> None:
+    def __init__(self, bits: Sequence[int], rows: int, device: torch.device | None = None) -> None:
         """Take the bits of each level; all have the same number of rows."""
         self._rows = rows
-        self._halves = torch.tensor([2.0 ** (b - 1) for b in bits]).repeat_interleave(rows)
-        self._subsets = [[codebook(b)[z::4].contiguous() for z in range(4)] for b in bits]
+        self._halves = torch.tensor([2.0 ** (b - 1) for b in bits], device=device).repeat_interleave(rows)
+        self._subsets = [[codebook(b)[z::4].contiguous().to(device) for z in range(4)] for b in bits]
+        self._subset_of = torch.from_numpy(_SUBSETS).to(device)
         self._middles = [[(values[1:] + values[:-1]) / 2 for values in subsets] for subsets in self._subsets]
 
     def __call__(self, targets: Tensor, scale: Tensor, keep: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -84,8 +85,9 @@ class TrellisRounder:
         wanted = targets.nan_to_num(0.0, 0.0, 0.0)
         indices, values = self._nearest(wanted)
         costs = (values - wanted).mul_(scale).square_()
-        windows = torch.from_numpy(self._best_windows(costs.numpy(), None if keep is None else keep.numpy() == 0))
-        subsets = torch.from_numpy(_SUBSETS)[windows][None]
+        pruned = None if keep is None else keep.cpu().numpy() == 0
+        windows = torch.from_numpy(self._best_windows(costs.cpu().numpy(), pruned)).to(costs.device)
+        subsets = self._subset_of[windows][None]
         symbols = indices.gather(0, subsets)[0] * 2 + (windows & 1) - self._halves
         found = values.gather(0, subsets)[0]
         return (symbols, found) if keep is None else (symbols * keep, found * keep)
