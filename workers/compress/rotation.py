@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 _SMALLEST_BLOCK = 64
-_CACHED_VALUES = 2**17
+_CACHED_VALUES = 2**17  # turned at a time, so that they stay in a processor's cache
+_GPU_VALUES = 2**26  # the same on a GPU, which is slow to begin and needs no cache
 
 
 def rotate(weight: Tensor) -> Tensor:
@@ -29,10 +30,11 @@ def rotate_back(weight: Tensor) -> Tensor:
 
 
 def _turned(weight: Tensor, *, back: bool) -> Tensor:
-    """Turn some rows at a time, few enough to stay in a processor's cache."""
+    """Turn some rows at a time: their bits do not depend on how many."""
     turned = torch.empty_like(weight, memory_format=torch.contiguous_format)
     passes = [(start, width, signs.to(weight.device)) for start, width, signs in _passes(weight.shape[1])]
-    for part, out in zip(*(w.split(max(1, _CACHED_VALUES // weight.shape[1])) for w in (weight, turned)), strict=True):
+    count = max(1, (_CACHED_VALUES if weight.device.type == "cpu" else _GPU_VALUES) // weight.shape[1])
+    for part, out in zip(weight.split(count), turned.split(count), strict=True):
         turned_in = part.T.clone(memory_format=torch.contiguous_format)  # changed in place below
         for start, width, signs in reversed(passes) if back else passes:
             some = turned_in[start : start + len(signs)]

@@ -13,6 +13,7 @@ from workers.evaluate.sketch import CYCLE, Sketcher
 from workers.evaluate.teacher import Teacher
 
 _CACHED_VALUES = 2**19  # logits scored at a time: 2 MiB
+_GPU_VALUES = 2**23  # the same on a GPU, which is slow to begin and needs no cache
 
 
 def sequence_quality(
@@ -44,7 +45,8 @@ def sequence_quality(
 
 def _parts(logits_tv: Tensor, tokens_t: Tensor, teacher: Teacher) -> Iterator[tuple[Tensor, Tensor, Teacher]]:
     """Yield the (P, V) logits, the next tokens and the answers of as many positions as a processor's cache holds."""
-    count = max(1, _CACHED_VALUES // (CYCLE * logits_tv.shape[-1])) * CYCLE
+    values = _CACHED_VALUES if logits_tv.device.type == "cpu" else _GPU_VALUES
+    count = max(1, values // (CYCLE * logits_tv.shape[-1])) * CYCLE
     for begin in range(0, len(tokens_t) - 1, count):
         end = min(begin + count, len(tokens_t) - 1)
         yield logits_tv[begin:end], tokens_t[begin + 1 : end + 1], teacher.positions(begin, end, logits_tv.device)
