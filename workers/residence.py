@@ -14,7 +14,7 @@ _ROOM = 1.5  # over the weights: activations, one level being unpacked
 _LOGITS = 2 * 4  # bytes of a logit: the model's, and those that are being scored
 _PAIR_BYTES = 52  # for each pair of inputs: Hessians, turned and in order, and a factorization in double precision
 _VALUE_BYTES = 12  # for each value of a weight: itself, turned, and what a level leaves of it
-_STACKED_BYTES = 2**30  # of levels that are quantized together, and of scales that are tried
+_STACKED_BYTES = 2**31  # of levels that are quantized together, and of scales that are tried
 _CGROUP = Path("/sys/fs/cgroup")
 
 

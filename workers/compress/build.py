@@ -20,6 +20,7 @@ from workers.compress.scales import search_scales, spread_scales
 from workers.compress.trellis import SEGMENT_ROWS, TrellisRounder
 
 _MAX_STACKED_VALUES = 16_000_000  # bounds the memory of one GPTQ call to about 400 MB
+_GPU_STACKED_VALUES = 64_000_000  # the same on a GPU, for which a call of any size takes as long
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,10 +59,10 @@ def _build(
     weight: Tensor, hessian: Tensor, inputs: Inputs, levels: Sequence[Level], scales: Mapping[Level, Tensor]
 ) -> list[BuiltLevel]:
     """Return levels that are all rotated or all not; the inputs are turned already where levels are."""
-    if weight.numel() <= _MAX_STACKED_VALUES:
+    if weight.numel() <= _stacked_values(weight.device):
         return _build_rows(weight, hessian, inputs, levels, scales)
     whole, by_rows = [v for v in levels if v.rank], [v for v in levels if not v.rank]
-    count = max(1, _MAX_STACKED_VALUES // (4 * SEGMENT_ROWS * weight.shape[1])) * SEGMENT_ROWS
+    count = max(1, _stacked_values(weight.device) // (4 * SEGMENT_ROWS * weight.shape[1])) * SEGMENT_ROWS
     parts = [
         (output_energy(rows, hessian), _build_rows(rows, hessian, inputs, by_rows, {})) for rows in weight.split(count)
     ]
@@ -91,9 +92,9 @@ def _codes(
     """Return each level's codes; the weight is turned already where levels are."""
     masks = _masks(weight, inputs.hessian, levels)
     codes: dict[Level, Codes] = {}
-    for chunk in _chunks([v for v in levels if v.rank == 0] + _bases(levels), weight.numel()):
+    for chunk in _chunks([v for v in levels if v.rank == 0] + _bases(levels), weight):
         codes |= _quantize(weight, inputs, [(level, weight) for level in chunk], masks, scales)
-    for chunk in _chunks([v for v in levels if v.rank > 0], weight.numel()):
+    for chunk in _chunks([v for v in levels if v.rank > 0], weight):
         codes |= _with_correction(weight, inputs, chunk, codes, masks)
     return codes
 
@@ -114,9 +115,13 @@ def _bases(levels: Sequence[Level]) -> list[Level]:
     return sorted({_base(v) for v in levels if v.rank} - plain, key=str)
 
 
-def _chunks(levels: Sequence[Level], num_values: int) -> list[list[Level]]:
+def _stacked_values(device: torch.device) -> int:
+    return _MAX_STACKED_VALUES if device.type == "cpu" else _GPU_STACKED_VALUES
+
+
+def _chunks(levels: Sequence[Level], weight: Tensor) -> list[list[Level]]:
     """Return lists of levels of one coding that fit into memory together."""
-    size = max(1, _MAX_STACKED_VALUES // num_values)
+    size = max(1, _stacked_values(weight.device) // weight.numel())
     by_coding = [[v for v in levels if v.coding == coding] for coding in ("integer", "trellis")]
     return [same[i : i + size] for same in by_coding for i in range(0, len(same), size)]
 
