@@ -1,8 +1,8 @@
-"""Run a worker's tasks, an export and a refit on a pretended GPU.
+"""Run a worker's tasks, an export, a refit and a whole job on a pretended GPU.
 
     python -m tests.workers.on_pretended_gpu FOLDER KIND...
 
-Prints one JSON document: kind of model -> what was found.
+Prints one JSON document: kind of model, or "job" -> what was found.
 """
 
 import json
@@ -16,12 +16,17 @@ from unittest.mock import patch
 import torch
 from torch import Tensor
 
+from search.controller import Controller
 from space.plan import Plan
+from space.spec import make_spec
+from storage.memory import MemoryStore
 from tests.export.exports import write_export
+from tests.search.house import Notes
 from tests.workers.pretended_gpu import NAME, register
 from tests.workers.tiny_models import EVERY_KIND, Bench, TinyKind, make_bench, make_tiny, text_request, write_text_file
 from workers import residence
 from workers.compress.build import BuiltLevel, build_levels
+from workers.executor import InlineExecutor
 from workers.refit import refit
 from workers.reload import reload
 from workers.tasks import Evaluate, PrepareText
@@ -48,6 +53,26 @@ def _built_on(at: Bench, plan: Plan) -> list[str]:
     with patch("workers.worker.build_levels", noting):
         at.build(plan)
     return sorted(set(devices))
+
+
+def _job(folder: Path) -> dict[str, Any]:
+    """Run a short job from begin to end, its one worker in this process."""
+    model, text = make_tiny(folder / "model", "tied"), write_text_file(folder / "text.txt")
+    store, notes = MemoryStore(), Notes()
+    few = {"num_samples": 8, "num_search_samples": 8, "num_held_out_samples": 8, "sequence_length": 32}
+    few |= {"workers": 1, "max_trials": 24}
+    spec = make_spec(model=str(model), budget="45%", calibration=str(text), bits=(2, 4, 8), kinds=("integer",), **few)
+    store.create_job("job", spec)
+    with patch("search.run.device_of_job", lambda _: NAME), _having(2**40):
+        job = Controller(store, lambda at, *_: InlineExecutor(at), folder / "cache", notes).run("job")
+    assert job.document is not None
+    points = [(p.size_bytes, p.kl_divergence) for p in job.document.front]
+    return {
+        "state": job.state,
+        "device": job.facts["device"],
+        "points": points,
+        "measured_on": job.document.measured_on,
+    }
 
 
 def _check(folder: Path, kind: TinyKind) -> dict[str, Any]:
@@ -86,7 +111,7 @@ def main() -> None:
     item_bytes = {str(device): size for device, size in residence.ITEM_BYTES.items()} | {NAME: 2}
     kinds = cast("list[TinyKind]", sys.argv[2:])
     with redirect_stdout(sys.stderr), patch.object(residence, "ITEM_BYTES", item_bytes):
-        found = {kind: _check(folder / kind, kind) for kind in kinds}
+        found = {kind: _check(folder / kind, kind) for kind in kinds} | {"job": _job(folder / "job")}
     print(json.dumps(found))
 
 

@@ -52,6 +52,15 @@ def test_a_refit_runs_there(found: Found, kind: str) -> None:
     assert found[kind]["refitted"] == pytest.approx(found[kind]["gpu"], rel=0.5)
 
 
+def test_a_whole_job_runs_there(found: Found) -> None:
+    """It says on what it ran, and its front falls from the smallest size to the largest."""
+    job = found["job"]
+    assert (job["state"], job["device"], job["measured_on"]) == ("DONE", "pretended", "held_out")
+    losses = [kl for _, kl in job["points"]]
+    assert len(losses) >= 3
+    assert losses == sorted(losses, reverse=True)
+
+
 def test_the_pretended_gpu_refuses_what_a_real_one_does() -> None:
     """Operands on two devices, and arrays of what has not come back; scalars and indices may stay on the CPU."""
     code = """
