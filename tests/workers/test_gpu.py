@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-KINDS = ("tied", "untied", "phi", "opt")
+KINDS = ("tied", "phi", "opt")
 Found = dict[str, dict[str, Any]]
 
 
