@@ -28,7 +28,7 @@ from workers.levels import LevelStore
 from workers.models.blocks import BlockOutput, BlockRunner
 from workers.models.load import load_model
 from workers.models.tokens import TokenSet
-from workers.residence import ITEM_BYTES
+from workers.residence import ITEM_BYTES, building_bytes
 from workers.tasks import Evaluate, Teach, Workspace
 from workers.worker import Worker
 
@@ -79,14 +79,20 @@ def refit_if_better(
 
 
 def needed_bytes(inventory: Inventory, num_tokens: int, device: Device = "cpu") -> int:
-    """Return the memory that a refit takes: both models, a block's inputs on all text, one module's statistics."""
+    """Return the memory that a refit takes: both models, a block's inputs on all text, one module's statistics.
+
+    A GPU, which has no other memory to turn to, must hold what building a level takes too.
+    """
     inputs: Counter[int] = Counter()
     for module in inventory.modules:
         if module.block is not None:
             inputs[module.block] += module.in_features
     widest = max(m.in_features for m in inventory.modules)
     values = 2 * inventory.num_parameters + num_tokens * max(inputs.values(), default=0)
-    return ITEM_BYTES[device] * values + _STATISTICS_BYTES * widest**2
+    building = (
+        0 if device == "cpu" else max((building_bytes(m) for m in inventory.modules if m.block is not None), default=0)
+    )
+    return ITEM_BYTES[device] * values + _STATISTICS_BYTES * widest**2 + building
 
 
 def estimated_seconds(inventory: Inventory, num_tokens: int) -> float:

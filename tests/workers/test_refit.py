@@ -16,6 +16,7 @@ from workers import refit as refitting
 from workers.levels import LevelStore
 from workers.models.tokens import TokenSet
 from workers.refit import can_help, estimated_seconds, needed_bytes, refit, refit_if_better
+from workers.residence import building_bytes
 from workers.tasks import Evaluate
 from workers.worker import Worker
 
@@ -100,6 +101,8 @@ def test_what_it_takes(bench: Callable[[TinyKind], Bench]) -> None:
     inventory = at.workspace.inventory
     assert needed_bytes(inventory, 32) > 8 * inventory.num_parameters
     assert needed_bytes(inventory, 64) > needed_bytes(inventory, 32)
+    largest = max(building_bytes(m) for m in inventory.modules if m.block is not None)
+    assert needed_bytes(inventory, 32, "cuda") > largest > needed_bytes(inventory, 32)
     assert estimated_seconds(inventory, 64) > estimated_seconds(inventory, 32) > 0
     assert can_help(inventory, at.plan(("b2-gch-t-h",)))
     outside = {m.name: Level(8) for m in inventory.modules if m.block is None}
