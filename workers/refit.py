@@ -79,19 +79,14 @@ def refit_if_better(
 
 
 def needed_bytes(inventory: Inventory, num_tokens: int, device: Device = "cpu") -> int:
-    """Return the memory that a refit takes: both models, a block's inputs on all text, one module's statistics.
-
-    A GPU, which has no other memory to turn to, must hold what building a level takes too.
-    """
-    inputs: Counter[int] = Counter()
-    for module in inventory.modules:
-        if module.block is not None:
-            inputs[module.block] += module.in_features
+    """Return the memory that a refit takes: both models, a block's inputs on all text, one module's statistics."""
+    inside, inputs = [m for m in inventory.modules if m.block is not None], Counter[int | None]()
+    for module in inside:
+        inputs[module.block] += module.in_features
     widest = max(m.in_features for m in inventory.modules)
     values = 2 * inventory.num_parameters + num_tokens * max(inputs.values(), default=0)
-    building = (
-        0 if device == "cpu" else max((building_bytes(m) for m in inventory.modules if m.block is not None), default=0)
-    )
+    # a GPU has no other memory to turn to
+    building = 0 if device == "cpu" else max(map(building_bytes, inside), default=0)
     return ITEM_BYTES[device] * values + _STATISTICS_BYTES * widest**2 + building
 
 
