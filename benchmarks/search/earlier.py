@@ -5,6 +5,7 @@ committed document in minutes: how far each plan's KL is from what the document 
 """
 
 import json
+import string
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ from benchmarks.search.methods import METHODS
 from benchmarks.search.units import SeedRun, State, Unit
 from space.plan import Plan
 
-ALPHABET = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+ALPHABET = string.digits + string.ascii_letters
 
 
 def encode(plan: Plan, levels: Sequence[str]) -> str:

@@ -139,6 +139,6 @@ def _residual_shares(weight: Tensor, energy: Tensor, max_rank: int) -> list[floa
     residual = weight - (weight / scale).round_().clamp_(-4, 3).mul_(scale)
     whitened = residual.mul_(energy.sqrt())
     products = whitened @ whitened.T if len(whitened) <= len(energy) else whitened.T @ whitened
-    spectrum = torch.linalg.eigvalsh(products).flip(0)  # squares of the singular values, in a ninth of their time
+    spectrum = torch.linalg.eigvalsh(products).flip(0)  # squares of the singular values, without their decomposition
     shares = 1 - spectrum.cumsum(0) / spectrum.sum()
     return [1.0, *shares[:max_rank].tolist()]
