@@ -104,8 +104,8 @@ def _front_point(
 ) -> FrontPoint:
     judged = front[index]
     m, size_bytes = judged.measurement, judged.trial.size_bytes
-    smaller = {level: j for level, j in uniform.items() if j.trial.size_bytes <= size_bytes}
-    best = min(smaller, key=lambda level: smaller[level].measurement.kl_divergence, default=None)
+    sizes = {level: j.trial.size_bytes for level, j in uniform.items()}
+    nearest = min(sizes, key=lambda level: (abs(sizes[level] - size_bytes), sizes[level]), default=None)
     is_last = index + 1 == len(front)
     return FrontPoint(
         point=_name(index),
@@ -117,7 +117,7 @@ def _front_point(
         perplexity=m.perplexity,
         recommended=recommended is not None and judged.trial.number == recommended.trial.number,
         versus_next=None if is_last else _compare(_name(index + 1), m, front[index + 1].measurement),
-        versus_uniform=None if best is None else _compare(best, m, smaller[best].measurement),
+        versus_uniform=None if nearest is None else _compare(nearest, m, uniform[nearest].measurement),
     )
 
 

@@ -52,7 +52,8 @@ class FrontPoint:
 
     Attributes:
         versus_next: beside the next larger point; None for the largest one, and in documents of schema version 1.
-        versus_uniform: beside the best uniform plan that is no larger; None where there is none.
+        versus_uniform: beside the uniform plan that is nearest in bytes, whose size `uniform` tells; documents of
+            before hold the best one that is no larger. None where no uniform plan was measured.
 
     """
 
@@ -131,6 +132,11 @@ class FrontDocument:
     def recommended(self) -> FrontPoint | None:
         """Return the point that is recommended for the budget, or None where none fits."""
         return next((p for p in self.front if p.recommended), None)
+
+    def uniform_excess(self, point: FrontPoint) -> float | None:
+        """Return how much larger than a point the uniform plan beside it is, as a share (0.04 is 4 %), where known."""
+        level = None if point.versus_uniform is None else point.versus_uniform.other
+        return next((u.size_bytes / point.size_bytes - 1 for u in self.uniform if u.level == level), None)
 
 
 def _with_interval(value: dict[str, Any]) -> dict[str, Any]:

@@ -109,7 +109,7 @@ def show_front(document: FrontDocument) -> None:
         low, high = p.kl_divergence_ci95
         table.add_row(
             *(_mark(document, p), p.point, f"{p.size_bytes:,}", f"{p.bits_per_weight:.3f}", f"{p.kl_divergence:.5f}"),
-            *(f"{low:.5f} - {high:.5f}", _ratio(p.versus_next), _ratio(p.versus_uniform, named=True)),
+            *(f"{low:.5f} - {high:.5f}", _ratio(p.versus_next), _versus_uniform(document, p)),
         )
     _print_table(table)
     console.print("* recommended; ! over the budget; perplexities are in the files of --json and --csv.")
@@ -126,7 +126,8 @@ def show_front(document: FrontDocument) -> None:
         f"Search: {document.cost.trials} trials, {document.cost.token_forwards / 1e6:.2f} M token-forwards, "
         f"{document.cost.wall_seconds:.0f} s, hypervolume {document.hypervolume:.4f}."
     )
-    console.print("vs next, vs uniform: KL over that of the next larger point and of the best uniform plan no larger;")
+    console.print("vs next, vs uniform: KL over that of the next larger point and of the nearest uniform plan;")
+    console.print("beside that one stands how much larger it is;")
     console.print("~ marks two that do not differ measurably (paired 95 % interval over the same sequences).")
     if document.marginal_price is not None:
         console.print(f"At the budget {document.marginal_price}.")
@@ -136,11 +137,19 @@ def show_front(document: FrontDocument) -> None:
         console.print("Preliminary: measured on the text that the search used, not on held-out text.")
 
 
-def _ratio(found: Comparison | None, *, named: bool = False) -> str:
+def _ratio(found: Comparison | None) -> str:
     if found is None:
         return ""
     ratio = "-" if found.ratio is None else f"{found.ratio:.2f}x"
-    return ratio + ("" if found.measurable else " ~") + (f" {found.other}" if named else "")
+    return ratio + ("" if found.measurable else " ~")
+
+
+def _versus_uniform(document: FrontDocument, point: FrontPoint) -> str:
+    """Return a point beside a uniform plan, with that one's size where it differs by half a percent or more."""
+    if (found := point.versus_uniform) is None:
+        return ""
+    percent = f"{document.uniform_excess(point) or 0:+.0%}"
+    return f"{_ratio(found)} {found.other}" + ("" if percent[1:] == "0%" else f" {percent}")
 
 
 def _mark(document: FrontDocument, point: FrontPoint) -> str:

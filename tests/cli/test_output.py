@@ -155,13 +155,17 @@ def test_front(cli: Cli, done: SampleJob) -> None:
 
 
 def test_front_says_what_differs_measurably(cli: Cli, done: SampleJob) -> None:
-    """A ratio to the next larger point and to the best uniform plan, marked where it is not measurable."""
+    """A ratio to the next larger point and to the nearest uniform plan, marked where it is not measurable."""
     found = cli("front", done.job.job_id).out
+    by_level = {u.level: u.size_bytes for u in done.document.uniform}
     ties = [p for p in done.document.front if p.versus_next is not None and not p.versus_next.measurable]
     assert found.count(" ~ ") >= len(ties) > 0
     for point in done.document.front:
         if point.versus_uniform is not None:
             assert f"{point.versus_uniform.ratio:.2f}x" in found
+            share = by_level[point.versus_uniform.other] / point.size_bytes - 1
+            (row,) = [line for line in found.splitlines() if f" {point.size_bytes:,} " in line and "x" in line]
+            assert row.rstrip().endswith(f"{point.versus_uniform.other} {share:+.0%}" if abs(share) > 0.005 else "64")
     assert f"At the budget {done.document.marginal_price}." in found
     assert "Preliminary" not in found
 

@@ -45,24 +45,47 @@ def test_neighbours_are_compared_on_the_same_sequences(done: tuple[FrontDocument
         assert found.measurable == (low > 0 or high < 0)
 
 
-def test_points_are_compared_with_the_best_uniform_plan_that_is_no_larger(
-    done: tuple[FrontDocument, list[Trial]],
-) -> None:
-    """None for points smaller than all uniform plans; a uniform plan on the front is as good as itself."""
+def test_points_are_compared_with_the_nearest_uniform_plan(done: tuple[FrontDocument, list[Trial]]) -> None:
+    """In bytes, be it larger or smaller; a uniform plan on the front is as good as itself."""
     document, trials = done
     by_level = {u.level: u for u in document.uniform}
     for point in document.front:
-        smaller = [u for u in document.uniform if u.size_bytes <= point.size_bytes]
         found = point.versus_uniform
-        if not smaller:
-            assert found is None
-            continue
         assert found is not None
-        assert found.other == min(smaller, key=lambda u: u.kl_divergence).level
-        assert found.ratio == pytest.approx(point.kl_divergence / by_level[found.other].kl_divergence)
-        assert found.difference_ci95[0] <= 0  # never measurably worse
+        nearest = by_level[found.other]
+        assert abs(nearest.size_bytes - point.size_bytes) == min(
+            abs(u.size_bytes - point.size_bytes) for u in document.uniform
+        )
+        assert document.uniform_excess(point) == nearest.size_bytes / point.size_bytes - 1
+        assert found.ratio == pytest.approx(point.kl_divergence / nearest.kl_divergence)
         if trials[point.trial].plan.digest == dict(_uniform())[found.other]:
             assert (found.ratio, found.difference_ci95, found.measurable) == (1.0, (0.0, 0.0), False)
+
+
+@pytest.mark.parametrize(("extra", "level"), [(-1, "b3-g64"), (0, "b3-g64"), (1, "b3-g64"), (10**9, "b8-g64")])
+def test_a_byte_less_than_a_uniform_plan_is_compared_with_it(extra: int, level: str) -> None:
+    """Not with the one of a bit less, which is a third smaller."""
+    uniform = dict(READY.space.uniform_plans())
+    trials = [replace(t, held_out=None) for t in sample_job().trials[:7]]
+    plans = list(uniform.values())
+    sizes = [READY.space.weight_bytes(plan) for plan in plans]
+    by_name = {str(name): READY.space.weight_bytes(plan) for name, plan in uniform.items()}
+    best = trials[5].measurement
+    assert best is not None
+    lowest = replace(best, kl_divergence=1e-9, sequence_kl=tuple(1e-9 for _ in best.sequence_kl))
+    made = [replace(t, plan=p, size_bytes=size) for t, p, size in zip(trials, plans, sizes, strict=False)]
+    ours = replace(trials[6], size_bytes=by_name["b3-g64"] + extra, measurement=lowest)
+    document = build_document(sample_job().job, READY, [*made, ours], 7.0, 1.0)
+    (found,) = [p.versus_uniform for p in document.front if p.trial == ours.number]
+    assert found is not None
+    assert found.other == level
+
+
+def test_no_point_is_worse_than_a_uniform_plan_of_at_most_its_size(done: tuple[FrontDocument, list[Trial]]) -> None:
+    """The promise, with all of them and not only the one that is shown."""
+    document, _ = done
+    for point in document.front:
+        assert all(u.kl_divergence >= point.kl_divergence for u in document.uniform if u.size_bytes <= point.size_bytes)
 
 
 def _uniform() -> list[tuple[str, str]]:

@@ -144,8 +144,8 @@ def _next(front: list[FrontPoint], index: int) -> Comparison | None:
 
 
 def _versus_uniform(point: FrontPoint, uniform: tuple[UniformPoint, ...]) -> Comparison | None:
-    smaller = [u for u in uniform if u.size_bytes <= point.size_bytes]
-    return _compare(point, smaller[-1], smaller[-1].level) if smaller else None
+    nearest = min(uniform, key=lambda u: (abs(u.size_bytes - point.size_bytes), u.size_bytes), default=None)
+    return _compare(point, nearest, nearest.level) if nearest else None
 
 
 def _compare(point: FrontPoint, other: FrontPoint | UniformPoint, name: str) -> Comparison:

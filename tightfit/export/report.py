@@ -109,7 +109,7 @@ def _sure(document: FrontDocument) -> str:
     if best is not None and (found := best.versus_uniform) is not None and found.ratio is not None:
         sure = "a measurable difference" if found.measurable else "not a measurable difference"
         told += f" {escape(best.point)} has {found.ratio:.2f} times the KL divergence of "
-        told += f"uniform {escape(uniform_label(found.other))}, the best that is no larger: {sure}."
+        told += f"uniform {escape(uniform_label(found.other))}: {sure}."
     if document.marginal_price is not None:
         told += f" {escape(str(document.marginal_price))}."
     if document.advice is not None:
@@ -151,18 +151,26 @@ def _front_row(document: FrontDocument, point: FrontPoint) -> str:
     return (
         f'<tr data-point="{name}"><th scope="row"><button type="button" class="pick">{name}</button>{badge}</th>'
         f"<td>{format_bytes(point.size_bytes)}</td><td>{point.bits_per_weight:.2f}</td><td>{_interval(point)}</td>"
-        f"<td>{_versus(point.versus_next)}</td><td>{_versus(point.versus_uniform, named=True)}</td>"
+        f"<td>{_versus(point.versus_next)}</td><td>{_versus(point.versus_uniform, _beside(document, point))}</td>"
         f'<td>{_perplexity(point.perplexity)}</td><td class="command">{_copy_button(command, name)}</td></tr>'
     )
 
 
-def _versus(found: Comparison | None, *, named: bool = False) -> str:
+def _beside(document: FrontDocument, point: FrontPoint) -> str:
+    """Return the uniform plan that a point is compared with, and its size where it differs."""
+    if (found := point.versus_uniform) is None:
+        return ""
+    percent = f"{100 * (document.uniform_excess(point) or 0):+.0f}"
+    return escape(uniform_label(found.other)) + ("" if percent[1:] == "0" else f" {percent}&#8239;%")
+
+
+def _versus(found: Comparison | None, named: str = "") -> str:
     if found is None:
         return ""
     ratio = "-" if found.ratio is None else f"{found.ratio:.2f}&times;"
     mark = "" if found.measurable else '<span class="tie"> ~</span>'
     (low, high), other = found.difference_ci95, escape(uniform_label(found.other))
-    name = f' <span class="ci">{other}</span>' if named else ""
+    name = f' <span class="ci">{named}</span>' if named else ""
     return f'<span title="minus {other}: {format_kl(low)} to {format_kl(high)}">{ratio}{mark}{name}</span>'
 
 
