@@ -34,11 +34,21 @@ def packed_shapes(level: Level, rows: int, columns: int) -> dict[str, tuple[tupl
 class _Packed(nn.Module):
     """Buffers of one packed level."""
 
-    def __init__(self, level: Level, rows: int, columns: int) -> None:
+    def __init__(self, level: Level, rows: int, columns: int, output_dtype: torch.dtype) -> None:
         super().__init__()
-        self.level, self.rows, self.columns = level, rows, columns
+        self.level, self.rows, self.columns, self.output_dtype = level, rows, columns, output_dtype
         for name, (shape, dtype) in packed_shapes(level, rows, columns).items():
             self.register_buffer(name, torch.empty(shape, dtype=dtype))
+
+    @property
+    def weight(self) -> Tensor:
+        """Return the (O, I) weight, unpacked anew, for a model's code that reads it or asks for its type.
+
+        It is marked as loaded, so that transformers does not draw a random one in its place.
+        """
+        weight = self.dense_weight().to(self.output_dtype)
+        weight._is_hf_initialized = True  # type: ignore[attr-defined]  # noqa: SLF001 (transformers' own mark)
+        return weight
 
     def dense_weight(self, rows: Tensor | None = None) -> Tensor:
         """Return the (O, I) float32 weight, or only some of its rows."""
@@ -51,9 +61,11 @@ class _Packed(nn.Module):
 class PackedLinear(_Packed):
     """A linear layer: unpacks its weight for each call and lets it go again."""
 
-    def __init__(self, level: Level, rows: int, columns: int, bias: nn.Parameter | None = None) -> None:
+    def __init__(
+        self, level: Level, rows: int, columns: int, output_dtype: torch.dtype, bias: nn.Parameter | None = None
+    ) -> None:
         """Make empty buffers; `bias` is kept as it is."""
-        super().__init__(level, rows, columns)
+        super().__init__(level, rows, columns, output_dtype)
         self.bias = bias
 
     def forward(self, hidden: Tensor) -> Tensor:
@@ -62,12 +74,7 @@ class PackedLinear(_Packed):
 
 
 class PackedEmbedding(_Packed):
-    """An embedding: unpacks only the rows that are looked up."""
-
-    def __init__(self, level: Level, rows: int, columns: int, output_dtype: torch.dtype) -> None:
-        """Make empty buffers; rows come out in `output_dtype`."""
-        super().__init__(level, rows, columns)
-        self.output_dtype = output_dtype
+    """An embedding: unpacks only the rows that are looked up; they come out in `output_dtype`."""
 
     def forward(self, token_ids: Tensor) -> Tensor:
         """Return (..., I) rows of (...) token ids."""
@@ -76,11 +83,12 @@ class PackedEmbedding(_Packed):
 
 
 class TiedHead(nn.Module):
-    """A head that reads the packed weight of its embedding; it stores nothing itself."""
+    """A head that reads the packed weight of its embedding; it stores a bias at most."""
 
-    def __init__(self, embedding: PackedEmbedding) -> None:
+    def __init__(self, embedding: PackedEmbedding, bias: nn.Parameter | None = None) -> None:
         """Refer to the embedding without owning it, so that it appears once in the state dict."""
         super().__init__()
+        self.bias = bias
         object.__setattr__(self, "_embedding", embedding)
 
     @property
@@ -89,9 +97,14 @@ class TiedHead(nn.Module):
         embedding: PackedEmbedding = object.__getattribute__(self, "_embedding")
         return embedding
 
+    @property
+    def weight(self) -> Tensor:
+        """Return the (vocabulary, I) weight, unpacked anew."""
+        return self.embedding.weight
+
     def forward(self, hidden: Tensor) -> Tensor:
         """Return (..., vocabulary) logits of (..., I) hidden states."""
-        return nn.functional.linear(hidden, self.embedding.dense_weight().to(hidden.dtype))
+        return nn.functional.linear(hidden, self.embedding.dense_weight().to(hidden.dtype), self.bias)
 
 
 class _NoWeights(nn.Module):
@@ -133,24 +146,25 @@ def install_packed(model: nn.Module, plan: Mapping[str, str], tied: Mapping[str,
         if level.is_dense:
             continue
         old = model.get_submodule(name)
-        rows, columns = (int(n) for n in getattr(old, "weight").shape)  # noqa: B009 (linear or embedding)
+        weight: Tensor = getattr(old, "weight")  # noqa: B009 (linear or embedding)
+        rows, columns = weight.shape
         if isinstance(old, nn.Embedding):
-            new: nn.Module = PackedEmbedding(level, rows, columns, getattr(old, "weight").dtype)  # noqa: B009
+            new: nn.Module = PackedEmbedding(level, rows, columns, weight.dtype)
         else:
-            new = PackedLinear(level, rows, columns, getattr(old, "bias", None))
+            new = PackedLinear(level, rows, columns, weight.dtype, getattr(old, "bias", None))
         model.set_submodule(name, new)
     heads = []
     for head, embedding_name in tied.items():
         embedding = model.get_submodule(embedding_name)
         if isinstance(embedding, PackedEmbedding):
-            model.set_submodule(head, TiedHead(embedding))
+            model.set_submodule(head, TiedHead(embedding, getattr(model.get_submodule(head), "bias", None)))
             heads.append(head)
     return heads
 
 
 def install_dense(model: nn.Module, dtype: torch.dtype) -> None:
     """Replace packed modules by dense ones, in place: unpacked once and held, which costs the memory that was saved."""
-    packed = [(n, m) for n, m in model.named_modules() if isinstance(m, _Packed | TiedHead)]
+    packed = [(n, m) for n, m in model.named_modules() if isinstance(m, PackedLinear | PackedEmbedding | TiedHead)]
     weights: dict[int, nn.Parameter] = {}
     for name, module in packed:
         source = module.embedding if isinstance(module, TiedHead) else module
@@ -159,7 +173,7 @@ def install_dense(model: nn.Module, dtype: torch.dtype) -> None:
         model.set_submodule(name, _dense(module, weights[id(source)]))
 
 
-def _dense(module: nn.Module, weight: nn.Parameter) -> nn.Module:
+def _dense(module: PackedLinear | PackedEmbedding | TiedHead, weight: nn.Parameter) -> nn.Module:
     rows, columns = weight.shape
     if isinstance(module, PackedEmbedding):
         embedding = nn.Embedding(rows, columns, device="meta")
@@ -167,5 +181,5 @@ def _dense(module: nn.Module, weight: nn.Parameter) -> nn.Module:
         return embedding
     linear = nn.Linear(columns, rows, bias=False, device="meta")
     linear.weight = weight
-    linear.register_parameter("bias", module.bias if isinstance(module, PackedLinear) else None)
+    linear.register_parameter("bias", module.bias)
     return linear

@@ -17,7 +17,7 @@ BlockOutput = Any  # a (B, T, D) tensor, or a tuple that starts with one, as the
 
 
 class _Stub(nn.Module):
-    """Stands for a skipped block: the last one returns the remembered output, others their input.
+    """Stands for a skipped block: the last one returns the remembered output, others their input in its place.
 
     `original` is kept out of the module tree, so that its parameters do not appear twice.
     """
@@ -36,7 +36,7 @@ class _Stub(nn.Module):
     def forward(self, hidden: Tensor, *_: Any, **__: Any) -> BlockOutput:
         if self._is_last:
             return self._output
-        return (hidden,) if isinstance(self._output, tuple) else hidden
+        return (hidden, *self._output[1:]) if isinstance(self._output, tuple) else hidden
 
 
 class _StopForwardError(Exception):
