@@ -25,6 +25,7 @@ from pathlib import Path
 from threading import Thread
 
 from space.errors import StoreError, UsageError
+from storage.private import make_private, make_private_file
 
 DEFAULT_PORT = 5000
 HOST = "127.0.0.1"
@@ -75,7 +76,7 @@ def start_server(home: Path, port: int | None = None, *, wait: bool = True) -> R
 
     """
     folder = _folder(home)
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    make_private(folder)
     with _locked(folder):
         server = _recorded(folder)
         if server is None:
@@ -136,6 +137,7 @@ def _locked(folder: Path) -> Iterator[None]:
 def _spawn(folder: Path, port: int) -> RunningServer:
     database, artifacts = folder / "mlflow.db", folder / "artifacts"
     artifacts.mkdir(exist_ok=True)
+    make_private_file(database)
     with closing(sqlite3.connect(database, timeout=20)) as connection:
         connection.execute("PRAGMA journal_mode=WAL")  # stays with the file; MLflow writes 25 % faster
     command = [sys.executable, "-c", _CREATE_THEN_SERVE, f"{database}.lock", f"sqlite:///{database}"]

@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote
 
+from space.addresses import without_password
+
 TAG_PREFIX = "mlflow.sharedViewState."
 KEY_PREFIX = "tightfit-"
 SECTION_TITLE = "Pareto front"
@@ -28,7 +30,8 @@ def view_key(job_id: str) -> str:
 
 def pareto_link(tracking_uri: str, experiment_id: str, job_id: str) -> str:
     """Return the address of a job's Pareto view; a database URI counts as served on port 5000 of this machine."""
-    base = tracking_uri.rstrip("/") if tracking_uri.startswith(("http://", "https://")) else LOCAL_SERVER
+    is_served = tracking_uri.startswith(("http://", "https://"))
+    base = without_password(tracking_uri).rstrip("/") if is_served else LOCAL_SERVER
     share_key = quote(view_key(job_id), safe="")
     query = f"viewStateShareKey={share_key}&compareRunsMode=CHART&workflowType=machine_learning"
     return f"{base}/#/experiments/{experiment_id}/runs?{query}"

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from space.errors import StoreError
 from storage.memory import MemoryStore
+from storage.private import make_private, make_private_file
 from storage.store import Store
 
 _SQLITE = "sqlite:///"
@@ -13,6 +14,8 @@ _HELP = "write sqlite:///folder/tightfit.db, postgresql://user:password@host/dat
 
 def open_store(url: str) -> Store:
     """Open a store and bring its tables up to date; missing folders of a SQLite file are made.
+
+    What is made can be read by its user only.
 
     Args:
         url: `memory:`, `sqlite:///relative.db`, `sqlite:////absolute.db` or `postgresql://user:password@host/database`.
@@ -26,6 +29,7 @@ def open_store(url: str) -> Store:
     path = _sqlite_path(url)
     if path is not None:
         _make_parent(path)
+        make_private_file(path)
     from storage.sql import SqlStore  # noqa: PLC0415 (slow to import)
 
     return SqlStore(url)
@@ -66,6 +70,6 @@ def _sqlite_path(url: str) -> Path | None:
 
 def _make_parent(path: Path) -> None:
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_private(path.parent)
     except OSError as error:
         raise StoreError(f"The folder {path.parent} cannot be made ({error.strerror}): name another place.") from error

@@ -1,13 +1,13 @@
 """What a tracking server shows of a job, as values: params, points, the answer in words, the table of trials."""
 
 import json
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from math import isfinite, log10
 from pathlib import PurePath
 from typing import Any
 
+from space.addresses import without_password
 from space.budget import format_bytes
 from space.digest import digest
 from space.document import FrontDocument, FrontPoint
@@ -143,11 +143,6 @@ def short(reason: str) -> str:
     """Return the first line of a reason, without passwords."""
     lines = without_password(reason).splitlines() or [""]
     return lines[0][:300].rstrip(".")
-
-
-def without_password(text: str) -> str:
-    """Return an address, or a text that holds one, without users and passwords."""
-    return re.sub(r"://[^/@\s]*@", "://", text)
 
 
 def _row(trial: Trial) -> list[Any]:

@@ -1,17 +1,20 @@
 """How SQLAlchemy reaches a database: its URL read, its transactions begun, its errors in words for people."""
 
 import sqlite3
+import time
 from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError, StatementError
 
+from space.addresses import without_password
 from space.errors import OutageError, StoreError
 from storage.migrations.upgrade import check
 from storage.records import json_text
 
 _WAIT_SECONDS = 30
+_AGAIN_SECONDS = 0.02
 _CONNECT_SECONDS = 10
 _IDLE_SECONDS = 10  # amid a transaction; PostgreSQL ends it then, since who is stopped there would block all others
 _OUTAGE_CLASSES = ("08", "57P")  # of PostgreSQL's SQLSTATE: connection, operator intervention
@@ -73,9 +76,24 @@ def made_engine(url: URL, place: str) -> Engine:
 def _prepare_sqlite(connection: Any, _record: object) -> None:
     connection.isolation_level = None  # `_begin_sqlite` begins transactions, not the driver
     cursor = connection.cursor()
-    for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON"):
+    _set_write_ahead(cursor)
+    for pragma in ("synchronous=NORMAL", "foreign_keys=ON"):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
+
+
+def _set_write_ahead(cursor: sqlite3.Cursor) -> None:
+    """Give a new database its journal: this change alone fails at once, without SQLite's own wait, beside others."""
+    deadline = time.monotonic() + cursor.execute("PRAGMA busy_timeout").fetchone()[0] / 1000
+    while True:
+        try:
+            cursor.execute("PRAGMA journal_mode=WAL")
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or time.monotonic() >= deadline:
+                raise
+            time.sleep(_AGAIN_SECONDS)
+        else:
+            return
 
 
 def _prepare_postgres(connection: Any, _record: object) -> None:
@@ -95,7 +113,7 @@ def store_error(place: str, error: Exception) -> StoreError:
     if isinstance(error, StatementError) and isinstance(error.orig, StoreError):
         return error.orig  # a value that is no JSON
     cause = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
-    text = " ".join(str(cause).split())
+    text = without_password(" ".join(str(cause).split()))
     advice = next((advice for sign, advice in _ADVICE.items() if sign in text.lower()), "see the cause and try again")
     kind = OutageError if _is_outage(error) else StoreError
     return kind(f"The database {place} cannot be used ({text}): {advice}.")

@@ -17,12 +17,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from space.addresses import without_password
 from space.digest import digest
 from space.document import FrontDocument
 from space.errors import StoreError
 from storage import projection
 from storage.background import Delivery
 from storage.mlflow_view import TAG_PREFIX, encode_view, is_current, pareto_link, view_key, views_to_remove
+from storage.private import make_private, make_private_file
 from storage.records import Job, JobState, Trial
 from storage.tracker import End, Front, NullTracker, Step, Tracker
 
@@ -90,7 +92,7 @@ class MlflowTracker:
 
     def _note(self, reason: str) -> None:
         text = "MLflow at %s: %s. The job goes on without it; its front can be shown later."
-        _log.warning(text, projection.without_password(self._uri), projection.short(reason))
+        _log.warning(text, without_password(self._uri), projection.short(reason))
 
 
 def sync(
@@ -120,7 +122,7 @@ def sync(
         else:
             runs.show_front(Front(job, trials, document, report_html))
     except Exception as error:  # MLflow raises its own, SQLAlchemy's, requests' and the system's errors
-        place, reason = projection.without_password(tracking_uri), projection.short(f"{type(error).__name__}: {error}")
+        place, reason = without_password(tracking_uri), projection.short(f"{type(error).__name__}: {error}")
         mend = "Start it (`tightfit ui`) or name another one; nothing is lost, the job is in the store."
         raise StoreError(f"MLflow at {place} cannot be used: {reason}. {mend}") from error
     return pareto_link(link_base or tracking_uri, runs.experiment_id, job.job_id)
@@ -246,7 +248,8 @@ def _client(tracking_uri: str) -> "MlflowClient":
     if not tracking_uri.startswith(_SQLITE):
         return MlflowClient(tracking_uri)
     database = Path(tracking_uri.removeprefix(_SQLITE))
-    database.parent.mkdir(parents=True, exist_ok=True)
+    make_private(database.parent)
+    make_private_file(database)
     with Path(f"{database}.lock").open("w") as lock:  # one creator at a time, as in storage/mlflow_server.py
         fcntl.flock(lock, fcntl.LOCK_EX)
         return MlflowClient(tracking_uri)

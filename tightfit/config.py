@@ -5,8 +5,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from space.errors import UsageError
+from space.errors import OutputError, UsageError
 from storage.lease import LEASE_SECONDS
+from storage.private import make_private
 
 ANOTHER_HOME = "Make the home writable, or name another one with --home."
 _MAX_LEASE_SECONDS = 3600
@@ -34,6 +35,13 @@ class Settings:
     def cache_folder(self) -> Path:
         """Return where levels and calibration are kept; all of it can be rebuilt."""
         return self.home / "cache"
+
+    def make_home(self) -> None:
+        """Make the home, for its user alone, where it is not there. Raises OutputError."""
+        try:
+            make_private(self.home)
+        except OSError as error:
+            raise OutputError(f"{self.home}: cannot be made ({error.strerror}). {ANOTHER_HOME}") from error
 
     def log_path(self, job_id: str) -> Path:
         """Return the log file of a detached job."""

@@ -13,11 +13,13 @@ from urllib.parse import urlsplit
 
 from packaging.requirements import Requirement
 
+from space.addresses import without_password
 from space.budget import format_bytes
 from space.errors import TightfitError
 from storage.lease import is_gone
 from storage.mlflow_server import find_server
 from storage.open import check_version, open_store
+from storage.private import mode_for_others
 from storage.records import JobState
 from tightfit.config import Settings, load_settings
 from workers.devices import device_here
@@ -95,6 +97,8 @@ def _home(settings: Settings) -> Finding:
     free = shutil.disk_usage(existing).free
     ok = os.access(existing, os.W_OK) and free > _LOW_DISK_BYTES
     seen = f"{settings.home}, {format_bytes(free)} free"
+    if existing == settings.home and (mode := mode_for_others(existing)):
+        seen += f"; others may enter it (mode {mode}): `chmod 700` it unless it is shared"
     return Finding("home", ok, seen, "Name a writable folder with 2 GiB free: TIGHTFIT_HOME or --home.")
 
 
@@ -131,10 +135,14 @@ def _workers() -> Finding:
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if host and port.isdigit() and not _answers(host, int(port)):
         mend = "Start the cluster (`ray start --head`), or unset RAY_ADDRESS for a local Ray."
-        return Finding("workers", ok=False, seen=f"no Ray answers at RAY_ADDRESS={address}", mend=mend)
+        return Finding(
+            "workers", ok=False, seen=f"no Ray answers at RAY_ADDRESS={without_password(address)}", mend=mend
+        )
     token = os.environ.get("RAY_AUTH_MODE") == "token" or (Path.home() / ".ray" / "auth_token").exists()
     mend = "Anybody who reaches such a cluster runs code on it: set RAY_AUTH_MODE=token everywhere (docs/cluster.md)."
-    return Finding("workers", token, f"Ray at {address}, {'with' if token else 'without'} a token", mend)
+    return Finding(
+        "workers", token, f"Ray at {without_password(address)}, {'with' if token else 'without'} a token", mend
+    )
 
 
 def _gpu() -> Finding:
@@ -155,8 +163,10 @@ def _mlflow(settings: Settings) -> Finding:
     port = address.port or (443 if address.scheme == "https" else 80)
     if address.scheme.startswith("http") and not _answers(address.hostname or "", port):
         mend = "Start the server, or unset it; jobs go on without, and `tightfit mlflow sync JOB` shows them later."
-        return Finding("MLflow", ok=False, seen=f"nobody answers at MLFLOW_TRACKING_URI={uri}", mend=mend)
-    return Finding("MLflow", ok=True, seen=f"MLFLOW_TRACKING_URI={uri}")
+        return Finding(
+            "MLflow", ok=False, seen=f"nobody answers at MLFLOW_TRACKING_URI={without_password(uri)}", mend=mend
+        )
+    return Finding("MLflow", ok=True, seen=f"MLFLOW_TRACKING_URI={without_password(uri)}")
 
 
 def _answers(host: str, port: int) -> bool:

@@ -91,6 +91,7 @@ class Service:
         from tightfit.listen import TrackingListener  # noqa: PLC0415
 
         tracker, settings = self._tracker(), self.settings
+        settings.make_home()
         try:
             heard = TrackingListener(listener, tracker)
             job = run(Controller(self.store, make_executor, settings.cache_folder, heard, settings.lease_seconds))

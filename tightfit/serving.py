@@ -13,6 +13,7 @@ from space.errors import JobFailedError, LeaseLostError, OutageError, TightfitEr
 from storage.deaths import count_death
 from storage.lease import Silence, owner_name
 from storage.patience import held_store
+from storage.private import make_private, make_private_file
 from storage.records import Job, JobState, Lease
 from storage.store import Store
 from tightfit.config import ANOTHER_HOME, Settings
@@ -105,7 +106,8 @@ def start_process(settings: Settings, job_id: str) -> int:
     log = settings.log_path(job_id)
     here = {"TIGHTFIT_HOME": str(settings.home), "TIGHTFIT_DATABASE_URL": settings.database_url}
     with writing(log, ANOTHER_HOME):
-        log.parent.mkdir(parents=True, exist_ok=True)
+        make_private(log.parent)
+        make_private_file(log)
         opened = log.open("ab")
     with opened as out:
         process = subprocess.Popen(  # noqa: S603 (our own program)

@@ -112,3 +112,23 @@ def test_ports_that_everybody_reaches_are_named(tmp_path: Path) -> None:
         ("port 8265", "Ray's dashboard listens to everybody"),
         ("port 10001", "Ray's client server listens to everybody"),
     ]
+
+
+def test_passwords_are_not_shown(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither MLflow's, answered or not, nor one in Ray's address."""
+    monkeypatch.setenv("RAY_ADDRESS", f"ray://me:hidden@127.0.0.1:{closed_port()}")
+    for uri in (f"http://me:hidden@127.0.0.1:{closed_port()}", "databricks://hidden@host", "sqlite:///x.db?key=hidden"):
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+        done = cli("doctor")
+        assert "MLFLOW_TRACKING_URI=" in done.out
+        assert "RAY_ADDRESS=ray://127.0.0.1" in done.out
+        assert "hidden" not in done.out + done.err
+
+
+def test_home_that_others_may_enter_is_told(cli: Cli, home: Path) -> None:
+    """And not changed: it may be shared on purpose."""
+    home.mkdir()
+    home.chmod(0o750)
+    assert "others may enter it (mode 750): `chmod 700` it" in finding(cli, "home")["seen"]
+    home.chmod(0o700)
+    assert "others" not in finding(cli, "home")["seen"]

@@ -7,6 +7,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from threading import Timer
 
 import pytest
 
@@ -88,6 +89,32 @@ def test_locked_database_says_so(database: Path) -> None:
         store.update_job("one", phase="x")
     connection.close()
     store.close()
+
+
+@pytest.mark.parametrize("begin", ["BEGIN IMMEDIATE", "BEGIN EXCLUSIVE"])
+def test_new_database_that_another_one_is_filling_is_waited_for(tmp_path: Path, begin: str) -> None:
+    """Its journal is changed once the other is through: SQLite itself would not wait for that."""
+    path = tmp_path / "new.db"
+    first = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    first.execute(begin)
+    first.execute("CREATE TABLE other (value)")
+    timer = Timer(0.4, lambda: first.execute("COMMIT"))
+    timer.start()
+    store = open_store(f"sqlite:///{path}")
+    assert not timer.is_alive()
+    assert first.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    store.close()
+    first.close()
+
+
+def test_new_database_that_stays_locked_says_so(tmp_path: Path) -> None:
+    """Once the time of the URL is over."""
+    connection = sqlite3.connect(tmp_path / "new.db", isolation_level=None)
+    connection.execute("CREATE TABLE other (value)")
+    connection.execute("BEGIN IMMEDIATE")
+    with pytest.raises(StoreError, match=r"locked.*another program keeps it locked"):
+        open_store(f"sqlite:///{tmp_path}/new.db?timeout=0.2")
+    connection.close()
 
 
 def test_importing_the_door_is_light() -> None:

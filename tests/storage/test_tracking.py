@@ -215,6 +215,12 @@ def test_sync_says_that_nobody_is_there(sample: SampleJob) -> None:
     assert "secret" not in str(caught.value)
 
 
+def test_link_holds_no_password() -> None:
+    """It is printed, and people send it to each other."""
+    for uri in ("https://me:secret@host/mlflow/", "https://secret@host/mlflow", "https://me:se/cret@host/mlflow"):
+        assert pareto_link(uri, "1", "j").startswith("https://host/mlflow/#/experiments/1/runs?")
+
+
 def test_two_jobs_share_an_experiment(uri: str, sample: SampleJob) -> None:
     """Syncing one job leaves another job of the same model alone."""
     other = sample_job("brisk-heron-2", seed=1)
