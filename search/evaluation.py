@@ -8,7 +8,7 @@ from space.level import Level
 from space.menu import SearchSpace
 from space.spec import JobSpec
 from workers.compress.version import METHOD_VERSION
-from workers.models.files import read_header
+from workers.models.headers import read_header
 from workers.models.text import Split
 from workers.models.tokens import TextRequest, TokenSet
 

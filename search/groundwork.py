@@ -12,6 +12,7 @@ from search.evaluation import required_levels, text_request
 from search.sensitivity import Errors
 from space.digest import digest
 from space.menu import SearchSpace
+from workers.bounded_files import user_path
 from workers.executor import Executor
 from workers.levels import LevelStore
 from workers.models.excerpt import read_excerpt
@@ -147,7 +148,7 @@ def _source_digest(source: str | None) -> str | None:
     """Return the digest of a source's content; None where it cannot be told without fetching it."""
     if source is None:
         return text_digest("sampled from the model itself")
-    if source != STDLIB and not Path(source).expanduser().is_file():
+    if source != STDLIB and not user_path(source).is_file():
         return None
     text = read_text(source)
     return text_digest(text if isinstance(text, str) else json.dumps(text))

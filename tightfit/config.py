@@ -8,6 +8,7 @@ from pathlib import Path
 from space.errors import OutputError, UsageError
 from storage.lease import LEASE_SECONDS
 from storage.private import make_private
+from workers.bounded_files import user_path
 
 ANOTHER_HOME = "Make the home writable, or name another one with --home."
 _MAX_LEASE_SECONDS = 3600
@@ -51,7 +52,7 @@ class Settings:
 def load_settings(home: Path | None = None, environment: Mapping[str, str] | None = None) -> Settings:
     """Return the settings of an environment; `home` overrides TIGHTFIT_HOME."""
     env = os.environ if environment is None else environment
-    folder = (home or Path(env.get("TIGHTFIT_HOME") or "~/.tightfit")).expanduser().absolute()
+    folder = user_path(home or env.get("TIGHTFIT_HOME") or "~/.tightfit").absolute()
     database = env.get("TIGHTFIT_DATABASE_URL") if home is None else None
     database = database or f"sqlite:///{folder / 'tightfit.db'}"
     return Settings(folder, database, env.get("MLFLOW_TRACKING_URI"), _lease_seconds(env.get("TIGHTFIT_LEASE_SECONDS")))

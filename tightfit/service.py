@@ -276,12 +276,13 @@ class Service:
 
 def _from_anywhere(spec: JobSpec) -> JobSpec:
     """Return the request with the whole paths of its files: a job may be run and exported from any folder."""
+    from workers.bounded_files import user_path  # noqa: PLC0415 (keeps --help fast)
     from workers.models.files import BUNDLED  # noqa: PLC0415 (torch)
     from workers.models.text import STDLIB  # noqa: PLC0415
 
     paths = {"model": spec.model if spec.model != BUNDLED else "", "calibration": spec.calibration or ""}
     paths["calibration"] = "" if spec.calibration == STDLIB else paths["calibration"]
-    found = {name: Path(text).expanduser().absolute() for name, text in paths.items() if text}
+    found = {name: user_path(text).absolute() for name, text in paths.items() if text}
     return spec.model_copy(update={name: str(path) for name, path in found.items() if path.exists()})
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from space.errors import OutputError
 from workers.atomic import replacing
+from workers.bounded_files import user_path
 from workers.models.tokens import TokenSet
 from workers.sharing import use
 
@@ -43,7 +44,7 @@ def folder_here(cache_folder: str, marker: str) -> str | None:
     if not marker or Path(marker).exists():
         return cache_folder
     for home in (os.environ.get("TIGHTFIT_HOME") or "~/.tightfit", f"{tempfile.gettempdir()}/tightfit-{os.getuid()}"):
-        folder = Path(home).expanduser().absolute() / "cache" / Path(cache_folder).name
+        folder = user_path(home).absolute() / "cache" / Path(cache_folder).name
         with suppress(OutputError):
             use(folder).close()
             return str(folder)

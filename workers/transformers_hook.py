@@ -9,7 +9,7 @@ from transformers.quantizers import HfQuantizer, register_quantization_config, r
 from transformers.utils.quantization_config import QuantizationConfigMixin
 
 from workers.models.digests import check_digests
-from workers.models.files import read_header
+from workers.models.headers import read_header
 from workers.packed import install_dense, install_packed, keep_parameter
 
 QUANT_METHOD = "tightfit"

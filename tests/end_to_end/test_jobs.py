@@ -20,7 +20,7 @@ from space.errors import (
 from space.level import Level
 from tests.end_to_end.jobs import PlainService, open_service, run_job, small_spec
 from tests.workers.tiny_models import TinyKind
-from workers.models.files import read_header
+from workers.models.headers import read_header
 
 Tiny = Callable[[TinyKind], Path]
 BUDGETS = ("2.2bpw", "2.7bpw", "3.5bpw", "4.5bpw", "6bpw")

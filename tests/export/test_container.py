@@ -18,7 +18,7 @@ from tests.export.exports import source_of
 from tests.workers.tiny_models import Bench, TinyKind
 from tightfit.export.checkpoint import check_format, new_folder, write_checkpoint
 from tightfit.export.container import Entry, stored_entry, write_container
-from workers.models.files import read_header
+from workers.models.headers import read_header
 
 
 def test_bytes_are_copied_exactly(tmp_path: Path) -> None:

@@ -83,7 +83,7 @@ def test_good_export_passes(export: Export) -> None:
 @pytest.mark.parametrize("tensor", [f"{MODULE}.qweight", f"{MODULE}.mask", f"{MODULE}.scale", "model.norm.weight"])
 def test_flipped_byte_is_found(export: Export, tensor: str) -> None:
     """One changed byte of packed values, a mask, a scale or a norm changes the logits, even into no numbers."""
-    from workers.models.files import read_header
+    from workers.models.headers import read_header
 
     plan = export.plan.replace({MODULE: Level(4, 32, 0.5)})
     export.bench.build(plan)

@@ -21,7 +21,8 @@ from tightfit.export.formats import FORMATS
 from workers.atomic import writing
 from workers.levels import LevelStore
 from workers.models.digests import file_digest
-from workers.models.files import companion_files, read_config, read_header, read_headers
+from workers.models.files import companion_files, read_config, read_headers
+from workers.models.headers import read_header
 
 WEIGHTS = "model.safetensors"
 _WHAT_NEXT = "Free some disk space, or give another folder with --out."

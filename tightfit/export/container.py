@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from space.inventory import TensorInfo
-from workers.models.files import StoredTensor
+from workers.models.headers import StoredTensor
 
 _CHUNK_BYTES = 2**22
 

@@ -11,7 +11,7 @@ from space.inventory import Inventory, ModuleInfo, TensorInfo
 from space.level import Level
 from space.plan import Plan
 from tightfit.export.container import Entry, stored_entry
-from workers.models.files import StoredTensor
+from workers.models.headers import StoredTensor
 
 LevelTensors = Mapping[str, StoredTensor]
 

@@ -13,7 +13,7 @@ from space.errors import VerificationError
 from space.inventory import Inventory
 from space.plan import Plan
 from tightfit.export.checkpoint import WEIGHTS, Written
-from workers.models.files import read_header
+from workers.models.headers import read_header
 
 _TIMEOUT_SECONDS = 3600
 # nats, and part of the KL, by which it may differ:

@@ -4,34 +4,24 @@ Only safetensors are ever opened. A pickle, code in the folder (`auto_map`) or a
 """
 
 import hashlib
-import json
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from space.errors import ModelError
-from space.inventory import ITEM_BYTES, TensorInfo
+from workers.bounded_files import open_regular, read_json, user_path
+from workers.models.headers import StoredTensor, read_header
 
 BUNDLED = "bundled"
 """The name of the model that ships with tightfit."""
 BUNDLED_FOLDER = Path(__file__).resolve().parents[2] / "tightfit" / "model"
-_MAX_HEADER_BYTES = 100_000_000
+_AGAIN = "Download the model again."
 _MODEL_FILES = ("*.safetensors", "*.safetensors.index.json", "config.json")
 _COMPANIONS = (  # of a model: its tokenizer in all spellings, chat templates, how it generates
     *("generation_config.json", "tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab.*", "merges.txt"),
     *("sentencepiece*.model", "spiece.model", "spm.model", "*.tiktoken", "tiktoken.model", "tekken.json"),
     *("chat_template*", "additional_chat_templates/*.jinja"),
 )
-
-
-@dataclass(frozen=True, slots=True)
-class StoredTensor:
-    """A tensor's place on disk: `start` is the absolute byte offset of its data in `file`."""
-
-    info: TensorInfo
-    file: Path
-    start: int
 
 
 def resolve_model(model: str, revision: str | None = None) -> Path:
@@ -41,7 +31,7 @@ def resolve_model(model: str, revision: str | None = None) -> Path:
         ModelError: no such folder, or the hub cannot give it.
 
     """
-    folder = BUNDLED_FOLDER if model == BUNDLED else Path(model).expanduser()
+    folder = BUNDLED_FOLDER if model == BUNDLED else user_path(model)
     if folder.is_dir():
         return folder.resolve()
     name, _, at_revision = model.partition("@")
@@ -68,7 +58,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     """
     path = folder / "config.json"
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
+        config = read_json(path)
     except OSError as error:
         raise ModelError(f"{folder}: config.json cannot be read ({error.strerror}). Is this a model folder?") from error
     except ValueError as error:
@@ -102,19 +92,12 @@ def weight_files(folder: Path) -> list[Path]:
     """Return the safetensors files of a folder, in name order.
 
     Raises:
-        ModelError: there are none, or the index names a file that is missing.
+        ModelError: there are none, or the index is none or names a file that is missing.
 
     """
     index = folder / "model.safetensors.index.json"
     if index.exists():
-        try:
-            names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise ModelError(f"{index}: not an index of weight files ({error!r}). Download the model again.") from error
-        for name in names:
-            if Path(name).name != name or not (folder / name).exists():
-                raise ModelError(f"{folder}: {index.name} names {name}, which is missing. Download the model again.")
-        return [folder / name for name in names]
+        return [folder / name for name in sorted(set(_weight_map(index).values()))]
     single = folder / "model.safetensors"
     if single.exists():
         return [single]
@@ -127,50 +110,46 @@ def weight_files(folder: Path) -> list[Path]:
     raise ModelError(f"{folder}: no model.safetensors. Is this a model folder?")
 
 
-def read_header(path: Path) -> list[StoredTensor]:
-    """Return the tensors of one safetensors file from its header alone, in file order.
-
-    Raises:
-        ModelError: the file is truncated or not safetensors.
-
-    """
-    size = path.stat().st_size
+def _weight_map(index: Path) -> dict[str, str]:
+    """Return tensor name -> name of the file beside an index that holds it."""
     try:
-        with path.open("rb") as file:
-            length = int.from_bytes(file.read(8), "little")
-            if not 0 < length <= min(_MAX_HEADER_BYTES, size - 8):
-                raise ModelError(f"{path}: truncated or not a safetensors file. Download it again.")
-            header = json.loads(file.read(length))
-        entries = {k: v for k, v in header.items() if k != "__metadata__"}
-        base = 8 + length
-        found = [
-            StoredTensor(TensorInfo(name, tuple(e["shape"]), e["dtype"]), path, base + e["data_offsets"][0])
-            for name, e in entries.items()
-        ]
-        end = base + max((e["data_offsets"][1] for e in entries.values()), default=0)
-    except (ValueError, LookupError, TypeError, AttributeError) as error:
-        raise ModelError(f"{path}: not a safetensors file ({error}).") from error
-    if end != size:
-        raise ModelError(f"{path}: {size} bytes, but its header promises {end}: truncated. Download it again.")
-    for tensor in found:
-        if tensor.info.dtype not in ITEM_BYTES:
-            raise ModelError(f"{path}: {tensor.info.name} has the type {tensor.info.dtype}, which is not supported.")
-        begin, stop = entries[tensor.info.name]["data_offsets"]
-        if begin < 0 or stop - begin != tensor.info.size_bytes:
-            raise ModelError(f"{path}: {tensor.info.name} has no place for {tensor.info.shape}. Download it again.")
-    return sorted(found, key=lambda t: t.start)
+        value = read_json(index)
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{index}: not an index of weight files ({error}). {_AGAIN}") from error
+    found = value.get("weight_map") if isinstance(value, dict) else None
+    if not isinstance(found, dict) or not found:
+        raise ModelError(f"{index}: not an index of weight files (it has no weight_map). {_AGAIN}")
+    beside = {path.name for path in index.parent.iterdir()}
+    for name in found.values():
+        if not isinstance(name, str) or Path(name).suffix != ".safetensors" or Path(name).name != name:
+            raise ModelError(f"{index}: it names {name!r}, which is no weight file beside it. {_AGAIN}")
+        if name not in beside:
+            raise ModelError(f"{index}: it names {name}, which is missing. {_AGAIN}")
+    return found
 
 
 def read_headers(folder: Path) -> dict[str, StoredTensor]:
-    """Return every stored tensor of a model by name, without reading weights."""
-    return {tensor.info.name: tensor for path in weight_files(folder) for tensor in read_header(path)}
+    """Return every stored tensor of a model by name, without reading weights.
+
+    Raises:
+        ModelError: a weight file cannot be used, or two of them hold a tensor of one name.
+
+    """
+    found: dict[str, StoredTensor] = {}
+    for tensor in (tensor for path in weight_files(folder) for tensor in read_header(path)):
+        name = tensor.info.name
+        if name in found:
+            files = f"{found[name].file.name} and in {tensor.file.name}"
+            raise ModelError(f"{folder}: {name} is stored twice, in {files}. {_AGAIN}")
+        found[name] = tensor
+    return found
 
 
 def model_digest(folder: Path) -> str:
     """Return the sha256 over config and weight files: the name of the model's exact content."""
     whole = hashlib.sha256()
     for path in [folder / "config.json", *weight_files(folder)]:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             part = hashlib.file_digest(file, "sha256")
         whole.update(f"{path.name}:{part.hexdigest()}\n".encode())
     return whole.hexdigest()

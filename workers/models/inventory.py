@@ -10,12 +10,18 @@ from torch import nn
 from space.errors import ModelError
 from space.inventory import ITEM_BYTES, Inventory, KeyValueShape, ModuleInfo
 from workers.models.blocks import find_blocks
-from workers.models.files import StoredTensor, read_config, read_headers
+from workers.models.files import read_config, read_headers
+from workers.models.headers import StoredTensor
+from workers.models.plausible import check_numbers, no_more_parameters_than
 from workers.models.ties import tied_names
 
 
-def skeleton(folder: Path) -> nn.Module:
+def skeleton(folder: Path, stored: Mapping[str, StoredTensor]) -> nn.Module:
     """Return the model on the meta device: structure without weights.
+
+    Args:
+        folder: the model.
+        stored: its tensors by name, which bound what its config may ask for.
 
     Raises:
         ModelError: transformers has no such architecture, or the config is inconsistent.
@@ -23,10 +29,9 @@ def skeleton(folder: Path) -> nn.Module:
     """
     from transformers import AutoConfig, AutoModelForCausalLM  # noqa: PLC0415 (slow)
 
-    read_config(folder)
     try:
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
-        with torch.device("meta"):
+        with torch.device("meta"), no_more_parameters_than(stored):
             model: nn.Module = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
     except Exception as error:  # the library raises many kinds, all of them about the user's config
         reason = (str(error) or repr(error)).splitlines()[0]
@@ -36,8 +41,9 @@ def skeleton(folder: Path) -> nn.Module:
 
 def inspect_model(folder: Path) -> Inventory:
     """Return the inventory of a model folder."""
-    model = skeleton(folder)
-    stored = read_headers(folder)
+    config, stored = read_config(folder), read_headers(folder)
+    check_numbers(folder, config, stored)
+    model = skeleton(folder, stored)
     prefix, blocks = _blocks(folder, model)
     _check_complete(folder, model, stored)
     modules = _compressible(model, stored, prefix)

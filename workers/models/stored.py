@@ -13,7 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from workers.models.files import StoredTensor, read_headers
+from workers.models.files import read_headers
+from workers.models.headers import StoredTensor
 
 _DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 _DTYPES |= {"I64": torch.int64, "I32": torch.int32, "I16": torch.int16, "I8": torch.int8, "U8": torch.uint8}

@@ -14,10 +14,12 @@ from pathlib import Path
 from typing import Literal
 
 from space.errors import CalibrationError
+from workers.bounded_files import read_bounded, user_path
 
 Split = Literal["calibration", "search", "held_out"]
 STDLIB = "python-stdlib"
 _MAX_DATASET_ROWS = 20_000
+_MAX_TEXT_BYTES = 512 * 2**20
 
 STDLIB_MODULES: dict[Split, tuple[str, ...]] = {
     "calibration": (
@@ -71,7 +73,7 @@ def read_text(source: str) -> dict[Split, str] | str:
     """
     if source == STDLIB:
         return {split: stdlib_text(split) for split in STDLIB_MODULES}
-    path = Path(source).expanduser()
+    path = user_path(source)
     if path.exists():
         text = _read_file(path)
     elif path.suffix or source.startswith((".", "/", "~")):
@@ -85,8 +87,8 @@ def read_text(source: str) -> dict[Split, str] | str:
 
 def _read_file(path: Path) -> str:
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+        text = read_bounded(path, _MAX_TEXT_BYTES).decode()
+    except (OSError, ValueError) as error:
         raise CalibrationError(f"{path}: cannot be read as UTF-8 text ({error}).") from error
     if path.suffix != ".jsonl":
         return text
@@ -118,7 +120,7 @@ def check_source(source: str | None) -> None:
     """
     if source is None:
         return
-    path = Path(source).expanduser()
+    path = user_path(source)
     if source == STDLIB or path.suffix or path.exists():
         read_text(source)
     elif find_spec("datasets") is None:

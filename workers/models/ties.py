@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from space.errors import ModelError
-from workers.models.files import StoredTensor
+from workers.models.headers import StoredTensor
 
 _CHUNK_BYTES = 2**20
 
