@@ -131,4 +131,4 @@ def test_home_that_others_may_enter_is_told(cli: Cli, home: Path) -> None:
     home.chmod(0o750)
     assert "others may enter it (mode 750): `chmod 700` it" in finding(cli, "home")["seen"]
     home.chmod(0o700)
-    assert "others" not in finding(cli, "home")["seen"]
+    assert "others may" not in finding(cli, "home")["seen"]

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from threading import Timer
 
@@ -102,9 +103,10 @@ def test_new_database_that_another_one_is_filling_is_waited_for(tmp_path: Path, 
     timer.start()
     store = open_store(f"sqlite:///{path}")
     assert not timer.is_alive()
-    assert first.execute("PRAGMA journal_mode").fetchone() == ("wal",)
-    store.close()
     first.close()
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    store.close()
 
 
 def test_new_database_that_stays_locked_says_so(tmp_path: Path) -> None:
