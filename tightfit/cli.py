@@ -7,8 +7,22 @@ from typing import Annotated, NoReturn
 import typer
 
 from space.errors import TightfitError, UsageError
-from tightfit.cli_base import AsJson, Detach, Home, JobName, Queue, Workers, left, open_service, print_json, run_here
+from tightfit.cli_base import (
+    AsJson,
+    Detach,
+    Home,
+    JobName,
+    Queue,
+    Workers,
+    home_of,
+    left,
+    open_service,
+    print_json,
+    run_here,
+    show_any_character,
+)
 from tightfit.cli_upkeep import db_app, doctor, gc, work
+from tightfit.unforeseen import told_unforeseen
 
 INTERRUPTED = 130
 app = typer.Typer(
@@ -255,6 +269,7 @@ def sync(job: JobName, home: Home = None) -> None:
 
 def main() -> NoReturn:
     """Run the command line; errors become one sentence on stderr and an exit code."""
+    show_any_character(sys.stdout)
     try:
         app(standalone_mode=True)
     except TightfitError as error:
@@ -262,6 +277,9 @@ def main() -> NoReturn:
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
+    except Exception as error:  # noqa: BLE001 (whatever it is, people get a sentence)
+        print(f"tightfit: {told_unforeseen(error, home_of(sys.argv))}", file=sys.stderr)
+        sys.exit(TightfitError.exit_code)
     sys.exit(0)
 
 

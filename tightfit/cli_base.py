@@ -2,12 +2,15 @@
 
 import json
 import sys
+from collections.abc import Sequence
+from io import TextIOWrapper
+from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
 
-from space.errors import JobFailedError, JobTakenError
+from space.errors import JobFailedError, JobTakenError, TightfitError
 
 if TYPE_CHECKING:
     from storage.records import Job
@@ -31,6 +34,24 @@ def open_service(home: Path | None = None) -> "Service":
     from tightfit.service import Service  # noqa: PLC0415
 
     return Service(load_settings(home))
+
+
+def home_of(arguments: Sequence[str]) -> Path | None:
+    """Return the home that a command line means; None where it means none that could be."""
+    from tightfit.config import load_settings  # noqa: PLC0415 (keeps --help fast)
+
+    named = [text.removeprefix("--home=") for text in arguments if text.startswith("--home=")]
+    named += [text for option, text in pairwise(arguments) if option == "--home"]
+    try:
+        return load_settings(Path(named[-1]) if named else None).home
+    except TightfitError:
+        return None
+
+
+def show_any_character(stream: TextIO) -> None:
+    """Let a stream show what its encoding lacks (half a character in a file's name, say) as an escape."""
+    if isinstance(stream, TextIOWrapper):
+        stream.reconfigure(errors="backslashreplace")
 
 
 def print_json(value: Any) -> None:

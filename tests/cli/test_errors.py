@@ -1,6 +1,7 @@
 """Errors of the command line: one sentence on stderr, nothing on stdout, and the promised exit code."""
 
 import re
+import tempfile
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -186,6 +187,76 @@ def test_interrupt(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     done = cli("status")
     assert (done.exit_code, done.out) == (130, "")
     assert "Traceback" not in done.err
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (KeyError("budget"), "KeyError: 'budget'"),
+        (RecursionError("maximum recursion depth exceeded"), "RecursionError: maximum"),
+        (MemoryError(), "(MemoryError:)"),
+        (ValueError("two\nlines \ud800 " + "x" * 1000), "ValueError: two lines \\ud800 xxx"),
+        (ModuleNotFoundError("No module named 'torch'"), "No module named"),
+        (OSError(28, "No space left on device"), "No space left"),
+    ],
+)
+@pytest.mark.parametrize("has_home", [True, False])
+def test_what_nobody_foresaw(
+    cli: Cli,
+    home: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    error: Exception,
+    told: str,
+    has_home: bool,  # noqa: FBT001
+) -> None:
+    """One sentence with the place of the traceback: in the home, or elsewhere where that is none; exit code 4."""
+
+    def fail(_: Path | None) -> None:
+        raise error
+
+    if has_home:
+        home.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(home.parent))
+    monkeypatch.setattr(command_line, "open_service", fail)
+    done = cli("status")
+    _refused(done, 4, "an error that it does not know", told, "please report it with")
+    assert len(done.err) < 600
+    assert home.exists() == has_home
+    (log,) = home.parent.rglob("error-*.log")
+    assert (log.parent, log.stat().st_mode & 0o777) == (home / "logs" if has_home else home.parent, 0o600)
+    assert str(log) in done.err
+    assert log.read_text(encoding="utf-8").startswith("Traceback")
+    assert "in fail\n" in log.read_text(encoding="utf-8")
+
+
+def test_the_home_that_is_named_keeps_the_traceback(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As an option in either spelling, the last one counting; one that cannot be is none."""
+
+    def fail(_: Path | None) -> None:
+        raise RuntimeError
+
+    monkeypatch.setattr(command_line, "open_service", fail)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    named = tmp_path / "named"
+    named.mkdir()
+    for options in (["--home", str(named)], [f"--home={named}"], ["--home", "/nowhere", "--home", str(named)]):
+        assert f"{named}/logs/error-" in cli("status", *options).err
+    for other in ("/nowhere", "~nobodyx/", "x" * 300):
+        assert f"report it with {tmp_path}/error-" in cli("status", "--home", other).err
+
+
+@pytest.mark.parametrize("where", ["~nobodyx/", "x" * 300, "y/" * 3000])
+@pytest.mark.parametrize("place", ["home", "model", "calibration", "out"])
+def test_paths_that_none_can_be(cli: Cli, model: str, where: str, place: str) -> None:
+    """Whatever they are for."""
+    options = {
+        "home": ("status", "--home", where),
+        "model": ("submit", where, "--budget", "50%"),
+        "calibration": ("submit", model, "--budget", "50%", "--calibration", where),
+        "out": ("export", "j123456", "--out", where),
+    }
+    told = "There is no job" if place == "out" else "cannot be used as a path"
+    _refused(cli(*options[place]), 2, told)
 
 
 def test_a_database_that_cannot_be_used(cli: Cli, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
