@@ -26,6 +26,7 @@ from threading import Thread
 
 from space.errors import StoreError, UsageError
 from storage.private import make_private, make_private_file
+from storage.sqlite_urls import sqlite_url
 
 DEFAULT_PORT = 5000
 HOST = "127.0.0.1"
@@ -59,7 +60,7 @@ class RunningServer:
 
 def tracking_database(home: Path) -> str:
     """Return the URI of the SQLite file that the server of this home shows."""
-    return f"sqlite:///{_folder(home) / 'mlflow.db'}"
+    return sqlite_url(_folder(home) / "mlflow.db")
 
 
 def start_server(home: Path, port: int | None = None, *, wait: bool = True) -> RunningServer:
@@ -140,8 +141,8 @@ def _spawn(folder: Path, port: int) -> RunningServer:
     make_private_file(database)
     with closing(sqlite3.connect(database, timeout=20)) as connection:
         connection.execute("PRAGMA journal_mode=WAL")  # stays with the file; MLflow writes 25 % faster
-    command = [sys.executable, "-c", _CREATE_THEN_SERVE, f"{database}.lock", f"sqlite:///{database}"]
-    command += ["server", "--backend-store-uri", f"sqlite:///{database}"]
+    command = [sys.executable, "-c", _CREATE_THEN_SERVE, f"{database}.lock", sqlite_url(database)]
+    command += ["server", "--backend-store-uri", sqlite_url(database)]
     command += ["--no-serve-artifacts", "--default-artifact-root", artifacts.as_uri()]
     command += ["--host", HOST, "--port", str(port), "--workers", "1", "--uvicorn-opts", "--log-level warning"]
     with (folder / "server.log").open("ab") as log:
@@ -180,7 +181,7 @@ def _is_ours(server: RunningServer, folder: Path) -> bool:
         except OSError:  # no /proc on this system: only the server itself can tell
             return _answers(server)
         if command:
-            return str(folder / "mlflow.db").encode() in command
+            return sqlite_url(folder / "mlflow.db").encode() in command
         time.sleep(0.05)  # empty for a moment while the program is being loaded
     return False
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from space.errors import StoreError
 from storage.memory import MemoryStore
 from storage.private import make_private, make_private_file
+from storage.sqlite_urls import sqlite_path
 from storage.store import Store
 
 _SQLITE = "sqlite:///"
@@ -59,13 +60,10 @@ def _sqlite_path(url: str) -> Path | None:
         StoreError: the URL names no database.
 
     """
-    if url.startswith(_SQLITE):
-        path = url.removeprefix(_SQLITE).partition("?")[0]
-        return None if path.startswith("file:") else Path(path)
-    if not url.startswith(_POSTGRESQL):
+    if not url.startswith((_SQLITE, *_POSTGRESQL)):
         # Only the scheme: the rest may hold a password.
         raise StoreError(f"The database URL {url.partition(':')[0]}:... names no store: {_HELP}.")
-    return None
+    return sqlite_path(url)
 
 
 def _make_parent(path: Path) -> None:

@@ -26,6 +26,7 @@ from storage.background import Delivery
 from storage.mlflow_view import TAG_PREFIX, encode_view, is_current, pareto_link, view_key, views_to_remove
 from storage.private import make_private, make_private_file
 from storage.records import Job, JobState, Trial
+from storage.sqlite_urls import sqlite_path
 from storage.tracker import End, Front, NullTracker, Step, Tracker
 
 if TYPE_CHECKING:
@@ -36,7 +37,6 @@ __all__ = ["MlflowTracker", "NullTracker", "Tracker", "pareto_link", "sync"]
 
 StepMetrics = tuple[int, Mapping[str, float]]
 _log = logging.getLogger("tightfit.tracking")
-_SQLITE = "sqlite:///"
 _ENVIRONMENT = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
@@ -245,9 +245,9 @@ def _client(tracking_uri: str) -> "MlflowClient":
         os.environ.setdefault(name, value)
     from mlflow import MlflowClient  # noqa: PLC0415
 
-    if not tracking_uri.startswith(_SQLITE):
+    database = sqlite_path(tracking_uri)
+    if database is None:
         return MlflowClient(tracking_uri)
-    database = Path(tracking_uri.removeprefix(_SQLITE))
     make_private(database.parent)
     make_private_file(database)
     with Path(f"{database}.lock").open("w") as lock:  # one creator at a time, as in storage/mlflow_server.py
@@ -261,9 +261,8 @@ def _experiment(client: "MlflowClient", tracking_uri: str, name: str) -> str:
     found = client.get_experiment_by_name(name)
     if found is None:
         folder = None
-        if tracking_uri.startswith(_SQLITE):
-            database = Path(tracking_uri.removeprefix(_SQLITE)).resolve()
-            folder = (database.parent / "artifacts" / digest(name)[:16]).as_uri()
+        if (database := sqlite_path(tracking_uri)) is not None:
+            folder = (database.resolve().parent / "artifacts" / digest(name)[:16]).as_uri()
         try:
             tags = {"mlflow.experimentKind": "custom_model_development"}
             return str(client.create_experiment(name, artifact_location=folder, tags=tags))

@@ -8,6 +8,7 @@ from pathlib import Path
 from space.errors import OutputError, UsageError
 from storage.lease import LEASE_SECONDS
 from storage.private import make_private
+from storage.sqlite_urls import sqlite_url
 from workers.bounded_files import user_path
 
 ANOTHER_HOME = "Make the home writable, or name another one with --home."
@@ -54,7 +55,7 @@ def load_settings(home: Path | None = None, environment: Mapping[str, str] | Non
     env = os.environ if environment is None else environment
     folder = user_path(home or env.get("TIGHTFIT_HOME") or "~/.tightfit").absolute()
     database = env.get("TIGHTFIT_DATABASE_URL") if home is None else None
-    database = database or f"sqlite:///{folder / 'tightfit.db'}"
+    database = database or sqlite_url(folder / "tightfit.db")
     return Settings(folder, database, env.get("MLFLOW_TRACKING_URI"), _lease_seconds(env.get("TIGHTFIT_LEASE_SECONDS")))
 
 

@@ -21,6 +21,7 @@ from storage.mlflow_server import find_server
 from storage.open import check_version, open_store
 from storage.private import mode_for_others
 from storage.records import JobState
+from storage.sqlite_urls import sqlite_path
 from tightfit.config import Settings, load_settings
 from workers.devices import device_here
 from workers.models.files import BUNDLED_FOLDER
@@ -103,9 +104,8 @@ def _home(settings: Settings) -> Finding:
 
 
 def _database(settings: Settings) -> list[Finding]:
-    scheme = settings.database_url.partition(":")[0]
-    path = settings.database_url.removeprefix("sqlite:///")
-    if scheme == "sqlite" and not Path(path).exists():
+    path = sqlite_path(settings.database_url)
+    if path is not None and not os.path.lexists(path):
         return [Finding("database", ok=True, seen=f"{path}, made by the first job")]
     try:
         place = check_version(settings.database_url)
@@ -133,7 +133,7 @@ def _workers() -> Finding:
     if not address:
         return Finding("workers", ok=True, seen=f"a private Ray for each job; {len(os.sched_getaffinity(0))} CPUs here")
     host, _, port = address.removeprefix("ray://").rpartition(":")
-    if host and port.isdigit() and not _answers(host, int(port)):
+    if host and port.isdecimal() and not _answers(host, int(port)):
         mend = "Start the cluster (`ray start --head`), or unset RAY_ADDRESS for a local Ray."
         return Finding(
             "workers", ok=False, seen=f"no Ray answers at RAY_ADDRESS={without_password(address)}", mend=mend
@@ -159,8 +159,12 @@ def _mlflow(settings: Settings) -> Finding:
         return Finding(
             "MLflow", ok=True, seen=f"running at {server.url}" if server else "not running; `tightfit ui` starts it"
         )
-    address = urlsplit(uri)
-    port = address.port or (443 if address.scheme == "https" else 80)
+    try:
+        address = urlsplit(uri)
+        port = address.port or (443 if address.scheme == "https" else 80)
+    except ValueError:  # its words may hold a part of a password
+        mend = "Write http://host:5000, or unset it; jobs go on without."
+        return Finding("MLflow", ok=False, seen=f"MLFLOW_TRACKING_URI={without_password(uri)} is no address", mend=mend)
     if address.scheme.startswith("http") and not _answers(address.hostname or "", port):
         mend = "Start the server, or unset it; jobs go on without, and `tightfit mlflow sync JOB` shows them later."
         return Finding(
@@ -173,7 +177,7 @@ def _answers(host: str, port: int) -> bool:
     try:
         with socket.create_connection((host, port), timeout=_CONNECT_SECONDS):
             return True
-    except OSError:
+    except (OSError, OverflowError, UnicodeError):  # also a port or a name that there cannot be
         return False
 
 

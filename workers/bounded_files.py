@@ -72,6 +72,7 @@ def user_path(text: str | Path) -> Path:
     """
     try:
         path = Path(text).expanduser()
+        str(path).encode()  # databases and records of ours hold it as UTF-8
         path.lstat()
     except OSError as error:
         if error.errno not in _ABSENT:

@@ -1,5 +1,6 @@
 """What `tightfit doctor` sees, and how it says to mend it."""
 
+import json
 import shutil
 import socket
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 import pytest
 
 from storage.open import open_store
+from storage.sqlite_urls import sqlite_url
 from tests.cli.conftest import Cli
 from tests.cli.test_upkeep import GOLDEN, gone
 from tests.storage.values import spec
@@ -46,6 +48,49 @@ def test_new_home_is_well(cli: Cli, home: Path) -> None:
     told = cli("doctor").out.splitlines()
     assert any(line.startswith("ok   database: ") for line in told)
     assert told[-1] == "All is well." or told[-1].endswith(" findings to mend.")
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "http://host:99999",
+        "http://host:port",
+        "http://[::1",
+        "https://host:-1",
+        "http://user:se/cret@host:5000",
+        f"http://{'a' * 300}:5000",
+        "http://\u2100/",
+        "http://127.0.0.1:0",
+        "http://",
+    ],
+)
+def test_tracking_address_that_is_none(cli: Cli, monkeypatch: pytest.MonkeyPatch, uri: str) -> None:
+    """A finding like any other, and no part of a password."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    seen = finding(cli, "MLflow")
+    assert not seen["ok"]
+    assert "MLFLOW_TRACKING_URI" in seen["seen"]
+    assert "unset it" in seen["mend"]
+    assert "cret" not in json.dumps(seen).replace("secret", "")
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:99999999", f"ray://{'x' * 100}:6379", "127.0.0.1:0"])
+def test_cluster_address_that_is_none(cli: Cli, monkeypatch: pytest.MonkeyPatch, address: str) -> None:
+    """Nobody answers there."""
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    assert "no Ray answers at RAY_ADDRESS" in finding(cli, "workers")["seen"]
+
+
+@pytest.mark.parametrize("name", ["what?", "50%", "100%41?x=%3F", "a#b&c", "q?mode=ro", "caf\u00e9 \N{GRINNING FACE}"])
+def test_home_of_any_name(cli: Cli, tmp_path: Path, name: str) -> None:
+    """Its database lies in it, nothing beside it, and every command finds it there."""
+    named = tmp_path / "homes" / name
+    assert cli("status", "--home", str(named), "--json").json == []
+    open_store(sqlite_url(named / "tightfit.db")).create_job("j1", spec())
+    assert [job["job"] for job in cli("status", "--home", str(named), "--json").json] == ["j1"]
+    assert str(named / "tightfit.db") in cli("db", "check", "--home", str(named)).out
+    assert f"{named / 'tightfit.db'}; jobs: 1 QUEUED" in cli("doctor", "--home", str(named)).out
+    assert [path.name for path in (tmp_path / "homes").iterdir()] == [name]
 
 
 def test_older_database_is_named_and_left(cli: Cli, home: Path) -> None:

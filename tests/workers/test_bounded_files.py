@@ -39,7 +39,8 @@ def test_paths_of_users(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["~nobodyx/", "~nobodyx", "a\0b", "x" * 300, "a/" * 3000, "\ud800", f"{__file__[:4]}/{'y' * 256}/z"]
+    "text",
+    ["~nobodyx/", "~nobodyx", "a\0b", "x" * 300, "a/" * 3000, "\ud800", "caf\udce9", f"{__file__[:4]}/{'y' * 256}/z"],
 )
 def test_paths_that_none_can_be(text: str) -> None:
     """One short sentence that any terminal can show."""
