@@ -32,7 +32,7 @@ from search.proposers import make_proposer
 from search.sampler import PlanCodec
 from search.sensitivity import Errors
 from search.strategy import FrontStrategy
-from space.inventory import Inventory, KeyValueShape, ModuleInfo, TensorInfo
+from space.inventory import CacheLayer, Inventory, ModuleInfo, TensorInfo
 from space.level import Level
 from space.measurement import Measurement
 from space.menu import Menu, SearchSpace, build_space
@@ -57,7 +57,7 @@ def make_space(num_blocks: int) -> SearchSpace:
         for kind, shape in SHAPES.items()
         for name in [f"layers.{block}.{kind}_proj"]
     ]
-    return build_space(Inventory(tuple(modules), (), KeyValueShape(1024, num_blocks), num_blocks), MENU, "packed", ())
+    return build_space(Inventory(tuple(modules), (), (CacheLayer(1024),) * num_blocks, num_blocks), MENU, "packed", ())
 
 
 def output_error(level: Level) -> float:

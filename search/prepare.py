@@ -18,7 +18,7 @@ from space.spec import JobSpec
 from workers.models.files import read_config, read_headers, resolve_model
 from workers.models.ties import check_ties
 
-_INVENTORY_VERSION = 2  # raise it when the same files get another inventory
+_INVENTORY_VERSION = 3  # raise it when the same files get another inventory
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ def prepare(spec: JobSpec, cache_folder: Path | None = None, *, remember: bool =
     folder = resolve_model(spec.model, spec.revision)
     inventory = read_inventory(folder, cache_folder, remember=remember)
     if spec.context and inventory.key_value is None:
-        raise ModelError(f"{folder}: config.json does not tell the key/value cache's shape; leave --context out.")
+        raise ModelError(f"{folder}: the model does not tell the size of its key/value cache; leave --context out.")
     space = build_space(inventory, spec.menu, spec.target, spec.parsed_pins)
     cache = key_value_bytes(inventory, spec.context, spec.batch)
     budget = parse_budget(spec.budget).size_bytes(inventory)

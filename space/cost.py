@@ -86,9 +86,9 @@ class Cost:
 
 def key_value_bytes(inventory: Inventory, context: int, batch: int) -> int:
     """Return the bytes of the key/value cache for `batch` sequences of `context` tokens."""
-    if inventory.key_value is None:
+    if inventory.key_value is None or not context:
         return 0
-    return inventory.key_value.values_per_token * inventory.key_value.item_bytes * context * batch
+    return batch * sum(layer.size_bytes(context) for layer in inventory.key_value)
 
 
 def plan_cost(inventory: Inventory, plan: Plan, target: Target = "packed", context: int = 0, batch: int = 1) -> Cost:

@@ -64,11 +64,23 @@ class ModuleInfo:
 
 
 @dataclass(frozen=True, slots=True)
-class KeyValueShape:
-    """The shape of the key/value cache: values per token over all blocks, and bytes of one value."""
+class CacheLayer:
+    """What one layer remembers of a sequence.
 
-    values_per_token: int
-    item_bytes: int
+    Attributes:
+        token_bytes: for each token.
+        window: tokens that it remembers at most; None: all.
+        fixed_bytes: however long the sequence is (the state of a recurrent layer).
+
+    """
+
+    token_bytes: int
+    window: int | None = None
+    fixed_bytes: int = 0
+
+    def size_bytes(self, context: int) -> int:
+        """Return the bytes after so many tokens."""
+        return self.fixed_bytes + self.token_bytes * min(context, self.window or context)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,15 +90,21 @@ class Inventory:
     Attributes:
         modules: compressible modules in forward order.
         others: stored tensors that are left alone (norms, biases, ...).
-        key_value: shape of the key/value cache, or None where the config does not tell it.
+        key_value: the layers of the key/value cache, or None where the model does not tell them.
         num_blocks: number of transformer blocks.
+        vocabulary: rows of the input embedding; None: not known.
+        num_positions: most tokens of a sequence; None: the config does not tell.
+        first_token: what the config says that a sequence begins with, if anything.
 
     """
 
     modules: tuple[ModuleInfo, ...]
     others: tuple[TensorInfo, ...]
-    key_value: KeyValueShape | None
+    key_value: tuple[CacheLayer, ...] | None
     num_blocks: int
+    vocabulary: int | None = None
+    num_positions: int | None = None
+    first_token: int | None = None
 
     @property
     def num_parameters(self) -> int:
@@ -114,8 +132,10 @@ class Inventory:
             ModuleInfo(**{**m, "weight": _tensor(m["weight"]), "tied": tuple(m["tied"])}) for m in value["modules"]
         )
         cache = value["key_value"]
-        others = tuple(map(_tensor, value["others"]))
-        return Inventory(modules, others, KeyValueShape(**cache) if cache else None, value["num_blocks"])
+        layers = None if cache is None else tuple(CacheLayer(**layer) for layer in cache)
+        return Inventory(
+            **{**value, "modules": modules, "others": tuple(map(_tensor, value["others"])), "key_value": layers}
+        )
 
     def module(self, name: str) -> ModuleInfo:
         """Return a module by name."""

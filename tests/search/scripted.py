@@ -16,7 +16,7 @@ from search.prepare import Prepared
 from space.budget import parse_budget
 from space.cost import key_value_bytes
 from space.errors import TightfitError, TrialError
-from space.inventory import Inventory, KeyValueShape, TensorInfo
+from space.inventory import CacheLayer, Inventory, TensorInfo
 from space.level import Level
 from space.measurement import Measurement
 from space.menu import SearchSpace, build_space
@@ -46,7 +46,7 @@ def inventory() -> Inventory:
     """Return an embedding, two blocks of four linear modules, and a norm."""
     modules = [module(NAMES[0], 40, 64, "embedding")]
     modules += [module(name, *SHAPES[name.split(".")[2]], block=int(name.split(".")[1])) for name in NAMES[1:]]
-    return Inventory(tuple(modules), (TensorInfo("norm.weight", (64,), "BF16"),), KeyValueShape(2 * 2 * 16, 2), 2)
+    return Inventory(tuple(modules), (TensorInfo("norm.weight", (64,), "BF16"),), (CacheLayer(2 * 2 * 16 * 2),), 2)
 
 
 def prepared(request: JobSpec, _: Path | None = None, *, remember: bool = False) -> Prepared:

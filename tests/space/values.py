@@ -2,7 +2,7 @@
 
 from hypothesis import strategies as st
 
-from space.inventory import Inventory, KeyValueShape, ModuleInfo, TensorInfo
+from space.inventory import CacheLayer, Inventory, ModuleInfo, TensorInfo
 from space.level import BITS, DENSE, Level
 from space.menu import Menu, SearchSpace, build_space
 
@@ -32,7 +32,7 @@ def inventory(columns: int = 64) -> Inventory:
     blocks = [module(name, 32, columns, block=int(name.split(".")[1])) for name in MODULES]
     modules = [module(EMBEDDING, 50, columns, "embedding"), *blocks]
     others = (TensorInfo("norm.weight", (columns,), "F32"), TensorInfo("head.bias", (7,), "BF16"))
-    return Inventory(tuple(modules), others, KeyValueShape(2 * 2 * 16, 2), 2)
+    return Inventory(tuple(modules), others, (CacheLayer(2 * 2 * 16 * 2),), 2)
 
 
 def space(menu: Menu | None = None, pins: tuple[tuple[str, Level], ...] = ()) -> SearchSpace:

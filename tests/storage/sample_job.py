@@ -7,7 +7,7 @@ from math import exp
 
 from space.cost import plan_cost
 from space.document import Comparison, DensePoint, FrontDocument, FrontPoint, SearchCost, UniformPoint
-from space.inventory import Inventory, KeyValueShape, ModuleInfo, TensorInfo
+from space.inventory import CacheLayer, Inventory, ModuleInfo, TensorInfo
 from space.level import Level
 from space.measurement import Measurement
 from space.plan import Plan
@@ -53,7 +53,7 @@ def sample_inventory() -> Inventory:
                 name = f"model.layers.{block}.{group}.{module_type}"
                 modules.append(ModuleInfo(name, "linear", TensorInfo(f"{name}.weight", shape, "BF16"), block))
         others.append(TensorInfo(f"model.layers.{block}.input_layernorm.weight", (HIDDEN,), "BF16"))
-    return Inventory(tuple(modules), tuple(others), KeyValueShape(2 * NUM_BLOCKS * 128, 2), NUM_BLOCKS)
+    return Inventory(tuple(modules), tuple(others), (CacheLayer(2 * 128 * 2),) * NUM_BLOCKS, NUM_BLOCKS)
 
 
 def sample_job(job_id: str = "calm-otter-7", model: str = "acme/tiny-llama-8m", seed: int = 0) -> SampleJob:

@@ -86,7 +86,7 @@ def _mixtral(**sizes: Any) -> Any:
         (_gpt2, r"transformer\.h has no plain linear layers \(but Conv1D\); others are not supported yet"),
         (
             _mixtral,
-            r"other names than transformers' modules have, such as model\.layers\.0\.mlp\S+ \(mixtures of experts",
+            r"makes model\.layers\.0\.mlp\.experts\S+ of several stored tensors, .* as for mixtures of experts",
         ),
         (_jamba, "JambaForCausalLM has no list of equal transformer blocks"),
         (_zamba, r"model\.layers\.0\.mamba\.in_proj lies outside .*_list, the longest list of equal blocks"),

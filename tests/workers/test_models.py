@@ -135,7 +135,8 @@ def test_pickle_is_never_opened(model: Path, tmp_path: Path, name: str, is_alone
 @pytest.mark.parametrize(
     "values",
     [
-        {"auto_map": {"AutoModelForCausalLM": "modeling_x.Model"}},
+        {"auto_map": {"AutoModelForCausalLM": "modeling_x.Model"}, "model_type": "x"},
+        {"auto_map": {"AutoModelForCausalLM": "modeling_x.Model"}, "model_type": None},
         {"text_config": {"auto_map": {"AutoConfig": "modeling_x.Config"}}},
         {"parts": [{"inner": {"auto_map": {"AutoModel": "modeling_x.Model"}}}]},
         {"trust_remote_code": True},
@@ -148,6 +149,25 @@ def test_code_in_the_folder_is_never_run(model: Path, tmp_path: Path, values: di
     _change_config(model, **values)
     _refused(model, "asks to run code from the folder")
     assert not sprung.exists()
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"auto_map": {"AutoConfig": "modeling_x.Config", "AutoModelForCausalLM": "modeling_x.Model"}},
+        {"auto_map": {"AutoModel": "org/name--modeling_x.Model"}},
+        {"part": {"model_type": "qwen3", "auto_map": {"AutoConfig": "modeling_x.Config"}}},
+        {"parts": [{"model_type": "phi3", "auto_map": {"AutoConfig": "modeling_x.Config"}}]},
+    ],
+)
+def test_code_that_is_not_needed_is_passed_over(model: Path, tmp_path: Path, values: dict[str, Any]) -> None:
+    """Where transformers has the type itself, the folder's code is not imported, and an export does not name it."""
+    sprung = tmp_path / "sprung"
+    (model / "modeling_x.py").write_text(f"import os\nos.mkdir({str(sprung)!r})\n")
+    _change_config(model, **values)
+    _open(model)
+    assert not sprung.exists()
+    assert "auto_map" not in json.dumps(read_config(model))
 
 
 def test_code_of_the_tokenizer_is_never_run(model: Path, tmp_path: Path, text_file: Path) -> None:
@@ -194,6 +214,14 @@ def test_already_quantized(model: Path) -> None:
     """A quantized checkpoint is refused."""
     _change_config(model, quantization_config={"quant_method": "gptq", "bits": 4})
     _refused(model, "already quantized. Submit the original")
+
+
+@pytest.mark.parametrize("nothing", [None, {}])
+def test_not_quantized(model: Path, nothing: object) -> None:
+    """A config that says so in its own way is of a dense model."""
+    _change_config(model, quantization_config=nothing)
+    _open(model)
+    assert "quantization_config" not in read_config(model)
 
 
 @pytest.mark.parametrize("kept", [0, 4, 8, 100, -1, -1000])
@@ -258,11 +286,18 @@ def test_missing_tensor(model: Path) -> None:
     ("rename", "told"),
     [
         (lambda name: name.removeprefix("model."), r"without 'model' before them; .* again with save_pretrained"),
-        (lambda name: f"language_model.{name}", "under other names than transformers' modules have, such as model"),
+        (lambda name: f"language_model.{name}", r"have 'language_model\.' before the names that transformers gives"),
+        (lambda name: f"module.{name}", r"have 'module\.' before the names .* such as module\.model\.embed_tokens"),
+        (lambda name: f"base_model.model.{name}", r"have 'base_model\.model\.' before .* take it away in the weight"),
+        (lambda name: name.replace("embed_tokens", "wte"), r"the weights lack model\.embed_tokens\.weight"),
+        (
+            lambda name: name.replace("model.embed_tokens", "lm_head"),
+            r"stores model\.embed_\S+ as lm_head\.weight only",
+        ),
     ],
 )
 def test_other_names(model: Path, rename: Callable[[str], str], told: str) -> None:
-    """Weights that are there under names that transformers would convert are not called missing."""
+    """Weights that are there under other names are told as such, and no others."""
 
     def change(tensors: dict[str, Tensor]) -> None:
         for name in list(tensors):
@@ -362,6 +397,62 @@ def test_tensors_the_model_does_not_know_are_left_out(model: Path) -> None:
     _change_weights(model, lambda tensors: tensors.update({"model.rotary.inv_freq": torch.ones(8)}))
     after = inspect_model(model)
     assert (after.modules, set(after.others)) == (before.modules, set(before.others))
+    _open(model)
+
+
+@pytest.mark.parametrize(
+    ("name", "shape"),
+    [
+        ("model.layers.0.self_attn.rotary_emb.inv_freq", (8,)),
+        ("model.embeddings.position_ids", (1, 128)),
+        ("model.layers.1.attn.masked_bias", ()),
+        ("model.layers.1.attention.bias", (1, 1, 8, 8)),
+    ],
+)
+def test_what_follows_from_the_config_is_left_out(model: Path, name: str, shape: tuple[int, ...]) -> None:
+    """Buffers that older libraries stored beside the weights are no part of the model."""
+    before = inspect_model(model)
+    _change_weights(model, lambda tensors: tensors.update({name: torch.ones(shape)}))
+    assert inspect_model(model).dense_bytes == before.dense_bytes
+    _open(model)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "score.weight",
+        "model.layers.0.self_attn.q_proj.bias",
+        "model.layers.2.mlp.up_proj.weight",
+        "vision_tower.patch_embedding.weight",
+        "model.layers.1.attention.bias",
+        "model.layers.0.self_attn.q_proj.weight_scale_inv",
+    ],
+)
+def test_tensors_that_would_be_lost_are_refused(model: Path, name: str) -> None:
+    """Transformers drops what the class of the config does not have; nothing is dropped silently here."""
+    _change_weights(model, lambda tensors: tensors.update({name: torch.ones(4)}))
+    _refused(model, rf"{name.replace('.', '[.]')} and 0 more stored tensors are no part of the LlamaForCausalLM")
+
+
+@pytest.mark.parametrize(
+    ("named", "told"),
+    [
+        ("LlamaForSequenceClassification", "asks for LlamaForSequenceClassification, .* only LlamaForCausalLM can"),
+        ("LlamaModel", "asks for LlamaModel, .* only LlamaForCausalLM can be searched"),
+        ("WhisperForConditionalGeneration", "asks for WhisperForConditionalGeneration, .* only LlamaForCausalLM can"),
+        ("MyOwnForCausalLM", "MyOwnForCausalLM, which transformers does not know; if its weights are those of Llama"),
+    ],
+)
+def test_other_classes_are_refused(model: Path, named: str, told: str) -> None:
+    """The class that the config names is the one that is built, or nothing is."""
+    _change_config(model, architectures=[named])
+    _refused(model, told)
+
+
+@pytest.mark.parametrize("named", [None, [], ["LLaMAForCausalLM"]])
+def test_class_that_is_not_named(model: Path, named: object) -> None:
+    """Where the config names none, or the same in another spelling, the tensors decide."""
+    _change_config(model, architectures=named)
     _open(model)
 
 

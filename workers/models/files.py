@@ -50,7 +50,7 @@ def resolve_model(model: str, revision: str | None = None) -> Path:
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """Return config.json.
+    """Return config.json, without the names of code that its type does not need because transformers has it.
 
     Raises:
         ModelError: it is missing, not JSON, or asks for remote code.
@@ -65,11 +65,28 @@ def read_config(folder: Path) -> dict[str, Any]:
         raise ModelError(f"{path}: not valid JSON ({error}).") from error
     if not isinstance(config, dict):
         raise ModelError(f"{path}: not a JSON object.")
+    config = _without_needless_code(config)
     for key in _remote_code_keys(config):
         raise ModelError(f"{path}: {key!r} asks to run code from the folder, which tightfit never does. Remove it.")
-    if "quantization_config" in config:
+    if config.get("quantization_config"):
         raise ModelError(f"{path}: the model is already quantized. Submit the original checkpoint.")
-    return config
+    return {key: value for key, value in config.items() if key != "quantization_config"}
+
+
+def _without_needless_code(value: Any) -> Any:
+    """Return a value of a config without the `auto_map` of types that transformers has itself, and runs itself."""
+    if isinstance(value, list):
+        return [_without_needless_code(inner) for inner in value]
+    if not isinstance(value, dict):
+        return value
+    is_needless = bool(value.get("auto_map")) and _is_native(value.get("model_type"))
+    return {k: _without_needless_code(v) for k, v in value.items() if not (is_needless and k == "auto_map")}
+
+
+def _is_native(model_type: Any) -> bool:
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES  # noqa: PLC0415 (slow)
+
+    return isinstance(model_type, str) and model_type in CONFIG_MAPPING_NAMES
 
 
 def _remote_code_keys(value: Any) -> Iterator[str]:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from space.errors import ModelError
 from workers.devices import compute_dtype
-from workers.models.files import read_config
+from workers.models.architecture import build_model
 from workers.models.stored import Checkpoint
 from workers.models.ties import check_ties, tied_names
 
@@ -32,7 +32,7 @@ def load_model(folder: Path, device: str = "cpu", mapped: Collection[str] = ()) 
             are tied differ.
 
     """
-    model, checkpoint = _without_weights(folder, device), Checkpoint(folder)
+    model, checkpoint = build_model(folder, _weightless(), dtype=compute_dtype(device)), Checkpoint(folder)
     check_ties(folder, tied_names(model), checkpoint.stored)
     for name, parameter in list(model.named_parameters()):
         if name not in checkpoint:
@@ -42,8 +42,9 @@ def load_model(folder: Path, device: str = "cpu", mapped: Collection[str] = ()) 
             shapes = f"{tuple(found.shape)}, but config.json asks for {tuple(parameter.shape)}"
             raise ModelError(f"{folder}: {name} is stored as {shapes}.")
         _replace(model, parameter, found if name in mapped else dense_copy(folder, name, found, device))
+    persistent = model.state_dict().keys()
     for name, buffer in model.named_buffers():
-        if name in checkpoint:
+        if name in checkpoint and name in persistent:
             buffer.copy_(checkpoint.tensor(name))
     for module in model.modules():
         for name, buffer in module.named_buffers(recurse=False):
@@ -62,21 +63,6 @@ def dense_copy(folder: Path, name: str, stored: Tensor, device: str) -> Tensor:
     if not torch.isfinite(found).all():
         raise ModelError(f"{folder}: {name} holds NaN or infinite values. The checkpoint is broken; fetch it anew.")
     return found
-
-
-def _without_weights(folder: Path, device: str) -> Any:
-    from transformers import AutoConfig, AutoModelForCausalLM  # noqa: PLC0415 (slow)
-
-    read_config(folder)
-    try:
-        config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
-        with _weightless():
-            model = AutoModelForCausalLM.from_config(config, dtype=compute_dtype(device), trust_remote_code=False)
-        model.tie_weights()
-    except Exception as error:  # the library raises many kinds, all of them about the user's config
-        reason = (str(error) or repr(error)).splitlines()[0]
-        raise ModelError(f"{folder}: transformers cannot build a causal language model from it: {reason}") from error
-    return model
 
 
 @contextmanager

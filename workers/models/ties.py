@@ -2,7 +2,8 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+
+from torch import nn
 
 from space.errors import ModelError
 from workers.models.headers import StoredTensor
@@ -10,13 +11,18 @@ from workers.models.headers import StoredTensor
 _CHUNK_BYTES = 2**20
 
 
-def tied_names(model: Any) -> dict[str, str]:
+def tied_parameters(model: nn.Module) -> dict[str, str]:
+    """Return name -> name of the parameter that it is, for those that a model uses under several names."""
+    first: dict[int, str] = {}
+    named = model.named_parameters(remove_duplicate=False)
+    owners = {name: first.setdefault(id(parameter), name) for name, parameter in named}
+    return {name: owner for name, owner in owners.items() if name != owner}
+
+
+def tied_names(model: nn.Module) -> dict[str, str]:
     """Return module -> module whose weight it uses (a head tied to the embedding)."""
-    embedding, head = model.get_input_embeddings(), model.get_output_embeddings()
-    if embedding is None or head is None or not getattr(model.config, "tie_word_embeddings", False):
-        return {}
-    names = {id(module): name for name, module in model.named_modules()}
-    return {names[id(head)]: names[id(embedding)]}
+    pairs = [(copy.rpartition("."), owner.rpartition(".")) for copy, owner in tied_parameters(model).items()]
+    return {copy: owner for (copy, _, last), (owner, _, own) in pairs if last == own == "weight"}
 
 
 def check_ties(folder: Path, tied: Mapping[str, str], stored: Mapping[str, StoredTensor]) -> None:
