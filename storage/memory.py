@@ -29,6 +29,7 @@ from storage.records import (
     lease_lost,
     trial_not_found,
 )
+from storage.summary import Overview, Summary
 
 _NUM_NEWEST = 5
 
@@ -41,6 +42,7 @@ class MemoryStore:
         self._lock = RLock()
         self._jobs: dict[str, Job] = {}
         self._trials: dict[str, dict[int, Trial]] = {}
+        self._summaries: dict[str, Summary] = {}
         self._measurements: dict[tuple[str, str], Known] = {}
         self._lease: Lease | None = None
 
@@ -69,6 +71,25 @@ class MemoryStore:
         with self._lock:
             jobs = reversed(self._jobs.values())
             return [self.get_job(job.job_id) for job in jobs if states is None or job.state in states]
+
+    def overview(self, job_id: str) -> Overview:
+        """Return a job in short. Raises NotFoundError."""
+        with self._lock:
+            job = self._job(job_id)
+            names = ("job_id", "state", "created_at", "started_at", "finished_at", "phase", "error")
+            told = {name: getattr(job, name) for name in names}
+            return Overview(**told, model=job.spec.model, budget=job.spec.budget, summary=self._summaries.get(job_id))
+
+    def list_overviews(self) -> Sequence[Overview]:
+        """Return all jobs in short, newest first."""
+        with self._lock:
+            return [self.overview(job_id) for job_id in reversed(self._jobs)]
+
+    def put_summary(self, job_id: str, summary: Summary) -> None:
+        """Keep how far a job is. Raises NotFoundError."""
+        with self._writing():
+            self._job(job_id)
+            self._summaries[job_id] = Summary.from_json(json_copy(summary.to_json()))
 
     def set_job_state(self, job_id: str, state: JobState, error: str | None = None) -> Job:
         """Move a job. Raises NotFoundError, StateError."""

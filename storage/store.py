@@ -8,6 +8,7 @@ from space.measurement import Measurement
 from space.plan import Plan
 from space.spec import JobSpec
 from storage.records import Job, JobState, Known, Lease, Trial, TrialState
+from storage.summary import Overview, Summary
 
 
 class Store(Protocol):
@@ -27,6 +28,15 @@ class Store(Protocol):
 
     def list_jobs(self, states: Collection[JobState] | None = None) -> Sequence[Job]:
         """Return all jobs, or those in some states, newest first."""
+
+    def overview(self, job_id: str) -> Overview:
+        """Return a job in short, at a cost that does not depend on how much it measured. Raises NotFoundError."""
+
+    def list_overviews(self) -> Sequence[Overview]:
+        """Return all jobs in short, newest first, in one look."""
+
+    def put_summary(self, job_id: str, summary: Summary) -> None:
+        """Keep how far a job is, in place of what was kept before. Raises NotFoundError."""
 
     def set_job_state(self, job_id: str, state: JobState, error: str | None = None) -> Job:
         """Move a job, setting started_at or finished_at; QUEUED clears error, finished_at and cancel_requested.

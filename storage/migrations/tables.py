@@ -26,6 +26,7 @@ from space.measurement import Measurement
 from space.plan import Plan
 from space.spec import JobSpec
 from storage.records import Asking, Job, JobState, Known, Trial, TrialState
+from storage.summary import Overview, Summary
 
 
 class Words(TypeDecorator[str]):
@@ -101,6 +102,15 @@ class JobRow(Base):
     document: Mapped[dict[str, Any] | None]
 
 
+class SummaryRow(Base):
+    """How far a job is: apart from its row, which holds facts and a front and is far larger."""
+
+    __tablename__ = "summaries"
+
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.job_id"), primary_key=True)
+    value: Mapped[dict[str, Any]]
+
+
 class TrialRow(Base):
     """One trial of a job."""
 
@@ -160,6 +170,23 @@ def job_of(row: Any, *, whole: bool = True) -> Job:
             beat=row.beat,
             facts=row.facts if whole else {},
             document=FrontDocument.from_json(row.document) if whole and row.document is not None else None,
+        )
+
+
+def overview_of(row: Any) -> Overview:
+    """Return a job's overview of a row with its summary's value. Raises StoreError."""
+    with reading(f"Job {row.job_id}"):
+        return Overview(
+            job_id=row.job_id,
+            state=row.state,
+            model=row.spec["model"],
+            budget=row.spec["budget"],
+            created_at=row.created_at,
+            started_at=row.started_at,
+            finished_at=row.finished_at,
+            phase=row.phase,
+            error=row.error,
+            summary=None if row.value is None else Summary.from_json(row.value),
         )
 
 

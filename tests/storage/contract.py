@@ -18,7 +18,19 @@ from storage.store import Store
 from tests.storage.contract_jobs import JobContract
 from tests.storage.contract_leases import LeaseContract
 from tests.storage.contract_trials import TrialContract
-from tests.storage.values import MEASURED, PLAN, json_objects, measurements, only, plans, properties, spec, specs, trial
+from tests.storage.values import (
+    MEASURED,
+    PLAN,
+    SUMMARY,
+    json_objects,
+    measurements,
+    only,
+    plans,
+    properties,
+    spec,
+    specs,
+    trial,
+)
 
 
 class StoreContract(JobContract, LeaseContract, TrialContract):
@@ -69,6 +81,8 @@ class StoreContract(JobContract, LeaseContract, TrialContract):
         "verb",
         [
             lambda store: store.get_job("none"),
+            lambda store: store.overview("none"),
+            lambda store: store.put_summary("none", SUMMARY),
             lambda store: store.set_job_state("none", JobState.RUNNING),
             lambda store: store.update_job("none", phase="x"),
             lambda store: store.update_job("none"),

@@ -10,7 +10,8 @@ import pytest
 from space.errors import NotFoundError, StateError, StoreError
 from storage.records import Job, JobState
 from storage.store import Store
-from tests.storage.values import DOCUMENT, FINISHED, PATH_TO, num_winners, spec
+from storage.summary import Overview, Summary
+from tests.storage.values import DOCUMENT, FINISHED, PATH_TO, SUMMARY, num_winners, spec
 
 
 class JobContract:
@@ -73,6 +74,25 @@ class JobContract:
     def test_empty_store_lists_no_job(self, store: Store) -> None:
         """No job is an empty list."""
         assert list(store.list_jobs()) == []
+
+    def test_overviews_are_jobs_in_short(self, store: Store) -> None:
+        """Newest first, each with its last summary, or none; in whatever state they are."""
+        made = [store.create_job(job_id, spec(model=f"org/{job_id}")) for job_id in ("b", "one", "c")]
+        self.move(store, PATH_TO[JobState.FAILED][:-1])
+        failed = store.set_job_state("one", JobState.FAILED, "why")
+        store.update_job("one", phase="halfway")
+        store.put_summary("one", replace(SUMMARY, num_points=0))
+        store.put_summary("one", SUMMARY)
+        store.put_summary("b", Summary(SUMMARY.updated_at))
+        overviews = list(store.list_overviews())
+        assert [o.job_id for o in overviews] == ["c", "one", "b"]
+        times = (failed.created_at, failed.started_at, failed.finished_at)
+        assert overviews[1] == Overview(
+            "one", JobState.FAILED, "org/one", "60%", *times, phase="halfway", error="why", summary=SUMMARY
+        )
+        assert overviews[0] == Overview("c", JobState.QUEUED, "org/c", "60%", made[2].created_at)
+        assert [o.has_front for o in overviews] == [False, True, False]
+        assert [store.overview(o.job_id) for o in overviews] == overviews
 
     def test_running_job_has_a_start(self, store: Store, job: Job) -> None:
         """RUNNING sets started_at and nothing else."""

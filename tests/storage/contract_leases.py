@@ -8,7 +8,7 @@ import pytest
 from space.errors import LeaseLostError, StateError
 from storage.records import JOB_MOVES, Job, JobState, Known, Lease, TrialState
 from storage.store import Store
-from tests.storage.values import DOCUMENT, FINISHED, MEASURED, PATH_TO, PLAN, num_winners, only, spec, trial
+from tests.storage.values import DOCUMENT, FINISHED, MEASURED, PATH_TO, PLAN, SUMMARY, num_winners, only, spec, trial
 
 WRITES: dict[str, Callable[[Store], object]] = {
     "create_job": lambda store: store.create_job("two", spec()),
@@ -20,6 +20,7 @@ WRITES: dict[str, Callable[[Store], object]] = {
     "create_trials": lambda store: store.create_trials([trial(1)]),
     "finish_trial": lambda store: store.finish_trial("one", 0, TrialState.COMPLETE, MEASURED),
     "set_held_out": lambda store: store.set_held_out("one", 2, MEASURED),
+    "put_summary": lambda store: store.put_summary("one", SUMMARY),
     "put_measurement": lambda store: store.put_measurement(Known(PLAN, "e" * 64, MEASURED)),
 }
 

@@ -1,6 +1,7 @@
 """A database of every version that ever was is opened with all its records; what does not fit is refused unchanged."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from storage.migrations import versions
 from storage.migrations.upgrade import VERSION_TABLE
 from storage.open import check_version, open_store
 from storage.records import Asking, JobState, Known
-from tests.storage.golden.make import FACTS, OTHER, TRIALS
+from tests.storage.golden.make import DONE_SUMMARY, FACTS, OTHER, TRIALS
 from tests.storage.values import DOCUMENT, MEASURED, PLAN, spec
 
 GOLDEN = Path(__file__).with_name("golden")
@@ -47,6 +48,11 @@ def test_records_of_every_version_are_kept(database: Path) -> None:
     known = [Known(PLAN, "e" * 64, MEASURED, Asking("uniform"))]
     known += [Known(OTHER, "e" * 64, MEASURED, Asking("sensitivity", PLAN))]
     assert list(store.list_measurements(["e" * 64])) == sorted(known, key=lambda k: k.plan.digest)
+    summary = store.overview("one").summary
+    assert summary is not None
+    told = {"updated_at": summary.updated_at, "share_done": summary.share_done, "seconds_left": summary.seconds_left}
+    assert summary == replace(DONE_SUMMARY, **told)  # an older program did not tell these
+    assert [o.summary for o in store.list_overviews()] == [None, None, summary]
     assert (two.state, two.owner, is_gone(two.owner)) == (JobState.RUNNING, None, True)
     assert store.resume_job("two", two).state is JobState.QUEUED
     assert three.state is (JobState.RUNNING if three.owner else JobState.QUEUED)

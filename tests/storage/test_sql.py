@@ -1,22 +1,26 @@
 """The store in SQLite keeps the contract, and its errors say what, where and what to do next."""
 
 import os
+import re
 import sqlite3
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from threading import Timer
 
 import pytest
+from sqlalchemy import event
 
 from space.errors import StoreError
 from storage.open import open_store
+from storage.sql import SqlStore
 from storage.store import Store
 from tests.storage.contract import StoreContract
-from tests.storage.values import MEASURED, spec, trial
+from tests.storage.values import MEASURED, SUMMARY, spec, trial
 
 ROOT = Path(__file__).parents[2]
 
@@ -49,6 +53,22 @@ def change(database: Path, statement: str) -> None:
     connection.execute(statement)
     connection.commit()
     connection.close()
+
+
+@contextmanager
+def statements(store: Store) -> Iterator[list[str]]:
+    """Give what is asked of the database meanwhile."""
+    asked: list[str] = []
+    assert isinstance(store, SqlStore)
+    engine = store._engine
+
+    def note(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+        asked.append(statement)
+
+    event.listen(engine, "before_cursor_execute", note)
+    yield asked
+    event.remove(engine, "before_cursor_execute", note)
+    asked[:] = [statement for statement in asked if not statement.startswith("BEGIN")]
 
 
 def python(code: str, *arguments: str) -> str:
@@ -117,6 +137,24 @@ def test_new_database_that_stays_locked_says_so(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match=r"locked.*another program keeps it locked"):
         open_store(f"sqlite:///{tmp_path}/new.db?timeout=0.2")
     connection.close()
+
+
+@pytest.mark.parametrize("num_jobs", [1, 40])
+def test_lists_of_jobs_are_one_statement(tmp_path: Path, num_jobs: int) -> None:
+    """However many there are, and it reads neither trials nor what is large of a job."""
+    store = open_store(f"sqlite:///{tmp_path}/store.db")
+    for number in range(num_jobs):
+        store.create_job(f"job{number}", spec())
+        store.create_trials([replace(trial(n), job_id=f"job{number}") for n in range(3)])
+        store.put_summary(f"job{number}", SUMMARY)
+    with statements(store) as asked:
+        assert len(store.list_overviews()) == num_jobs
+        assert store.overview("job0").summary == SUMMARY
+    assert len(asked) == 2
+    for statement in asked:
+        assert set(re.findall(r"FROM (\w+)|JOIN (\w+)", statement)) == {("jobs", ""), ("", "summaries")}
+        assert not re.search(r"facts|document|trials|measurement", statement)
+    store.close()
 
 
 def test_importing_the_door_is_light() -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from datetime import UTC, datetime
 from threading import Barrier
 from typing import Any
 
@@ -14,9 +15,11 @@ from space.errors import StateError
 from space.level import BITS, DENSE, Level
 from space.measurement import Measurement
 from space.plan import Plan
+from space.price import MarginalPrice
 from space.spec import JobSpec, make_spec
 from storage.records import JobState, Trial, TrialState
 from storage.store import Store
+from storage.summary import Recommended, Summary
 
 PLAN = Plan.of({"model.layers.1.q_proj": Level(4, 64), "model.layers.0.q_proj": DENSE})
 MEASURED = Measurement(0.25, 7.5, (0.2, 0.3), 1024, 2048.0, 1.5)
@@ -33,6 +36,19 @@ DOCUMENT = FrontDocument(
     hypervolume=0.5,
     reference_point=(1e10, 0.5),
     cost=SearchCost(1e9, 20, 60.5),
+)
+SUMMARY = Summary(
+    updated_at=datetime(2026, 11, 26, 12, tzinfo=UTC),
+    trials={"COMPLETE": 2, "FAILED": 1, "WAITING": 1, "STOPPED": 1},
+    elapsed_seconds=60.5,
+    share_done=0.25,
+    seconds_left=181.5,
+    hypervolume=0.5,
+    best_kl_divergence=0.05,
+    marginal_price=MarginalPrice(10**8, 0.002),
+    measured_on="search",
+    num_points=1,
+    recommended=Recommended("p1", 10**10, 0.05),
 )
 PATH_TO: dict[JobState, tuple[JobState, ...]] = {
     JobState.QUEUED: (),

@@ -12,7 +12,7 @@ from space.level import Level
 from storage.migrations.upgrade import HEAD
 from storage.open import open_store
 from storage.records import Asking, JobState, Known, TrialState
-from tests.storage.values import DOCUMENT, MEASURED, PLAN, spec, trial
+from tests.storage.values import DOCUMENT, MEASURED, PLAN, SUMMARY, spec, trial
 
 OTHER = PLAN.replace({PLAN.levels[0][0]: Level(2, 64)})
 FACTS = {"model_digest": "m" * 64, "wall_seconds": 60.5}
@@ -30,6 +30,7 @@ TRIALS = [
     trial(3),
     trial(4, TrialState.STOPPED, reason="time is over"),
 ]
+DONE_SUMMARY = replace(SUMMARY, share_done=1.0, seconds_left=0.0, measured_on="held_out", marginal_price=None)
 
 
 def make(path: Path) -> None:
@@ -42,6 +43,7 @@ def make(path: Path) -> None:
     store.set_job_state("two", JobState.RUNNING)
     store.update_job("one", phase="search ended", facts=FACTS, document=DOCUMENT)
     store.create_trials(TRIALS)
+    store.put_summary("one", DONE_SUMMARY)
     store.put_measurement(Known(PLAN, "e" * 64, MEASURED, Asking("uniform")))
     store.put_measurement(Known(OTHER, "e" * 64, MEASURED, Asking("sensitivity", PLAN)))
     lease = store.claim_job("host:7:70:abc", "three")

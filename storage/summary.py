@@ -1,0 +1,88 @@
+"""How far a job is, in few numbers: what lists of jobs show, without a look at any trial or front."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from space.price import MarginalPrice
+from storage.records import JobState
+
+
+@dataclass(frozen=True, slots=True)
+class Recommended:
+    """The point that a front recommends for the budget."""
+
+    point: str
+    size_bytes: int
+    kl_divergence: float
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """Written by a job's controller as it works, so that nobody has to count again.
+
+    Attributes:
+        updated_at: UTC.
+        trials: state -> how many.
+        elapsed_seconds: of all runs of the job together.
+        share_done: of the time that the job takes, 0 to 1; None where nothing tells.
+        seconds_left: until it is done, as far as its plan of phases and what it measured tell; None where nothing does.
+        hypervolume: of the front.
+        best_kl_divergence: the smallest one under the budget.
+        marginal_price: what more memory would buy.
+        measured_on: the text that front and KL are of, "search" or "held_out"; None before there is a front.
+        num_points: of the front.
+        recommended: of the front's points; None where none fits.
+
+    """
+
+    updated_at: datetime
+    trials: Mapping[str, int] = field(default_factory=dict)
+    elapsed_seconds: float = 0.0
+    share_done: float | None = None
+    seconds_left: float | None = None
+    hypervolume: float | None = None
+    best_kl_divergence: float | None = None
+    marginal_price: MarginalPrice | None = None
+    measured_on: str | None = None
+    num_points: int = 0
+    recommended: Recommended | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the JSON object."""
+        return {**asdict(self), "updated_at": self.updated_at.astimezone(UTC).isoformat()}
+
+    @staticmethod
+    def from_json(value: dict[str, Any]) -> "Summary":
+        """Read the JSON object; what an older program did not know has its default."""
+        price, best = value.get("marginal_price"), value.get("recommended")
+        return Summary(
+            **{
+                **value,
+                "updated_at": datetime.fromisoformat(value["updated_at"]),
+                "marginal_price": None if price is None else MarginalPrice(**price),
+                "recommended": None if best is None else Recommended(**best),
+            }
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Overview:
+    """A job as lists show it: the small part of its record, and its summary where one was written."""
+
+    job_id: str
+    state: JobState
+    model: str
+    budget: str
+    created_at: datetime
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    phase: str = ""
+    error: str | None = None
+    summary: Summary | None = None
+
+    @property
+    def has_front(self) -> bool:
+        """Tell whether a front was measured."""
+        return self.summary is not None and self.summary.num_points > 0
