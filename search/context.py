@@ -9,6 +9,7 @@ from search.dispatch import StopRequestedError
 from search.effort import max_trials
 from search.prepare import Prepared
 from search.records import TrialRecords
+from search.reporting import Reporter
 from space.spec import JobSpec
 from storage.records import Job, JobState, Lease, Trial, lease_lost
 from storage.store import Store
@@ -70,6 +71,11 @@ class Context:
         """Return the trials, to read and to write."""
         return TrialRecords(self.store, self.job_id)
 
+    @cached_property
+    def reporter(self) -> Reporter:
+        """Return who keeps the job's summary, and its time."""
+        return Reporter(self.store, self.job, self.prepared, self.trials)
+
     def trials(self) -> Sequence[Trial]:
         """Return the trials recorded so far."""
         return self.records.all()
@@ -78,13 +84,14 @@ class Context:
         """Return what is recorded beside the trials."""
         return self.store.get_job(self.job_id).facts
 
-    def note(self, text: str) -> None:
-        """Record a step and tell it."""
+    def note(self, text: str, *, timed: bool = False) -> None:
+        """Record a step and tell it; `timed` tells listeners how much is done and left, as the summary tells others."""
         self.store.update_job(self.job_id, phase=text)
-        self.listener.phase(self.job, text)
+        self.reporter.write()
+        self.listener.phase(self.job, f"{text} ({self.reporter.told()})" if timed else text)
 
     def check_stop(self) -> None:
-        """Look whether the job may go on.
+        """Look whether the job may go on, and keep its summary up to date.
 
         Raises:
             StopRequestedError: somebody asked it to stop.
@@ -99,3 +106,4 @@ class Context:
             raise StopRequestedError
         if job.pause_requested:
             raise PauseRequestedError
+        self.reporter.write_if_due()

@@ -74,6 +74,7 @@ class Controller:
                 raise
             except Exception as error:
                 reason = str(error) if isinstance(error, TightfitError) else repr(error)
+                running.report()
                 with suppress(StoreError, StateError):  # a full disk takes this write neither
                     store.set_job_state(lease.job_id, JobState.FAILED, reason)
                 raise
@@ -83,6 +84,12 @@ class _Running:
     """The run of a job, once it is made."""
 
     run: Run | None = None
+
+    def report(self) -> None:
+        """Bring the job's summary up to date, where that can be done."""
+        with suppress(StoreError, StateError):
+            if self.run is not None:
+                self.run.report()
 
     def close(self) -> None:
         """Stop its workers."""

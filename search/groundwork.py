@@ -9,6 +9,7 @@ from typing import Any
 from search.context import Context
 from search.dispatch import require_all
 from search.evaluation import required_levels, text_request
+from search.phases import CALIBRATE, LEVELS, TEXT
 from search.sensitivity import Errors
 from space.digest import digest
 from space.menu import SearchSpace
@@ -54,9 +55,11 @@ class Groundwork:
     def make_text(self) -> Text:
         """Make the text, and what the dense model says to it; remember both."""
         request = text_request(self._context.spec)
+        self._context.reporter.enter(TEXT)
         self._context.note("reading text" if request.source is not None else "sampling text from the model itself")
         excerpt = None if request.source is None else read_excerpt(request.source, request.num_tokens)
         tokens: TokenSet = self._require([PrepareText(request, excerpt)])[0]
+        self._context.reporter.enter(CALIBRATE)
         self._context.note(f"calibrating ({tokens.note})")
         answers = self._require([Calibrate(tokens), Teach(tokens, "search"), Teach(tokens, "held_out")])
         self._is_taught = True
@@ -84,10 +87,11 @@ class Groundwork:
         if missing:
             self._require([Calibrate(tokens)])
         total = len(missing)
+        self._context.reporter.enter(LEVELS, 1 - total / len(known) if known else 1.0)
         built = require_all(
             self._executor,
             [tasks[i] for i in missing],
-            lambda done: self._level_progress(done, total),
+            lambda done: self._level_progress(done, total, len(known)),
             self._context.check_stop,
         )
         found = dict(enumerate(known)) | dict(zip(missing, built, strict=True))
@@ -115,9 +119,10 @@ class Groundwork:
             for name, sizes in space.sizes.items()
         ]
 
-    def _level_progress(self, done: int, total: int) -> None:
+    def _level_progress(self, done: int, total: int, num_modules: int) -> None:
+        self._context.reporter.advance(1 - (total - done) / num_modules)
         if done % max(1, total // 8) == 0:
-            self._context.note(f"building levels, {done} of {total} modules")
+            self._context.note(f"building levels, {done} of {total} modules", timed=True)
 
     def _text_path(self) -> Path | None:
         """Return where a text is remembered: under all that decides its tokens; a dataset's content is not known."""

@@ -7,6 +7,7 @@ from search.context import Context
 from search.dispatch import job_error
 from search.library import Question
 from search.measuring import Answer, Measuring
+from search.phases import JUDGE
 from space.errors import JobFailedError, TrialError
 from space.measurement import Measurement
 from storage.records import Asking, Trial
@@ -28,7 +29,8 @@ def judge(context: Context, measuring: Measuring) -> None:
     if not chosen:
         reason = next((t.reason for t in reversed(trials) if t.reason), "nothing was tried")
         raise JobFailedError(f"No plan was measured on the whole search text; the last trial: {reason}")
-    context.note(f"judging {len(chosen)} plans on held-out text")
+    context.reporter.enter(JUDGE)
+    context.note(f"judging {len(chosen)} plans on held-out text", timed=True)
     todo = [t for t in chosen if t.held_out is None]
     found = _measure(context, measuring, todo)
     for trial, measurement in zip(todo, found, strict=True):
@@ -56,6 +58,7 @@ def _measure(context: Context, measuring: Measuring, trials: list[Trial]) -> lis
             context.store.update_job(context.job_id, facts={_PAID: paid})
             context.store.put_measurement(answer.news)
         found[index] = replace(answer.measurement, token_forwards=paid.get(number, 0.0))
+        context.reporter.advance(len(found) / len(trials))
 
     measuring.answer(questions, ended)
     return [found.get(index) for index in range(len(trials))]

@@ -45,6 +45,7 @@ class Loop:
 
         """
         recorded = self._context.trials()
+        self._context.reporter.enter_search(warm=any(is_known(t) for t in recorded) and not self._context.spec.refine)
         self._restore_sketches(recorded)
         waiting = self._ledger.replay(recorded)
         self._replay_stop(recorded)
@@ -60,7 +61,7 @@ class Loop:
                 self._context.note(f"search ended: {reason or 'nothing left to try'}")
                 return
             self._create(asked)
-            self._context.note(f"measuring {len(asked)} {asked[0].proposal.origin} plans")
+            self._context.note(f"measuring {len(asked)} {asked[0].proposal.origin} plans", timed=True)
             self._finish_batch(asked)
 
     def _restore_sketches(self, trials: Sequence[Trial]) -> None:
@@ -96,6 +97,7 @@ class Loop:
         trials = self._context.trials()
         _check_failures(trials)
         metrics = self._note_batch(trials)
+        self._context.reporter.found(metrics)
         self._context.listener.progress(self._context.job, len(trials), metrics)
         self._after_batch(trials)
 
@@ -111,6 +113,7 @@ class Loop:
             else:
                 records.finish(number, TrialState.COMPLETE, answer.measurement, known=answer.news)
                 measured[number] = answer.measurement
+                self._context.reporter.measured(answer.measurement.token_forwards)
 
         is_first = any(a.proposal.origin == UNIFORM for a in asked)  # without uniform plans there is no front
         questions = [question_of(a.proposal) for a in asked]

@@ -7,21 +7,19 @@ from typing import Any
 
 from search.context import Context
 from search.outcome import build_document
+from search.reporting import WALL_SECONDS
 from storage.records import JobState, Trial
 
 _MAX_SHARE = 0.05  # of a search's time that publishing may take
-_SECONDS = "wall_seconds"
 ADVICE = "advice"  # in a job's facts
 
 
 class Publisher:
-    """Records the front of one job, and the time that the job took over all its runs."""
+    """Records the front of one job, and the time that the job took until then."""
 
     def __init__(self, context: Context) -> None:
-        """Start the clock; go on from what an earlier run of the job recorded."""
+        """Go on from what an earlier run of the job recorded."""
         self._context = context
-        self._before = float(context.job.facts.get(_SECONDS, 0.0))
-        self._started = time.monotonic()
         self._next = 0.0
         self.dense_perplexity = float(context.job.facts.get("dense_perplexity", 0.0))
         self.advice: str | None = context.job.facts.get(ADVICE)
@@ -37,12 +35,12 @@ class Publisher:
         """
         if not any(t.measurement for t in trials):
             return
-        began = time.monotonic()
-        seconds = self._before + began - self._started
+        began, seconds = time.monotonic(), self._context.reporter.elapsed_seconds
         job = replace(self._context.job, state=state)
         document = build_document(job, self._context.prepared, trials, self.dense_perplexity, seconds, self.advice)
-        facts = {_SECONDS: seconds} | ({} if model is None else {"model": model})
+        facts = {WALL_SECONDS: seconds} | ({} if model is None else {"model": model})
         self._context.store.update_job(job.job_id, document=document, facts=facts)
+        self._context.reporter.published(document)
         ended = time.monotonic()
         self._next = ended + (ended - began) / _MAX_SHARE
 

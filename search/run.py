@@ -110,6 +110,12 @@ class Run:
     def publish(self, state: JobState) -> None:
         """Record the front as far as it is known, under the state that the job has or is about to enter."""
         self._publisher.publish(state, self._context.trials(), self._model())
+        if state is JobState.DONE:
+            self._context.reporter.ended()
+
+    def report(self) -> None:
+        """Bring the job's summary up to date."""
+        self._context.reporter.write()
 
     def _start(self, make_executor: MakeExecutor) -> Executor:
         how = told(self._workspace)

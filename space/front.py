@@ -8,8 +8,10 @@ percentile bootstrap of 48-64 sequences leaves it out far more often than it say
 from collections.abc import Sequence
 from functools import lru_cache
 from math import log10
+from typing import TYPE_CHECKING
 
-import numpy as np
+if TYPE_CHECKING:
+    import numpy as np
 
 Point = tuple[float, float]
 Interval = tuple[float, float]
@@ -80,6 +82,8 @@ def paired_interval(ours: Sequence[float], theirs: Sequence[float], seed: int = 
 
 def _studentised_interval(values: Sequence[float], seed: int, num_resamples: int) -> Interval:
     """Return mean - t * spread at the quantiles of t (and of |t|) that resamples of the values show."""
+    import numpy as np  # noqa: PLC0415 (whoever reads fronts needs none)
+
     mean = sum(values) / len(values)
     centred = np.asarray(values, dtype=np.float64) - mean
     scale = float(np.abs(centred).max())
@@ -95,7 +99,9 @@ def _studentised_interval(values: Sequence[float], seed: int, num_resamples: int
 
 
 @lru_cache(maxsize=16)
-def _resampling(count: int, seed: int, num_resamples: int) -> np.ndarray:
+def _resampling(count: int, seed: int, num_resamples: int) -> "np.ndarray":
     """Return the share that each of `count` values has in each resample: (num_resamples, count)."""
+    import numpy as np  # noqa: PLC0415
+
     drawn = np.random.default_rng([seed, count]).multinomial(count, np.full(count, 1 / count), size=num_resamples)
     return drawn / count

@@ -6,13 +6,12 @@ from copy import copy
 from dataclasses import replace
 from datetime import UTC, datetime
 from threading import RLock
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from space.document import FrontDocument
 from space.errors import StateError
 from space.measurement import Measurement
 from space.plan import Plan
-from space.spec import JobSpec
 from storage.records import (
     Job,
     JobState,
@@ -31,6 +30,9 @@ from storage.records import (
 )
 from storage.summary import Overview, Summary
 
+if TYPE_CHECKING:
+    from space.spec import JobSpec
+
 _NUM_NEWEST = 5
 
 
@@ -46,7 +48,7 @@ class MemoryStore:
         self._measurements: dict[tuple[str, str], Known] = {}
         self._lease: Lease | None = None
 
-    def create_job(self, job_id: str, spec: JobSpec) -> Job:
+    def create_job(self, job_id: str, spec: "JobSpec") -> Job:
         """Create a QUEUED job. Raises StateError if the id exists."""
         with self._writing():
             if job_id in self._jobs:

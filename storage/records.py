@@ -5,13 +5,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from space.document import FrontDocument
 from space.errors import LeaseLostError, NotFoundError, StateError, StoreError
 from space.measurement import Measurement
 from space.plan import Plan
-from space.spec import JobSpec
+
+if TYPE_CHECKING:
+    from space.spec import JobSpec
 
 
 class JobState(StrEnum):
@@ -173,7 +175,7 @@ class Job:
     """
 
     job_id: str
-    spec: JobSpec
+    spec: "JobSpec"
     state: JobState
     created_at: datetime
     started_at: datetime | None = None

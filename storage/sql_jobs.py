@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from copy import copy
 from datetime import UTC, datetime
-from typing import Any, Self, cast
+from typing import TYPE_CHECKING, Any, Self, cast
 
 from sqlalchemy import ColumnElement, Connection, CursorResult, Update, and_, bindparam, case, insert, select, update
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
@@ -12,7 +12,6 @@ from sqlalchemy.orm import Session
 
 from space.document import FrontDocument
 from space.errors import NotFoundError, StateError
-from space.spec import JobSpec
 from storage.migrations.tables import JobRow, TrialRow, job_of
 from storage.migrations.upgrade import HEAD, stored_version, upgrade
 from storage.records import (
@@ -28,6 +27,9 @@ from storage.records import (
     lease_lost,
 )
 from storage.sql_engine import made_engine, parsed_url, place_of, store_error
+
+if TYPE_CHECKING:
+    from space.spec import JobSpec
 
 _NUM_NEWEST = 5
 _JOBS = JobRow.__table__
@@ -67,7 +69,7 @@ class SqlJobs:
             self._engine.dispose()
             raise
 
-    def create_job(self, job_id: str, spec: JobSpec) -> Job:
+    def create_job(self, job_id: str, spec: "JobSpec") -> Job:
         """Create a QUEUED job. Raises StateError if the id exists."""
         values = {
             "job_id": job_id,

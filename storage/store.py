@@ -1,14 +1,16 @@
 """The contract of a store. Values go in and out by copy; every state change is checked against the table of moves."""
 
 from collections.abc import Collection, Sequence
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from space.document import FrontDocument
 from space.measurement import Measurement
 from space.plan import Plan
-from space.spec import JobSpec
 from storage.records import Job, JobState, Known, Lease, Trial, TrialState
 from storage.summary import Overview, Summary
+
+if TYPE_CHECKING:
+    from space.spec import JobSpec
 
 
 class Store(Protocol):
@@ -17,7 +19,7 @@ class Store(Protocol):
     All verbs raise StoreError when the database cannot be used or a value is not JSON (a number that is not finite).
     """
 
-    def create_job(self, job_id: str, spec: JobSpec) -> Job:
+    def create_job(self, job_id: str, spec: "JobSpec") -> Job:
         """Create a QUEUED job. Raises StateError if the id exists."""
 
     def get_job(self, job_id: str) -> Job:

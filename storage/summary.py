@@ -8,6 +8,8 @@ from typing import Any
 from space.price import MarginalPrice
 from storage.records import JobState
 
+_MINUTE, _HOUR, _DAY = 60, 3600, 86400
+
 
 @dataclass(frozen=True, slots=True)
 class Recommended:
@@ -86,3 +88,21 @@ class Overview:
     def has_front(self) -> bool:
         """Tell whether a front was measured."""
         return self.summary is not None and self.summary.num_points > 0
+
+
+def told_seconds(seconds: float) -> str:
+    """Return a time for people, in its two largest units at most.
+
+    >>> [told_seconds(s) for s in (0.2, 59.6, 754, 7384, 200_000)]
+    ['0 s', '1 min', '13 min', '2 h 3 min', '2 d 8 h']
+    """
+    seconds = round(seconds)
+    if seconds < _MINUTE:
+        return f"{seconds} s"
+    if round(seconds / _MINUTE) < _HOUR // _MINUTE:
+        return f"{round(seconds / _MINUTE)} min"
+    if seconds < _DAY:
+        hours, minutes = divmod(round(seconds / _MINUTE), 60)
+        return f"{hours} h {minutes} min"
+    days, hours = divmod(round(seconds / _HOUR), 24)
+    return f"{days} d {hours} h"

@@ -3,15 +3,11 @@
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from search.contenders import MAX_CONTENDERS
-from search.effort import expected_sequences
+from search.phases import expected_seconds
 from search.prepare import Prepared
 from space.cost import Cost, plan_cost
 from space.spec import JobSpec
 from workers.tasks import NUM_LIKELIEST, WHOLE_VOCABULARY
-
-_FLOPS_PER_CORE = 4e10  # float32 forward of a small model, one thread
-_LEVEL_SECONDS_PER_VALUE = 2.4e-5  # all levels of the default menu
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,20 +78,9 @@ def estimate(spec: JobSpec, prepared: Prepared) -> DryRun:
         smallest_bytes=space.smallest_bytes + prepared.cache_bytes,
         largest_bytes=space.largest_bytes + prepared.cache_bytes,
         num_plans=space.num_plans,
-        seconds=_seconds(spec, prepared),
+        seconds=sum(expected_seconds(spec, prepared).values()),
         disk_bytes=_disk_bytes(spec, prepared),
     )
-
-
-def _seconds(spec: JobSpec, prepared: Prepared) -> float:
-    inventory = prepared.inventory
-    length = spec.sequence_length
-    search = expected_sequences(spec, len(inventory.modules))
-    held_out = (len(prepared.space.uniform_levels) + MAX_CONTENDERS) * spec.num_held_out_samples
-    tokens = length * (search + held_out + spec.num_samples)
-    forward = 2 * inventory.num_parameters * tokens / _FLOPS_PER_CORE
-    levels = _LEVEL_SECONDS_PER_VALUE * inventory.num_parameters
-    return (forward + levels) / spec.workers + 20
 
 
 def _disk_bytes(spec: JobSpec, prepared: Prepared) -> int:

@@ -13,7 +13,6 @@ from space.errors import JobFailedError, OutageError, StateError
 from space.explanation import Explanation
 from space.inventory import Inventory
 from space.plan import Plan
-from space.spec import JobSpec
 from storage.lease import Silence, is_gone, owner_name
 from storage.open import open_store
 from storage.records import Job, JobState, Lease, Trial
@@ -24,6 +23,7 @@ from tightfit.serving import Server, executor_maker, start_process
 
 if TYPE_CHECKING:
     from search.controller import Controller, Listener, MakeExecutor
+    from space.spec import JobSpec
     from tightfit.estimate import DryRun
     from tightfit.exporting import Exported
     from tightfit.housekeeping import Freed
@@ -40,7 +40,7 @@ class Service:
         self.settings = settings or load_settings()
         self.store: Store = open_store(self.settings.database_url)
 
-    def dry_run(self, spec: JobSpec) -> "DryRun":
+    def dry_run(self, spec: "JobSpec") -> "DryRun":
         """Return what a job would search and cost; reads no weights."""
         from search.prepare import prepare  # noqa: PLC0415 (torch)
         from tightfit.estimate import estimate  # noqa: PLC0415
@@ -49,7 +49,7 @@ class Service:
         check_source(spec.calibration)
         return estimate(spec, prepare(spec, self.settings.cache_folder))
 
-    def submit(self, spec: JobSpec) -> Job:
+    def submit(self, spec: "JobSpec") -> Job:
         """Check a request and queue it.
 
         Raises:
@@ -274,7 +274,7 @@ class Service:
                 self._publish(job, tracker)
 
 
-def _from_anywhere(spec: JobSpec) -> JobSpec:
+def _from_anywhere(spec: "JobSpec") -> "JobSpec":
     """Return the request with the whole paths of its files: a job may be run and exported from any folder."""
     from workers.bounded_files import user_path  # noqa: PLC0415 (keeps --help fast)
     from workers.models.files import BUNDLED  # noqa: PLC0415 (torch)

@@ -24,7 +24,6 @@ from space.document import FrontDocument
 from space.errors import StoreError
 from space.measurement import Measurement
 from space.plan import Plan
-from space.spec import JobSpec
 from storage.records import Asking, Job, JobState, Known, Trial, TrialState
 from storage.summary import Overview, Summary
 
@@ -153,6 +152,8 @@ def reading(what: str) -> Iterator[None]:
 
 def job_of(row: Any, *, whole: bool = True) -> Job:
     """Return a row's record, with facts and document where it is to be whole. Raises StoreError."""
+    from space.spec import JobSpec  # noqa: PLC0415 (pydantic: lists of jobs need none)
+
     with reading(f"Job {row.job_id}"):
         return Job(
             job_id=row.job_id,
