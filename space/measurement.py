@@ -2,9 +2,10 @@
 
 from dataclasses import dataclass, field, fields, replace
 from math import exp, log
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
+if TYPE_CHECKING:
+    import numpy as np
 
 _MAX_LOSS = 700.0  # nats; exp of more is no number
 
@@ -31,7 +32,7 @@ class Measurement:
     num_tokens: int
     token_forwards: float
     seconds: float
-    sketch: np.ndarray | None = field(default=None, compare=False, repr=False)
+    sketch: "np.ndarray | None" = field(default=None, compare=False, repr=False)
 
     @staticmethod
     def of_sequences(
@@ -60,6 +61,8 @@ class Measurement:
         loss = (log(first.perplexity) * first.num_tokens + log(second.perplexity) * second.num_tokens) / tokens
         sketch = None
         if first.sketch is not None and second.sketch is not None:
+            import numpy as np  # noqa: PLC0415 (records without sketches need none)
+
             sketch = np.concatenate([first.sketch, second.sketch])
         return replace(
             second,
