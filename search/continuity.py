@@ -21,23 +21,36 @@ def recorded_text(context: Context) -> Text | None:
     return text if Path(text.tokens.path).exists() else None
 
 
-def check_continuity(context: Context, tokens: TokenSet, model_digest: str) -> None:
+def check_same_model(context: Context, model_digest: str) -> None:
+    """Look whether the model is the one that a job began with, before anything is made of it.
+
+    Raises:
+        UsageError: its config or weights are others.
+
+    """
+    if context.facts().get("model_digest", model_digest) != model_digest:
+        raise _cannot_go_on(context, f"the model {context.spec.model}")
+
+
+def check_continuity(context: Context, tokens: TokenSet) -> None:
     """Look whether a job that has trials would measure the same now.
 
     Raises:
-        UsageError: its text, its model or this program's methods are others.
+        UsageError: its text or this program's methods are others.
 
     """
     facts = context.facts()
     if "tokens" not in facts or not context.trials():
         return
-    began = {"model": facts["model_digest"], "text": TokenSet.from_json(facts["tokens"]).digests}
-    now = {"model": model_digest, "text": tokens.digests}
-    changed = [f"the {name}" for name in began if began[name] != now[name]]
+    changed = [] if TokenSet.from_json(facts["tokens"]).digests == tokens.digests else ["the text"]
     if facts.get("methods", METHODS) != METHODS:
         changed.append("tightfit's way to compress or measure")
     if changed:
-        raise UsageError(
-            f"Job {context.job_id} cannot go on: since it began, {' and '.join(changed)} changed, and what it measured "
-            "then cannot be compared. Submit it again; its front so far stays as it is."
-        )
+        raise _cannot_go_on(context, " and ".join(changed))
+
+
+def _cannot_go_on(context: Context, changed: str) -> UsageError:
+    return UsageError(
+        f"Job {context.job_id} cannot go on: since it began, {changed} changed, and what it measured then cannot be "
+        "compared. Submit it again; its front so far stays as it is."
+    )

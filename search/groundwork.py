@@ -16,8 +16,8 @@ from space.menu import SearchSpace
 from workers.bounded_files import user_path
 from workers.executor import Executor
 from workers.levels import LevelStore
+from workers.models.companions import companion_files
 from workers.models.excerpt import read_excerpt
-from workers.models.files import companion_files
 from workers.models.text import STDLIB, read_text, text_digest
 from workers.models.tokens import TokenSet
 from workers.tasks import BuildLevels, Calibrate, LevelRecord, PrepareText, Task, Teach, Workspace

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from search.context import Context, Listener
-from search.continuity import METHODS, check_continuity, recorded_text
+from search.continuity import METHODS, check_continuity, check_same_model, recorded_text
 from search.device import device_of_job
 from search.dispatch import LazyExecutor
 from search.evaluation import count_sequences
@@ -86,8 +86,9 @@ class Run:
     def go(self) -> None:
         """Take all steps of the job."""
         context = self._context
+        check_same_model(context, self._workspace.model_digest)
         text = recorded_text(context) or self._ground.known_text() or self._ground.make_text()
-        check_continuity(context, text.tokens, self._workspace.model_digest)
+        check_continuity(context, text.tokens)
         self._keep_facts(text)
         self._executor.learn(self._ground.level_tasks(text.tokens))
         records = self._ground.known_levels(text.tokens)
@@ -141,6 +142,7 @@ class Run:
             "tokens": text.tokens.to_json(),
             "dense_perplexity": text.dense_perplexity,
             "methods": METHODS,
+            "inventory": prepared.inventory.to_json(),
             "budget_bytes": prepared.budget_bytes,
             "smallest_bytes": prepared.space.smallest_bytes + prepared.cache_bytes,
         }

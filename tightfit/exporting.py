@@ -3,20 +3,28 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 from space.budget import format_bytes, parse_budget
 from space.cost import Target, plan_cost
-from space.document import FrontDocument
+from space.document import FrontDocument, FrontPoint
 from space.errors import SpecError
 from storage.records import Job, Trial
-from tightfit.card import model_card, provenance
-from tightfit.export.checkpoint import Source, check_format, new_folder, write_checkpoint
+from tightfit.card import Facts, model_card, provenance
+from tightfit.export.checkpoint import (
+    Source,
+    check_companions,
+    check_format,
+    new_folder,
+    write_checkpoint,
+    write_papers,
+)
 from tightfit.export.select import select_point
 from tightfit.export.verify import Promise, verify_export
+from tightfit.origin import origin
+from tightfit.searched import searched_folder
 from workers.devices import Device, device_here
 from workers.levels import LevelStore
-from workers.models.files import resolve_model
 from workers.models.inventory import inspect_model
 from workers.models.tokens import TokenSet
 from workers.residence import free_bytes
@@ -65,7 +73,8 @@ def export_point(
     tell: Tell,
 ) -> Exported:
     """Export one point of a front; see `Service.export`."""
-    folder = resolve_model(job.spec.model, job.spec.revision)
+    folder = searched_folder(job)
+    check_companions(folder)
     inventory = inspect_model(folder)
     point = select_point(document, inventory, point_name, budget)
     plan = next(t.plan for t in trials if t.number == point.trial)
@@ -81,28 +90,18 @@ def export_point(
     limit = parse_budget(budget).size_bytes(inventory) if budget else document.budget_bytes
     if point_name is not None:  # asked for by name: what it takes in this format is what it may take
         limit = max(limit, plan_cost(inventory, plan, target).weight_bytes + cache)
-    recorded = point.kl_divergence if document.measured_on == "held_out" else None
-    is_same_device = device == job.facts.get("device", device)
     with new_folder(out) as temporary:
-        record = provenance(job, document, point, plan, target)
-        card = model_card(job, document, point, target)
-        found = _refit(workspace, source, tokens, tell) if _is_refitted(source, tokens, device, refit, tell) else None
-        if found is not None:
-            record["refit"] = {"kept": found.kept, "kl_before": found.kl_before, "kl_after": found.kl_after}
-        if found is not None and found.kept:
-            tokens, recorded, is_same_device = found.tokens, found.kl_after, True
+        refitted = (
+            _refit(workspace, source, tokens, tell) if _is_refitted(source, tokens, device, refit, tell) else None
+        )
+        promise = Promise(limit - cache, *_promised_kl(job, document, point, device, refitted))
+        if refitted is not None and refitted.kept:
+            tokens = refitted.tokens
             source = replace(source, levels=replace(source.levels, calibration_digest=tokens.of("calibration")))
-            card += f"\nRefitted after the search: KL {found.kl_before:.6f} before, {found.kl_after:.6f} as exported.\n"
-        written = write_checkpoint(temporary, source, target, record, card)
-        request = {
-            "model_folder": str(folder),
-            "cache_folder": job.facts["cache_folder"],
-            "model_digest": job.facts["model_digest"],
-            "tokens": tokens.to_json(),
-            "device": device,
-        }
-        promise = Promise(limit - cache, recorded, is_same_device=is_same_device)
-        verified = verify_export(written, inventory, plan, target, promise, request)
+        written = write_checkpoint(temporary, source, target)
+        verified = verify_export(written, inventory, plan, target, promise, _request(workspace, tokens))
+        found = Facts(job, folder, inventory, point, plan, target, written, verified, refitted, origin())
+        write_papers(written, provenance(found), model_card(found))
     return Exported(
         path=str(out),
         format=target,
@@ -116,9 +115,30 @@ def export_point(
         logit_difference=verified.logit_difference,
         verified=True,
         measured_on=document.measured_on,
-        refitted=found is not None and found.kept,
-        refit_kl_divergence=None if found is None else found.kl_after,
+        refitted=refitted is not None and refitted.kept,
+        refit_kl_divergence=None if refitted is None else refitted.kl_after,
     )
+
+
+def _promised_kl(
+    job: Job, document: FrontDocument, point: FrontPoint, device: Device, refitted: "Refitted | None"
+) -> tuple[float | None, bool]:
+    """Return the KL on held-out text that the files must show, if it is known, and whether it was measured here."""
+    if refitted is not None and refitted.kept:
+        return refitted.kl_after, True
+    recorded = point.kl_divergence if document.measured_on == "held_out" else None
+    return recorded, device == job.facts.get("device", device)
+
+
+def _request(workspace: Workspace, tokens: TokenSet) -> dict[str, Any]:
+    """Return where a fresh process finds what an export is compared with (see `workers.reload`)."""
+    return {
+        "model_folder": workspace.model_folder,
+        "cache_folder": workspace.cache_folder,
+        "model_digest": workspace.model_digest,
+        "tokens": tokens.to_json(),
+        "device": workspace.device,
+    }
 
 
 def _device(job: Job, tell: Tell) -> Device:

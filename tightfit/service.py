@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 from space.document import FrontDocument
 from space.errors import JobFailedError, OutageError, StateError
 from space.explanation import Explanation
-from space.inventory import Inventory
 from space.plan import Plan
 from storage.lease import Silence, is_gone, owner_name
 from storage.open import open_store
@@ -19,6 +18,7 @@ from storage.records import Job, JobState, Lease, Trial
 from storage.store import Store
 from storage.tracker import NullTracker, Tracker
 from tightfit.config import Settings, load_settings
+from tightfit.searched import lasting, searched_inventory
 from tightfit.serving import Server, executor_maker, start_process
 
 if TYPE_CHECKING:
@@ -60,9 +60,9 @@ class Service:
         from search.prepare import prepare  # noqa: PLC0415 (torch)
         from workers.models.text import check_source  # noqa: PLC0415
 
-        prepare(spec, self.settings.cache_folder)
+        prepared = prepare(spec, self.settings.cache_folder)
         check_source(spec.calibration)
-        return self.store.create_job(f"j{secrets.token_hex(3)}", _from_anywhere(spec))
+        return self.store.create_job(f"j{secrets.token_hex(3)}", lasting(spec, prepared.folder))
 
     def run(self, job_id: str, listener: "Listener", *, inline: bool = False, num_workers: int | None = None) -> Job:
         """Run a queued job here until it ends; `inline` uses no Ray, `num_workers` others than the job asked for.
@@ -138,14 +138,14 @@ class Service:
         from tightfit.explaining import explain_point  # noqa: PLC0415
 
         job, document = self.store.get_job(job_id), self.front(job_id)
-        return explain_point(job, document, _inventory(job), self.plans(document), point)
+        return explain_point(job, document, searched_inventory(job), self.plans(document), point)
 
     def explanations(self, job_id: str) -> dict[str, Explanation]:
         """Return point -> explanation of a whole front; empty where the job kept no model of its losses."""
         from tightfit.explaining import explain_front  # noqa: PLC0415
 
         job, document = self.store.get_job(job_id), self.front(job_id)
-        return explain_front(job, document, _inventory(job), self.plans(document))
+        return explain_front(job, document, searched_inventory(job), self.plans(document))
 
     def report(self, job_id: str) -> str:
         """Return a job's report: one self-contained HTML page."""
@@ -153,7 +153,7 @@ class Service:
         from tightfit.export.report import render_report  # noqa: PLC0415
 
         job, document = self.store.get_job(job_id), self.front(job_id)
-        inventory, plans = _inventory(job), self.plans(document)
+        inventory, plans = searched_inventory(job), self.plans(document)
         notes = [note] if (note := job.facts.get("tokens", {}).get("note")) else []
         explained = explain_front(job, document, inventory, plans)
         return render_report(document, plans, inventory, job.spec, notes, explained)
@@ -272,23 +272,3 @@ class Service:
             job = self.store.get_job(job_id)
             if job.state.is_finished:
                 self._publish(job, tracker)
-
-
-def _from_anywhere(spec: "JobSpec") -> "JobSpec":
-    """Return the request with the whole paths of its files: a job may be run and exported from any folder."""
-    from workers.bounded_files import user_path  # noqa: PLC0415 (keeps --help fast)
-    from workers.models.files import BUNDLED  # noqa: PLC0415 (torch)
-    from workers.models.text import STDLIB  # noqa: PLC0415
-
-    paths = {"model": spec.model if spec.model != BUNDLED else "", "calibration": spec.calibration or ""}
-    paths["calibration"] = "" if spec.calibration == STDLIB else paths["calibration"]
-    found = {name: user_path(text).absolute() for name, text in paths.items() if text}
-    return spec.model_copy(update={name: str(path) for name, path in found.items() if path.exists()})
-
-
-def _inventory(job: Job) -> Inventory:
-    from search.prepare import read_inventory  # noqa: PLC0415
-    from workers.models.files import resolve_model  # noqa: PLC0415
-
-    cache = job.facts.get("cache_folder")  # of the model, in the one of all models
-    return read_inventory(resolve_model(job.spec.model, job.spec.revision), Path(cache).parent if cache else None)

@@ -8,13 +8,13 @@ import json
 import sys
 from contextlib import redirect_stdout
 from dataclasses import asdict, dataclass
-from math import exp
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from space.measurement import Measurement
 from space.plan import Plan
 from workers.devices import Device, compute_dtype
 from workers.evaluate.quality import sequence_quality
@@ -38,6 +38,7 @@ class ReloadAnswer:
             every key was used, none is missing, the tokenizer is the searched model's, and the model generates.
         logit_difference: largest absolute difference to the searched model's logits.
         kl_divergence: on held-out text, nats per token.
+        sequence_kl: the same of each sequence.
         perplexity: on held-out text.
 
     """
@@ -45,6 +46,7 @@ class ReloadAnswer:
     problems: dict[str, list[str]]
     logit_difference: float
     kl_divergence: float
+    sequence_kl: tuple[float, ...]
     perplexity: float
 
 
@@ -117,7 +119,8 @@ def reload(folder: Path, plan: Plan, workspace: Workspace, tokens: TokenSet) -> 
         batches = text.split(BATCH)
         kl, loss = sequence_quality(map(runner.logits, batches), batches, teacher)
     difference = float((logits.float() - searched.float()).abs().max())
-    return ReloadAnswer(problems, difference, sum(kl) / len(kl), exp(sum(loss) / len(loss)))
+    found = Measurement.of_sequences(kl, loss, text.shape[1] - 1, 0.0, 0.0)
+    return ReloadAnswer(problems, difference, found.kl_divergence, found.sequence_kl, found.perplexity)
 
 
 def main() -> None:

@@ -86,9 +86,7 @@ def export(folder: Path, text: str, out: Path) -> int:
             (built,) = build_levels(weight, torch.eye(weight.shape[1]), [level])
             store.write(module.name, built)
     (out / "export").mkdir()
-    return write_checkpoint(
-        out / "export", Source(folder, inventory, store, Plan.of(levels)), "packed", {}, ""
-    ).size_bytes
+    return write_checkpoint(out / "export", Source(folder, inventory, store, Plan.of(levels)), "packed").size_bytes
 
 
 def prefill(model: Any, ids: Tensor) -> None:

@@ -10,22 +10,21 @@ from storage.open import open_store
 from storage.records import JobState
 from tests.cli.conftest import Cli
 from tests.storage.sample_job import SampleJob, sample_job, sample_losses
-from tightfit import service
 from tightfit.config import load_settings
 
 
 @pytest.fixture
-def done(home: Path, monkeypatch: pytest.MonkeyPatch) -> SampleJob:
+def done(home: Path) -> SampleJob:
     """Give a home with one finished job that kept its model of losses."""
     sample = sample_job("calm-otter-7")
     store = open_store(load_settings().database_url)
     store.create_job(sample.job.job_id, sample.job.spec)
     store.create_trials(sample.trials)
     store.set_job_state(sample.job.job_id, JobState.RUNNING)
-    store.update_job(sample.job.job_id, document=sample.document, facts={"model": {"losses": sample_losses(sample)}})
+    facts = {"model": {"losses": sample_losses(sample)}, "inventory": sample.inventory.to_json()}
+    store.update_job(sample.job.job_id, document=sample.document, facts=facts)
     store.set_job_state(sample.job.job_id, JobState.DONE)
     store.close()
-    monkeypatch.setattr(service, "_inventory", lambda _: sample.inventory)
     return sample
 
 

@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,6 +21,7 @@ from space.errors import (
 from space.level import Level
 from tests.end_to_end.jobs import PlainService, open_service, run_job, small_spec
 from tests.workers.tiny_models import TinyKind
+from tightfit.exporting import Exported
 from workers.models.headers import read_header
 
 Tiny = Callable[[TinyKind], Path]
@@ -151,6 +153,26 @@ def test_failed_check_of_an_export_keeps_the_files(
     assert (tmp_path / "out.unverified" / "model.safetensors").exists()
 
 
+def _check_papers(service: PlainService, exported: Exported, record: dict[str, Any], *, refitted: bool) -> None:
+    """Look whether card and record tell of the files as they are, and of nobody's machine."""
+    document, folder = service.front(record["job"]), Path(exported.path)
+    low, high = record["kl_divergence_ci95"]
+    assert (record["kl_divergence"], record["measured_on"]) == (exported.kl_divergence, "held_out")
+    assert low < exported.kl_divergence < high
+    searched = next(p for p in document.front if p.point == exported.point)
+    assert ((low, high) == pytest.approx(searched.kl_divergence_ci95, rel=1e-6)) != refitted
+    assert (record["perplexity"] == pytest.approx(searched.perplexity, rel=1e-6)) != refitted
+    card = (folder / "README.md").read_text(encoding="utf-8")
+    assert f"| 0 | {exported.kl_divergence:.6f} (95 % {low:.6f} to {high:.6f}) |" in card
+    assert f"| {document.dense.perplexity:.4f} | {record['perplexity']:.4f} |" in card
+    assert f"| {document.dense.size_bytes:,} | {exported.size_bytes:,} |" in card
+    assert ("fitted once more" in card) == refitted
+    job = service.store.get_job(record["job"])
+    places = (str(Path.home()), str(Path(job.spec.model).parent), str(Path(str(job.spec.calibration)).parent))
+    for path in (p for p in folder.iterdir() if p.suffix in (".md", ".json") and p.name != "tokenizer.json"):
+        assert not [place for place in places if place in path.read_text(encoding="utf-8")], path
+
+
 @pytest.mark.usefixtures("reload_here")
 @pytest.mark.parametrize("helps", [True, False])
 def test_export_with_a_refit(
@@ -174,12 +196,13 @@ def test_export_with_a_refit(
     assert exported.refitted == helps
     wanted = exported.refit_kl_divergence if helps else best.kl_divergence
     assert exported.kl_divergence == pytest.approx(wanted, rel=1e-4)
-    record = json.loads((tmp_path / "out" / "compression.json").read_text(encoding="utf-8"))["refit"]
-    assert record == {
+    record = json.loads((tmp_path / "out" / "compression.json").read_text(encoding="utf-8"))
+    assert record["refit"] == {
         "kept": helps,
         "kl_before": pytest.approx(best.kl_divergence, rel=1e-6),
         "kl_after": exported.refit_kl_divergence,
     }
+    _check_papers(service, exported, record, refitted=helps)
     assert said[0] == "refit: about 1 min on one core; --no-refit leaves it out"
 
 

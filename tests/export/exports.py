@@ -15,7 +15,7 @@ from torch import Tensor
 from space.cost import Target
 from space.plan import Plan
 from tests.workers.tiny_models import Bench
-from tightfit.export.checkpoint import Source, Written, write_checkpoint
+from tightfit.export.checkpoint import Source, Written, write_checkpoint, write_papers
 
 IDS = torch.randint(2, 300, (3, 16), generator=torch.Generator().manual_seed(5))
 
@@ -50,7 +50,9 @@ def source_of(bench: Bench, plan: Plan) -> Source:
 def write_export(bench: Bench, plan: Plan, target: Target, folder: Path) -> Export:
     """Write a plan, without provenance."""
     folder.mkdir(parents=True)
-    return Export(bench, plan, write_checkpoint(folder, source_of(bench, plan), target, {}, ""))
+    written = write_checkpoint(folder, source_of(bench, plan), target)
+    write_papers(written, {}, "")
+    return Export(bench, plan, written)
 
 
 def reload_all(exports: Sequence[Export], *arguments: str) -> dict[str, Any]:

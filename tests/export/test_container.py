@@ -66,7 +66,7 @@ def test_all_that_belongs_to_a_model_is_copied(bench: Callable[[TinyKind], Bench
     for name in [*names, "notes.txt", "modeling_x.py", "tokenizer-old/x"]:
         (model / name).write_text(name)
     source = replace(source_of(at, at.dense_plan()), model_folder=model)
-    write_checkpoint(out, source, "packed", {}, "")
+    write_checkpoint(out, source, "packed")
     assert {name: (out / name).read_text() for name in names} == {name: name for name in names}
     assert not {"notes.txt", "modeling_x.py", "tokenizer-old"} & {p.name for p in out.iterdir()}
 

@@ -98,9 +98,8 @@ def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
         (built,) = build_levels(modules[info.name].weight, torch.eye(info.in_features), [LEVEL])
         store.write(info.name, built)
         modules[info.name].weight.copy_(store.weight(info.name, LEVEL, modules[info.name].weight.shape))
-    write_checkpoint(
-        out, Source(dense, inventory, store, Plan.of({m.name: LEVEL for m in inventory.modules})), "packed", {}, ""
-    )
+    plan = Plan.of({m.name: LEVEL for m in inventory.modules})
+    write_checkpoint(out, Source(dense, inventory, store, plan), "packed")
     with torch.no_grad():
         return _Case(model, out, model(input_ids=IDS).logits)
 

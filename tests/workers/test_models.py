@@ -83,7 +83,7 @@ def test_file_is_no_folder(model: Path) -> None:
 
 
 def test_hub_gives_all_that_a_model_needs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Weights, tokenizers in every spelling and chat templates are asked for; pickles and code are not."""
+    """Weights, tokenizers in every spelling, chat templates, card and licence; no pickle and no code."""
     import huggingface_hub
     from huggingface_hub.utils._paths import filter_repo_objects
 
@@ -97,7 +97,9 @@ def test_hub_gives_all_that_a_model_needs(tmp_path: Path, monkeypatch: pytest.Mo
     assert resolve_model("org/name") == tmp_path
     wanted = [WEIGHTS, CONFIG, "generation_config.json", "tokenizer.json", "vocab.json", "chat_template.jinja"]
     wanted += ["additional_chat_templates/tool_use.jinja", "spiece.model", "qwen.tiktoken", "tekken.json"]
-    unwanted = ["pytorch_model.bin", "modeling_x.py", "README.md", "model.gguf", "additional_chat_templates/x.py"]
+    wanted += ["README.md", "LICENSE", "NOTICE.txt"]
+    unwanted = ["pytorch_model.bin", "modeling_x.py", "model.gguf", "additional_chat_templates/x.py"]
+    unwanted += ["tokenizer.py", "tokenizer_key.pem", "vocab.key", "chat_template.py", "LICENSE.py"]
     assert list(filter_repo_objects([*wanted, *unwanted], allow_patterns=asked)) == wanted
 
 

@@ -20,8 +20,9 @@ from tightfit.export.container import Entry, stored_entry, write_container
 from tightfit.export.formats import FORMATS
 from workers.atomic import writing
 from workers.levels import LevelStore
+from workers.models.companions import check_inside, companion_files, licence_files, published, published_bytes
 from workers.models.digests import file_digest
-from workers.models.files import companion_files, read_config, read_headers
+from workers.models.files import read_config, read_headers
 from workers.models.headers import read_header
 
 WEIGHTS = "model.safetensors"
@@ -30,12 +31,13 @@ _WHAT_NEXT = "Free some disk space, or give another folder with --out."
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """What was written: bytes of the tensors, of the whole weight file, and what `cost` had said."""
+    """What was written: bytes of the tensors, of the whole weight file, what `cost` had said, and name -> sha256."""
 
     folder: Path
     size_bytes: int
     file_bytes: int
     predicted_bytes: int
+    digests: dict[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,39 +112,45 @@ def _unverified(out: Path) -> Path:
     return out.with_name(next(name for name in names if name not in taken))
 
 
-def write_checkpoint(folder: Path, source: Source, target: Target, record: dict[str, Any], card: str) -> Written:
-    """Write weights, config, tokenizer, model card and `compression.json` into a folder.
+def check_companions(model_folder: Path) -> list[Path]:
+    """Return the files of a model that are copied into its exports.
 
-    Args:
-        folder: exists and is empty.
-        source: the plan and its bytes.
-        target: the container.
-        record: provenance, written as `compression.json`.
-        card: README.md.
+    Raises:
+        ModelError: one of them is a link that leads out of the model's folder.
+
+    """
+    found = [*companion_files(model_folder), *licence_files(model_folder)]
+    check_inside(model_folder, found)
+    return found
+
+
+def write_checkpoint(folder: Path, source: Source, target: Target) -> Written:
+    """Write weights, config and tokenizer into a folder that exists and is empty.
 
     Raises:
         LevelDamagedError: a level has gone or was damaged.
+        ModelError: a file beside the model leads out of its folder.
 
     """
     size = write_container(folder / WEIGHTS, _entries(source, target))
     digests = {WEIGHTS: file_digest(folder / WEIGHTS)}
-    config = read_config(source.model_folder)
+    config = published(read_config(source.model_folder))
     config["quantization_config"] = FORMATS[target].config(source.inventory, source.plan)
     if target == "packed":  # our loader compares them; others refuse fields that they do not know
         config["quantization_config"]["digests"] = digests
     _write_json(folder / "config.json", config)
-    _write_json(folder / "compression.json", {**record, "sha256": digests})
-    (folder / "README.md").write_text(card, encoding="utf-8")
-    _copy_companions(source.model_folder, folder)
-    predicted = plan_cost(source.inventory, source.plan, target).weight_bytes
-    return Written(folder, size, (folder / WEIGHTS).stat().st_size, predicted)
-
-
-def _copy_companions(model_folder: Path, folder: Path) -> None:
-    for path in companion_files(model_folder):
-        copy = folder / path.relative_to(model_folder)
+    for path in check_companions(source.model_folder):
+        copy = folder / path.relative_to(source.model_folder)
         copy.parent.mkdir(exist_ok=True)
-        shutil.copyfile(path, copy)
+        copy.write_bytes(published_bytes(path))
+    predicted = plan_cost(source.inventory, source.plan, target).weight_bytes
+    return Written(folder, size, (folder / WEIGHTS).stat().st_size, predicted, digests)
+
+
+def write_papers(written: Written, record: dict[str, Any], card: str) -> None:
+    """Write what was found out about an export beside it: `compression.json`, and the model card as README.md."""
+    _write_json(written.folder / "compression.json", {**record, "sha256": written.digests})
+    (written.folder / "README.md").write_text(card, encoding="utf-8")
 
 
 def _entries(source: Source, target: Target) -> list[Entry]:

@@ -22,7 +22,6 @@ class Format:
 
     entries: Callable[[ModuleInfo, Level, LevelTensors], list[Entry]]
     config: Callable[[Inventory, Plan], dict[str, Any]]
-    needs: str
 
 
 def _packed_entries(module: ModuleInfo, _: Level, tensors: LevelTensors) -> list[Entry]:
@@ -93,8 +92,6 @@ def _compressed_tensors_config(inventory: Inventory, plan: Plan) -> dict[str, An
 
 
 FORMATS: dict[Target, Format] = {
-    "packed": Format(_packed_entries, _packed_config, "`pip install tightfit` and `import tightfit.hf` before loading"),
-    "compressed-tensors": Format(
-        _compressed_tensors_entries, _compressed_tensors_config, "`pip install compressed-tensors`"
-    ),
+    "packed": Format(_packed_entries, _packed_config),
+    "compressed-tensors": Format(_compressed_tensors_entries, _compressed_tensors_config),
 }

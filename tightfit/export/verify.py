@@ -10,6 +10,7 @@ from typing import Any
 
 from space.cost import Target, module_bytes
 from space.errors import VerificationError
+from space.front import bootstrap_interval
 from space.inventory import Inventory
 from space.plan import Plan
 from tightfit.export.checkpoint import WEIGHTS, Written
@@ -46,9 +47,10 @@ class Promise:
 
 @dataclass(frozen=True, slots=True)
 class Verified:
-    """What the reload measured."""
+    """What the reload measured on held-out text: KL divergence in nats per token, with its 95 % interval."""
 
     kl_divergence: float
+    kl_divergence_ci95: tuple[float, float]
     perplexity: float
     logit_difference: float
 
@@ -78,7 +80,8 @@ def verify_export(
         differences.append(str(error))
     if differences:
         raise VerificationError(f"{written.folder}: the export is not what was promised: " + "; ".join(differences))
-    return Verified(answer["kl_divergence"], answer["perplexity"], answer["logit_difference"])
+    interval = bootstrap_interval(answer["sequence_kl"])
+    return Verified(answer["kl_divergence"], interval, answer["perplexity"], answer["logit_difference"])
 
 
 def _reload_differences(answer: Mapping[str, Any], promise: Promise) -> list[str]:

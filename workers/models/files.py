@@ -11,42 +11,38 @@ from typing import Any
 from space.errors import ModelError
 from workers.bounded_files import open_regular, read_json, user_path
 from workers.models.headers import StoredTensor, read_header
+from workers.models.hub import fetch, is_hub_name
 
 BUNDLED = "bundled"
 """The name of the model that ships with tightfit."""
 BUNDLED_FOLDER = Path(__file__).resolve().parents[2] / "tightfit" / "model"
 _AGAIN = "Download the model again."
-_MODEL_FILES = ("*.safetensors", "*.safetensors.index.json", "config.json")
-_COMPANIONS = (  # of a model: its tokenizer in all spellings, chat templates, how it generates
-    *("generation_config.json", "tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab.*", "merges.txt"),
-    *("sentencepiece*.model", "spiece.model", "spm.model", "*.tiktoken", "tiktoken.model", "tekken.json"),
-    *("chat_template*", "additional_chat_templates/*.jinja"),
-)
 
 
-def resolve_model(model: str, revision: str | None = None) -> Path:
+def resolve_model(model: str, revision: str | None = None, *, offline: bool = False) -> Path:
     """Return the local folder of a model: a folder as it is, `org/name[@revision]` fetched from the hub, or `bundled`.
+
+    Args:
+        model: as the user named it.
+        revision: on the hub, where the name has none.
+        offline: look only at what is here already.
 
     Raises:
         ModelError: no such folder, or the hub cannot give it.
 
     """
-    folder = BUNDLED_FOLDER if model == BUNDLED else user_path(model)
-    if folder.is_dir():
-        return folder.resolve()
-    name, _, at_revision = model.partition("@")
-    if folder.exists() or model.startswith((".", "/", "~")) or name.count("/") != 1:
+    folder = local_folder(model)
+    if folder is not None:
+        return folder
+    if user_path(model).exists() or model.startswith((".", "/", "~")) or not is_hub_name(model):
         raise ModelError(f"{model}: no such folder. Give a local folder or a hub name such as `org/name`.")
-    from huggingface_hub import snapshot_download  # noqa: PLC0415 (slow, and only for hub names)
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError  # noqa: PLC0415
+    return fetch(model, revision, offline=offline)
 
-    try:
-        allowed = [*_MODEL_FILES, *_COMPANIONS]
-        found = snapshot_download(name, revision=at_revision or revision, allow_patterns=allowed)
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        reason = str(error).splitlines()[0]
-        raise ModelError(f"{model}: not a local folder, and the hub could not give it: {reason}") from error
-    return Path(found)
+
+def local_folder(model: str) -> Path | None:
+    """Return the folder that a model's name is of, None where there is none: a hub name then, or a mistake."""
+    folder = BUNDLED_FOLDER if model == BUNDLED else user_path(model)
+    return folder.resolve() if folder.is_dir() else None
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -98,11 +94,6 @@ def _remote_code_keys(value: Any) -> Iterator[str]:
     elif isinstance(value, list):
         for inner in value:
             yield from _remote_code_keys(inner)
-
-
-def companion_files(folder: Path) -> list[Path]:
-    """Return what lies beside config and weights and is needed to use a model: tokenizer, chat templates."""
-    return sorted({path for pattern in _COMPANIONS for path in folder.glob(pattern) if path.is_file()})
 
 
 def weight_files(folder: Path) -> list[Path]:

@@ -5,7 +5,6 @@ import mmap
 import os
 import warnings
 from collections.abc import Mapping
-from functools import cache
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -30,8 +29,9 @@ class Checkpoint:
     """
 
     def __init__(self, folder: Path) -> None:
-        """Read the headers."""
+        """Read the headers and map the files; what is put in their place later is not looked at."""
         self.stored: Mapping[str, StoredTensor] = read_headers(folder)
+        self._maps = {file: _mapping(file) for file in {stored.file for stored in self.stored.values()}}
 
     def __contains__(self, name: str) -> bool:
         """Tell whether there is a tensor."""
@@ -43,7 +43,7 @@ class Checkpoint:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "The given buffer is not writable")
             flat = torch.frombuffer(
-                _mapping(stored.file),
+                self._maps[stored.file],
                 dtype=_DTYPES[stored.info.dtype],
                 count=stored.info.num_elements,
                 offset=stored.start,
@@ -51,7 +51,6 @@ class Checkpoint:
         return flat.view(stored.info.shape)
 
 
-@cache
 def _mapping(path: Path) -> mmap.mmap:
     with path.open("rb") as file:
         return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
