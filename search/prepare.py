@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
+from search.patterns import try_pattern
 from space.budget import format_bytes, parse_budget
 from space.cost import key_value_bytes
 from space.digest import Json, digest
@@ -62,6 +63,8 @@ def prepare(spec: JobSpec, cache_folder: Path | None = None, *, remember: bool =
     inventory = read_inventory(folder, cache_folder, remember=remember)
     if spec.context and inventory.key_value is None:
         raise ModelError(f"{folder}: the model does not tell the size of its key/value cache; leave --context out.")
+    for pattern in dict.fromkeys(pattern for pattern, _ in spec.pins):
+        try_pattern(pattern, [module.name for module in inventory.modules])
     space = build_space(inventory, spec.menu, spec.target, spec.parsed_pins)
     cache = key_value_bytes(inventory, spec.context, spec.batch)
     budget = parse_budget(spec.budget).size_bytes(inventory)

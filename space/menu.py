@@ -1,6 +1,7 @@
 """The decision space: which levels each module may take, under a menu, pins and what the target can hold."""
 
 import re
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -172,8 +173,9 @@ def _match_pins(inventory: Inventory, pins: Sequence[tuple[str, Level]], target:
     pinned: dict[str, Level] = {}
     for pattern, level in pins:
         try:
-            expression = re.compile(pattern)
-        except re.error as error:
+            with warnings.catch_warnings(action="ignore"):
+                expression = re.compile(pattern)
+        except (re.error, OverflowError, RecursionError) as error:
             raise SpecError(f"--pin {pattern!r} is not a regular expression: {error}.") from error
         matched = [m for m in inventory.modules if expression.search(m.name)]
         if not matched:
