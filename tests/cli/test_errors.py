@@ -94,7 +94,6 @@ def test_options_that_make_no_sense(cli: Cli, options: list[str], part: str) -> 
         ("nothing=b4", "matches no module; names look like model."),
         ("(=b4", "not a regular expression"),
         ("a{99999999999}=b4", "not a regular expression: it is too large"),
-        ("(" * 490 + ")" * 490 + "=b4", "not a regular expression: it is too large"),
         ("(.*)*(.*)*(.*)*(.*)*x=b4", "takes too"),
         ("x" * 20_000 + "=b4", "longer than 1,000 characters"),
         ("[[a]z=b4", "matches no module"),
