@@ -3,6 +3,11 @@
     python tools/train_model.py --state DIR --stable-tokens 20e6 --decay-tokens 5e6 --processes 2
     python tools/train_model.py --state DIR --export tightfit/model
 
+A smaller one, as docs/search.md compares limits on (a quarter of an hour on one core; give its shape to --export too):
+
+    SHAPE="--hidden-size 192 --intermediate-size 512"
+    python tools/train_model.py --state DIR $SHAPE --stable-tokens 16e5 --decay-tokens 9e5 --processes 1
+
 Training is stable-then-decay: the learning rate is constant until `--stable-tokens`, then falls linearly to zero over
 `--decay-tokens`. The state folder holds the tokenizer, the tokens and the newest checkpoint, so that a killed run goes
 on where it was and a longer stable phase can be added later. Hidden matrices are trained by Muon, the rest by AdamW.
@@ -30,6 +35,7 @@ from workers.models.text import STDLIB_MODULES, stdlib_text
 END_OF_TEXT = "<|endoftext|>"
 SEQUENCE_LENGTH = 256
 MICRO_BATCH = 8
+HEAD = 32
 MICRO_STEPS = 3  # micro-batches per process and step
 MUON_LR, ADAM_LR = 0.02, 0.004
 STDLIB_SHARE = 0.5  # of the training windows; the rest comes from installed packages
@@ -113,15 +119,15 @@ def prepare(state: Path) -> None:
         print(f"{name}: {len(texts)} files, {sum(map(len, ids)):,} tokens", flush=True)
 
 
-def make_model() -> LlamaForCausalLM:
-    """Return the model with fresh weights; every dimension divides by 256 or is a head of 32."""
+def make_model(arguments: argparse.Namespace) -> LlamaForCausalLM:
+    """Return the model with fresh weights; as bundled, every dimension divides by 256 or is a head of 32."""
     config = LlamaConfig(
         vocab_size=4096,
-        hidden_size=256,
-        intermediate_size=768,
-        num_hidden_layers=8,
-        num_attention_heads=8,
-        num_key_value_heads=4,
+        hidden_size=arguments.hidden_size,
+        intermediate_size=arguments.intermediate_size,
+        num_hidden_layers=arguments.layers,
+        num_attention_heads=arguments.hidden_size // HEAD,
+        num_key_value_heads=arguments.hidden_size // HEAD // 2,
         max_position_embeddings=2048,
         tie_word_embeddings=True,
         bos_token_id=0,
@@ -194,7 +200,7 @@ def train(rank: int, arguments: argparse.Namespace) -> None:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     streams = [np.load(arguments.state / f"{name}.npy") for name in ("stdlib", "packages")]
     rows = held_out_windows(arguments.state, 48).to(device)
-    model = make_model().to(device)
+    model = make_model(arguments).to(device)
     optimizers = make_optimizers(model)
     tokens = restore(arguments.state / "checkpoint.pt", model, optimizers, device)
     rng = np.random.default_rng([int(tokens), rank])
@@ -254,10 +260,11 @@ def restore(path: Path, model: LlamaForCausalLM, optimizers: list[Any], device: 
     return float(content["tokens"])
 
 
-def export(state: Path, out: Path) -> None:
+def export(arguments: argparse.Namespace) -> None:
     """Write the decayed weights as a bfloat16 checkpoint with its tokenizer; print what it measures."""
+    state, out = arguments.state, arguments.export
     content = torch.load(state / "decayed.pt", map_location="cpu", weights_only=True)
-    model = make_model()
+    model = make_model(arguments)
     model.load_state_dict(content["model"])
     model.to(torch.bfloat16).float()
     loss = held_out_loss(model, held_out_windows(state))
@@ -266,8 +273,10 @@ def export(state: Path, out: Path) -> None:
     PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, bos_token=END_OF_TEXT, eos_token=END_OF_TEXT, pad_token=END_OF_TEXT
     ).save_pretrained(out)
+    is_bundled = model.config.hidden_size == 256 and model.config.num_hidden_layers == 8  # which the card describes
     measured = {"tokens": content["tokens"], "held_out_loss": loss, "held_out_perplexity": float(np.exp(loss))}
-    (out / "README.md").write_text(CARD.format(**measured), encoding="utf-8")
+    if is_bundled:
+        (out / "README.md").write_text(CARD.format(**measured), encoding="utf-8")
     print(json.dumps(measured, indent=2))
 
 
@@ -278,10 +287,13 @@ def main() -> None:
     parser.add_argument("--stable-tokens", type=float, default=20e6)
     parser.add_argument("--decay-tokens", type=float, default=5e6)
     parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--hidden-size", type=int, default=256)
+    parser.add_argument("--intermediate-size", type=int, default=768)
+    parser.add_argument("--layers", type=int, default=8)
     parser.add_argument("--export", type=Path)
     arguments = parser.parse_args()
     if arguments.export:
-        export(arguments.state, arguments.export)
+        export(arguments)
         return
     prepare(arguments.state)
     (arguments.state / "rendezvous").unlink(missing_ok=True)
