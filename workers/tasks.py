@@ -14,6 +14,8 @@ BATCH = 4
 """sequences per forward; the same everywhere, so that every evaluation rounds alike (15 % faster than 8)"""
 WHOLE_VOCABULARY = 8192
 """up to so many tokens each has its probability in the dense model's answers"""
+PRICE_FORWARDS = 4
+"""token-forwards per token of a gradient pass: there, each block again, and twice that on the way back"""
 NUM_LIKELIEST = 1024
 """tokens of a larger vocabulary that have; the others have one together"""
 
@@ -74,6 +76,39 @@ class Teach:
 
 
 @dataclass(frozen=True, slots=True)
+class PriceModules:
+    """Tell what errors of each module cost, by one gradient pass over search text. Result: ModulePrices.
+
+    Attributes:
+        tokens: the text.
+        num_sequences: of it, the first so many.
+
+    """
+
+    tokens: TokenSet
+    num_sequences: int
+
+
+@dataclass(frozen=True, slots=True)
+class ModulePrices:
+    """What errors cost before anything is measured.
+
+    Attributes:
+        prices: (module name, KL divergence per token that a relative output error of one adds, to first order) pairs;
+            none where the model cannot be differentiated.
+        token_forwards: what the pass cost.
+        seconds: time in the worker.
+        reason: why there are none.
+
+    """
+
+    prices: tuple[tuple[str, float], ...]
+    token_forwards: float = 0.0
+    seconds: float = 0.0
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class BuildLevels:
     """Build a module's levels. Result: tuple of LevelRecord, dominated levels left out.
 
@@ -122,4 +157,4 @@ class Evaluate:
     sketch: bool = False
 
 
-Task = PrepareText | Calibrate | Teach | BuildLevels | Evaluate
+Task = PrepareText | Calibrate | Teach | PriceModules | BuildLevels | Evaluate

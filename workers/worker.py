@@ -25,6 +25,7 @@ from workers.compress.build import build_levels
 from workers.compress.screen import screen_levels
 from workers.devices import check_device, gpu_bytes
 from workers.engine import Engine
+from workers.evaluate.gradients import GradientPass
 from workers.evaluate.quality import sequence_quality
 from workers.evaluate.sketch import Sketcher
 from workers.evaluate.teacher import Teacher, read_teacher, write_teacher
@@ -33,7 +34,20 @@ from workers.models.sample import sample_tokens
 from workers.models.text import Split
 from workers.models.tokens import TokenSet, tokenize
 from workers.residence import building_bytes, must_stream
-from workers.tasks import BATCH, BuildLevels, Calibrate, Evaluate, LevelRecord, PrepareText, Task, Teach, Workspace
+from workers.tasks import (
+    BATCH,
+    PRICE_FORWARDS,
+    BuildLevels,
+    Calibrate,
+    Evaluate,
+    LevelRecord,
+    ModulePrices,
+    PrepareText,
+    PriceModules,
+    Task,
+    Teach,
+    Workspace,
+)
 from workers.trails import Key
 
 
@@ -93,6 +107,18 @@ class Worker:
         if not is_whole(path):
             write_teacher(path, self.engine, task.tokens.load(task.split))
         return float(read_teacher(path).loss.mean().exp())
+
+    def price_modules(self, task: PriceModules) -> ModulePrices:
+        """Return what errors of each module cost, or why a gradient pass cannot tell."""
+        started, tokens = time.perf_counter(), task.tokens.load("search")[: task.num_sequences]
+        try:
+            prices = GradientPass(self.engine, self._space.inventory).prices(tokens)
+        except (RuntimeError, NotImplementedError) as error:  # what torch raises where it cannot differentiate
+            return ModulePrices((), reason=f"torch cannot differentiate it: {str(error).splitlines()[0]}")
+        if not prices or not all(map(isfinite, prices.values())):
+            return ModulePrices((), reason="its gradients are not finite")
+        seconds = time.perf_counter() - started
+        return ModulePrices(tuple(prices.items()), float(PRICE_FORWARDS * tokens.numel()), seconds)
 
     def build_levels(self, task: BuildLevels) -> tuple[LevelRecord, ...]:
         """Build what is missing of a module's levels; return those that no other one beats."""
@@ -192,6 +218,7 @@ _HANDLERS: dict[type, Callable[[Worker, Any], Any]] = {
     PrepareText: Worker.prepare_text,
     Calibrate: Worker.calibrate,
     Teach: Worker.teach,
+    PriceModules: Worker.price_modules,
     BuildLevels: Worker.build_levels,
     Evaluate: Worker.evaluate,
 }

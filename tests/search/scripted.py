@@ -25,7 +25,17 @@ from space.spec import JobSpec, make_spec
 from tests.space.values import module
 from workers.executor import Executor, Handle, Outcome
 from workers.models.tokens import TokenSet
-from workers.tasks import BuildLevels, Calibrate, Evaluate, LevelRecord, PrepareText, Task, Teach
+from workers.tasks import (
+    BuildLevels,
+    Calibrate,
+    Evaluate,
+    LevelRecord,
+    ModulePrices,
+    PrepareText,
+    PriceModules,
+    Task,
+    Teach,
+)
 
 DENSE_PERPLEXITY = 7.5
 SHAPES = {"q_proj": (48, 64), "o_proj": (80, 64), "up_proj": (96, 64), "down_proj": (64, 96)}
@@ -39,7 +49,7 @@ def spec(**values: Any) -> JobSpec:
     """Return a request with a menu that is quick to search."""
     small: dict[str, Any] = {"bits": (2, 3, 4, 8), "group_sizes": (32, 64), "sparsities": (0.0, 0.5), "ranks": (0, 4)}
     small["kinds"] = ("integer",)  # what `output_error` knows
-    return make_spec(**{"model": "scripted", "budget": "4.5bpw", "max_trials": 60, **small, **values})
+    return make_spec(**{"model": "scripted", "budget": "4.5bpw", "max_trials": 62, **small, **values})
 
 
 def inventory() -> Inventory:
@@ -104,6 +114,13 @@ def observed(proposals: Sequence[Proposal]) -> list[Observation]:
     return found
 
 
+def module_prices() -> ModulePrices:
+    """Return what a gradient pass would say: prices that are near the truth, not at it."""
+    return ModulePrices(
+        tuple((name, WEIGHTS[name] * random.Random(name).uniform(0.8, 1.25)) for name in NAMES), 640.0, 0.5
+    )
+
+
 def errors_of(space: SearchSpace) -> dict[str, dict[Level, float]]:
     """Return the output error of every level of a space."""
     return {name: {level: output_error(level) for level in levels} for name, levels in space.levels.items()}
@@ -133,6 +150,7 @@ class ScriptedExecutor:
         on_evaluate: called before each evaluation with their number so far.
         evaluated: every evaluation that was answered with a measurement or an error.
         built: every question for a module's levels.
+        priced: every gradient pass.
         tokens_path: the file of the text.
 
     """
@@ -143,6 +161,7 @@ class ScriptedExecutor:
     num_workers: int = 50
     evaluated: list[Evaluate] = field(default_factory=list)
     built: list[BuildLevels] = field(default_factory=list)
+    priced: list[PriceModules] = field(default_factory=list)
     tokens_path: str = "/scripted/tokens"
     digests: tuple[str, ...] = ("a", "b", "c")
     closed: bool = False
@@ -193,6 +212,9 @@ class ScriptedExecutor:
         if isinstance(task, BuildLevels):
             self.built.append(task)
             return records(task)
+        if isinstance(task, PriceModules):
+            self.priced.append(task)
+            return module_prices()
         self.on_evaluate(len(self.evaluated))
         self.evaluated.append(task)
         if self.fails(task):

@@ -50,6 +50,7 @@ class BlockRunner:
         """Find the model's list of transformer blocks."""
         self.model = model
         self._prefix, self._blocks = find_blocks(model)
+        self._is_recording = False
 
     @property
     def num_blocks(self) -> int:
@@ -117,9 +118,18 @@ class BlockRunner:
         """Return a transformer block."""
         return self._blocks[index]
 
-    @torch.no_grad()
+    @contextmanager
+    def recording(self) -> Iterator[None]:
+        """Let forwards inside the context be differentiated."""
+        self._is_recording = True
+        try:
+            yield
+        finally:
+            self._is_recording = False
+
     def _forward(self, input_ids: Tensor) -> Tensor:
-        logits: Tensor = self.model(input_ids=input_ids, use_cache=False).logits
+        with torch.set_grad_enabled(self._is_recording):
+            logits: Tensor = self.model(input_ids=input_ids, use_cache=False).logits
         return logits
 
     @contextmanager
