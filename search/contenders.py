@@ -13,7 +13,6 @@ from space.front import non_dominated, paired_interval
 from space.measurement import Measurement
 from storage.records import Trial, TrialState
 
-MAX_CONTENDERS = 12
 MAX_TIES = 4
 
 
@@ -50,11 +49,12 @@ def whole_text_trials(trials: Sequence[Trial]) -> list[Trial]:
 
 
 def choose_contenders(trials: Sequence[Trial], uniform: set[str], budget_bytes: int) -> list[Trial]:
-    """Return the trials to judge: up to twelve of the search, and the guards.
+    """Return the trials to judge, those that the front needs most first: all its points, and what they stand beside.
 
-    Of the search: at the budget the best plan and up to three that are not measurably worse, since the search text
-    cannot tell which of them is best; the best plan at each uniform size; and the front's points between, spread over
-    the sizes. Guards are all uniform plans and the plans made by hand that none of those beats measurably.
+    At the budget the best plan; the uniform plans, the largest within the budget first; up to three more at the budget
+    that are not measurably worse than its best, since the search text cannot tell which of them is; the best plan at
+    each uniform size; the plans made by hand that none of these beats measurably; and the front's other points, each
+    time the one farthest in size from all before.
 
     Args:
         trials: all of a job's.
@@ -65,17 +65,12 @@ def choose_contenders(trials: Sequence[Trial], uniform: set[str], budget_bytes: 
     usable = _distinct(Candidate(t, t.measurement) for t in whole_text_trials(trials) if t.measurement)
     front = [usable[i] for i in non_dominated([c.point for c in usable])]
     uniforms = [c for c in usable if c.trial.plan.digest in uniform]
-    chosen = {c.trial.number: c for c in _ties(usable, budget_bytes)}
-    for limit in (c.size_bytes for c in uniforms):
-        if (best := _best_within(front, limit)) is not None:
-            chosen[best.trial.number] = best
-    for candidate in _by_spread(front, set(chosen)):
-        if len(chosen) >= MAX_CONTENDERS:
-            break
-        chosen[candidate.trial.number] = candidate
-    guards = [*uniforms, *_unbeaten_heuristics(usable, list(chosen.values()), budget_bytes)]
-    chosen |= {c.trial.number: c for c in guards}
-    return [chosen[number].trial for number in sorted(chosen)]
+    nearest = sorted(uniforms, key=lambda c: (c.size_bytes > budget_bytes, abs(c.size_bytes - budget_bytes)))
+    ties = _ties(usable, budget_bytes)
+    best = [found for c in uniforms if (found := _best_within(front, c.size_bytes)) is not None]
+    others = _by_spread(front, {c.trial.number for c in [*ties, *best]})
+    by_hand = _unbeaten_heuristics(usable, [*ties, *best, *others], budget_bytes)
+    return [c.trial for c in _distinct([*ties[:1], *nearest, *ties[1:], *best, *by_hand, *others])]
 
 
 def _distinct(candidates: Iterable[Candidate]) -> list[Candidate]:

@@ -14,6 +14,8 @@ from space.spec import JobSpec
 from storage.records import Job, JobState, Lease, Trial, lease_lost
 from storage.store import Store
 
+SPENT = "spent"  # in a job's facts: name -> token-forwards that are no trial's
+
 
 class PauseRequestedError(StopRequestedError):
     """Somebody asked the job to stop for a while."""
@@ -83,6 +85,16 @@ class Context:
     def facts(self) -> dict[str, Any]:
         """Return what is recorded beside the trials."""
         return self.store.get_job(self.job_id).facts
+
+    def spend(self, what: str, token_forwards: float) -> None:
+        """Record a cost that is no trial's, under a name; the same name again replaces it."""
+        spent = self.facts().get(SPENT, {}) | {what: token_forwards}
+        self.store.update_job(self.job_id, facts={SPENT: spent})
+
+    @property
+    def spent(self) -> float:
+        """Return the token-forwards that were spent on no trial."""
+        return float(sum(self.facts().get(SPENT, {}).values()))
 
     def note(self, text: str, *, timed: bool = False) -> None:
         """Record a step and tell it; `timed` tells listeners how much is done and left, as the summary tells others."""

@@ -20,7 +20,17 @@ from workers.models.companions import companion_files
 from workers.models.excerpt import read_excerpt
 from workers.models.text import STDLIB, read_text, text_digest
 from workers.models.tokens import TokenSet
-from workers.tasks import BuildLevels, Calibrate, LevelRecord, PrepareText, Task, Teach, Workspace
+from workers.tasks import (
+    BuildLevels,
+    Calibrate,
+    LevelRecord,
+    ModulePrices,
+    PrepareText,
+    PriceModules,
+    Task,
+    Teach,
+    Workspace,
+)
 
 Records = Sequence[LevelRecord]
 
@@ -110,6 +120,22 @@ class Groundwork:
 
     def _require(self, tasks: Sequence[Task]) -> list[Any]:
         return require_all(self._executor, tasks, check_stop=self._context.check_stop)
+
+    def prices(self, tokens: TokenSet, num_sequences: int) -> ModulePrices:
+        """Return what errors of each module cost, from one gradient pass over search text, made once."""
+        path = Path(self._workspace.cache_folder) / f"prices-{tokens.of('search')[:16]}-{num_sequences}.json"
+        try:
+            value = json.loads(path.read_text(encoding="utf-8"))
+            return ModulePrices(tuple((name, float(price)) for name, price in value["prices"]), 0.0, value["seconds"])
+        except (OSError, ValueError, LookupError, TypeError):  # not there, or damaged
+            self._context.note("pricing modules by a gradient pass")
+        found: ModulePrices = self._require([PriceModules(tokens, num_sequences)])[0]
+        self._context.spend("gradient pass", found.token_forwards)
+        if found.prices:
+            from workers.atomic import write_text  # noqa: PLC0415 (torch)
+
+            write_text(path, json.dumps({"prices": found.prices, "seconds": found.seconds}))
+        return found
 
     def level_tasks(self, tokens: TokenSet) -> list[BuildLevels]:
         """Return how the levels of each module are built."""

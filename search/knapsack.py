@@ -61,6 +61,10 @@ class Knapsack:
         chosen = self._close_gap(chosen, price, limit_bytes)
         return {name: option.level for name, option in zip(self._names, chosen, strict=True)}
 
+    def price(self, limit_bytes: int) -> float:
+        """Return the loss that the next byte saves at a limit; zero where all have their best options."""
+        return self._greedy(limit_bytes)[1] if self._start_bytes <= limit_bytes else self._steps[0].gain
+
     def rivals(self, limit_bytes: int) -> list[dict[str, Level]]:
         """Return, for each module, the best levels within a limit that give it another one than the best of all do.
 

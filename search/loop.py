@@ -12,11 +12,12 @@ from search.progress import Progress
 from search.proposers import Asked
 from search.records import BATCH, proposal_of
 from search.stopping import StopRule
-from search.warm import is_known
+from search.warm import is_known, num_new
 from space.errors import JobFailedError
 from space.measurement import Measurement
 from storage.records import Trial, TrialState
 
+NOTHING_LEFT = "nothing left to try: what the models would ask next was measured"
 _MIN_FAILURES = 3  # trials of whole batches that fail in a row before the job does
 
 
@@ -51,14 +52,13 @@ class Loop:
         self._replay_stop(recorded)
         if waiting:
             self._finish_batch(waiting)
-        max_trials = self._context.max_trials
         while True:
             trials = self._context.trials()
-            num_asked = sum(not is_known(t) for t in trials)
+            num_asked = num_new(trials)
             reason = self._stop.reason(num_asked) if trials else None  # the first batch is measured whatever the time
-            asked = [] if reason else self._ledger.ask(max_trials - num_asked)
+            asked = [] if reason else self._ledger.ask(self._stop.trials_left(num_asked))
             if not asked:
-                self._context.note(f"search ended: {reason or 'nothing left to try'}")
+                self._context.note(f"search ended: {reason or NOTHING_LEFT}")
                 return
             self._create(asked)
             self._context.note(f"measuring {len(asked)} {asked[0].proposal.origin} plans", timed=True)

@@ -1,5 +1,6 @@
 """What is asked of the workers and what came back: the whole input and output of a search's steps."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -53,3 +54,9 @@ class Observation:
     def kl_divergence(self) -> float:
         """Return the mean KL."""
         return sum(self.sequence_kl) / len(self.sequence_kl)
+
+
+def distinct(proposals: Sequence[Proposal], is_known: Callable[[Plan], bool] = lambda _: False) -> list[Proposal]:
+    """Return the proposals of plans that are not known, of equal plans the first one."""
+    kept = {p.plan.digest: p for p in reversed(proposals)}
+    return [p for p in proposals if kept[p.plan.digest] is p and not is_known(p.plan)]

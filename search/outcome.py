@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from search.contenders import whole_text_trials
 from search.prepare import Prepared
-from search.warm import is_known
+from search.warm import num_new
 from space.document import Comparison, DensePoint, FrontDocument, FrontPoint, SearchCost, UniformPoint
 from space.front import bootstrap_interval, front_hypervolume, non_dominated, paired_interval
 from space.measurement import Measurement
@@ -33,8 +33,20 @@ def build_document(
     dense_perplexity: float,
     wall_seconds: float,
     advice: str | None = None,
+    other_token_forwards: float = 0.0,
 ) -> FrontDocument:
-    """Return a job's front: on held-out text where it was measured, else on the search text, and says which."""
+    """Return a job's front: on held-out text where it was measured, else on the search text, and says which.
+
+    Args:
+        job: its request and state.
+        prepared: its model, space and budget.
+        trials: all of them.
+        dense_perplexity: of the model as it is, on held-out text.
+        wall_seconds: that the job took until now.
+        advice: what would make the front better.
+        other_token_forwards: what was spent on no trial of the front: a gradient pass, plans that judging stopped.
+
+    """
     held_out = any(t.held_out for t in trials)
     judged = _judged(trials, held_out=held_out)
     uniform = _uniform(prepared, judged)
@@ -57,8 +69,8 @@ def build_document(
         hypervolume=front_hypervolume(points, reference, smallest),
         reference_point=reference,
         cost=SearchCost(
-            sum(m.token_forwards for m in measured),
-            sum(t.state.is_finished and not is_known(t) for t in trials),
+            sum(m.token_forwards for m in measured) + other_token_forwards,
+            num_new([t for t in trials if t.state.is_finished]),
             wall_seconds,
         ),
         measured_on="held_out" if held_out else "search",

@@ -1,6 +1,5 @@
 """The phases of a job in the order of its work, and about how long each takes: for estimates and forecasts."""
 
-from search.contenders import MAX_CONTENDERS
 from search.effort import expected_sequences
 from search.prepare import Prepared
 from space.spec import JobSpec
@@ -9,6 +8,7 @@ TEXT, CALIBRATE, LEVELS, SEARCH, JUDGE = PHASES = ("text", "calibrate", "levels"
 _FLOPS_PER_CORE = 4e10  # float32 forward of a small model, one thread
 _LEVEL_SECONDS_PER_VALUE = 2.4e-5  # all levels of the default menu
 _START_SECONDS = 20.0  # workers and their imports
+_CONTENDERS = 24  # plans of the search that are judged on all held-out text
 _WARM_PLANS = 12  # measured by a job that starts from what earlier ones know
 
 
@@ -21,7 +21,7 @@ def expected_seconds(spec: JobSpec, prepared: Prepared) -> dict[str, float]:
         CALIBRATE: forward_seconds(spec, prepared, spec.num_samples + texts),
         LEVELS: levels,
         SEARCH: forward_seconds(spec, prepared, expected_sequences(spec, len(prepared.inventory.modules))),
-        JUDGE: forward_seconds(spec, prepared, (uniform + MAX_CONTENDERS) * spec.num_held_out_samples),
+        JUDGE: forward_seconds(spec, prepared, (uniform + _CONTENDERS) * spec.num_held_out_samples),
     }
 
 

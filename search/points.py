@@ -9,8 +9,10 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import zip_longest
 from math import log
 from operator import itemgetter
+from statistics import NormalDist
 
 import numpy as np
 
@@ -31,6 +33,8 @@ _SPACING = (0.2, 0.36)  # log of bytes between an operating point and the next
 _CAUTIONS = (0.5, 1.0)  # standard deviations by which changes are taken to be worse than predicted
 _HOPES = (-1.0, 0.5)  # the same where it is asked which changes a good plan may use: for the better, too
 _HOPEFUL = 3  # plans of each size that are looked at for that
+_DOUBT = 0.3  # standard deviation of the logarithm of a module's price
+_NORMAL = NormalDist()
 _MIN_RESIDUAL = 0.04  # log of measured over predicted KL: losses that add up this well need no pairs
 
 
@@ -113,6 +117,25 @@ class Points:
         """Return a base's plans with one module a step down or up its hull."""
         return [base.replace({name: level}) for name in self.space.levels for level in self._steps(name, base[name])]
 
+    def deciding(self, base: Plan, size: int, count: int) -> list[Plan]:
+        """Return the neighbours of a base that may gain most at a size, by the additive model and its doubt.
+
+        A change of loss d by b bytes is a loss of d + price x b at the going price per byte; that it is a gain all the
+        same is worth the more, the larger d is (expected improvement, with d known to within `_DOUBT` of itself). Steps
+        up and steps down come in turn: only together do they keep the bytes.
+        """
+        price = self._knapsack.price(size - self.space.inventory.others_bytes)
+        worth: dict[bool, list[tuple[float, str, Plan]]] = {True: [], False: []}
+        for plan in self.neighbours(base):
+            name, level = next(choice for choice in plan.levels if choice[1] != base[choice[0]])
+            sizes, losses = self.space.sizes[name], self.additive.losses[name]
+            extra, change = sizes[level] - sizes[base[name]], losses[level] - losses[base[name]]
+            gain = expected_improvement(change + price * extra, _DOUBT * abs(change))
+            worth[extra > 0].append((-gain, f"{name} {level}", plan))
+        up, down = (sorted(found, key=lambda w: w[:2]) for found in worth.values())
+        turns = [plan for pair in zip_longest(up, down) for plan in pair if plan is not None]
+        return [plan for _, _, plan in turns[:count]]
+
     def _steps(self, name: str, level: Level) -> list[Level]:
         sizes, hull = self.space.sizes[name], self._knapsack.hull(name)
         below = [option for option in hull if sizes[option] < sizes[level]]
@@ -156,13 +179,17 @@ class Points:
         return known[size]
 
     def rivals(self, size: int) -> list[Plan]:
-        """Return the plans that the additive model puts behind its best one of a size, least loss first.
+        """Return the plans behind the additive model's best one of a size, where there is reason to measure them.
 
         None where an operating point's model is trusted: it tells such plans apart, and the additive one cannot. None
         either where the best one was measured: whoever did has looked at this size.
         """
         if self._near(size) or all(map(self.evidence.is_measured, self.solve([size]))):
             return []
+        return self.runners_up(size)
+
+    def runners_up(self, size: int) -> list[Plan]:
+        """Return the plans that the additive model puts behind its best one of a size, least loss first."""
         found = map(Plan.of, self._knapsack.rivals(size - self.space.inventory.others_bytes))
         return sorted(dict.fromkeys(found), key=lambda plan: (self.additive.predict(plan), plan.digest))
 
@@ -227,6 +254,14 @@ def options_of(space: SearchSpace, model: AdditiveModel) -> Mapping[str, list[Op
         name: [Option(v, space.sizes[name][v], model.losses[name][v]) for v in levels]
         for name, levels in space.levels.items()
     }
+
+
+def expected_improvement(loss: float, doubt: float) -> float:
+    """Return the mean of what a change gains where it gains: its loss is normal with this deviation (Mockus, 1975)."""
+    if doubt <= 0:
+        return max(0.0, -loss)
+    z = loss / doubt
+    return doubt * (_NORMAL.pdf(z) - z * _NORMAL.cdf(-z))
 
 
 def is_near(size: int, points: Iterable[int]) -> bool:

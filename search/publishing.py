@@ -24,6 +24,12 @@ class Publisher:
         self.dense_perplexity = float(context.job.facts.get("dense_perplexity", 0.0))
         self.advice: str | None = context.job.facts.get(ADVICE)
 
+    def advise(self, advice: str | None) -> None:
+        """Say with the front what would make it better."""
+        if advice is not None:
+            self.advice = advice
+            self._context.store.update_job(self._context.job_id, facts={ADVICE: advice})
+
     def publish(self, state: JobState, trials: Sequence[Trial], model: dict[str, Any] | None = None) -> None:
         """Record the front as far as it is known.
 
@@ -37,7 +43,15 @@ class Publisher:
             return
         began, seconds = time.monotonic(), self._context.reporter.elapsed_seconds
         job = replace(self._context.job, state=state)
-        document = build_document(job, self._context.prepared, trials, self.dense_perplexity, seconds, self.advice)
+        document = build_document(
+            job,
+            self._context.prepared,
+            trials,
+            self.dense_perplexity,
+            seconds,
+            self.advice,
+            self._context.spent,
+        )
         facts = {WALL_SECONDS: seconds} | ({} if model is None else {"model": model})
         self._context.store.update_job(job.job_id, document=document, facts=facts)
         self._context.reporter.published(document)

@@ -19,14 +19,15 @@ from search.loop import Loop, progress_so_far
 from search.measuring import Measuring
 from search.prepare import prepare
 from search.proposers import make_proposer
-from search.publishing import ADVICE, Publisher
+from search.publishing import Publisher
 from search.repair import Repairing
 from search.sampler import PlanCodec
 from search.sensitivity import Errors
 from search.sketches import SketchBook
 from search.stopping import StopRule
+from search.strategies import choose_strategy, coarse_advice
 from search.strategy import FrontStrategy
-from search.warm import Earlier
+from search.warm import Earlier, num_new
 from space.budget import parse_bytes
 from space.menu import SearchSpace
 from space.spec import JobSpec
@@ -97,7 +98,9 @@ class Run:
         is_warm = self._start_warm(Earlier(space, library))
         before = partial(self._ground.teach, text.tokens)
         measuring = Measuring(library, self._executor, context.check_stop, before)
-        self._ledger = self._make_ledger(space, errors, library, is_warm=is_warm and not context.spec.refine)
+        whole = self._whole_strategy(space, errors, library, is_warm=is_warm and not context.spec.refine)
+        strategy = choose_strategy(whole, context, self._ground, text.tokens, self._stop)
+        self._ledger = self._make_ledger(strategy, library)
         Loop(
             context,
             self._ledger,
@@ -105,6 +108,7 @@ class Run:
             self._stop,
             lambda trials: self._publisher.publish_if_due(trials, self._model),
         ).run()
+        self._publisher.advise(coarse_advice(strategy, context, num_new(context.trials())))
         judge(context, measuring)
         self.publish(JobState.DONE)
 
@@ -181,21 +185,21 @@ class Run:
         """Say so where no earlier job looked around this budget and this one will not either."""
         context = self._context
         if not context.spec.refine and not earlier.is_near(context.prepared.weight_budget):
-            self._publisher.advice = _FAR
-            context.store.update_job(context.job_id, facts={ADVICE: _FAR})
+            self._publisher.advise(_FAR)
 
-    def _make_ledger(self, space: SearchSpace, errors: Errors, library: Library, *, is_warm: bool) -> Ledger:
-        spec, budget = self._context.spec, self._context.prepared.weight_budget
-        strategy = FrontStrategy(
+    def _whole_strategy(self, space: SearchSpace, errors: Errors, library: Library, *, is_warm: bool) -> FrontStrategy:
+        return FrontStrategy(
             space,
             errors,
-            budget,
+            self._context.prepared.weight_budget,
             num_sequences=library.count("search"),
             warm=is_warm,
-            seed=spec.seed,
+            seed=self._context.spec.seed,
         )
-        codec = PlanCodec(space)
-        proposer = make_proposer(spec.sampler, strategy, codec)
+
+    def _make_ledger(self, strategy: FrontStrategy, library: Library) -> Ledger:
+        codec, budget = PlanCodec(strategy.space), self._context.prepared.weight_budget
+        proposer = make_proposer(self._context.spec.sampler, strategy, codec)
         cache_bytes = self._context.prepared.cache_bytes
         return Ledger(proposer, codec, budget, cache_bytes, lambda proposal: library.sketch(question_of(proposal)))
 

@@ -99,6 +99,18 @@ def fit_probes(errors: Errors, probes: Sequence[Probe]) -> AdditiveModel:
     )
 
 
+def price_errors(errors: Errors, prices: Mapping[str, float]) -> AdditiveModel:
+    """Return the additive model of prices per output error; a module without one takes that of its type, or of all."""
+    return AdditiveModel({n: {v: _price_of(n, prices) * e for v, e in levels.items()} for n, levels in errors.items()})
+
+
+def _price_of(name: str, prices: Mapping[str, float]) -> float:
+    if name in prices:
+        return prices[name]
+    same = [price for other, price in prices.items() if _kind(other) == _kind(name)] or list(prices.values())
+    return median(same) if same else 1.0
+
+
 def _is_usable(probe: Probe, errors: Errors) -> bool:
     above = probe.kl_divergence > max(_FLOOR, _SIGNIFICANT * probe.noise)
     return above and errors[probe.module_name][probe.level] > 0

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from math import inf
 
 
 @dataclass(slots=True)
@@ -25,6 +26,7 @@ class StopRule:
     _started: float = field(init=False)
     _best: float = field(default=0.0, init=False)
     _flat_rounds: int = field(default=0, init=False)
+    _begun: tuple[float, int] | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
         """Start the clock."""
@@ -39,9 +41,26 @@ class StopRule:
         self._best = max(self._best, hypervolume)
 
     @property
+    def seconds_left(self) -> float:
+        """Return what the minutes leave, negative once they are over; infinite without a limit."""
+        return inf if self.max_minutes is None else self._started + 60 * self.max_minutes - self.clock()
+
+    def trials_left(self, num_trials: int) -> int:
+        """Return how many more trials the limits allow: all that were asked, or what the minutes leave at this pace.
+
+        The pace is that since this was first called, with the trials that were done then.
+        """
+        left = self.max_trials - num_trials
+        began, done_before = self._begun = self._begun or (self.clock(), num_trials)
+        if self.max_minutes is None or num_trials == done_before:
+            return left
+        seconds = (self.clock() - began) / (num_trials - done_before)
+        return min(left, max(1, int(self.seconds_left / seconds))) if seconds else left
+
+    @property
     def time_is_over(self) -> bool:
         """Tell whether the minutes are over."""
-        return self.max_minutes is not None and self.clock() - self._started > 60 * self.max_minutes
+        return self.seconds_left < 0
 
     @property
     def time_reason(self) -> str:

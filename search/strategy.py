@@ -9,9 +9,10 @@ Each step is a batch; the next one is decided only when a batch is complete, so 
 result.
 """
 
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property, partial
+from itertools import repeat
 from math import log
 
 from search.evaluation import RACE_STEP
@@ -28,9 +29,10 @@ from search.observation import (
     UNIFORM,
     Observation,
     Proposal,
+    distinct,
 )
 from search.points import WINDOW, Points, evidence_of
-from search.sensitivity import AdditiveModel, Errors, Probe, fit_probes
+from search.sensitivity import AdditiveModel, Errors, Probe, fit_probes, price_errors
 from space.level import Level
 from space.menu import SearchSpace, nearest_level
 from space.plan import Plan
@@ -56,6 +58,8 @@ class FrontStrategy:
         num_points: operating points, at most; earlier jobs' count too, but the budget always has one near.
         round_size: plans of one refinement round.
         warm: answer from what is known already: a few plans at the budget, no probes.
+        prices: module name -> KL divergence that a relative output error of one adds, where no probe tells; a module
+            without one takes that of its type, and where there are none all errors cost the same.
         seed: of the draws.
 
     """
@@ -68,6 +72,7 @@ class FrontStrategy:
     num_points: int = 3
     round_size: int = 8
     warm: bool = False
+    prices: Mapping[str, float] = field(default_factory=dict)
     seed: int = 0
 
     def next_batch(
@@ -81,10 +86,9 @@ class FrontStrategy:
             failed: what was asked and could not be measured. Only uniform plans, where none could be, are asked again.
 
         """
-        evidence = self._evidence(observations)
-        if not self.warm and UNIFORM not in evidence.origins:
-            return self._guards(limit)[:limit]
         points = Points(self.space, observations, self.model(observations), self.base, self._memory)
+        if not self.warm and UNIFORM not in points.evidence.origins:
+            return self._begin(points, limit)[:limit]
         batches = (_without(step(points, limit), failed) for step in self._steps)
         return next((batch[:limit] for batch in batches if batch), [])
 
@@ -96,14 +100,13 @@ class FrontStrategy:
         return self._probes, self._spread, self._settle, self._around, self._point, self._refine
 
     def model(self, observations: Sequence[Observation]) -> AdditiveModel:
-        """Return the additive model of near-lossless plans."""
+        """Return the additive model, of probes of nearly lossless plans where there are any."""
         evidence = self._evidence(observations)
         known, wide = evidence.wide_alone, evidence.probes_of(self.base)
-        return self._memory.recall(
-            "additive",
-            [known, *wide],
-            lambda: fit_probes(self.errors, [Probe.of(o, known) for o in wide] if known else []),
-        )
+        if known is None or not wide:
+            return self._memory.recall("additive", [self.prices], lambda: price_errors(self.errors, self.prices))
+        probes = partial(map, Probe.of, wide, repeat(known))
+        return self._memory.recall("additive", [known, *wide], lambda: fit_probes(self.errors, list(probes())))
 
     def _evidence(self, observations: Sequence[Observation]) -> Evidence:
         return evidence_of(self.space, observations, self.base, self._memory)
@@ -148,12 +151,20 @@ class FrontStrategy:
         count = max(RACE_STEP, self.num_sequences // parts // RACE_STEP * RACE_STEP)
         return count if count < self.num_sequences else None
 
-    def _guards(self, limit: int) -> list[Proposal]:
-        """Return the uniform plans, and of the other plans made by hand those nearest to the budget."""
+    def _begin(self, _points: Points, limit: int) -> list[Proposal]:
+        """Return what comes first: the uniform plans, and of the others made by hand those nearest to the budget."""
         uniform = [Proposal(plan, UNIFORM) for _, plan in self.space.uniform_plans()]
         by_hand = sorted((plan for _, plan in heuristic_plans(self.space)), key=self._distance)
         room = max(0, min(_MAX_GUARDS, limit - len(uniform)))
-        return _distinct([*uniform, *(Proposal(plan, HEURISTIC) for plan in by_hand[:room])])
+        return distinct([*uniform, *(Proposal(plan, HEURISTIC) for plan in by_hand[:room])])
+
+    @cached_property
+    def num_trials_of_all_steps(self) -> int:
+        """Return about the fewest trials that let every step run up to the budget's operating point."""
+        choices = [len(levels) - 1 for levels in self.space.levels.values()]
+        probes = sum(min(len(PROBE_BITS), count) for count in choices)
+        guards = sum(1 for _ in self.space.uniform_plans()) + _MAX_GUARDS
+        return guards + probes + len(self.sizes) + 1 + sum(min(2, count) for count in choices)
 
     def _distance(self, plan: Plan) -> float:
         return abs(log(self.space.weight_bytes(plan) / self.budget))
@@ -186,7 +197,7 @@ class FrontStrategy:
         """Return the additive model's plans over the whole range of sizes, once."""
         if KNAPSACK in points.evidence.origins:
             return []
-        return _distinct([Proposal(plan, KNAPSACK) for plan in points.solve(self.sizes)], points.evidence.is_measured)
+        return distinct([Proposal(plan, KNAPSACK) for plan in points.solve(self.sizes)], points.evidence.is_measured)
 
     def _point(self, points: Points, limit: int) -> list[Proposal]:
         """Return the probes of the next operating point, where the trials allow them."""
@@ -232,7 +243,7 @@ class FrontStrategy:
         if base is None:
             return []
         plans = points.candidates(self._near(base), 1, self.seed)
-        return _distinct([Proposal(plan, EXCHANGE) for plan in plans], points.evidence.is_measured)
+        return distinct([Proposal(plan, EXCHANGE) for plan in plans], points.evidence.is_measured)
 
     def _last_point(self, points: Points) -> Plan | None:
         """Return the operating point whose probes were the last thing measured."""
@@ -252,7 +263,7 @@ class FrontStrategy:
         for size in sorted(self.sizes, key=lambda s: (abs(log(s / self.budget)), s)):
             plans = points.candidates([size], 6, self.seed)
             fresh = [Proposal(p, SCREEN, self.probe_sequences) for p in plans if not points.evidence.is_screened(p)]
-            found = _distinct([*found, *fresh])
+            found = distinct([*found, *fresh])
             if len(found) >= 3 * self.round_size:
                 break
         return sorted(found, key=lambda p: self._distance(p.plan))[: 3 * self.round_size]
@@ -268,7 +279,7 @@ class FrontStrategy:
             lead = log(o.kl_divergence / (sum(rival.sequence_kl[:count]) / count)) if rival else 0.0
             screened.append((lead, o.plan.digest, o.plan))
         order = [Proposal(plan, REFINE) for _, _, plan in sorted(screened, key=lambda found: found[:2])]
-        return _distinct(order, points.evidence.is_measured)[: self.round_size]
+        return distinct(order, points.evidence.is_measured)[: self.round_size]
 
     def _answer(self, points: Points, _limit: int) -> list[Proposal]:
         """Return plans at the budget from what is known, once."""
@@ -276,18 +287,12 @@ class FrontStrategy:
             return []
         budget = self.budget
         plans = [*points.candidates([budget], 1, self.seed), *points.solve([budget]), *points.rivals(budget)]
-        return _distinct([Proposal(plan, KNAPSACK) for plan in plans], points.evidence.is_measured)[:_WARM_PLANS]
+        return distinct([Proposal(plan, KNAPSACK) for plan in plans], points.evidence.is_measured)[:_WARM_PLANS]
 
 
 def nearly_lossless(space: SearchSpace) -> Plan:
     """Return the plan that a space's first probes start from: the widest uniform one."""
     return space.uniform_plan(space.uniform_levels[-1])
-
-
-def _distinct(proposals: Sequence[Proposal], is_known: Callable[[Plan], bool] = lambda _: False) -> list[Proposal]:
-    """Return the proposals of plans that are not known, of equal plans the first one."""
-    kept = {p.plan.digest: p for p in reversed(proposals)}
-    return [p for p in proposals if kept[p.plan.digest] is p and not is_known(p.plan)]
 
 
 def _without(proposals: list[Proposal], failed: Collection[Proposal]) -> list[Proposal]:

@@ -1,6 +1,6 @@
 """A warm start: what a finished search of earlier jobs found, as trials of a new one that cost nothing."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -122,6 +122,11 @@ class Earlier:
 def is_known(trial: Trial) -> bool:
     """Tell whether a trial is an earlier job's, which this one got for nothing."""
     return bool(trial.sampler_state.get(KNOWN))
+
+
+def num_new(trials: Sequence[Trial]) -> int:
+    """Return how many trials are a job's own."""
+    return sum(not is_known(t) for t in trials)
 
 
 def _uniform_plans(space: SearchSpace) -> list[Plan]:

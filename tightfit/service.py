@@ -18,7 +18,6 @@ from storage.records import Job, JobState, Lease, Trial
 from storage.store import Store
 from storage.tracker import NullTracker, Tracker
 from tightfit.config import Settings, load_settings
-from tightfit.links import keep_link
 from tightfit.searched import lasting, searched_inventory
 from tightfit.serving import Server, executor_maker, start_process
 
@@ -104,7 +103,6 @@ class Service:
             raise
         finally:
             tracker.close(_CLOSE_SECONDS)
-            keep_link(self.store, job_id, tracker.link(job_id))
         return job
 
     def start_detached(self, job_id: str) -> int:
@@ -151,10 +149,14 @@ class Service:
 
     def report(self, job_id: str) -> str:
         """Return a job's report: one self-contained HTML page."""
-        from tightfit.reporting import job_report  # noqa: PLC0415
+        from tightfit.explaining import explain_front  # noqa: PLC0415
+        from tightfit.export.report import render_report  # noqa: PLC0415
 
         job, document = self.store.get_job(job_id), self.front(job_id)
-        return job_report(self.settings, job, document, searched_inventory(job), self.store.list_trials(job_id))
+        inventory, plans = searched_inventory(job), self.plans(document)
+        notes = [note] if (note := job.facts.get("tokens", {}).get("note")) else []
+        explained = explain_front(job, document, inventory, plans)
+        return render_report(document, plans, inventory, job.spec, notes, explained)
 
     def metrics(self, job: Job, trials: Sequence[Trial]) -> dict[str, float]:
         """Return how far a job's search is, by its records: hypervolume, best KL under the budget, marginal price."""
@@ -241,10 +243,7 @@ class Service:
         job, trials = self.store.get_job(job_id), self.store.list_trials(job_id)
         has_ended = job.document is None and job.state.is_finished
         document, report = (None, "") if has_ended else (self.front(job_id), self.report(job_id))
-        steps, option = progress_of(job, trials), self.settings.home_option
-        link = sync(self.mlflow_uri, job, trials, document, report, steps, link_base=link_base, home_option=option)
-        keep_link(self.store, job_id, link)
-        return link
+        return sync(self.mlflow_uri, job, trials, document, report, progress_of(job, trials), link_base=link_base)
 
     @property
     def mlflow_uri(self) -> str:
@@ -255,9 +254,9 @@ class Service:
 
     def _tracker(self) -> Tracker:
         with suppress(ImportError):
-            from storage.mlflow_tracker import MlflowTracker  # noqa: PLC0415 (mlflow)
+            from storage.tracking import MlflowTracker  # noqa: PLC0415 (mlflow)
 
-            return MlflowTracker(self.mlflow_uri, home_option=self.settings.home_option)
+            return MlflowTracker(self.mlflow_uri)
         return NullTracker()
 
     def _publish(self, job: Job, tracker: Tracker) -> None:

@@ -54,6 +54,7 @@ class Arena:
         folder: cache; shared by all methods and seeds.
         seed: order of the pool; a method's first sequences differ with it.
         menu: levels to choose from.
+        model: the model's name or folder.
         token_forwards: what has been paid since the last reset.
         trace: full measurements since then.
 
@@ -62,13 +63,14 @@ class Arena:
     folder: Path
     seed: int = 0
     menu: Menu = PLAIN_MENU
+    model: str = "bundled"
     token_forwards: float = 0.0
     trace: list[Traced] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         """Read the model and make the text; nothing is computed yet."""
         torch.set_num_threads(1)
-        self.model_folder = resolve_model("bundled", None)
+        self.model_folder = resolve_model(self.model, None)
         self.inventory = inspect_model(self.model_folder)
         digest_ = model_digest(self.model_folder)
         self.workspace = Workspace(str(self.model_folder), str(self.folder / digest_[:16]), digest_, self.inventory)

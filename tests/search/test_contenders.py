@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from search.contenders import MAX_CONTENDERS, MAX_TIES, choose_contenders
+from search.contenders import MAX_TIES, choose_contenders
 from search.guards import HEURISTIC, heuristic_plans
 from search.outcome import build_document
 from search.prepare import Prepared
@@ -94,7 +94,7 @@ def test_the_best_guard_within_the_budget_is_judged(noise: float, seed: int) -> 
 
 @pytest.mark.parametrize("noise", [0.0, 0.1, 0.5])
 def test_what_is_chosen(noise: float) -> None:
-    """All uniform plans, the best at their sizes and the budget, near-ties there, and few in all."""
+    """The whole front and all uniform plans; the best at the budget first, then the uniform plans."""
     budget = _budget(0.3)
     trials = _trials(noise, 1)
     chosen = choose_contenders(trials, UNIFORM, budget)
@@ -104,9 +104,13 @@ def test_what_is_chosen(noise: float) -> None:
     assert {t.number for t in trials if t.plan.digest in UNIFORM} <= numbers
     for limit in [budget, *(t.size_bytes for t in trials if t.plan.digest in UNIFORM)]:
         assert [t.number for t in front if t.size_bytes <= limit][-1] in numbers
-    searched = [t for t in chosen if t.plan.digest not in UNIFORM and t.origin != HEURISTIC]
-    assert len(searched) <= MAX_CONTENDERS
-    assert [t.number for t in chosen] == sorted(numbers)
+    assert {t.number for t in front} <= numbers
+    assert len(numbers) == len(chosen)
+    assert chosen[0].number == [t.number for t in front if t.size_bytes <= budget][-1]
+    assert {t.plan.digest for t in chosen[1 : 1 + len(UNIFORM)]} | {chosen[0].plan.digest} >= UNIFORM
+    nearest = chosen[1] if chosen[0].plan.digest not in UNIFORM else chosen[0]
+    uniform = [t for t in trials if t.plan.digest in UNIFORM]
+    assert nearest.size_bytes == max(t.size_bytes for t in uniform if t.size_bytes <= budget)
 
 
 def test_ties_at_the_budget_are_judged() -> None:
