@@ -3,8 +3,9 @@
 Shape legend: O out_features or vocabulary, I in_features or hidden.
 """
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +13,8 @@ from torch import Tensor, nn
 from space.cost import kept_columns, mask_row_bytes, num_groups
 from space.level import Level, parse_level
 from workers.compress.packing import unpack
+
+_SAME_BITS = {torch.float16: torch.int16, torch.float32: torch.int32}
 
 
 def packed_shapes(level: Level, rows: int, columns: int) -> dict[str, tuple[tuple[int, ...], torch.dtype]]:
@@ -49,6 +52,19 @@ class _Packed(nn.Module):
         weight = self.dense_weight().to(self.output_dtype)
         weight._is_hf_initialized = True  # type: ignore[attr-defined]  # noqa: SLF001 (transformers' own mark)
         return weight
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:  # noqa: FBT001, FBT002 (torch's)
+        """Move or convert; what is stored keeps its bits, and a new type is the one that weights come out in."""
+        some = torch.empty(0, dtype=self.output_dtype, device=next(self.buffers()).device)
+        self.output_dtype = fn(some).dtype
+
+        def without_rounding(tensor: Tensor) -> Tensor:
+            if isinstance(tensor, nn.Parameter) or not tensor.is_floating_point():
+                return fn(tensor)
+            return fn(tensor.view(_SAME_BITS[tensor.dtype])).view(tensor.dtype)
+
+        super()._apply(without_rounding, recurse)  # type: ignore[no-untyped-call]
+        return self
 
     def dense_weight(self, rows: Tensor | None = None) -> Tensor:
         """Return the (O, I) float32 weight, or only some of its rows."""
@@ -134,7 +150,7 @@ def install_packed(model: nn.Module, plan: Mapping[str, str], tied: Mapping[str,
 
     Args:
         model: as built from the config.
-        plan: module name -> level text; dense ones stay.
+        plan: module name -> level text; dense ones stay, and what the model has not is left out.
         tied: head name -> embedding name.
 
     Returns:
@@ -142,10 +158,9 @@ def install_packed(model: nn.Module, plan: Mapping[str, str], tied: Mapping[str,
 
     """
     for name, text in plan.items():
-        level = parse_level(text)
-        if level.is_dense:
+        level, old = parse_level(text), _submodule(model, name)
+        if level.is_dense or old is None:
             continue
-        old = model.get_submodule(name)
         weight: Tensor = getattr(old, "weight")  # noqa: B009 (linear or embedding)
         rows, columns = weight.shape
         if isinstance(old, nn.Embedding):
@@ -155,15 +170,26 @@ def install_packed(model: nn.Module, plan: Mapping[str, str], tied: Mapping[str,
         model.set_submodule(name, new)
     heads = []
     for head, embedding_name in tied.items():
-        embedding = model.get_submodule(embedding_name)
-        if isinstance(embedding, PackedEmbedding):
-            model.set_submodule(head, TiedHead(embedding, getattr(model.get_submodule(head), "bias", None)))
+        old, embedding = _submodule(model, head), _submodule(model, embedding_name)
+        if old is not None and isinstance(embedding, PackedEmbedding):
+            model.set_submodule(head, TiedHead(embedding, getattr(old, "bias", None)))
             heads.append(head)
     return heads
 
 
+def _submodule(model: nn.Module, name: str) -> nn.Module | None:
+    with suppress(AttributeError):
+        return model.get_submodule(name)
+    return None
+
+
+def packed_modules(model: nn.Module) -> dict[str, nn.Module]:
+    """Return name -> module of those that hold a packed level."""
+    return {name: module for name, module in model.named_modules() if isinstance(module, _Packed)}
+
+
 def install_dense(model: nn.Module, dtype: torch.dtype) -> None:
-    """Replace packed modules by dense ones, in place: unpacked once and held, which costs the memory that was saved."""
+    """Replace packed modules by dense ones of a type, in place: unpacked once and held, at the cost of their memory."""
     packed = [(n, m) for n, m in model.named_modules() if isinstance(m, PackedLinear | PackedEmbedding | TiedHead)]
     weights: dict[int, nn.Parameter] = {}
     for name, module in packed:
@@ -171,6 +197,8 @@ def install_dense(model: nn.Module, dtype: torch.dtype) -> None:
         if id(source) not in weights:
             weights[id(source)] = nn.Parameter(source.dense_weight().to(dtype), requires_grad=False)
         model.set_submodule(name, _dense(module, weights[id(source)]))
+    if hasattr(model, "no_weights"):
+        del model.no_weights
 
 
 def _dense(module: PackedLinear | PackedEmbedding | TiedHead, weight: nn.Parameter) -> nn.Module:

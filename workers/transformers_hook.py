@@ -1,5 +1,6 @@
 """Registers the `packed` format with transformers by its own hooks for quantizers; no code comes from a checkpoint."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,8 @@ from transformers.utils.quantization_config import QuantizationConfigMixin
 
 from workers.models.digests import check_digests
 from workers.models.headers import read_header
-from workers.packed import install_dense, install_packed, keep_parameter
-
-QUANT_METHOD = "tightfit"
+from workers.packed import install_dense, install_packed, keep_parameter, packed_modules
+from workers.packed_format import QUANT_METHOD, SCHEMA_VERSION, WEIGHTS_FIELD
 
 
 @register_quantization_config(QUANT_METHOD)
@@ -38,8 +38,9 @@ class PackedConfig(QuantizationConfigMixin):  # type: ignore[misc]
         """Take the fields as stored."""
         self.quant_method, self.digests = QUANT_METHOD, digests or {}
         self.plan, self.tied, self.schema_version = plan, tied, schema_version
-        if schema_version != 1:
-            raise ValueError(f"This checkpoint has schema {schema_version}; this tightfit reads 1. Update tightfit.")
+        if schema_version not in (1, SCHEMA_VERSION):
+            reads = f"this tightfit reads 1 to {SCHEMA_VERSION}. Update tightfit."
+            raise ValueError(f"This checkpoint has schema {schema_version}; {reads}")
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields to store; files that transformers writes have other bytes, so digests are left out."""
@@ -52,22 +53,53 @@ class PackedQuantizer(HfQuantizer):  # type: ignore[misc]
 
     requires_calibration = True
 
+    def update_attn_implementation(self, config: Any) -> Any:
+        """Take out of the config what keeps others from loading; of the hooks before loading, this one is given it."""
+        if hasattr(config, WEIGHTS_FIELD):
+            delattr(config, WEIGHTS_FIELD)
+        return config
+
     def _process_model_before_weight_loading(self, model: Any, **options: Any) -> None:
         files = [Path(path) for path in options.get("checkpoint_files") or ()]
         for path in files:
             read_header(path)  # names a truncated file; what reads it later does not
         check_digests(files, self.quantization_config.digests)
-        for head in install_packed(model, self.quantization_config.plan, self.quantization_config.tied):
+        prefix = "" if hasattr(model, model.base_model_prefix) else f"{model.base_model_prefix}."
+        plan, tied = (
+            {name.removeprefix(prefix): value.removeprefix(prefix) for name, value in names.items()}
+            for names in (self.quantization_config.plan, self.quantization_config.tied)
+        )
+        for head in install_packed(model, plan, tied):
             model.all_tied_weights_keys.pop(f"{head}.weight", None)  # there is no such parameter any more
+        names = "|".join(map(re.escape, packed_modules(model)))
+        if names:  # what is in the way of others
+            model._keys_to_ignore_on_load_unexpected.add(rf"(?:^|\.)(?:{names})\.weight$")  # noqa: SLF001 (transformers')
 
     def _process_model_after_weight_loading(self, model: nn.Module, **_: Any) -> nn.Module:
         keep_parameter(model)
         return model
 
-    def _dequantize(self, model: nn.Module, dtype: torch.dtype | None = None) -> nn.Module:
-        """Answer `model.dequantize()`: every weight is unpacked once and held."""
-        install_dense(model, dtype or torch.float32)
-        return model
+    def get_state_dict_and_metadata(self, model: nn.Module) -> tuple[dict[str, Any], dict[str, str]]:
+        """Return what `save_pretrained` writes: the model, and in the way of others a weight of one byte per module."""
+        others = {f"{name}.weight": torch.zeros(1, dtype=torch.uint8) for name in packed_modules(model)}
+        return model.state_dict() | others, {}
+
+    def _dequantize(self, model: Any, dtype: torch.dtype | None = None) -> nn.Module:
+        """Answer `model.dequantize()`: every weight is unpacked once and held, and the whole model is of one type.
+
+        What transformers keeps in float32 when it loads a model of that type stays so; buffers that it computes stay
+        as they are.
+        """
+        dtype = dtype or torch.float32
+        install_dense(model, dtype)
+        kept = "|".join(name.replace("*", ".*") for name in model._get_dtype_plan(dtype))  # noqa: SLF001 (transformers')
+        stored = model.state_dict(keep_vars=True)
+        for name, tensor in stored.items():
+            if tensor.is_floating_point():
+                tensor.data = tensor.to(torch.float32 if kept and re.search(kept, name) else dtype)
+        for config in (model.config, model.config.get_text_config()):
+            config.dtype = dtype
+        return model  # type: ignore[no-any-return]
 
     def is_serializable(self, *_: Any, **__: Any) -> bool:
         """Tell transformers that `save_pretrained` works."""

@@ -24,6 +24,7 @@ from workers.models.companions import check_inside, companion_files, licence_fil
 from workers.models.digests import file_digest
 from workers.models.files import read_config, read_headers
 from workers.models.headers import read_header
+from workers.packed_format import WEIGHTS_FIELD
 
 WEIGHTS = "model.safetensors"
 _WHAT_NEXT = "Free some disk space, or give another folder with --out."
@@ -135,7 +136,8 @@ def write_checkpoint(folder: Path, source: Source, target: Target) -> Written:
     size = write_container(folder / WEIGHTS, _entries(source, target))
     digests = {WEIGHTS: file_digest(folder / WEIGHTS)}
     config = published(read_config(source.model_folder))
-    config["quantization_config"] = FORMATS[target].config(source.inventory, source.plan)
+    config.pop(WEIGHTS_FIELD, None)  # they have their usual name here
+    config |= FORMATS[target].config(source.inventory, source.plan)
     if target == "packed":  # our loader compares them; others refuse fields that they do not know
         config["quantization_config"]["digests"] = digests
     _write_json(folder / "config.json", config)

@@ -12,25 +12,29 @@ from space.level import Level
 from space.plan import Plan
 from tightfit.export.container import Entry, stored_entry
 from workers.models.headers import StoredTensor
+from workers.packed_format import NO_SHAPE, NO_WEIGHTS, QUANT_METHOD, SCHEMA_VERSION, WEIGHTS_FIELD
 
 LevelTensors = Mapping[str, StoredTensor]
 
 
 @dataclass(frozen=True, slots=True)
 class Format:
-    """One container: entries of a packed module, and the config object for a whole plan."""
+    """One container: entries of a packed module, and the fields of config.json for a whole plan."""
 
     entries: Callable[[ModuleInfo, Level, LevelTensors], list[Entry]]
     config: Callable[[Inventory, Plan], dict[str, Any]]
 
 
 def _packed_entries(module: ModuleInfo, _: Level, tensors: LevelTensors) -> list[Entry]:
-    return [stored_entry(f"{module.name}.{name}", tensor) for name, tensor in tensors.items()]
+    """Return a level's tensors, and one without bytes that loaders meet which do not know the format."""
+    stored = [stored_entry(f"{module.name}.{name}", tensor) for name, tensor in tensors.items()]
+    return [*stored, Entry(TensorInfo(f"{module.name}.weight", NO_SHAPE, "U8"), b"")]
 
 
 def _packed_config(inventory: Inventory, plan: Plan) -> dict[str, Any]:
     tied = {copy: module.name for module in inventory.modules for copy in module.tied}
-    return {"quant_method": "tightfit", "plan": plan.to_json(), "tied": tied, "schema_version": 1}
+    settings = {"quant_method": QUANT_METHOD, "plan": plan.to_json(), "tied": tied, "schema_version": SCHEMA_VERSION}
+    return {"quantization_config": settings, WEIGHTS_FIELD: NO_WEIGHTS}
 
 
 def _compressed_tensors_entries(module: ModuleInfo, level: Level, tensors: LevelTensors) -> list[Entry]:
@@ -81,7 +85,7 @@ def _compressed_tensors_config(inventory: Inventory, plan: Plan) -> dict[str, An
     }
     dense = [m.name for m in inventory.modules if plan[m.name].is_dense and m.kind == "linear"]
     ignored = dense + [copy for m in inventory.modules if plan[m.name].is_dense for copy in m.tied]
-    return {
+    settings = {
         "quant_method": "compressed-tensors",
         "format": "pack-quantized",
         "quantization_status": "compressed",
@@ -89,6 +93,7 @@ def _compressed_tensors_config(inventory: Inventory, plan: Plan) -> dict[str, An
         "ignore": ignored,
         "kv_cache_scheme": None,
     }
+    return {"quantization_config": settings}
 
 
 FORMATS: dict[Target, Format] = {
