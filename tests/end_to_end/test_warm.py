@@ -36,7 +36,7 @@ def test_another_budget_is_answered_from_what_is_known(
 ) -> None:
     """0 levels built, 0 probes measured, and a judged front before any worker; both fronts can be exported."""
     service = open_service(tmp_path / "home")
-    sizes = {"num_search_samples": 14, "max_trials": 60, "bits": (2, 3, 4, 8)}
+    sizes = {"num_search_samples": 14, "max_trials": 100, "bits": (2, 3, 4, 8)}
     _, first = run_job(service, small_spec(tiny("tied"), text_file, **sizes))
     evaluated: list[Evaluate] = []
     evaluate = workers.worker.Worker.evaluate
