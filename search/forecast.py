@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from search.phases import PHASES, SEARCH
 
 _TRUST = 5.0  # a fifth of a phase, measured, tells its rest; before, the plan counts too
+_MORE = 0.25  # of the time that was waited in vain for a phase's first step: how much longer it will be
 _PRIOR = 0.01  # of the plan's time: with how much weight it says that this machine is as fast as planned
 
 
@@ -65,17 +66,24 @@ class Forecast:
 
     def _left_here(self) -> float:
         """Return what is left of the phase: by its plan at first, then by how fast it goes."""
+        if self._share >= 1:
+            return 0.0
         done, now = self._share - self._first_share, self._clock()
         planned = self._speed() * self._expected[PHASES[self._phase]] * (1 - self._share)
         if done <= 0:
-            return max(0.0, planned - (now - self._advanced))
+            waited = now - self._advanced
+            return max(planned - waited, _MORE * waited)
         measured = (self._advanced - self._entered) * (1 - self._share) / done
         trust = min(1.0, _TRUST * done / (1 - self._first_share))
         return max(0.0, trust * measured + (1 - trust) * planned - (now - self._advanced))
 
     def _speed(self) -> float:
-        """Return how many seconds a planned one takes, by all that has been done."""
+        """Return how many seconds a planned one takes, by all that has been done, and by what takes longer already."""
+        whole = self._expected[PHASES[self._phase]] * (1 - self._first_share)
         here = self._expected[PHASES[self._phase]] * (self._share - self._first_share)
         took = self._took + (self._advanced - self._entered if here else 0.0)
         prior = _PRIOR * sum(self._expected.values())
-        return (took + prior) / (self._planned + here + prior) if prior else 1.0
+        if prior == 0:
+            return 1.0
+        late = (self._took + self._clock() - self._entered + prior) / (self._planned + whole + prior)
+        return max(late if self._begun else 0.0, (took + prior) / (self._planned + here + prior))

@@ -68,16 +68,6 @@ class Progress:
         return done | metrics_of(self._front, self._reference, smallest, self._budget_bytes)
 
 
-def job_metrics(job: Job, trials: Sequence[Trial]) -> dict[str, float]:
-    """Return the metrics of a job as its records tell them now, in whatever process it runs; empty before a front."""
-    budget = _budget_bytes(job.facts, job.document)
-    if budget is None:
-        return {}
-    progress = Progress(budget, job.facts.get("smallest_bytes"))
-    progress.add(trials)
-    return {name: value for name, value in progress.metrics().items() if name != "trials_done"}
-
-
 def _budget_bytes(facts: Mapping[str, Any], document: FrontDocument | None) -> int | None:
     found = facts.get("budget_bytes")
     return int(found) if found is not None else document.budget_bytes if document is not None else None

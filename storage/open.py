@@ -36,6 +36,11 @@ def open_store(url: str) -> Store:
     return SqlStore(url)
 
 
+def is_there(url: str) -> bool:
+    """Tell whether a URL names a database that exists, or a server, which alone could tell. Raises StoreError."""
+    return url != "memory:" and ((path := _sqlite_path(url)) is None or path.exists())
+
+
 def check_version(url: str) -> str:
     """Return a database's name for people where its tables are at this program's version; changes nothing.
 

@@ -18,12 +18,23 @@ from tightfit.service import Service
 
 ROOT = Path(__file__).resolve().parent.parent
 VERBS = [
-    *("cancel", "db", "demo", "doctor", "explain", "export", "front", "gc", "mlflow", "pause"),
-    *("resume", "run", "status", "submit", "ui", "work"),
+    *("cancel", "db", "demo", "doctor", "explain", "export", "front", "gc", "logs", "mlflow"),
+    *("pause", "resume", "run", "status", "submit", "ui", "work"),
 ]
 SUBMIT_OPTIONS = {
     *{"--batch", "--bits", "--budget", "--calibration", "--context", "--detach", "--dry-run", "--group-size", "--home"},
-    *{"--json", "--kind", "--max-minutes", "--max-trials", "--pin", "--queue", "--rank", "--refine", "--sampler"},
+    *{
+        "--json",
+        "--kind",
+        "--max-minutes",
+        "--max-trials",
+        "--like",
+        "--pin",
+        "--queue",
+        "--rank",
+        "--refine",
+        "--sampler",
+    },
     *{"--seed", "--sparsity", "--target", "--worker-memory", "--workers"},
 }
 SPEC_FIELDS = [
@@ -34,7 +45,7 @@ SPEC_FIELDS = [
 ]
 SERVICE_VERBS = {
     *{"cancel", "dry_run", "export", "front", "mlflow_uri", "plans", "report", "requeue", "run", "start_detached"},
-    *{"explain", "explanations", "free_unneeded", "metrics", "pause", "serve", "submit", "sync_mlflow"},
+    *{"explain", "explanations", "free_unneeded", "pause", "serve", "submit", "sync_mlflow"},
 }
 
 
@@ -96,7 +107,7 @@ def test_every_option_is_a_field() -> None:
     names = {"group_sizes": "group_size", "sparsities": "sparsity", "ranks": "rank", "kinds": "kind", "pins": "pin"}
     fields = {names.get(name, name) for name in SPEC_FIELDS} - {"model", "revision"}
     fields -= {"sequence_length", "num_samples", "num_search_samples", "num_held_out_samples"}
-    assert fields == options - {"home", "json", "dry_run", "detach", "queue"}
+    assert fields == options - {"home", "json", "dry_run", "detach", "queue", "like"}
 
 
 def test_verbs_of_the_service() -> None:

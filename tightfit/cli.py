@@ -1,43 +1,63 @@
 """The command line. With --json exactly one JSON document goes to stdout; everything else goes to stderr."""
 
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
 
 from space.errors import TightfitError, UsageError
+from tightfit import __version__
 from tightfit.cli_base import (
+    SAMPLERS,
+    TARGETS,
     AsJson,
     Detach,
     Home,
     JobName,
+    NewestJob,
     Queue,
-    Workers,
+    chosen,
+    complete_job,
     home_of,
     left,
+    one_of,
     open_service,
     print_json,
     run_here,
     show_any_character,
 )
+from tightfit.cli_jobs import cancel, logs, pause, resume, status
 from tightfit.cli_upkeep import db_app, doctor, gc, work
 from tightfit.unforeseen import told_unforeseen
 
 INTERRUPTED = 130
 app = typer.Typer(
     name="tightfit",
-    help="Find how to compress a model so that it fits a memory budget and loses as little as possible.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    add_completion=False,
     rich_markup_mode="markdown",
+    context_settings={"help_option_names": ["--help", "-h"]},
 )
 mlflow_app = typer.Typer(help="MLflow's picture of the jobs.", no_args_is_help=True, rich_markup_mode="markdown")
 app.add_typer(mlflow_app, name="mlflow")
 app.add_typer(db_app, name="db")
-for upkeep in (work, gc, doctor):
-    app.command()(upkeep)
+
+
+def _show_version(wanted: bool) -> None:  # noqa: FBT001 (typer calls it)
+    if wanted:
+        print(f"tightfit {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def face(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """Find how to compress a model so that it fits a memory budget and loses as little as possible."""
 
 
 @app.command()
@@ -50,6 +70,7 @@ def demo(home: Home = None) -> None:
 
 @app.command()
 def submit(
+    ctx: typer.Context,
     model: Annotated[str, typer.Argument(help="A local folder, `org/name[@revision]`, or `bundled`.")],
     budget: Annotated[str, typer.Option(help="`4GiB`, `3.5MB`, `60%` of dense, or `3.25bpw`.")],
     context: Annotated[int, typer.Option(help="Tokens of key/value cache inside the budget.")] = 0,
@@ -57,7 +78,7 @@ def submit(
     calibration: Annotated[
         str | None, typer.Option(help="Text or JSONL file, `python-stdlib`, or a dataset name [default: sampled].")
     ] = None,
-    target: Annotated[str, typer.Option(help="`packed` or `compressed-tensors`.")] = "packed",
+    target: Annotated[str, one_of(TARGETS, help="What the result is written as.")] = "packed",
     bits: Annotated[str | None, typer.Option(help="Such as `2,3,4`.")] = None,
     group_size: Annotated[str | None, typer.Option(help="Such as `32,64,channel`.")] = None,
     sparsity: Annotated[str | None, typer.Option(help="Such as `0,0.5,2:4`.")] = None,
@@ -66,7 +87,7 @@ def submit(
         str | None, typer.Option(help="Such as `integer,rotated-trellis`; also `rotated`, `trellis` (docs/levels.md).")
     ] = None,
     pin: Annotated[list[str] | None, typer.Option(help="`REGEX=LEVEL`, such as `down_proj=b4-g64-s0.5-r16`.")] = None,
-    sampler: Annotated[str, typer.Option(help="`front`, `nsga2`, `tpe` or `random`.")] = "front",
+    sampler: Annotated[str, one_of(SAMPLERS, help="Who proposes plans.")] = "front",
     max_trials: Annotated[
         int | None, typer.Option(help="Most plans to measure, probes included [default: as many as the model needs].")
     ] = None,
@@ -79,6 +100,10 @@ def submit(
         str | None, typer.Option(help="What each worker may take, such as `8GiB` [default: a share of what is left].")
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
+    like: Annotated[
+        str | None,
+        typer.Option(help="A job whose request counts where no option is given.", autocompletion=complete_job),
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show sizes and costs; read no weights.")] = False,
     detach: Detach = False,
     queue: Queue = False,
@@ -87,15 +112,19 @@ def submit(
 ) -> None:
     """Search how to compress MODEL so that it fits BUDGET."""
     from tightfit.options import spec_from_options  # noqa: PLC0415
-    from tightfit.show import show_dry_run, show_result  # noqa: PLC0415
 
+    sources = {name: ctx.get_parameter_source(name) for name in ctx.params}
+    given = {name for name, source in sources.items() if source is not None and source.name != "DEFAULT"}
+    earlier = None if like is None else open_service(home).store.get_job(like).spec
     spec = spec_from_options(
         model=model, budget=budget, context=context, batch=batch, calibration=calibration, target=target, bits=bits,
         group_size=group_size, sparsity=sparsity, rank=rank, kind=kind, pin=pin, sampler=sampler,
         max_trials=max_trials, max_minutes=max_minutes, refine=refine, workers=workers,
-        worker_memory=worker_memory, seed=seed,
+        worker_memory=worker_memory, seed=seed, like=earlier, given=given,
     )  # fmt: skip
-    service = open_service(home)
+    service = open_service(home, create=not dry_run)
+    from tightfit.show import show_dry_run, show_result  # noqa: PLC0415
+
     if dry_run:
         found = service.dry_run(spec)
         print_json(found.to_json()) if as_json else show_dry_run(found)
@@ -117,30 +146,8 @@ def run(job: JobName, home: Home = None) -> None:
 
 
 @app.command()
-def status(
-    job: Annotated[str | None, typer.Argument(help="A job's id [default: all].")] = None,
-    watch: Annotated[bool, typer.Option("--watch", help="Follow until the job ends.")] = False,
-    as_json: AsJson = False,
-    home: Home = None,
-) -> None:
-    """Show jobs and how far they are."""
-    from tightfit.show import job_json, show_jobs, watch_job  # noqa: PLC0415
-
-    service = open_service(home)
-    jobs = [service.store.get_job(job)] if job else list(service.store.list_jobs())
-    if watch and jobs:
-        watch_job(service, jobs[0].job_id)
-        jobs = [service.store.get_job(jobs[0].job_id)]
-    if as_json:
-        rows = [job_json(service, j) for j in jobs]
-        print_json(rows[0] if job else rows)
-    else:
-        show_jobs(service, jobs)
-
-
-@app.command()
 def front(
-    job: JobName,
+    job: NewestJob = None,
     as_json: AsJson = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print the front as CSV.")] = False,
     html: Annotated[Path | None, typer.Option(help="Write the report page to a file.")] = None,
@@ -148,16 +155,18 @@ def front(
     home: Home = None,
 ) -> None:
     """Show a job's Pareto front."""
-    from tightfit.show import front_csv, show_front  # noqa: PLC0415
-    from workers.atomic import writing  # noqa: PLC0415
-
     if as_json and as_csv:
         raise UsageError("--json and --csv: choose one of them.")
     if explained and not as_json:
         raise UsageError("--explain adds to --json; `tightfit explain JOB` shows one point as a table.")
     service = open_service(home)
+    job = chosen(service, job)
     document = service.front(job)
     if html is not None:
+        from workers.atomic import writing  # noqa: PLC0415
+        from workers.bounded_files import user_path  # noqa: PLC0415
+
+        html = user_path(html)
         text = service.report(job)
         with writing(html, "Give another file with --html."):
             html.write_text(text, encoding="utf-8")
@@ -166,14 +175,18 @@ def front(
         found = {point: e.to_json() for point, e in service.explanations(job).items()} if explained else None
         print_json(document.to_json() if found is None else {**document.to_json(), "explanations": found})
     elif as_csv:
+        from tightfit.fronts import front_csv  # noqa: PLC0415
+
         print(front_csv(document), end="")
     elif html is None:
+        from tightfit.show import show_front  # noqa: PLC0415
+
         show_front(document)
 
 
 @app.command()
 def explain(
-    job: JobName,
+    job: NewestJob = None,
     point: Annotated[str | None, typer.Option(help="A point of the front [default: the recommended one].")] = None,
     as_json: AsJson = False,
     home: Home = None,
@@ -181,17 +194,21 @@ def explain(
     """Show why each module has its level: its share of the loss, and what the next levels would cost."""
     from tightfit.show import show_explanation  # noqa: PLC0415
 
-    found = open_service(home).explain(job, point)
+    service = open_service(home)
+    job = chosen(service, job)
+    found = service.explain(job, point)
     print_json(found.to_json()) if as_json else show_explanation(job, found)
 
 
 @app.command()
 def export(
-    job: JobName,
     out: Annotated[Path, typer.Option(help="A new folder.")],
+    job: NewestJob = None,
     point: Annotated[str | None, typer.Option(help="A point of the front [default: the recommended one].")] = None,
     budget: Annotated[str | None, typer.Option(help="The best point within this size.")] = None,
-    fmt: Annotated[str | None, typer.Option("--format", help="`packed` or `compressed-tensors`.")] = None,
+    fmt: Annotated[
+        str | None, one_of(TARGETS, "--format", help="What it is written as [default: the job's target].")
+    ] = None,
     refit: Annotated[
         bool | None,
         typer.Option(help="Fit the point again; kept only where it helps [default: where memory holds both models]."),
@@ -200,58 +217,32 @@ def export(
     home: Home = None,
 ) -> None:
     """Write a point as a checkpoint and verify it by loading it again."""
-    from dataclasses import asdict  # noqa: PLC0415
-
-    from tightfit.show import show_export  # noqa: PLC0415
+    service = open_service(home)
+    job = chosen(service, job)
 
     def tell(sentence: str) -> None:
         typer.echo(sentence, err=True)
 
-    exported = open_service(home).export(job, out, point, budget, fmt, refit=refit, tell=tell)
+    exported = service.export(job, out, point, budget, fmt, refit=refit, tell=tell)
+    from tightfit.hints import unfilled  # noqa: PLC0415
+    from tightfit.show import show_export  # noqa: PLC0415
+
     print_json(asdict(exported)) if as_json else show_export(exported)
+    if budget is not None:
+        from tightfit.export.early import named_point  # noqa: PLC0415
+
+        size = named_point(service.front(job), exported.point).size_bytes
+        told = unfilled(service.store.get_job(job), size, budget, exported.budget_bytes, home)
+        tell(told) if told else None
 
 
-@app.command()
-def cancel(job: JobName, home: Home = None) -> None:
-    """Stop a job; its front so far is kept."""
-    state = open_service(home).cancel(job).state
-    print(f"Job {job}: {'stopping' if state == 'RUNNING' else state}.")
-
-
-@app.command()
-def pause(job: JobName, home: Home = None) -> None:
-    """Stop a job until it is resumed; its front so far is kept."""
-    state = open_service(home).pause(job).state
-    print(f"Job {job}: {'pausing' if state == 'RUNNING' else state}.")
-
-
-@app.command()
-def resume(
-    job: JobName,
-    detach: Detach = False,
-    queue: Queue = False,
-    workers: Workers = None,
-    home: Home = None,
-) -> None:
-    """Go on with a job that was paused, cancelled, failed or whose process has gone."""
-    from tightfit.show import command, show_result  # noqa: PLC0415
-
-    if workers is not None and (detach or queue):
-        raise UsageError("--workers is for a run in this process: leave it out, or --detach and --queue.")
-    service, watch = open_service(home), f"watch it with `{command(f'status {job} --watch', home)}`."
-    state = service.requeue(job).state
-    if state == "RUNNING":
-        print(f"Job {job} is running; {watch}")
-    elif detach or queue:
-        print(left(service, job, home, detach=detach))
-    else:
-        run_here(service, job, home, workers)
-        show_result(service.front(job), home)
+for command in (status, logs, pause, cancel, resume, work, gc, doctor):
+    app.command()(command)
 
 
 @app.command()
 def ui(
-    job: Annotated[str | None, typer.Argument(help="A job's id [default: the newest with a front].")] = None,
+    job: NewestJob = None,
     port: Annotated[int | None, typer.Option(help="Port of the MLflow server.")] = None,
     home: Home = None,
 ) -> None:

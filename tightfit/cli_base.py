@@ -3,6 +3,7 @@
 import json
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from io import TextIOWrapper
 from itertools import pairwise
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
 
-from space.errors import JobFailedError, JobTakenError, TightfitError
+from space.errors import JobFailedError, JobTakenError, NotFoundError, TightfitError
 
 if TYPE_CHECKING:
     from storage.records import Job
@@ -25,15 +26,58 @@ Workers = Annotated[
 ]
 Detach = Annotated[bool, typer.Option("--detach", help="Return at once; see `tightfit status`.")]
 Queue = Annotated[bool, typer.Option("--queue", help="Return at once and leave the job to `tightfit work`.")]
-JobName = Annotated[str, typer.Argument(help="The job's id.")]
 
 
-def open_service(home: Path | None = None) -> "Service":
-    """Return the service of a home."""
-    from tightfit.config import load_settings  # noqa: PLC0415 (keeps --help fast)
+def open_service(home: Path | None = None, *, create: bool = False) -> "Service":
+    """Return the service of a home; unless it may be made, a home that is named and not there is refused.
+
+    Raises:
+        NotFoundError: it is not there.
+
+    """
+    from storage.open import is_there  # noqa: PLC0415 (keeps --help fast)
+    from tightfit.config import load_settings  # noqa: PLC0415
     from tightfit.service import Service  # noqa: PLC0415
 
-    return Service(load_settings(home))
+    settings = load_settings(home)
+    if home is not None and not create and not is_there(settings.database_url):
+        raise NotFoundError(f"--home {home}: no job was submitted there yet; check the name, or submit one first.")
+    return Service(settings, create=create)
+
+
+def complete_job(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:
+    """Return the ids that a shell may complete, each with what it is; nothing where they cannot be read."""
+    with suppress(Exception):
+        jobs = open_service(ctx.params.get("home")).store.list_overviews()
+        return [(j.job_id, f"{j.state}, {j.model}, {j.budget}") for j in jobs if j.job_id.startswith(incomplete)]
+    return []
+
+
+TARGETS = ("packed", "compressed-tensors")
+SAMPLERS = ("front", "nsga2", "tpe", "random")
+
+
+def one_of(values: Sequence[str], *names: str, help: str) -> Any:  # noqa: A002 (typer's word)
+    """Return an option that takes one of some values: help shows them, shells complete them, and we check them."""
+    return typer.Option(*names, help=help, metavar=f"[{'|'.join(values)}]", autocompletion=lambda: list(values))
+
+
+JobName = Annotated[str, typer.Argument(help="The job's id.", autocompletion=complete_job)]
+NewestJob = Annotated[
+    str | None,
+    typer.Argument(help="The job's id [default: the newest with a front].", autocompletion=complete_job),
+]
+
+
+def chosen(service: "Service", job: str | None) -> str:
+    """Return a job's id; where none is named that of the newest with a front, and says so. Raises NotFoundError."""
+    if job is not None:
+        return job
+    from tightfit.overviews import newest_front  # noqa: PLC0415 (keeps --help fast)
+
+    found = newest_front(service.store.list_overviews())
+    print(f"Job {found.job_id}: {found.model} to {found.budget}.", file=sys.stderr)
+    return found.job_id
 
 
 def home_of(arguments: Sequence[str]) -> Path | None:
@@ -61,7 +105,7 @@ def print_json(value: Any) -> None:
 
 def left(service: "Service", job_id: str, home: Path | None, *, detach: bool) -> str:
     """Leave a queued job to a process of its own, or to those that work; return a sentence about it."""
-    from tightfit.show import command  # noqa: PLC0415
+    from tightfit.hints import command  # noqa: PLC0415
 
     if detach:
         service.start_detached(job_id)
@@ -71,7 +115,8 @@ def left(service: "Service", job_id: str, home: Path | None, *, detach: bool) ->
 
 def run_here(service: "Service", job_id: str, home: Path | None, num_workers: int | None = None) -> None:
     """Run a queued job in this process, or follow it where others run it."""
-    from tightfit.show import TerminalListener, command  # noqa: PLC0415
+    from tightfit.hints import command  # noqa: PLC0415
+    from tightfit.listen import TerminalListener  # noqa: PLC0415
 
     again = f"`{command(f'resume {job_id}', home)}` goes on from here."
     try:
@@ -87,10 +132,10 @@ def run_here(service: "Service", job_id: str, home: Path | None, num_workers: in
 
 def _watch(service: "Service", job_id: str) -> "Job":
     """Follow a job to its end that others run: between two commands of ours a `tightfit work` may have taken it."""
-    from tightfit.show import watch_job  # noqa: PLC0415
+    from tightfit.overviews import watch  # noqa: PLC0415
 
     print(f"Job {job_id} is not waiting any more: another process runs it. This one follows.", file=sys.stderr)
-    watch_job(service, job_id)
+    watch(service.store, job_id)
     job = service.store.get_job(job_id)
     if job.state == "FAILED":
         raise JobFailedError(f"Job {job_id} failed: {job.error}")

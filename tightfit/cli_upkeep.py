@@ -47,6 +47,9 @@ def gc(
         print(f"{'Would free' if dry_run else 'Freed'} {format_bytes(freed.size_bytes)} in {freed.num_files} files.")
     else:
         print("Nothing to free.")
+    if freed.num_levels:
+        verb = "would be" if dry_run else "were"
+        print(f"{freed.num_levels} of them {verb} levels: the next budget on the same model builds its levels again.")
     if freed.needed_bytes:
         print(f"Kept {format_bytes(freed.needed_bytes)}: exports of the fronts of finished jobs need it.")
     for folder, why in freed.kept.items():
@@ -59,10 +62,10 @@ def work(
     home: Home = None,
 ) -> None:
     """Run queued jobs one after another; any number of these may serve one database, on any number of machines."""
-    from tightfit.show import TerminalListener  # noqa: PLC0415
+    from tightfit.listen import TerminalListener  # noqa: PLC0415
 
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # gives its job back to the queue
-    count = open_service(home).serve(TerminalListener(), until_idle=until_idle, num_workers=workers)
+    count = open_service(home, create=True).serve(TerminalListener(), until_idle=until_idle, num_workers=workers)
     print(f"{count} jobs were run; none is left.", file=sys.stderr)
 
 

@@ -7,8 +7,10 @@ from space.errors import JobFailedError
 from space.spec import JobSpec, make_spec
 from storage.mlflow_server import start_server, wait_until_ready
 from tightfit.config import ANOTHER_HOME, load_settings
+from tightfit.hints import command
+from tightfit.listen import TerminalListener
 from tightfit.service import Service
-from tightfit.show import TerminalListener, command, show_export, show_result
+from tightfit.show import show_export, show_result
 from workers.atomic import writing
 
 DEMO_BUDGET = "3.25bpw"

@@ -1,5 +1,7 @@
 """What a job would cost, told before any weight is read."""
 
+import re
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -53,6 +55,43 @@ class DryRun:
         value["modules"] = [dict(zip(names, row, strict=True)) for row in self.modules]
         value["uniform"] = [{"level": u.level, "size_bytes": u.cost.size_bytes} for u in self.uniform]
         return value
+
+    def groups(self) -> list[tuple[str, tuple[str, int, int, int, int, int], int]]:
+        """Return (name, what all of them have in common, how many) of modules that differ in their block alone.
+
+        A name tells the blocks: `model.layers.[0-3,5].mlp.up_proj`.
+        """
+        found: dict[tuple[str, str, tuple[str, int, int, int, int, int]], list[int]] = {}
+        for name, kind, *same in self.modules:
+            before, number, after = _around_block(name)
+            rows, columns, levels, smallest, largest = same
+            found.setdefault((before, after, (kind, rows, columns, levels, smallest, largest)), []).append(number)
+        return [
+            (before + (_ranges(numbers) if after else "") + after, same, len(numbers))
+            for (before, after, same), numbers in found.items()
+        ]
+
+
+def _around_block(name: str) -> tuple[str, int, str]:
+    """Return a module's name before and after its first number, and that."""
+    found = re.fullmatch(r"(.*?\.)(\d+)(\..*)", name)
+    return (name, 0, "") if found is None else (found[1], int(found[2]), found[3])
+
+
+def _ranges(numbers: Sequence[int]) -> str:
+    """Return numbers in short.
+
+    >>> _ranges([3]), _ranges([0, 1, 2, 3, 5])
+    ('3', '[0-3,5]')
+    """
+    parts: list[list[int]] = []
+    for number in sorted(numbers):
+        if parts and number == parts[-1][-1] + 1:
+            parts[-1].append(number)
+        else:
+            parts.append([number])
+    told = ",".join(f"{p[0]}-{p[-1]}" if len(p) > 1 else str(p[0]) for p in parts)
+    return told if len(numbers) == 1 else f"[{told}]"
 
 
 def estimate(spec: JobSpec, prepared: Prepared) -> DryRun:

@@ -3,12 +3,11 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any
 
 from space.budget import format_bytes, parse_budget
-from space.cost import Target, plan_cost
+from space.cost import plan_cost
 from space.document import FrontDocument, FrontPoint
-from space.errors import SpecError
 from storage.records import Job, Trial
 from tightfit.card import Facts, model_card, provenance
 from tightfit.export.checkpoint import (
@@ -19,6 +18,7 @@ from tightfit.export.checkpoint import (
     write_checkpoint,
     write_papers,
 )
+from tightfit.export.early import known_target
 from tightfit.export.select import select_point
 from tightfit.export.verify import Promise, verify_export
 from tightfit.origin import origin
@@ -78,7 +78,7 @@ def export_point(
     inventory = inspect_model(folder)
     point = select_point(document, inventory, point_name, budget)
     plan = next(t.plan for t in trials if t.number == point.trial)
-    target = _target(target_name or job.spec.target)
+    target = known_target(target_name or job.spec.target)
     tokens = TokenSet.from_json(job.facts["tokens"])
     levels = Path(job.facts["cache_folder"]) / "levels"
     source = Source(folder, inventory, LevelStore(levels, job.facts["model_digest"], tokens.of("calibration")), plan)
@@ -183,10 +183,3 @@ def _refit(workspace: Workspace, source: Source, tokens: TokenSet, tell: Tell) -
         tell(f"refit: block {done} of {blocks}")
 
     return refit_if_better(workspace, source.plan, tokens, progress)
-
-
-def _target(name: str) -> Target:
-    for target in get_args(Target):
-        if name == target:
-            return target  # type: ignore[no-any-return]
-    raise SpecError(f"--format {name!r} is not known; use {' or '.join(get_args(Target))}.")

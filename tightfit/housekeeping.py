@@ -23,6 +23,7 @@ class Freed:
     Attributes:
         num_files: how many.
         size_bytes: together.
+        num_levels: how many of the files were levels that another search of their model would use.
         needed_bytes: what exports of finished jobs' fronts need, and stayed.
         kept: folder -> why it was left as it is.
 
@@ -30,6 +31,7 @@ class Freed:
 
     num_files: int = 0
     size_bytes: int = 0
+    num_levels: int = 0
     needed_bytes: int = 0
     kept: dict[str, str] = field(default_factory=dict)
 
@@ -101,4 +103,5 @@ def _free(freed: Freed, files: Sequence[Path], *, dry_run: bool) -> None:
             if not dry_run:
                 path.unlink()
             freed.num_files += 1
+            freed.num_levels += path.parent.parent.name == "levels" and path.suffix == ".safetensors"
             freed.size_bytes += size

@@ -1,10 +1,12 @@
 """From command-line text to a checked request."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from space.errors import SpecError
 from space.spec import JobSpec, make_spec
+
+_LISTS = {"group_sizes": "group_size", "sparsities": "sparsity", "ranks": "rank", "kinds": "kind", "pins": "pin"}
 
 
 def spec_from_options(
@@ -15,9 +17,13 @@ def spec_from_options(
     rank: str | None,
     kind: str | None,
     pin: list[str] | None,
+    like: JobSpec | None = None,
+    given: Collection[str] = (),
     **values: Any,
 ) -> JobSpec:
-    """Return the request that options ask for; what is not given keeps its default.
+    """Return the request that options ask for; what is not given keeps its default, or what it was before.
+
+    Where there is a request `like` it, what is not in `given`, the names of the options that were given, is as there.
 
     Raises:
         SpecError, BudgetError: an option cannot be read.
@@ -35,7 +41,12 @@ def spec_from_options(
         values["ranks"] = tuple(_number(text, "--rank") for text in _split(rank))
     if kind is not None:
         values["kinds"] = tuple(_split(kind))
-    return make_spec(pins=tuple(_pin(text) for text in pin or ()), **values)
+    values["pins"] = tuple(_pin(text) for text in pin or ())
+    if like is not None:
+        kept = {name: value for name, value in values.items() if _LISTS.get(name, name) in given}
+        revision = like.revision if values["model"] == like.model else None
+        values = {**like.model_dump(), "revision": revision, **kept}
+    return make_spec(**values)
 
 
 def _refuse_unless_plain(given: Mapping[str, str | None]) -> None:

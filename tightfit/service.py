@@ -2,9 +2,8 @@
 
 import secrets
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,13 +12,15 @@ from space.errors import JobFailedError, OutageError, StateError
 from space.explanation import Explanation
 from space.plan import Plan
 from storage.lease import Silence, is_gone, owner_name
-from storage.open import open_store
-from storage.records import Job, JobState, Lease, Trial
+from storage.open import is_there, open_store
+from storage.records import Job, JobState, Lease
 from storage.store import Store
 from storage.tracker import NullTracker, Tracker
 from tightfit.config import Settings, load_settings
+from tightfit.fronts import Front
 from tightfit.searched import lasting, searched_inventory
 from tightfit.serving import Server, executor_maker, start_process
+from workers.bounded_files import user_path
 
 if TYPE_CHECKING:
     from search.controller import Controller, Listener, MakeExecutor
@@ -35,10 +36,14 @@ _WATCH_SECONDS = 1.0  # between two looks at a job whose controller may have gon
 class Service:
     """Submit, run, look at, export, cancel and resume jobs of one home."""
 
-    def __init__(self, settings: Settings | None = None) -> None:
-        """Open the store of the settings (default: from the environment)."""
+    def __init__(self, settings: Settings | None = None, *, create: bool = True) -> None:
+        """Open the store of the settings (default: from the environment).
+
+        Without `create` a home that is not there is not made: it has no jobs, and none can be submitted.
+        """
         self.settings = settings or load_settings()
-        self.store: Store = open_store(self.settings.database_url)
+        url = self.settings.database_url
+        self.store: Store = open_store(url if create or is_there(url) else "memory:")
 
     def dry_run(self, spec: "JobSpec") -> "DryRun":
         """Return what a job would search and cost; reads no weights."""
@@ -64,16 +69,24 @@ class Service:
         check_source(spec.calibration)
         return self.store.create_job(f"j{secrets.token_hex(3)}", lasting(spec, prepared.folder))
 
-    def run(self, job_id: str, listener: "Listener", *, inline: bool = False, num_workers: int | None = None) -> Job:
+    def run(
+        self, job_id: str, listener: "Listener | None" = None, *, inline: bool = False, num_workers: int | None = None
+    ) -> Job:
         """Run a queued job here until it ends; `inline` uses no Ray, `num_workers` others than the job asked for.
+
+        `listener` hears its steps; None prints them on stderr.
 
         Raises:
             JobTakenError: it is not queued.
             TightfitError: the job failed; the reason is recorded with it.
 
         """
+        from tightfit.listen import TerminalListener  # noqa: PLC0415 (only who runs a job listens)
+
         make_executor = executor_maker(inline=inline, num_workers=num_workers)
-        return self._run(listener, job_id, lambda controller: controller.run(job_id), make_executor)
+        return self._run(
+            listener or TerminalListener(), job_id, lambda controller: controller.run(job_id), make_executor
+        )
 
     def serve(self, listener: "Listener", *, until_idle: bool = False, num_workers: int | None = None) -> int:
         """Run queued jobs and those whose controllers have gone; return how many, once none is left, or never."""
@@ -85,23 +98,32 @@ class Service:
         return Server(self.store, run, Silence(self.settings.lease_seconds)).serve(until_idle=until_idle)
 
     def _run(
-        self, listener: "Listener", job_id: str, run: "Callable[[Controller], Job]", make_executor: "MakeExecutor"
+        self,
+        listener: "Listener | None",
+        job_id: str,
+        run: "Callable[[Controller], Job]",
+        make_executor: "MakeExecutor",
     ) -> Job:
         from search.controller import Controller  # noqa: PLC0415 (torch)
-        from tightfit.listen import TrackingListener  # noqa: PLC0415
+        from tightfit.listen import LoggingListener, TerminalListener, TrackingListener  # noqa: PLC0415
 
         tracker, settings = self._tracker(), self.settings
         settings.make_home()
+        logged, end = LoggingListener(listener or TerminalListener(), settings.log_path(job_id)), ""
         try:
-            heard = TrackingListener(listener, tracker)
+            heard = TrackingListener(logged, tracker)
             job = run(Controller(self.store, make_executor, settings.cache_folder, heard, settings.lease_seconds))
             self._publish(job, tracker)
-        except (StateError, OutageError):  # not this controller's job, or no longer
+            end = f"The job is {job.state}."
+        except (StateError, OutageError) as error:  # not this controller's job, or no longer
+            end = str(error)
             raise
-        except BaseException:
+        except BaseException as error:
+            end = str(error) or type(error).__name__
             self._publish_end(job_id, tracker)
             raise
         finally:
+            logged.close(end)
             tracker.close(_CLOSE_SECONDS)
         return job
 
@@ -109,8 +131,8 @@ class Service:
         """Run a queued job in a process of its own; return its id. Its log is in the home."""
         return start_process(self.settings, job_id)
 
-    def front(self, job_id: str) -> FrontDocument:
-        """Return a job's front.
+    def front(self, job_id: str) -> Front:
+        """Return a job's front: a document that is a data frame, a plot and a page of a notebook too.
 
         Raises:
             JobFailedError: there is none yet; the message says how far the job is.
@@ -120,7 +142,7 @@ class Service:
         if job.document is None:
             what = job.error or job.phase or "nothing measured yet"
             raise JobFailedError(f"Job {job_id} is {job.state} and has no front yet: {what}")
-        return replace(job.document, state=str(job.state))
+        return Front.of(job.document, str(job.state))
 
     def plans(self, document: FrontDocument) -> dict[str, Plan]:
         """Return point -> plan of a front."""
@@ -158,12 +180,6 @@ class Service:
         explained = explain_front(job, document, inventory, plans)
         return render_report(document, plans, inventory, job.spec, notes, explained)
 
-    def metrics(self, job: Job, trials: Sequence[Trial]) -> dict[str, float]:
-        """Return how far a job's search is, by its records: hypervolume, best KL under the budget, marginal price."""
-        from search.progress import job_metrics  # noqa: PLC0415
-
-        return job_metrics(job, trials)
-
     def export(
         self,
         job_id: str,
@@ -186,9 +202,12 @@ class Service:
             VerificationError: the files do not hold what was promised.
 
         """
+        from tightfit.export.early import check_wish  # noqa: PLC0415 (before what is slow)
+
+        job, document, out = self.store.get_job(job_id), self.front(job_id), user_path(out)
+        check_wish(document, out, point, budget, target)
         from tightfit.exporting import export_point  # noqa: PLC0415 (torch)
 
-        job, document = self.store.get_job(job_id), self.front(job_id)
         trials = self.store.list_trials(job_id)
         return export_point(job, document, trials, out, point, budget, target, refit, tell)
 

@@ -1,14 +1,7 @@
-"""What people see in a terminal: tables on stdout, progress on stderr."""
+"""What people see in a terminal: tables on stdout."""
 
-import csv
-import io
-import shlex
-import sys
-import time
-from collections import Counter
-from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich import box
 from rich.console import Console
@@ -17,48 +10,14 @@ from rich.table import Table
 from space.budget import format_bytes
 from space.document import Comparison, FrontDocument, FrontPoint
 from space.explanation import Explanation, Move, Reason, format_times
-from space.price import MarginalPrice, format_step, nice_step
-from storage.records import Job, JobState
+from space.price import format_step, nice_step
+from tightfit.hints import command
 
 if TYPE_CHECKING:
     from tightfit.estimate import DryRun
     from tightfit.exporting import Exported
-    from tightfit.service import Service
 
-_POLL_SECONDS = 1.0
 _WIDEST = 1000  # characters
-
-
-class TerminalListener:
-    """Prints one line per step on stderr, with the time since the start."""
-
-    def __init__(self) -> None:
-        """Start the clock."""
-        self._started = time.monotonic()
-
-    def phase(self, job: Job, text: str) -> None:
-        """Print a step."""
-        self._print(f"{job.job_id}  {text}")
-
-    def progress(self, job: Job, trials_done: int, metrics: dict[str, float]) -> None:
-        """Print the state of the search."""
-        told = "".join(f", {text}" for text in _told(metrics))
-        self._print(f"{job.job_id}  {trials_done} trials{told}")
-
-    def _print(self, text: str) -> None:
-        print(f"[{time.monotonic() - self._started:6.1f} s] {text}", file=sys.stderr, flush=True)
-
-
-def _told(metrics: Mapping[str, float]) -> list[str]:
-    """Return a search's metrics in words."""
-    told = []
-    if "hypervolume" in metrics:
-        told.append(f"hypervolume {metrics['hypervolume']:.4f}")
-    if "best_kl_under_budget" in metrics:
-        told.append(f"best KL under the budget {metrics['best_kl_under_budget']:.5f}")
-    if "marginal_step_bytes" in metrics:
-        told.append(str(MarginalPrice(int(metrics["marginal_step_bytes"]), metrics["marginal_kl_drop"])))
-    return told
 
 
 def _print_table(table: Table) -> None:
@@ -80,10 +39,10 @@ def _table(*names: str, title: str | None = None) -> Table:
 def show_dry_run(found: "DryRun") -> None:
     """Print what a job would search and cost."""
     console = _console()
-    table = _table("module", "shape", "levels", "smallest", "largest", title=f"{found.model}: modules")
-    for name, kind, rows, columns, levels, smallest, largest in found.modules:
+    table = _table("modules", "", "shape", "levels", "smallest", "largest", title=f"{found.model}: modules")
+    for name, (kind, rows, columns, levels, smallest, largest), count in found.groups():
         shape = f"{rows} x {columns}" + (" embedding" if kind == "embedding" else "")
-        table.add_row(name, shape, str(levels), f"{smallest:,}", f"{largest:,}")
+        table.add_row(name, f"x {count}", shape, str(levels), f"{smallest:,}", f"{largest:,}")
     _print_table(table)
     sizes = _table("uniform plan", "bytes", "", title="Sizes (everything stored counted)")
     sizes.add_row("dense", f"{found.dense_bytes + found.key_value_bytes:,}", "")
@@ -191,11 +150,6 @@ def _why(found: Explanation, reason: Reason) -> str:
     return ", ".join(told) or "only useful level"
 
 
-def command(text: str, home: Path | None) -> str:
-    """Return a tightfit command as it must be typed for a home; None is the environment's."""
-    return f"tightfit {text}" + (f" --home {shlex.quote(str(home))}" if home is not None else "")
-
-
 def show_result(document: FrontDocument, home: Path | None = None) -> None:
     """Print a front and what to do with it."""
     show_front(document)
@@ -205,23 +159,6 @@ def show_result(document: FrontDocument, home: Path | None = None) -> None:
         return
     print(f"Best within {document.budget_bytes:,} bytes: {best.point}, KL {best.kl_divergence:.5f}. Export it with")
     print(f"  {command(f'export {document.job} --point {best.point} --out DIR', home)}")
-
-
-def front_csv(document: FrontDocument) -> str:
-    """Return the front as CSV with a header."""
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    names = ("point", "trial", "size_bytes", "bits_per_weight", "kl_divergence", "kl_low", "kl_high", "perplexity")
-    compared = [f"{versus}_{what}" for versus in ("next", "uniform") for what in ("other", "ratio", "measurable")]
-    writer.writerow([*names, "recommended", *compared])
-    for p in document.front:
-        row = (p.point, p.trial, p.size_bytes, p.bits_per_weight, p.kl_divergence, *p.kl_divergence_ci95, p.perplexity)
-        writer.writerow([*row, p.recommended, *_cells(p.versus_next), *_cells(p.versus_uniform)])
-    return out.getvalue()
-
-
-def _cells(found: Comparison | None) -> tuple[object, ...]:
-    return ("", "", "") if found is None else (found.other, found.ratio, found.measurable)
 
 
 def show_export(exported: "Exported") -> None:
@@ -239,56 +176,3 @@ def show_export(exported: "Exported") -> None:
         print(f"  refit     KL {exported.refit_kl_divergence:.6f}, {told}")
     print(f"  reloaded  in a fresh process; logits differ from the searched model by {exported.logit_difference:.3g}")
     print("  verified")
-
-
-def job_json(service: "Service", job: Job) -> dict[str, Any]:
-    """Return a job's status as a JSON object."""
-    return {
-        "job": job.job_id,
-        "state": str(job.state),
-        "model": job.spec.model,
-        "budget": job.spec.budget,
-        "phase": job.phase,
-        "error": job.error,
-        "created_at": job.created_at.isoformat(),
-        "started_at": job.started_at.isoformat() if job.started_at else None,
-        "finished_at": job.finished_at.isoformat() if job.finished_at else None,
-        "trials": dict(Counter(str(t.state) for t in service.store.list_trials(job.job_id))),
-    }
-
-
-def show_jobs(service: "Service", jobs: Sequence[Job]) -> None:
-    """Print jobs as a table."""
-    if not jobs:
-        print("No jobs yet; `tightfit submit MODEL --budget B` or `tightfit demo` makes one.")
-        return
-    table = _table("job", "state", "model", "budget", "trials", "phase")
-    for column in table.columns[:-1]:
-        column.no_wrap = True
-    for job in jobs:
-        trials = sum(job_json(service, job)["trials"].values())
-        last = job.error or ("" if job.state is JobState.DONE else job.phase)
-        table.add_row(job.job_id, str(job.state), job.spec.model, job.spec.budget, str(trials), last)
-    _console().print(table)
-
-
-def watch_job(service: "Service", job_id: str) -> None:
-    """Print a job's steps until it ends."""
-    last: tuple[str, ...] = ()
-    while True:
-        job = service.store.get_job(job_id)
-        trials = service.store.list_trials(job_id)
-        done = sum(t.state.is_finished for t in trials)
-        state = f"{job_id}  {job.state}  {done}/{len(trials)} trials  {job.error or job.phase}"
-        told = ", ".join(_told(service.metrics(job, trials)))
-        lines = (state, f"{job_id}  {told}" if told else "")
-        for line, before in zip(lines, last or ("", ""), strict=True):
-            if line != before:
-                print(line, file=sys.stderr, flush=True)
-        last = lines
-        if job.state.rests:
-            if job.document is not None and job.document.marginal_price is not None:
-                where = job.document.measured_on.replace("_", "-")
-                print(f"{job_id}  on {where} text: {job.document.marginal_price}", file=sys.stderr, flush=True)
-            return
-        time.sleep(_POLL_SECONDS)

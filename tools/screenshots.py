@@ -10,8 +10,8 @@ from pathlib import Path
 from playwright.sync_api import Page, sync_playwright
 
 from storage.mlflow_server import start_server
-from tightfit.browse import newest_front
 from tightfit.config import load_settings
+from tightfit.overviews import newest_front
 from tightfit.service import Service
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
@@ -35,7 +35,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--home", type=Path, required=True)
     service = Service(load_settings(parser.parse_args().home))
-    job = newest_front(service.store.list_jobs())
+    job = newest_front(service.store.list_overviews())
     link = service.sync_mlflow(job.job_id, start_server(service.settings.home).url)
     report = service.settings.home / "reports" / f"{job.job_id}.html"
     with sync_playwright() as driver:

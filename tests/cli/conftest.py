@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,12 @@ from typing import Any
 
 import pytest
 
+from storage.open import open_store
+from storage.records import JobState
+from storage.summary import Recommended, Summary
+from tests.storage.sample_job import SampleJob, sample_job
 from tightfit.cli import main
+from tightfit.config import load_settings
 
 
 @dataclass(frozen=True)
@@ -64,3 +70,37 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> str:
     heads = {"num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 128}
     LlamaForCausalLM(LlamaConfig(**shape, **heads, tie_word_embeddings=True)).save_pretrained(folder)
     return str(folder)
+
+
+@pytest.fixture
+def done(home: Path) -> SampleJob:
+    """Give a home with one finished job."""
+    sample = sample_job("calm-otter-7")
+    store = open_store(load_settings().database_url)
+    store.create_job(sample.job.job_id, sample.job.spec)
+    store.create_trials(sample.trials)
+    store.set_job_state(sample.job.job_id, JobState.RUNNING)
+    store.update_job(sample.job.job_id, document=sample.document)
+    store.put_summary(sample.job.job_id, summary_of(sample))
+    store.set_job_state(sample.job.job_id, JobState.DONE)
+    store.close()
+    return sample
+
+
+def summary_of(sample: SampleJob) -> Summary:
+    """Return what a controller would write of a job at its end."""
+    document, best = sample.document, sample.document.recommended
+    assert best is not None
+    return Summary(
+        sample.job.created_at,
+        dict(Counter(str(t.state) for t in sample.trials)),
+        elapsed_seconds=671.5,
+        share_done=1.0,
+        seconds_left=0.0,
+        hypervolume=document.hypervolume,
+        best_kl_divergence=best.kl_divergence,
+        marginal_price=document.marginal_price,
+        measured_on=document.measured_on,
+        num_points=len(document.front),
+        recommended=Recommended(best.point, best.size_bytes, best.kl_divergence),
+    )

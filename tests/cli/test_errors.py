@@ -9,7 +9,7 @@ import pytest
 
 from space import errors
 from tests.cli.conftest import Cli, Done
-from tightfit import cli as command_line
+from tightfit import cli_jobs as command_line
 
 
 def _refused(done: Done, exit_code: int, *parts: str) -> None:
@@ -144,7 +144,7 @@ def test_unknown_job_to_export(cli: Cli, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [["frobnicate"], ["submit"], ["submit", "m"], ["front"], ["status", "--frobnicate"]]
+    "arguments", [["frobnicate"], ["submit"], ["submit", "m"], ["pause"], ["export"], ["status", "--frobnicate"]]
 )
 def test_usage(cli: Cli, arguments: list[str]) -> None:
     """What the parser refuses ends with 2 as well, and shows how to ask for help."""

@@ -52,7 +52,9 @@ def test_database_is_checked_and_upgraded(cli: Cli, home: Path) -> None:
 @pytest.mark.parametrize(("verb", "state"), [("pause", "PAUSED"), ("cancel", "CANCELLED")])
 def test_job_that_waits_rests_at_once(cli: Cli, store: Store, verb: str, state: str) -> None:
     """Asked twice, it says the same, and a resumed one is back in the queue, also when that was asked twice."""
-    assert [cli(verb, "one").out for _ in range(2)] == [f"Job one: {state}.\n"] * 2
+    rests = state.lower()
+    told = [cli(verb, "one").out for _ in range(3)]
+    assert told == [f"Job one is {rests}.\n", *[f"Job one is already {rests}.\n"] * 2]
     told = [cli("resume", "one", "--queue").out for _ in range(2)]
     assert told == ["Job one is queued for `tightfit work`; watch it with `tightfit status one --watch`.\n"] * 2
     assert store.get_job("one").state is JobState.QUEUED
@@ -96,7 +98,7 @@ def test_job_that_runs_is_asked(cli: Cli, store: Store, verb: str, told: str) ->
 def test_job_whose_controller_is_gone_rests_at_once(cli: Cli, store: Store, verb: str, state: str) -> None:
     """Nobody would read the request."""
     assert store.claim_job(gone(), "one")
-    assert cli(verb, "one").out == f"Job one: {state}.\n"
+    assert cli(verb, "one").out == f"Job one is {state.lower()}.\n"
 
 
 def test_resume_leaves_a_running_job_alone(cli: Cli, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

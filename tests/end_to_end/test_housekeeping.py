@@ -30,6 +30,8 @@ def test_front_outlives_its_levels(service: PlainService, tiny: Tiny, text_file:
     freed = service.free_unneeded()
     assert (freed.num_files, freed.size_bytes, freed.kept) == (would.num_files, would.size_bytes, {})
     assert sum(before.values()) - sum(files(service).values()) == freed.size_bytes > 0.3 * sum(before.values())
+    gone = [path for path in before if path.suffix == ".safetensors" and "levels" in path.parts and not path.exists()]
+    assert would.num_levels == freed.num_levels == len(gone) > 0  # what the next budget builds again
     assert not leftover.exists()
     again = service.free_unneeded()
     left = sum(size for path, size in files(service).items() if path.parent.name != "inventories")

@@ -40,6 +40,16 @@ def test_without_anything_done_the_plan_counts() -> None:
     assert forecast.seconds_left() >= 580
 
 
+def test_a_phase_that_takes_too_long_makes_all_of_it_long() -> None:
+    """Workers that start slowly will calibrate slowly, and nothing is nearly done while nothing moves."""
+    clock = Clock()
+    forecast = Forecast(PLAN, clock=clock)
+    forecast.enter(TEXT)
+    for waited, least in ((20, 580), (100, 2000), (200, 4000)):
+        clock.now = 1000 + waited
+        assert forecast.seconds_left() > least
+
+
 @pytest.mark.parametrize("speed", [0.1, 1.0, 7.0])
 def test_a_machine_of_another_speed_is_found_out(speed: float) -> None:
     """Phases that ended correct those to come, and a phase that is measured tells its own rest."""

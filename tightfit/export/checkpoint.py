@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from space.cost import Target, plan_cost
-from space.errors import OutputError, SpecError, VerificationError
+from space.errors import SpecError, VerificationError
 from space.inventory import Inventory
 from space.level import Level
 from space.menu import is_legal
 from space.plan import Plan
 from tightfit.export.container import Entry, stored_entry, write_container
+from tightfit.export.early import check_free
 from tightfit.export.formats import FORMATS
 from workers.atomic import writing
 from workers.levels import LevelStore
@@ -79,8 +80,7 @@ def new_folder(out: Path) -> Iterator[Path]:
     """
     out = out.absolute()
     with writing(out, _WHAT_NEXT):
-        if out.exists() and (not out.is_dir() or any(out.iterdir())):
-            raise OutputError(f"{out}: already there and not empty. Give a new folder with --out.")
+        check_free(out)
         temporary = out.with_name(f".{out.name}.{secrets.token_hex(4)}.tmp")
         temporary.mkdir(parents=True)
         try:

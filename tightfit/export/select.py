@@ -2,8 +2,9 @@
 
 from space.budget import parse_budget
 from space.document import FrontDocument, FrontPoint
-from space.errors import InfeasibleBudgetError, NotFoundError
+from space.errors import InfeasibleBudgetError
 from space.inventory import Inventory
+from tightfit.export.early import named_point
 
 
 def select_point(
@@ -17,11 +18,7 @@ def select_point(
 
     """
     if point is not None:
-        found = next((p for p in document.front if p.point == point), None)
-        if found is None:
-            names = ", ".join(p.point for p in document.front)
-            raise NotFoundError(f"Job {document.job} has no point {point!r}; its front has {names or 'no points'}.")
-        return found
+        return named_point(document, point)
     limit = document.budget_bytes if budget is None else parse_budget(budget).size_bytes(inventory)
     fitting = [p for p in document.front if p.size_bytes <= limit]
     if not fitting:
