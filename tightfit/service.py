@@ -81,12 +81,8 @@ class Service:
             TightfitError: the job failed; the reason is recorded with it.
 
         """
-        from tightfit.listen import TerminalListener  # noqa: PLC0415 (only who runs a job listens)
-
         make_executor = executor_maker(inline=inline, num_workers=num_workers)
-        return self._run(
-            listener or TerminalListener(), job_id, lambda controller: controller.run(job_id), make_executor
-        )
+        return self._run(listener, job_id, lambda controller: controller.run(job_id), make_executor)
 
     def serve(self, listener: "Listener", *, until_idle: bool = False, num_workers: int | None = None) -> int:
         """Run queued jobs and those whose controllers have gone; return how many, once none is left, or never."""
