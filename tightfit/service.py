@@ -77,10 +77,11 @@ class Service:
         `listener` hears its steps; None prints them on stderr.
 
         Raises:
-            JobTakenError: it is not queued.
+            NotFoundError, JobTakenError: there is no such job, or it is not queued.
             TightfitError: the job failed; the reason is recorded with it.
 
         """
+        self.store.glance(job_id)  # first: for a job that is not there nothing is made
         make_executor = executor_maker(inline=inline, num_workers=num_workers)
         return self._run(listener, job_id, lambda controller: controller.run(job_id), make_executor)
 
