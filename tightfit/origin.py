@@ -9,6 +9,8 @@ from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from urllib.parse import urlsplit
 
+NOTE = "built_from.json"
+"""beside this file, where it was installed from a wheel: what that was built from"""
 _ROOT = Path(__file__).resolve().parent.parent
 _GIT_SECONDS = 10
 
@@ -23,8 +25,8 @@ class Origin:
 
 
 def origin() -> Origin:
-    """Return where this program comes from: what pip recorded of a repository, or the checkout that it runs from."""
-    return _installed() or _checked_out() or Origin()
+    """Return where this program comes from: as pip, the checkout that it runs from, or its wheel tells it."""
+    return _installed() or _checked_out() or _noted() or Origin()
 
 
 def _installed() -> Origin | None:
@@ -43,6 +45,13 @@ def _checked_out() -> Origin | None:
         return None
     url, changes = _git("remote", "get-url", "origin"), _git("status", "--porcelain", "--untracked-files=no")
     return Origin(public_url(url) if url else None, _git("rev-parse", "HEAD"), bool(changes))
+
+
+def _noted() -> Origin | None:
+    try:
+        return Origin(**json.loads((_ROOT / "tightfit" / NOTE).read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return None
 
 
 def _git(*arguments: str) -> str | None:
