@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from search.acceptance import text_key
 from search.context import Context
 from search.dispatch import require_all
 from search.evaluation import required_levels, text_request
@@ -13,12 +14,9 @@ from search.phases import CALIBRATE, LEVELS, TEXT
 from search.sensitivity import Errors
 from space.digest import digest
 from space.menu import SearchSpace
-from workers.bounded_files import user_path
 from workers.executor import Executor
 from workers.levels import LevelStore
-from workers.models.companions import companion_files
 from workers.models.excerpt import read_excerpt
-from workers.models.text import STDLIB, read_text, text_digest
 from workers.models.tokens import TokenSet
 from workers.tasks import (
     BuildLevels,
@@ -65,9 +63,10 @@ class Groundwork:
     def make_text(self) -> Text:
         """Make the text, and what the dense model says to it; remember both."""
         request = text_request(self._context.spec)
+        folder = self._context.prepared.folder
         self._context.reporter.enter(TEXT)
         self._context.note("reading text" if request.source is not None else "sampling text from the model itself")
-        excerpt = None if request.source is None else read_excerpt(request.source, request.num_tokens)
+        excerpt = None if request.source is None else read_excerpt(request.source, request.num_tokens, folder)
         tokens: TokenSet = self._require([PrepareText(request, excerpt)])[0]
         self._context.reporter.enter(CALIBRATE)
         self._context.note(f"calibrating ({tokens.note})")
@@ -152,18 +151,11 @@ class Groundwork:
 
     def _text_path(self) -> Path | None:
         """Return where a text is remembered: under all that decides its tokens; a dataset's content is not known."""
-        request = text_request(self._context.spec)
-        source = _source_digest(request.source)
-        if source is None:
+        key = text_key(self._context.spec, self._context.prepared.folder)
+        if key is None:
             return None
-        folder = self._context.prepared.folder
-        tokenizer = [
-            [path.name, text_digest(path.read_text(encoding="utf-8", errors="replace"))]
-            for path in companion_files(folder)
-        ]
-        numbers = [request.sequence_length, request.num_calibration, request.num_search, request.num_held_out]
-        key = digest([source, request.source, numbers, request.seed, tokenizer, self._workspace.model_digest])
-        return Path(self._workspace.cache_folder) / f"text-{key[:16]}.json"
+        name = digest([key, self._workspace.model_digest])
+        return Path(self._workspace.cache_folder) / f"text-{name[:16]}.json"
 
 
 def read_records(workspace: Workspace, tasks: Sequence[BuildLevels]) -> list[Records | None]:
@@ -173,13 +165,3 @@ def read_records(workspace: Workspace, tasks: Sequence[BuildLevels]) -> list[Rec
     calibration = tasks[0].tokens.of("calibration")
     store = LevelStore(Path(workspace.cache_folder) / "levels", workspace.model_digest, calibration)
     return [store.read_records(task) for task in tasks]
-
-
-def _source_digest(source: str | None) -> str | None:
-    """Return the digest of a source's content; None where it cannot be told without fetching it."""
-    if source is None:
-        return text_digest("sampled from the model itself")
-    if source != STDLIB and not user_path(source).is_file():
-        return None
-    text = read_text(source)
-    return text_digest(text if isinstance(text, str) else json.dumps(text))

@@ -12,7 +12,7 @@ from search.patterns import try_pattern
 from space.budget import format_bytes, parse_budget
 from space.cost import key_value_bytes
 from space.digest import Json, digest
-from space.errors import InfeasibleBudgetError, ModelError
+from space.errors import InfeasibleBudgetError, ModelError, SpecError
 from space.inventory import Inventory
 from space.menu import SearchSpace, build_space
 from space.spec import JobSpec
@@ -66,6 +66,7 @@ def prepare(spec: JobSpec, cache_folder: Path | None = None, *, remember: bool =
     for pattern in dict.fromkeys(pattern for pattern, _ in spec.pins):
         try_pattern(pattern, [module.name for module in inventory.modules])
     space = build_space(inventory, spec.menu, spec.target, spec.parsed_pins)
+    _check_levels(folder, spec, space)
     cache = key_value_bytes(inventory, spec.context, spec.batch)
     budget = parse_budget(spec.budget).size_bytes(inventory)
     low, dense = space.smallest_bytes + cache, inventory.dense_bytes + cache
@@ -79,6 +80,18 @@ def prepare(spec: JobSpec, cache_folder: Path | None = None, *, remember: bool =
             "(--bits, --group-size, --sparsity, --rank, --kind, --pin)."
         )
     return Prepared(folder, inventory, space, budget, cache)
+
+
+def _check_levels(folder: Path, spec: JobSpec, space: SearchSpace) -> None:
+    """Refuse a menu of which no module can take any level."""
+    free = [module for module in space.inventory.modules if module.name not in space.pinned]
+    if free and all(level.is_dense for module in free for level in space.levels[module.name]):
+        widest = max(module.in_features for module in free)
+        raise SpecError(
+            f"No module of {folder} can take a level of this menu for --target {spec.target}: the widest has {widest} "
+            "columns, and a --group-size must not be larger (and divide them for compressed-tensors, which holds "
+            "linear layers only). Give another --group-size, such as channel, --rank or --sparsity."
+        )
 
 
 def read_inventory(folder: Path, cache_folder: Path | None, *, remember: bool = False) -> Inventory:

@@ -13,7 +13,15 @@ from space.menu import Kind, Menu
 
 SamplerName = Literal["front", "nsga2", "tpe", "random"]
 DENSE_BITS = 16
-_OPTIONS = {"group_sizes": "group_size", "sparsities": "sparsity", "ranks": "rank", "kinds": "kind", "pins": "pin"}
+_SPLIT_SIZES = ("num_samples", "num_search_samples", "num_held_out_samples")
+_OPTIONS = {
+    "group_sizes": "group_size",
+    "sparsities": "sparsity",
+    "ranks": "rank",
+    "kinds": "kind",
+    "pins": "pin",
+    "num_samples": "num_sequences",
+}
 """field -> the command line's name of it, where that is another"""
 
 
@@ -122,6 +130,13 @@ class JobSpec(BaseModel):
     def digest(self) -> str:
         """Return the sha256 of the request."""
         return digest(self.model_dump(mode="json"))
+
+
+def sequences_of(num_sequences: int) -> dict[str, int]:
+    """Return how many sequences each split has beside so many of calibration text: the default's shares of them."""
+    defaults = {name: JobSpec.model_fields[name].default for name in _SPLIT_SIZES}
+    others = {name: max(2, num_sequences * size // defaults["num_samples"]) for name, size in defaults.items()}
+    return {**others, "num_samples": num_sequences}
 
 
 def make_spec(**values: Any) -> JobSpec:

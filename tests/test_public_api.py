@@ -35,7 +35,7 @@ SUBMIT_OPTIONS = {
         "--refine",
         "--sampler",
     },
-    *{"--seed", "--sparsity", "--target", "--worker-memory", "--workers"},
+    *{"--num-sequences", "--seed", "--sequence-length", "--sparsity", "--target", "--worker-memory", "--workers"},
 }
 SPEC_FIELDS = [
     *("model", "revision", "budget", "context", "batch", "calibration", "target", "bits", "group_sizes", "sparsities"),
@@ -105,8 +105,9 @@ def test_every_option_is_a_field() -> None:
     """What a request can hold and what the command line can say do not drift apart."""
     options = {name.removeprefix("--").replace("-", "_") for name in SUBMIT_OPTIONS}
     names = {"group_sizes": "group_size", "sparsities": "sparsity", "ranks": "rank", "kinds": "kind", "pins": "pin"}
+    names["num_samples"] = "num_sequences"  # which says the two others too
     fields = {names.get(name, name) for name in SPEC_FIELDS} - {"model", "revision"}
-    fields -= {"sequence_length", "num_samples", "num_search_samples", "num_held_out_samples"}
+    fields -= {"num_search_samples", "num_held_out_samples"}
     assert fields == options - {"home", "json", "dry_run", "detach", "queue", "like"}
 
 

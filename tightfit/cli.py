@@ -76,7 +76,14 @@ def submit(
     context: Annotated[int, typer.Option(help="Tokens of key/value cache inside the budget.")] = 0,
     batch: Annotated[int, typer.Option(help="Sequences of key/value cache inside the budget.")] = 1,
     calibration: Annotated[
-        str | None, typer.Option(help="Text or JSONL file, `python-stdlib`, or a dataset name [default: sampled].")
+        str | None,
+        typer.Option(
+            help="File of text, JSONL, CSV or Parquet, `python-stdlib`, or a dataset name [default: sampled]."
+        ),
+    ] = None,
+    sequence_length: Annotated[int | None, typer.Option(help="Tokens of each sequence of text [default: 256].")] = None,
+    num_sequences: Annotated[
+        int | None, typer.Option(help="Sequences to calibrate on; a quarter to search, half to judge [default: 128].")
     ] = None,
     target: Annotated[str, one_of(TARGETS, help="What the result is written as.")] = "packed",
     bits: Annotated[str | None, typer.Option(help="Such as `2,3,4`.")] = None,
@@ -118,6 +125,7 @@ def submit(
     earlier = None if like is None else open_service(home).store.get_job(like).spec
     spec = spec_from_options(
         model=model, budget=budget, context=context, batch=batch, calibration=calibration, target=target, bits=bits,
+        sequence_length=sequence_length, num_sequences=num_sequences,
         group_size=group_size, sparsity=sparsity, rank=rank, kind=kind, pin=pin, sampler=sampler,
         max_trials=max_trials, max_minutes=max_minutes, refine=refine, workers=workers,
         worker_memory=worker_memory, seed=seed, like=earlier, given=given,

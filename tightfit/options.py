@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from space.errors import SpecError
-from space.spec import JobSpec, make_spec
+from space.spec import JobSpec, make_spec, sequences_of
 
 _LISTS = {"group_sizes": "group_size", "sparsities": "sparsity", "ranks": "rank", "kinds": "kind", "pins": "pin"}
 
@@ -17,6 +17,8 @@ def spec_from_options(
     rank: str | None,
     kind: str | None,
     pin: list[str] | None,
+    sequence_length: int | None = None,
+    num_sequences: int | None = None,
     like: JobSpec | None = None,
     given: Collection[str] = (),
     **values: Any,
@@ -46,6 +48,10 @@ def spec_from_options(
         kept = {name: value for name, value in values.items() if _LISTS.get(name, name) in given}
         revision = like.revision if values["model"] == like.model else None
         values = {**like.model_dump(), "revision": revision, **kept}
+    if sequence_length is not None:
+        values["sequence_length"] = sequence_length
+    if num_sequences is not None:
+        values |= sequences_of(num_sequences)
     return make_spec(**values)
 
 

@@ -47,12 +47,10 @@ class Service:
 
     def dry_run(self, spec: "JobSpec") -> "DryRun":
         """Return what a job would search and cost; reads no weights."""
-        from search.prepare import prepare  # noqa: PLC0415 (torch)
+        from search.acceptance import accept  # noqa: PLC0415 (torch)
         from tightfit.estimate import estimate  # noqa: PLC0415
-        from workers.models.text import check_source  # noqa: PLC0415
 
-        check_source(spec.calibration)
-        return estimate(spec, prepare(spec, self.settings.cache_folder))
+        return estimate(spec, accept(spec, self.settings.cache_folder))
 
     def submit(self, spec: "JobSpec") -> Job:
         """Check a request and queue it.
@@ -62,11 +60,9 @@ class Service:
             InfeasibleBudgetError: no plan has the asked size.
 
         """
-        from search.prepare import prepare  # noqa: PLC0415 (torch)
-        from workers.models.text import check_source  # noqa: PLC0415
+        from search.acceptance import accept  # noqa: PLC0415 (torch)
 
-        prepared = prepare(spec, self.settings.cache_folder)
-        check_source(spec.calibration)
+        prepared = accept(spec, self.settings.cache_folder, remember=True)
         return self.store.create_job(f"j{secrets.token_hex(3)}", lasting(spec, prepared.folder))
 
     def run(

@@ -13,7 +13,7 @@ import torch
 from safetensors import safe_open
 from torch import Tensor, nn
 
-from space.errors import CalibrationError
+from space.errors import CalibrationError, ModelError
 from space.inventory import Inventory
 from workers.atomic import is_whole, write_safetensors
 from workers.engine import Engine
@@ -52,8 +52,19 @@ class _HessianCollector:
             hook.remove()
 
     def write(self, path: Path) -> None:
-        """Write each sum once; the metadata tells which module reads which."""
+        """Write each sum once; the metadata tells which module reads which.
+
+        Raises:
+            ModelError: a sum is not finite.
+
+        """
         sums = {name: total.cpu() for name, total in self.sums.items()}
+        for name, total in sums.items():
+            if not torch.isfinite(total).all():
+                raise ModelError(
+                    f"The dense model gives NaN or infinite values on the calibration text: the input of {name} has "
+                    "them. Its config or its weights are broken; see that it generates text with transformers."
+                )
         write_safetensors(path, sums, {"owner": json.dumps(self.owner)})
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from space.errors import TrialError
+from space.errors import ModelError, TrialError
 from space.level import Level
 from space.measurement import Measurement
 from space.plan import Plan
@@ -32,6 +32,7 @@ from workers.evaluate.teacher import Teacher, read_teacher, write_teacher
 from workers.levels import LevelStore
 from workers.models.sample import sample_tokens
 from workers.models.text import Split
+from workers.models.tokenizer import opening_of
 from workers.models.tokens import TokenSet, tokenize
 from workers.residence import building_bytes, must_stream
 from workers.tasks import (
@@ -91,9 +92,10 @@ class Worker:
 
     def prepare_text(self, task: PrepareText) -> TokenSet:
         """Make the token sequences, from text or by sampling the model."""
+        folder, vocabulary = Path(self._space.model_folder), self._space.inventory.vocabulary
         if task.request.source is None:
-            return sample_tokens(self.engine.whole_dense(), task.request, self._cache)
-        return tokenize(Path(self._space.model_folder), task.request, self._cache, task.excerpt)
+            return sample_tokens(self.engine.whole_dense(), task.request, self._cache, opening_of(folder))
+        return tokenize(folder, task.request, self._cache, task.excerpt, vocabulary)
 
     def calibrate(self, task: Calibrate) -> None:
         """Collect the Hessians, once."""
@@ -106,7 +108,13 @@ class Worker:
         path = self.teacher_path(task.tokens, task.split)
         if not is_whole(path):
             write_teacher(path, self.engine, task.tokens.load(task.split))
-        return float(read_teacher(path).loss.mean().exp())
+        loss = read_teacher(path).loss.mean()
+        if not isfinite(loss):
+            raise ModelError(
+                f"{self._space.model_folder}: the dense model's answers are NaN or infinite. Its config or its weights "
+                "are broken; see that it generates text with transformers."
+            )
+        return float(loss.exp())
 
     def price_modules(self, task: PriceModules) -> ModulePrices:
         """Return what errors of each module cost, or why a gradient pass cannot tell."""

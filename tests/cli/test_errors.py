@@ -10,6 +10,7 @@ import pytest
 from space import errors
 from tests.cli.conftest import Cli, Done
 from tightfit import cli_jobs as command_line
+from tightfit.cli_base import open_service
 
 
 def _refused(done: Done, exit_code: int, *parts: str) -> None:
@@ -38,6 +39,21 @@ def test_budgets_that_make_no_sense(cli: Cli, model: str, budget: str, side: str
     assert sizes is not None
     found = cli("submit", model, "--budget", "50%", "--dry-run", "--json").json
     assert [f"{found['smallest_bytes']:,}", f"{found['dense_bytes']:,}"] == list(sizes.groups())
+
+
+def test_sequences_longer_than_the_model_takes(cli: Cli, model: str) -> None:
+    """The message names the option and the longest sequence, which is taken."""
+    options = ("submit", model, "--budget", "50%", "--dry-run", "--json")
+    _refused(cli(*options, "--sequence-length", "257"), 2, "has 256 positions", "give --sequence-length 256 or less")
+    assert cli(*options, "--sequence-length", "256").exit_code == 0
+
+
+@pytest.mark.parametrize(("asked", "counts"), [(64, (64, 16, 32)), (3, (3, 2, 2)), (1000, (1000, 250, 500))])
+def test_sequences_of_all_splits(cli: Cli, home: Path, model: str, asked: int, counts: tuple[int, int, int]) -> None:
+    """One number says how much text: a quarter to search and half to judge, as by default."""
+    job = cli("submit", model, "--budget", "50%", "--queue", "--json", "--num-sequences", str(asked)).json["job"]
+    spec = open_service(home).store.get_job(job).spec
+    assert (spec.num_samples, spec.num_search_samples, spec.num_held_out_samples) == counts
 
 
 def test_a_cache_above_the_budget_is_named(cli: Cli, model: str) -> None:
@@ -81,6 +97,9 @@ def test_budgets_between_are_reachable(cli: Cli, model: str) -> None:
         (["--max-trials", "0"], "--max-trials 0"),
         (["--max-minutes", "0"], "--max-minutes 0"),
         (["--context", "-1"], "context"),
+        (["--sequence-length", "4"], "--sequence-length 4"),
+        (["--num-sequences", "0"], "--num-sequences 0"),
+        (["--num-sequences", "-5"], "--num-sequences -5"),
     ],
 )
 def test_options_that_make_no_sense(cli: Cli, options: list[str], part: str) -> None:

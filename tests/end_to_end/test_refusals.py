@@ -6,6 +6,7 @@ from pathlib import Path
 from unittest.mock import Mock
 
 import pytest
+import torch
 from safetensors.torch import load_file, save_file
 
 from search.prepare import read_inventory
@@ -18,6 +19,7 @@ from space.errors import (
     LeaseLostError,
     ModelError,
     NotFoundError,
+    SpecError,
 )
 from space.spec import JobSpec
 from storage.records import Job, JobState, Trial
@@ -35,10 +37,22 @@ def _home_is_as_new(service: PlainService) -> None:
 
 def test_refused_requests_leave_nothing(service: PlainService, tiny: Tiny, text_file: Path, tmp_path: Path) -> None:
     """Text, budget, pin and model are checked before a job is made."""
-    empty = tmp_path / "empty.txt"
+    empty, short = tmp_path / "empty.txt", tmp_path / "short.txt"
     empty.touch()
+    short.write_text(text_file.read_text()[:200])
     refused: list[tuple[type[Exception], str, JobSpec]] = [
         (CalibrationError, "holds no text", small_spec(tiny("tied"), empty)),
+        (CalibrationError, "too short", small_spec(tiny("tied"), short)),
+        (
+            SpecError,
+            "--sequence-length 257: .* 256 positions",
+            small_spec(tiny("tied"), text_file, sequence_length=257),
+        ),
+        (
+            SpecError,
+            "can take a level of this menu",
+            small_spec(tiny("tied"), text_file, group_sizes=(128,), kinds=("integer",)),
+        ),
         (CalibrationError, "no such file", small_spec(tiny("tied"), tmp_path / "none.txt")),
         (InfeasibleBudgetError, "below the smallest plan", small_spec(tiny("tied"), text_file, budget="1bpw")),
         (
@@ -89,12 +103,12 @@ def test_unknown_job_is_named(service: PlainService) -> None:
 def test_job_that_fails_says_why(
     service: PlainService, tiny: Tiny, text_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Text too short for its sequences fails the job, not the service; there is no front, and no second run."""
+    """Text that shrank since it was accepted fails the job, not the service; there is no front, and no second run."""
     shown = Mock(return_value="link")
     monkeypatch.setattr("storage.tracking.sync", shown)
-    short = tmp_path / "short.txt"
-    short.write_text(text_file.read_text()[:200])
+    short = Path(shutil.copy(text_file, tmp_path / "short.txt"))
     job = service.submit(small_spec(tiny("tied"), short))
+    short.write_text(text_file.read_text()[:200])
     with pytest.raises(JobFailedError, match="has no front yet"):
         service.front(job.job_id)
     with pytest.raises(JobFailedError, match="has no front yet"):
@@ -109,6 +123,20 @@ def test_job_that_fails_says_why(
     assert service.sync_mlflow(job.job_id) == "link"
     assert shown.call_args.args[1:4] == (failed, [], None)
     with pytest.raises(JobTakenError, match="only QUEUED jobs run"):
+        service.run(job.job_id, Quiet(), inline=True)
+
+
+@pytest.mark.parametrize("name", ["norm", "layers.1.mlp.down_proj", "layers.1.post_attention_layernorm"])
+def test_dense_model_that_gives_no_numbers(
+    service: PlainService, tiny: Tiny, text_file: Path, tmp_path: Path, name: str
+) -> None:
+    """Finite weights whose products are not end the job in one sentence, wherever they are."""
+    folder = Path(shutil.copytree(tiny("tied"), tmp_path / "model"))
+    tensors = load_file(folder / "model.safetensors")
+    tensors[f"model.{name}.weight"] = torch.full_like(tensors[f"model.{name}.weight"], 3e38)
+    save_file(tensors, folder / "model.safetensors", {"format": "pt"})
+    job = service.submit(small_spec(folder, text_file))
+    with pytest.raises(ModelError, match=r"[Tt]he dense model\S* (gives|answers are) NaN or infinite"):
         service.run(job.job_id, Quiet(), inline=True)
 
 

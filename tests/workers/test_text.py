@@ -14,7 +14,7 @@ from tests.workers.tiny_models import TinyKind, make_workspace, text_request
 from workers.models import excerpt
 from workers.models.excerpt import read_excerpt
 from workers.models.text import STDLIB, STDLIB_MODULES, check_source, read_text
-from workers.models.tokens import SPLITS, TextRequest, TokenSet, tokenize
+from workers.models.tokens import SPLITS, TextRequest, TokenSet, check_text, tokenize
 from workers.tasks import PrepareText
 from workers.worker import Worker
 
@@ -52,8 +52,10 @@ def test_short_text_is_refused(tiny: Tiny, text_file: Path, tmp_path: Path, num_
     """Each split needs two sequences; the message says how many there are and what to do."""
     short = tmp_path / "short.txt"
     short.write_text(text_file.read_text()[:num_characters])
-    with pytest.raises(CalibrationError, match=r"short\.txt: too short: \d sequences of 32 tokens .* smaller sequence"):
+    with pytest.raises(CalibrationError, match=r"short\.txt: too short: \d sequences of 32 tokens .* smaller --seq"):
         tokenize(tiny("tied"), text_request(short), tmp_path)
+    with pytest.raises(CalibrationError, match=r"short\.txt: too short"):
+        check_text(tiny("tied"), text_request(short), None)
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ The controller reads the source, since workers may be offline or on a machine th
 """
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from workers.models.text import read_text, text_digest
 
@@ -26,14 +27,14 @@ class Excerpt:
     parts: tuple[tuple[str, ...], ...]
 
 
-def read_excerpt(source: str, num_tokens: int) -> Excerpt:
-    """Read a calibration source and take what so many tokens need.
+def read_excerpt(source: str, num_tokens: int, folder: Path | None = None) -> Excerpt:
+    """Read a calibration source and take what so many tokens of a model need.
 
     Raises:
         CalibrationError: it cannot be read, or holds no text.
 
     """
-    text = read_text(source)
+    text = read_text(source, folder)
     if isinstance(text, str):
         slices = _slices(text, num_tokens)
         taken = f"{len(slices)} slices of it " if len(slices) > 1 else ""

@@ -6,8 +6,8 @@ held-out measurements never touch its training text. The text differs a little b
 recorded with every job.
 """
 
+import codecs
 import hashlib
-import json
 import sysconfig
 from importlib.util import find_spec
 from pathlib import Path
@@ -15,11 +15,16 @@ from typing import Literal
 
 from space.errors import CalibrationError
 from workers.bounded_files import read_bounded, user_path
+from workers.models.text_records import is_table, no_datasets, text_of_dataset, text_of_file, text_of_table
+from workers.models.tokenizer import ChatWriter
 
 Split = Literal["calibration", "search", "held_out"]
 STDLIB = "python-stdlib"
-_MAX_DATASET_ROWS = 20_000
 _MAX_TEXT_BYTES = 512 * 2**20
+_BYTE_ORDER_MARKS = (
+    *((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF32_LE, "utf-32"), (codecs.BOM_UTF32_BE, "utf-32")),
+    *((codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16")),  # behind UTF-32, whose mark begins alike
+)
 
 STDLIB_MODULES: dict[Split, tuple[str, ...]] = {
     "calibration": (
@@ -61,71 +66,55 @@ def text_digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def read_text(source: str) -> dict[Split, str] | str:
+def read_text(source: str, folder: Path | None = None) -> dict[Split, str] | str:
     """Return the text of a calibration source: three texts where the source has splits, else one.
 
     Args:
-        source: `python-stdlib`, a text or JSONL file (one object with a `text` field a line), or a dataset name.
+        source: `python-stdlib`, a file of text, JSON, JSONL, CSV or Parquet, or a dataset name.
+        folder: the model, whose chat template writes chat turns.
 
     Raises:
-        CalibrationError: missing, unreadable, empty, or the optional `datasets` package is not installed.
+        CalibrationError: missing, unreadable, empty, a record of it has no text, or the optional `datasets` package is
+            not installed.
 
     """
     if source == STDLIB:
         return {split: stdlib_text(split) for split in STDLIB_MODULES}
-    path = user_path(source)
+    path, render = user_path(source), ChatWriter(folder)
     if path.exists():
-        text = _read_file(path)
-    elif path.suffix or source.startswith((".", "/", "~")):
+        text = text_of_table(path, render) if is_table(path) else text_of_file(path, _content(path), render)
+    elif is_path(source):
         raise CalibrationError(f"{source}: no such file. Give a text or JSONL file, `{STDLIB}` or a dataset name.")
     else:
-        text = _read_dataset(source)
+        text = text_of_dataset(source, render)
     if not text.strip():
         raise CalibrationError(f"{source}: holds no text.")
     return text
 
 
-def _read_file(path: Path) -> str:
+def is_path(source: str) -> bool:
+    """Tell whether a calibration source is a file, there or not, and no dataset's name."""
+    path = user_path(source)
+    return bool(path.suffix) or source.startswith((".", "/", "~")) or path.exists()
+
+
+def _content(path: Path) -> str:
+    """Return a file's characters: UTF-8, or what its byte order mark says."""
     try:
-        text = read_bounded(path, _MAX_TEXT_BYTES).decode()
+        data = read_bounded(path, _MAX_TEXT_BYTES)
+        return data.decode(next((codec for mark, codec in _BYTE_ORDER_MARKS if data.startswith(mark)), "utf-8"))
     except (OSError, ValueError) as error:
         raise CalibrationError(f"{path}: cannot be read as UTF-8 text ({error}).") from error
-    if path.suffix != ".jsonl":
-        return text
-    try:
-        lines = text.split("\n")  # and at nothing else that is a line's end to Python: a string may hold it as it is
-        return "\n".join(str(json.loads(line)["text"]) for line in lines if line.strip())
-    except (ValueError, KeyError, TypeError) as error:
-        raise CalibrationError(f"{path}: each line must be a JSON object with a `text` field ({error!r}).") from error
 
 
-def _read_dataset(name: str) -> str:
-    try:
-        from datasets import load_dataset  # noqa: PLC0415 (optional)
-    except ImportError as error:
-        raise _no_datasets(name) from error
-    try:
-        rows = load_dataset(name, split="train", streaming=True)
-        texts = [str(row["text"]) for row, _ in zip(rows, range(_MAX_DATASET_ROWS), strict=False)]
-    except Exception as error:  # the library raises many kinds, all of them about the user's name
-        reason = (str(error) or repr(error)).splitlines()[0]
-        raise CalibrationError(f"{name}: the dataset cannot be read: {reason}") from error
-    return "\n".join(texts)
-
-
-def check_source(source: str | None) -> None:
-    """Refuse a calibration file that is missing, unreadable or empty, before a job is made of it.
+def check_source(source: str | None, folder: Path | None = None) -> None:
+    """Refuse a calibration file that is missing, unreadable or without text, before a job is made of it.
 
     A dataset is not read now, but what reads it must be there.
     """
     if source is None:
         return
-    path = user_path(source)
-    if source == STDLIB or path.suffix or path.exists():
-        read_text(source)
+    if source == STDLIB or is_path(source):
+        read_text(source, folder)
     elif find_spec("datasets") is None:
-        raise _no_datasets(source)
-
-
-def _no_datasets(name: str) -> CalibrationError:
-    return CalibrationError(f"{name}: not a file, and names of datasets need a package: pip install datasets.")
+        raise no_datasets(source)

@@ -2,8 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-
-from torch import nn
+from typing import Any
 
 from space.errors import ModelError
 from workers.models.headers import StoredTensor
@@ -11,7 +10,7 @@ from workers.models.headers import StoredTensor
 _CHUNK_BYTES = 2**20
 
 
-def tied_parameters(model: nn.Module) -> dict[str, str]:
+def tied_parameters(model: Any) -> dict[str, str]:
     """Return name -> name of the parameter that it is, for those that a model uses under several names."""
     first: dict[int, str] = {}
     named = model.named_parameters(remove_duplicate=False)
@@ -19,7 +18,7 @@ def tied_parameters(model: nn.Module) -> dict[str, str]:
     return {name: owner for name, owner in owners.items() if name != owner}
 
 
-def tied_names(model: nn.Module) -> dict[str, str]:
+def tied_names(model: Any) -> dict[str, str]:
     """Return module -> module whose weight it uses (a head tied to the embedding)."""
     pairs = [(copy.rpartition("."), owner.rpartition(".")) for copy, owner in tied_parameters(model).items()]
     return {copy: owner for (copy, _, last), (owner, _, own) in pairs if last == own == "weight"}

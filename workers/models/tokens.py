@@ -15,12 +15,14 @@ from space.errors import CalibrationError, ModelError
 from workers.atomic import write_safetensors
 from workers.models.excerpt import Excerpt, read_excerpt
 from workers.models.text import STDLIB, Split
+from workers.models.tokenizer import TextTokenizer, load_tokenizer
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 SPLITS: tuple[Split, ...] = ("calibration", "search", "held_out")
 _MIN_SEQUENCES = 2
+_CHARACTERS_PER_TOKEN = 32  # of a text whose head tells whether it is long enough: about eight times what it takes
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +44,14 @@ class TextRequest:
     def num_tokens(self) -> int:
         """Return the number of tokens asked for all splits together."""
         return self.sequence_length * sum(self.count(split) for split in SPLITS)
+
+    @property
+    def num_telling(self) -> int:
+        """Return of how many sequences each split has enough of them to be used."""
+        if self.source == STDLIB:  # its splits are apart, and must have what is asked
+            return max(self.count(split) for split in SPLITS)
+        counts = [self.count(split) for split in SPLITS]
+        return -(-_MIN_SEQUENCES * sum(counts) // min(counts)) + len(SPLITS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,28 +95,60 @@ class TokenSet:
         return tokens
 
 
-def tokenize(folder: Path, request: TextRequest, out_folder: Path, excerpt: Excerpt | None = None) -> TokenSet:
-    """Cut text into sequences and write them.
+def tokenize(
+    folder: Path,
+    request: TextRequest,
+    out_folder: Path,
+    excerpt: Excerpt | None = None,
+    vocabulary: int | None = None,
+) -> TokenSet:
+    """Cut text into sequences and write them; each begins with what the model's tokenizer begins every sequence with.
 
     Args:
         folder: the model, whose tokenizer is used.
         request: which text.
         out_folder: where the sequences are written.
         excerpt: the text; read here where it is not given.
+        vocabulary: rows of the model's embedding; None is not checked.
 
     Raises:
         CalibrationError: not enough text.
-        ModelError: the folder has no tokenizer.
+        ModelError: the folder has no tokenizer, or it is not the model's.
 
     """
     assert request.source is not None  # noqa: S101 (sampling from the model is the worker's)
     if excerpt is None:
-        excerpt = read_excerpt(request.source, request.num_tokens)
-    encode = _encoder(folder)
-    rows = [_cut(encode(pieces), request) for pieces in excerpt.parts]
-    parts = dict(zip(SPLITS, rows, strict=True)) if len(rows) > 1 else _divide(rows[0], request)
-    chosen = {split: _spread(parts[split], request.count(split), request, split) for split in SPLITS}
-    return save_tokens(chosen, out_folder, excerpt.note)
+        excerpt = read_excerpt(request.source, request.num_tokens, folder)
+    return save_tokens(_choose(load_tokenizer(folder), request, excerpt.parts, vocabulary), out_folder, excerpt.note)
+
+
+def check_text(folder: Path, request: TextRequest, vocabulary: int | None) -> None:
+    """Refuse text that is too short, or that the model's tokenizer cannot be for, before a job is made of it.
+
+    Of a long text only so much is tokenized as tells.
+
+    Raises:
+        CalibrationError: it cannot be read, or is not enough.
+        ModelError: the folder has no tokenizer, or it is not the model's.
+
+    """
+    assert request.source is not None  # noqa: S101 (sampling needs no text)
+    parts = read_excerpt(request.source, request.num_tokens, folder).parts
+    tokenizer = load_tokenizer(folder)
+    enough = _CHARACTERS_PER_TOKEN * request.sequence_length * request.num_telling
+    heads = tuple(("".join(slices)[:enough],) for slices in parts)
+    try:
+        _choose(tokenizer, request, heads, vocabulary)
+    except CalibrationError:
+        _choose(tokenizer, request, parts, vocabulary)
+
+
+def _choose(
+    tokenizer: TextTokenizer, request: TextRequest, parts: Sequence[Sequence[str]], vocabulary: int | None
+) -> "dict[Split, Tensor]":
+    rows = [_cut(_encoded(tokenizer, slices, vocabulary), tokenizer.opening, request) for slices in parts]
+    by_split = dict(zip(SPLITS, rows, strict=True)) if len(rows) > 1 else _divide(rows[0], request)
+    return {split: _spread(by_split[split], request.count(split), request, split) for split in SPLITS}
 
 
 def save_tokens(chosen: "dict[Split, Tensor]", out_folder: Path, note: str) -> TokenSet:
@@ -117,27 +159,32 @@ def save_tokens(chosen: "dict[Split, Tensor]", out_folder: Path, note: str) -> T
     return TokenSet(str(path), note, digests)
 
 
-def _encoder(folder: Path):  # type: ignore[no-untyped-def]  # noqa: ANN202
+def _encoded(tokenizer: TextTokenizer, slices: Sequence[str], vocabulary: int | None) -> "Tensor":
+    """Return the ids of texts, one after the other.
+
+    Raises:
+        ModelError: one of them has no row in the embedding.
+
+    """
     import torch  # noqa: PLC0415 (slow)
-    from transformers import AutoTokenizer  # noqa: PLC0415 (slow)
 
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
-    except (OSError, ValueError, KeyError) as error:
-        reason = str(error).splitlines()[0]
-        raise ModelError(f"{folder}: its tokenizer cannot be loaded: {reason}") from error
-
-    def encode(pieces: Sequence[str]) -> torch.Tensor:
-        """Return the ids of texts, one after the other: while it runs, the tokenizer takes 160 bytes a character."""
-        found = (tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"] for text in pieces)
-        return torch.cat([torch.tensor(ids) for ids in found])
-
-    return encode
+    ids = torch.cat([torch.tensor(tokenizer.ids(text), dtype=torch.long) for text in slices])
+    largest = max([*tokenizer.opening, *ids.max(dim=0, keepdim=True).values.tolist()] if len(ids) else [0])
+    if vocabulary is not None and largest >= vocabulary:
+        raise ModelError(
+            f"{tokenizer.folder}: its tokenizer gives the token {largest}, but the model's embedding has {vocabulary} "
+            "rows: they do not belong together. Put the model's own tokenizer into the folder."
+        )
+    return ids
 
 
-def _cut(ids: "Tensor", request: TextRequest) -> "Tensor":
-    length = request.sequence_length
-    return ids[: len(ids) // length * length].view(-1, length)
+def _cut(ids: "Tensor", opening: Sequence[int], request: TextRequest) -> "Tensor":
+    """Return (N, sequence_length) sequences: the opening, and as much text as then fits."""
+    import torch  # noqa: PLC0415 (slow)
+
+    length = request.sequence_length - len(opening)
+    rows = ids[: len(ids) // length * length].view(-1, length)
+    return torch.cat([torch.tensor(opening, dtype=torch.long).expand(len(rows), -1), rows], dim=1)
 
 
 def _divide(rows: "Tensor", request: TextRequest) -> "dict[Split, Tensor]":
@@ -153,10 +200,13 @@ def _spread(rows: "Tensor", count: int, request: TextRequest, split: Split) -> "
     if len(rows) < _MIN_SEQUENCES:
         raise CalibrationError(
             f"{request.source}: too short: {len(rows)} sequences of {request.sequence_length} tokens for the {split} "
-            f"split, at least {_MIN_SEQUENCES} are needed. Give more text or a smaller sequence length."
+            f"split, at least {_MIN_SEQUENCES} are needed. Give more text or a smaller --sequence-length."
         )
     if request.source == STDLIB and len(rows) < count:
-        raise CalibrationError(f"{STDLIB} holds {len(rows)} sequences for {split}, {count} were asked.")
+        raise CalibrationError(
+            f"{STDLIB} holds {len(rows)} sequences for {split}, {count} were asked. Give a smaller --num-sequences or "
+            "--sequence-length."
+        )
     import torch  # noqa: PLC0415 (slow)
 
     picks = torch.linspace(0, len(rows) - 1, min(count, len(rows))).round().long()

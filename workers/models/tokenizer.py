@@ -1,0 +1,115 @@
+"""A model's own tokenizer: ids of text, what it begins every sequence with, and how it writes a chat."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from space.errors import CalibrationError, ModelError
+from workers.models.companions import companion_files
+
+_PROBE = "a b"
+_NO_TOKENIZER = ("generation_config", "chat_template", "additional_chat_templates")
+
+
+@dataclass(frozen=True, slots=True)
+class TextTokenizer:
+    """A loaded tokenizer.
+
+    Attributes:
+        folder: of its model.
+        opening: what it puts before a single sequence, such as the token of its begin; empty where nothing.
+
+    """
+
+    folder: Path
+    opening: tuple[int, ...]
+    _tokenizer: Any
+
+    def ids(self, text: str) -> list[int]:
+        """Return the ids of a text, nothing before or behind it; it takes 160 bytes a character while it runs."""
+        found: list[int] = self._tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+        return found
+
+    def chat(self, messages: list[Any]) -> str:
+        """Return chat turns as the model's template writes them, without what begins every sequence anyway.
+
+        Raises:
+            CalibrationError: there is no template, or it cannot write them.
+
+        """
+        if not getattr(self._tokenizer, "chat_template", None):
+            raise CalibrationError(
+                f"it holds chat turns, and {self.folder} has no chat template that could write them: give a `text`."
+            )
+        try:
+            written = str(self._tokenizer.apply_chat_template(messages, tokenize=False))
+        except Exception as error:  # templates are programs
+            reason = (str(error) or repr(error)).splitlines()[0]
+            raise CalibrationError(f"the model's chat template cannot write its `messages`: {reason}") from error
+        begin = getattr(self._tokenizer, "bos_token", None)
+        return written.removeprefix(begin) if begin and self.opening else written
+
+
+def load_tokenizer(folder: Path) -> TextTokenizer:
+    """Return a model's tokenizer.
+
+    Raises:
+        ModelError: there is none, or this version of transformers cannot load it.
+
+    """
+    from transformers import AutoTokenizer  # noqa: PLC0415 (slow)
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+        opening = _opening(tokenizer)
+    except Exception as error:  # the libraries raise many kinds, all of them about the folder's files
+        reason = (str(error) or repr(error)).splitlines()[0]
+        raise ModelError(
+            f"{folder}: its tokenizer cannot be loaded by transformers {version('transformers')}: {reason}"
+        ) from error
+    return TextTokenizer(folder, opening, tokenizer)
+
+
+def _opening(tokenizer: Any) -> tuple[int, ...]:
+    """Return what stands before a text that is a sequence of its own."""
+    plain = list(tokenizer(_PROBE, add_special_tokens=False, verbose=False)["input_ids"])
+    whole = list(tokenizer(_PROBE, add_special_tokens=True, verbose=False)["input_ids"])
+    starts = range(len(whole) - len(plain) + 1)
+    begin = next((start for start in starts if whole[start : start + len(plain)] == plain), 0)
+    return tuple(whole[:begin])
+
+
+def has_tokenizer(folder: Path) -> bool:
+    """Tell whether a model's folder has files of a tokenizer."""
+    return any(not str(path.relative_to(folder)).startswith(_NO_TOKENIZER) for path in companion_files(folder))
+
+
+def opening_of(folder: Path) -> tuple[int, ...]:
+    """Return what a model's tokenizer begins every sequence with; nothing where it has no tokenizer."""
+    return load_tokenizer(folder).opening if has_tokenizer(folder) else ()
+
+
+class ChatWriter:
+    """Writes chat turns with the template of a model, whose tokenizer is loaded when there are any."""
+
+    def __init__(self, folder: Path | None) -> None:
+        """Remember the model."""
+        self._folder = folder
+
+    def __call__(self, messages: list[Any]) -> str:
+        """Return chat turns as text.
+
+        Raises:
+            CalibrationError: they cannot be written.
+            ModelError: the model's tokenizer cannot be loaded.
+
+        """
+        return self._tokenizer.chat(messages)
+
+    @cached_property
+    def _tokenizer(self) -> TextTokenizer:
+        if self._folder is None:
+            raise CalibrationError("it holds chat turns, which only a model's chat template can write: give a `text`.")
+        return load_tokenizer(self._folder)
