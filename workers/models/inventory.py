@@ -12,8 +12,8 @@ from space.errors import ModelError
 from space.inventory import Inventory, ModuleInfo
 from workers.models.architecture import build_model
 from workers.models.blocks import find_blocks
-from workers.models.cache_shape import cache_layers
 from workers.models.completeness import check_complete
+from workers.models.dry_forward import dry_forward
 from workers.models.files import read_config, read_headers
 from workers.models.headers import StoredTensor
 from workers.models.plausible import check_numbers, no_more_parameters_than
@@ -47,7 +47,8 @@ def inspect_model(folder: Path) -> Inventory:
     model = skeleton(folder, stored)
     prefix, blocks = _blocks(folder, model)
     check_complete(folder, model, stored)
-    modules = _compressible(folder, model, stored, prefix)
+    seen = dry_forward(model.eval())
+    modules = [m for m in _compressible(folder, model, stored, prefix) if m.name not in seen.bypassed]
     ties, taken = tied_parameters(model), {m.weight.name for m in modules}
     left = set(model.state_dict()) - taken - {copy for copy, owner in ties.items() if owner in stored}
     others = tuple(tensor.info for name, tensor in stored.items() if name in left)
@@ -55,7 +56,7 @@ def inspect_model(folder: Path) -> Inventory:
     return Inventory(
         tuple(modules),
         others,
-        cache_layers(model.eval()),
+        seen.cache,
         len(blocks),
         len(embedding.weight),
         _num_positions(text_config),

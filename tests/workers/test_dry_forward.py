@@ -1,5 +1,6 @@
-"""The key/value cache's bytes, told without weights, are those of a cache that a model with weights fills."""
+"""What a forward without weights tells: the cache's bytes, and which modules a model uses without calling them."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -7,7 +8,8 @@ import torch
 
 from space.cost import key_value_bytes
 from space.inventory import CacheLayer, Inventory
-from workers.models.cache_shape import cache_layers
+from workers.models.dry_forward import dry_forward
+from workers.models.inventory import inspect_model
 
 WINDOW = 8
 SIZES = {
@@ -57,7 +59,7 @@ def _model(model_type: str, device: str) -> Any:
 
 
 def _layers(model_type: str) -> tuple[CacheLayer, ...]:
-    found = cache_layers(_model(model_type, "meta"))
+    found = dry_forward(_model(model_type, "meta")).cache
     assert found is not None
     return found
 
@@ -102,4 +104,23 @@ def test_model_that_does_not_tell() -> None:
 
     config = AutoConfig.for_model("recurrent_gemma", **{**SIZES, "lru_width": 32})
     with torch.device("meta"):
-        assert cache_layers(AutoModelForCausalLM.from_config(config).eval()) is None
+        assert dry_forward(AutoModelForCausalLM.from_config(config).eval()).cache is None
+
+
+@pytest.mark.parametrize("model_type", ["mamba", "falcon_mamba"])
+def test_weights_that_code_takes_for_itself(model_type: str, tmp_path: Path) -> None:
+    """Such a module has no input to calibrate on: it is left as it is, and its bytes count."""
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    config = AutoConfig.for_model(model_type, **SIZES, state_size=4)
+    AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path)
+    inventory = inspect_model(tmp_path)
+    kinds = {name.rpartition(".")[2] for name in (m.name for m in inventory.modules)}
+    assert kinds == {"embeddings", "in_proj", "x_proj", "out_proj"}
+    assert sum(tensor.name.endswith("dt_proj.weight") for tensor in inventory.others) == 3
+
+
+@pytest.mark.parametrize("model_type", ["llama", "gpt_bigcode", "bamba", "qwen3_5_text"])
+def test_modules_that_are_called_stay(model_type: str) -> None:
+    """However often else a model's code asks for their weights."""
+    assert not dry_forward(_model(model_type, "meta")).bypassed

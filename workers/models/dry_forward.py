@@ -1,0 +1,87 @@
+"""What a model does with its modules and what it remembers, seen in forwards on the meta device: no weight is read."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from space.inventory import CacheLayer
+
+_LENGTHS = 2, 3  # tokens of two forwards: what grows between them is kept of each token
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What two forwards of a model show.
+
+    Attributes:
+        cache: what each layer keeps of a sequence, in the type of the config; None: the model does not hand it out.
+        bypassed: linear modules that are never called, while the model's code takes their weight for itself.
+
+    """
+
+    cache: tuple[CacheLayer, ...] | None = None
+    bypassed: frozenset[str] = frozenset()
+
+
+def dry_forward(model: Any) -> Seen:
+    """Return what a model on the meta device shows; nothing where its code must see values to go on."""
+    names = {module: name for name, module in model.named_modules() if isinstance(module, nn.Linear)}
+    called: set[nn.Module] = set()
+    hooks = [module.register_forward_pre_hook(lambda m, _: called.add(m)) for module in names]
+    try:
+        with _weights_taken() as taken:
+            short, long = (_filled(model, length) for length in _LENGTHS)
+    except Exception:  # noqa: BLE001 (whatever code raises that cannot run without values)
+        return Seen()
+    finally:
+        for hook in hooks:
+            hook.remove()
+    bypassed = frozenset(names[module] for module in taken if module in names and module not in called)
+    has_cache = short and len(short) == len(long)
+    return Seen(tuple(map(_layer, short, long)) if has_cache else None, bypassed)
+
+
+@contextmanager
+def _weights_taken() -> Iterator[set[nn.Module]]:
+    """Yield the modules whose weight is asked for while the context lasts, by themselves or by others."""
+    look_up, taken = nn.Module.__getattr__, set[nn.Module]()
+
+    def watched(module: nn.Module, name: str) -> Any:
+        if name == "weight":
+            taken.add(module)
+        return look_up(module, name)
+
+    nn.Module.__getattr__ = watched  # type: ignore[method-assign]
+    try:
+        yield taken
+    finally:
+        nn.Module.__getattr__ = look_up  # type: ignore[method-assign]
+
+
+@torch.no_grad()
+def _filled(model: Any, length: int) -> list[Any]:
+    """Return the layers of the cache after a forward of so many tokens."""
+    output = model(input_ids=torch.zeros((1, length), dtype=torch.long, device="meta"), use_cache=True)
+    return list(getattr(getattr(output, "past_key_values", None), "layers", ()))
+
+
+def _layer(short: Any, long: Any) -> CacheLayer:
+    before, after = (sum(t.nbytes for t in _tensors(vars(layer)) if t.dim()) for layer in (short, long))
+    per_token = (after - before) // (_LENGTHS[1] - _LENGTHS[0])
+    window = getattr(long, "sliding_window", None)
+    return CacheLayer(per_token, window if isinstance(window, int) else None, before - per_token * _LENGTHS[0])
+
+
+def _tensors(value: Any) -> Iterator[Tensor]:
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, dict):
+        for inner in value.values():
+            yield from _tensors(inner)
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            yield from _tensors(inner)
