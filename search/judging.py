@@ -118,6 +118,8 @@ class _Bench:
                 self._context.store.update_job(self._context.job_id, facts={_PAID: self._paid})
                 self._context.store.put_measurement(answer.news)
             found[number] = replace(answer.measurement, token_forwards=self._paid.get(str(number), 0.0))
+            before, part = (0.0, self.first) if num_sequences is not None else (self.first % 1, 1 - self.first % 1)
+            self._context.reporter.advance(before + part * len(found) / len(trials))
 
         self._measuring.answer(questions, ended)
         return found

@@ -194,6 +194,27 @@ def test_what_a_budget_leaves_unused_is_told(done: SampleJob, named: Path | None
     assert unfilled(done.job, 2_300_000, "2.3MB", 2_300_000, named) is None
 
 
+@pytest.mark.parametrize(("budget", "is_told"), [("5MB", True), ("60%", True), (None, False)])
+def test_an_export_that_leaves_much_of_its_budget_says_so(
+    cli: Cli,
+    done: SampleJob,
+    monkeypatch: pytest.MonkeyPatch,
+    budget: str | None,
+    is_told: bool,  # noqa: FBT001
+) -> None:
+    """On stderr, beside the answer; without a budget of its own there is nothing to fill."""
+    from tightfit.exporting import Exported  # torch
+
+    point = done.document.front[0]
+    exported = Exported("out", "packed", point.point, 9, 9, 9, 2 * point.size_bytes, 0.2, 0.2, 0.0, verified=True)
+    monkeypatch.setattr("tightfit.service.Service.export", lambda *_, **__: exported)
+    found = cli("export", done.job.job_id, "--out", "new", *(["--budget", budget] if budget else []), "--json")
+    assert found.json["point"] == point.point
+    again = f"tightfit submit {done.job.spec.model} --budget {budget} --like {done.job.job_id}"
+    assert (again in found.err) == is_told
+    assert (f"{point.size_bytes:,} of {2 * point.size_bytes:,} bytes are left unused" in found.err) == is_told
+
+
 def test_looking_is_light(done: SampleJob) -> None:
     """Status and fronts are there before a library could be imported that computes something."""
     heavy = ("torch", "transformers", "ray", "optuna", "mlflow", "alembic", "datasets", "pandas", "matplotlib")
