@@ -19,6 +19,7 @@ from typing import Any
 
 from benchmarks.search.arena import SEQUENCE_LENGTH, Arena, default_folder
 from benchmarks.search.peers.tightfit import PaidExecutor, Quiet, divided_tokens
+from benchmarks.search.tables import between_markers, table
 from search.controller import Controller
 from space.budget import parse_budget
 from space.menu import Menu
@@ -89,7 +90,7 @@ class Runs:
 
     def _judged(self, plan: Plan) -> dict[str, Any]:
         kl = self.arena.judge(plan).sequence_kl
-        return {"kl_divergence": fmean(kl), "sequence_kl": [round(value, 7) for value in kl]}
+        return {"kl_divergence": fmean(kl), "sequence_kl": [float(f"{value:.5g}") for value in kl]}
 
 
 def one_seed(options: argparse.Namespace, model: str, seed: int) -> dict[str, Any]:
@@ -137,6 +138,36 @@ def summary(units: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
+def markdown(found: dict[str, Any], units: list[dict[str, Any]]) -> str:
+    """Return the table of the document: KL over that without a limit, and what was compared."""
+    heads = ["trials", *(f"{u['model']}, seed {u['seed']}" for u in units), "mean", "at most"]
+    rows = []
+    for index, limit in enumerate(LIMITS[:-1]):
+        jobs = [(u["jobs"][index]["kl_divergence"], u["jobs"][-1]["kl_divergence"]) for u in units]
+        row = found["limits"][limit]
+        rows.append(
+            [str(limit), *(f"{kl / whole:.3f}" for kl, whole in jobs), f"{row['mean']:.3f}", f"{WORST[limit][0]:.2f}"]
+        )
+    whole = [u["jobs"][-1] for u in units]
+    rows.append(["no limit: KL", *(f"{job['kl_divergence']:.4f}" for job in whole), "", ""])
+    rows.append(["no limit: trials", *(str(job["trials"]) for job in whole), "", ""])
+    rows.append(["uniform: KL", *(f"{u['uniform']['kl_divergence']:.4f}" for u in units), "", ""])
+    broken, above = found["more_trials_measurably_worse"], found["measurably_above_uniform"]
+    return "\n".join(
+        [
+            f"KL at {BUDGET} over that of the same job without a limit, on 65,536 tokens that no job sees",
+            "(`python -m benchmarks.search.limits`; raw: `benchmarks/results/search/limits.json`):",
+            "",
+            table(heads, rows),
+            "",
+            f"Of {found['comparisons']} pairs of limits {broken} are measurably worse with more trials than with",
+            f"fewer, and of {len(units) * len(LIMITS)} jobs {above} are measurably above the uniform plan that fits",
+            "(95 % for all comparisons together, paired over sequences). The recommended plans use at least",
+            f"{found['least_budget_share']:.2%} of the budget's bytes.",
+        ]
+    )
+
+
 def main() -> None:
     """Run what is missing, compare, print and write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -145,6 +176,7 @@ def main() -> None:
     parser.add_argument("--models", default="bundled")
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--out", type=Path, default=RESULT)
+    parser.add_argument("--document", type=Path, help="whose table is written, such as docs/search.md")
     options = parser.parse_args()
     units = []
     for seed in map(int, options.seeds.split(",")):
@@ -155,6 +187,9 @@ def main() -> None:
     found = summary(units)
     print(json.dumps(found, indent=1))
     write_text(options.out, json.dumps({"summary": found, "units": units}) + "\n")
+    if options.document is not None:
+        text = options.document.read_text(encoding="utf-8")
+        write_text(options.document, between_markers(text, markdown(found, units), "limits"))
 
 
 if __name__ == "__main__":
