@@ -78,6 +78,8 @@ class CoarseStrategy(FrontStrategy):
         """Screen where there are trials for it and measure the best on all text; else measure at once."""
         if points.observations[-1].origin == SCREEN:
             return self._race(points)
+        if not points.bases:
+            return []  # prices alone have one plan for a size, which is measured, and its runners-up
         if limit >= _TRIALS_TO_SCREEN * self.round_size:
             return super()._refine(points, limit)[: limit * 3 // 4]
         plans = points.candidates([self.budget], self.round_size, self.seed)

@@ -120,21 +120,28 @@ class Groundwork:
     def _require(self, tasks: Sequence[Task]) -> list[Any]:
         return require_all(self._executor, tasks, check_stop=self._context.check_stop)
 
-    def prices(self, tokens: TokenSet, num_sequences: int) -> ModulePrices:
-        """Return what errors of each module cost, from one gradient pass over search text, made once."""
-        path = Path(self._workspace.cache_folder) / f"prices-{tokens.of('search')[:16]}-{num_sequences}.json"
+    def known_prices(self, tokens: TokenSet, num_sequences: int) -> ModulePrices | None:
+        """Return the prices that an earlier job's gradient pass found, if they are still there."""
         try:
-            value = json.loads(path.read_text(encoding="utf-8"))
+            value = json.loads(self._prices_path(tokens, num_sequences).read_text(encoding="utf-8"))
             return ModulePrices(tuple((name, float(price)) for name, price in value["prices"]), 0.0, value["seconds"])
         except (OSError, ValueError, LookupError, TypeError):  # not there, or damaged
-            self._context.note("pricing modules by a gradient pass")
+            return None
+
+    def make_prices(self, tokens: TokenSet, num_sequences: int) -> ModulePrices:
+        """Return what errors of each module cost, from a gradient pass over search text; remember it."""
+        self._context.note("pricing modules by a gradient pass")
         found: ModulePrices = self._require([PriceModules(tokens, num_sequences)])[0]
         self._context.spend("gradient pass", found.token_forwards)
         if found.prices:
             from workers.atomic import write_text  # noqa: PLC0415 (torch)
 
+            path = self._prices_path(tokens, num_sequences)
             write_text(path, json.dumps({"prices": found.prices, "seconds": found.seconds}))
         return found
+
+    def _prices_path(self, tokens: TokenSet, num_sequences: int) -> Path:
+        return Path(self._workspace.cache_folder) / f"prices-{tokens.of('search')[:16]}-{num_sequences}.json"
 
     def level_tasks(self, tokens: TokenSet) -> list[BuildLevels]:
         """Return how the levels of each module are built."""

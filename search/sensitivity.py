@@ -79,14 +79,15 @@ class AdditiveModel:
         return sum(self.losses[name][level] for name, level in plan.levels)
 
 
-def fit_probes(errors: Errors, probes: Sequence[Probe]) -> AdditiveModel:
+def fit_probes(errors: Errors, probes: Sequence[Probe], prices: Mapping[str, float] | None = None) -> AdditiveModel:
     """Return the additive model that goes through the probes; losses never rise with bytes of lower error.
 
-    A module without a usable probe (pinned, or below the noise) takes the price per output error of its type, and one
-    of a type without any takes that of all.
+    Before probing a module is believed to have its price from gradients, times what the probes of its type say about
+    these; where there is none, the price of its type, and for a type without probes that of all. A module without a
+    usable probe (pinned, or below the noise) takes that.
     """
     usable = [p for probe in probes if _is_usable(p := probe.from_lossless(errors), errors)]
-    pooled = {name: _pooled(name, usable, errors) for name in errors}
+    pooled = {name: _pooled(name, usable, errors, prices or {}) for name in errors}
     points: dict[str, list[tuple[float, float]]] = {name: [] for name in errors}
     for probe in usable:
         error = errors[probe.module_name][probe.level]
@@ -116,15 +117,17 @@ def _is_usable(probe: Probe, errors: Errors) -> bool:
     return above and errors[probe.module_name][probe.level] > 0
 
 
-def _pooled(name: str, probes: Sequence[Probe], errors: Errors) -> tuple[float, float]:
-    """Return the median price per output error of a module's type, and how far log prices spread around it."""
-    kind = _kind(name)
-    same = [p for p in probes if _kind(p.module_name) == kind] or list(probes)
-    logs = [log(p.kl_divergence / errors[p.module_name][p.level]) for p in same]
+def _pooled(name: str, probes: Sequence[Probe], errors: Errors, prices: Mapping[str, float]) -> tuple[float, float]:
+    """Return the price per output error that is believed before probing, and how far log prices spread around it."""
+    kind, known = _kind(name), prices if name in prices else dict[str, float]()
+    believed = [p for p in probes if not known or p.module_name in known]
+    same = [p for p in believed if _kind(p.module_name) == kind] or believed
+    logs = [log(p.kl_divergence / errors[p.module_name][p.level] / known.get(p.module_name, 1.0)) for p in same]
     if not logs:
-        return 1.0, _MIN_SPREAD
+        return known.get(name, 1.0), _MIN_SPREAD
     middle = median(logs)
-    return exp(middle), max(_MIN_SPREAD, 1.5 * median(abs(value - middle) for value in logs))
+    spread = max(_MIN_SPREAD, 1.5 * median(abs(value - middle) for value in logs))
+    return known.get(name, 1.0) * exp(middle), spread
 
 
 def _kind(name: str) -> str:

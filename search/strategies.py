@@ -7,7 +7,7 @@ from search.context import Context
 from search.effort import max_trials
 from search.groundwork import Groundwork
 from search.stopping import StopRule
-from search.strategy import FrontStrategy
+from search.strategy import MAX_GUARDS, PROBE_BITS, FrontStrategy
 from workers.models.tokens import TokenSet
 from workers.tasks import PRICE_FORWARDS, ModulePrices
 
@@ -29,17 +29,31 @@ def choose_strategy(
         stop: knows how much time is left.
 
     """
-    spec, needed = context.spec, whole.num_trials_of_all_steps
-    is_limited = spec.max_minutes is not None or context.max_trials < needed
-    if spec.sampler != "front" or whole.warm or not is_limited:
+    spec, needed = context.spec, trials_of_all_steps(whole)
+    if spec.sampler != "front":
         return whole
-    found = ground.prices(tokens, whole.num_sequences)
+    found = ground.known_prices(tokens, whole.num_sequences)
+    if whole.warm:
+        return whole if found is None else replace(whole, prices=dict(found.prices))
+    found = found or ground.make_prices(tokens, whole.num_sequences)
     whole = replace(whole, prices=dict(found.prices))
     limit = context.max_trials if spec.max_minutes is None else _in_time(context, found, stop)
-    if limit >= (needed if spec.max_minutes is None else _AMPLE * needed):
+    is_coarse = limit < (needed if spec.max_minutes is None else _AMPLE * needed)
+    if found.reason is not None:
+        instead = "errors of levels are their prices" if is_coarse else "prices come from probes alone"
+        context.note(f"this model has no gradients ({found.reason}): {instead}")
+    if not is_coarse:
         return whole
-    context.note(f"{limit} trials do not allow all steps of a search (about {needed}): {_told(found)}")
+    context.note(f"{limit} trials do not allow all steps of a search (about {needed}): they go where they decide")
     return CoarseStrategy(**{f.name: getattr(whole, f.name) for f in fields(FrontStrategy)}, max_trials=limit)
+
+
+def trials_of_all_steps(strategy: FrontStrategy) -> int:
+    """Return about the fewest trials that let every step run up to the budget's operating point."""
+    others = [len(levels) - 1 for levels in strategy.space.levels.values()]
+    guards = sum(1 for _ in strategy.space.uniform_plans()) + MAX_GUARDS
+    probes, neighbours = (sum(min(most, count) for count in others) for most in (len(PROBE_BITS), 2))
+    return guards + probes + len(strategy.sizes) + 1 + neighbours
 
 
 def coarse_advice(strategy: FrontStrategy, context: Context, num_trials: int) -> str | None:
@@ -51,12 +65,6 @@ def coarse_advice(strategy: FrontStrategy, context: Context, num_trials: int) ->
         f"{num_trials} of up to {unlimited} trials: a coarse search. Submitting it again with --refine and without the "
         "limit goes on from what is known."
     )
-
-
-def _told(found: ModulePrices) -> str:
-    if found.reason is not None:
-        return f"the error of a level is its price, since this model has no gradients ({found.reason})"
-    return "prices come from a gradient pass, and trials go where they decide"
 
 
 def _in_time(context: Context, found: ModulePrices, stop: StopRule) -> int:

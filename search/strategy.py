@@ -2,8 +2,8 @@
 
 Plans that people make by hand -> one sensitivity probe per module at two bit-widths -> knapsack plans over the whole
 range of sizes -> where these lose measurably more than the additive model said, operating points: probes of all
-neighbours on little text, again on more of it of those that decide, then plans by level switches on their quadratic
-model -> rounds of refinement that screen many such plans on little text and measure the best on all of it.
+neighbours on little text, of those that decide on more, then plans by level switches on their quadratic model ->
+rounds of refinement that screen many such plans on little text and measure the best on all of it.
 
 Each step is a batch; the next one is decided only when a batch is complete, so the number of workers never changes the
 result.
@@ -38,7 +38,7 @@ from space.menu import SearchSpace, nearest_level
 from space.plan import Plan
 
 PROBE_BITS = (2, 4)
-_MAX_GUARDS = 6  # plans made by hand that are measured beside the uniform ones
+MAX_GUARDS = 6  # plans made by hand that are measured beside the uniform ones
 _WARM_PLANS = 16
 _HARD_RESIDUAL = 0.2  # log of measured over predicted KL at an operating point: below 2.5 bits, most often
 NO_LIMIT = 10**6
@@ -106,7 +106,8 @@ class FrontStrategy:
         if known is None or not wide:
             return self._memory.recall("additive", [self.prices], lambda: price_errors(self.errors, self.prices))
         probes = partial(map, Probe.of, wide, repeat(known))
-        return self._memory.recall("additive", [known, *wide], lambda: fit_probes(self.errors, list(probes())))
+        made_of = [self.prices, known, *wide]
+        return self._memory.recall("additive", made_of, lambda: fit_probes(self.errors, list(probes()), self.prices))
 
     def _evidence(self, observations: Sequence[Observation]) -> Evidence:
         return evidence_of(self.space, observations, self.base, self._memory)
@@ -155,16 +156,8 @@ class FrontStrategy:
         """Return what comes first: the uniform plans, and of the others made by hand those nearest to the budget."""
         uniform = [Proposal(plan, UNIFORM) for _, plan in self.space.uniform_plans()]
         by_hand = sorted((plan for _, plan in heuristic_plans(self.space)), key=self._distance)
-        room = max(0, min(_MAX_GUARDS, limit - len(uniform)))
+        room = max(0, min(MAX_GUARDS, limit - len(uniform)))
         return distinct([*uniform, *(Proposal(plan, HEURISTIC) for plan in by_hand[:room])])
-
-    @cached_property
-    def num_trials_of_all_steps(self) -> int:
-        """Return about the fewest trials that let every step run up to the budget's operating point."""
-        choices = [len(levels) - 1 for levels in self.space.levels.values()]
-        probes = sum(min(len(PROBE_BITS), count) for count in choices)
-        guards = sum(1 for _ in self.space.uniform_plans()) + _MAX_GUARDS
-        return guards + probes + len(self.sizes) + 1 + sum(min(2, count) for count in choices)
 
     def _distance(self, plan: Plan) -> float:
         return abs(log(self.space.weight_bytes(plan) / self.budget))
@@ -194,10 +187,14 @@ class FrontStrategy:
         return list(dict.fromkeys([*order[:1], *order[-1:]]))
 
     def _spread(self, points: Points, _limit: int) -> list[Proposal]:
-        """Return the additive model's plans over the whole range of sizes, once."""
+        """Return the additive model's plans over the whole range of sizes, and the gradients' at the budget, once."""
         if KNAPSACK in points.evidence.origins:
             return []
-        return distinct([Proposal(plan, KNAPSACK) for plan in points.solve(self.sizes)], points.evidence.is_measured)
+        by_gradients = (
+            Points(self.space, [], price_errors(self.errors, self.prices), self.base) if self.prices else points
+        )
+        plans = [*points.solve(self.sizes), *by_gradients.solve([self.budget])]
+        return distinct([Proposal(plan, KNAPSACK) for plan in plans], points.evidence.is_measured)
 
     def _point(self, points: Points, limit: int) -> list[Proposal]:
         """Return the probes of the next operating point, where the trials allow them."""

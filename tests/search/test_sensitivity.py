@@ -109,3 +109,14 @@ def test_the_script_has_interactions() -> None:
     """The synthetic loss is not additive, or these tests would prove little."""
     plan = Plan.of(dict.fromkeys(WEIGHTS, LOW))
     assert loss(plan) > 1.1 * sum(share(name, LOW) for name in WEIGHTS)
+
+
+def test_gradients_are_believed_before_probes() -> None:
+    """A module without a usable probe has its price from gradients, times what probes of its type say about these."""
+    errors = {name: {LOW: 0.1, HIGH: 0.01} for name in ("a.q", "b.q", "c.q", "d.up")}
+    prices = {"a.q": 1.0, "b.q": 2.0, "c.q": 4.0, "d.up": 8.0}
+    probes = [Probe("a.q", LOW, 0.15), Probe("b.q", LOW, 0.30), Probe("c.q", LOW, 1e-3, noise=1.0)]
+    losses = fit_probes(errors, probes, prices).losses
+    assert losses["c.q"][HIGH] == pytest.approx(1.5 * 4.0 * 0.01)
+    assert losses["d.up"][HIGH] == pytest.approx(1.5 * 8.0 * 0.01)  # no probe of its type: what all say
+    assert fit_probes(errors, probes, {}).losses == fit_probes(errors, probes).losses
