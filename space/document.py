@@ -133,6 +133,10 @@ class FrontDocument:
         """Return the point that is recommended for the budget, or None where none fits."""
         return next((p for p in self.front if p.recommended), None)
 
+    def export_command(self, point_name: str, options: str = "") -> str:
+        """Return the command that exports a point; `options` is what it needs to find the job's records."""
+        return f"tightfit export {self.job} --point {point_name} --out DIR{options}"
+
     def uniform_excess(self, point: FrontPoint) -> float | None:
         """Return how much larger than a point the uniform plan beside it is, as a share (0.04 is 4 %), where known."""
         level = None if point.versus_uniform is None else point.versus_uniform.other

@@ -74,6 +74,19 @@ class Level:
         """Tell whether the stored values are scaled integers of the weight itself, as ordinary runtimes hold them."""
         return self.coding == "integer" and not self.rotated
 
+    @property
+    def kind(self) -> str:
+        """Return what the stored values are, as the menu calls it.
+
+        >>> Level(4).kind, Level(2, coding="trellis", rotated=True).kind, Level(2, rotated=True).kind, Level().kind
+        ('integer', 'rotated-trellis', 'rotated', 'dense')
+        """
+        if self.bits is None:
+            return "dense"
+        if self.coding == "trellis":
+            return "rotated-trellis" if self.rotated else "trellis"
+        return "rotated" if self.rotated else "integer"
+
     def __str__(self) -> str:
         """Return the text form, such as `b4-g64-s.5-r16`, `b3-gch-s2:4`, `b2-gch-t-h` or `dense`.
 

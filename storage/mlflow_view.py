@@ -18,6 +18,9 @@ KEY_PREFIX = "tightfit-"
 SECTION_TITLE = "Pareto front"
 MAX_VIEWS = 40
 LOCAL_SERVER = "http://127.0.0.1:5000"
+LOG_KL = "log10_kl_divergence"
+PLAN_PARAMS = ("mean_bits", "kinds", "sparse_modules", "low_rank_modules")
+_TRAINING = "workflowType=machine_learning"  # without it MLflow opens its pages for chat traces
 _BLOB_PREFIX = "deflate;"
 _MAX_RUNS_IN_CHART = 300
 _CARDS = {"columns": 1, "cardHeight": 330}
@@ -32,14 +35,36 @@ def pareto_link(tracking_uri: str, experiment_id: str, job_id: str) -> str:
     """Return the address of a job's Pareto view; a database URI counts as served on port 5000 of this machine."""
     is_served = tracking_uri.startswith(("http://", "https://"))
     base = without_password(tracking_uri).rstrip("/") if is_served else LOCAL_SERVER
+    return f"{base}/{pareto_route(experiment_id, job_id)}"
+
+
+def pareto_route(experiment_id: str, job_id: str) -> str:
+    """Return the address of a job's Pareto view as a link within MLflow's pages."""
     share_key = quote(view_key(job_id), safe="")
-    query = f"viewStateShareKey={share_key}&compareRunsMode=CHART&workflowType=machine_learning"
-    return f"{base}/#/experiments/{experiment_id}/runs?{query}"
+    query = f"viewStateShareKey={share_key}&compareRunsMode=CHART&{_TRAINING}"
+    return f"#/experiments/{experiment_id}/runs?{query}"
+
+
+def run_route(experiment_id: str, run_id: str, artifact: str = "") -> str:
+    """Return the address of a run, or of one of its artifacts, as a link within MLflow's pages."""
+    return f"#/experiments/{experiment_id}/runs/{run_id}{artifact and f'/artifacts/{artifact}'}?{_TRAINING}"
+
+
+def report_route(experiment_id: str, run_id: str, point: str) -> str:
+    """Return the address of a run's report, opened at a point.
+
+    MLflow shows it in a frame that sees nothing of the page's address but what stands before the `#`, as its referrer.
+    """
+    return f"?point={quote(point, safe='')}{run_route(experiment_id, run_id, 'report.html')}"
 
 
 def run_filter(job_id: str) -> str:
-    """Return the search filter for a job's points; with the parent in it MLflow would fold them away."""
-    return f"tags.`tightfit.job` = '{job_id}' AND tags.`tightfit.kind` != 'job'"
+    """Return the search filter for a job's points that can be drawn in every chart.
+
+    MLflow lights up by index the run that the mouse is on: a run that one chart lacks, such as the dense model without
+    a logarithm, would shift all others. With the parent among them it would fold the points away.
+    """
+    return f"tags.`tightfit.job` = '{job_id}' AND tags.`tightfit.kind` != 'job' AND metrics.`{LOG_KL}` > -1000"
 
 
 def view_state(job_id: str) -> dict[str, Any]:
@@ -52,7 +77,7 @@ def view_state(job_id: str) -> dict[str, Any]:
         "lifecycleFilter": "Active",
         "datasetsFilter": [],
         "modelVersionFilter": "All Runs",
-        "compareRunCharts": [_scatter("front", "kl_divergence"), _scatter("front-log", "log10_kl_divergence")],
+        "compareRunCharts": [_scatter("front-log", LOG_KL), _scatter("front", "kl_divergence"), _parallel()],
         "compareRunSections": [
             {"uuid": "pareto", "name": SECTION_TITLE, "display": True, "isReordered": False} | _CARDS,
             {"uuid": "model", "name": "Model metrics", "display": False, "isReordered": False, "isGenerated": True},
@@ -60,6 +85,7 @@ def view_state(job_id: str) -> dict[str, Any]:
         "isAccordionReordered": True,
         "selectedColumns": [
             *(f"metrics.`{name}`" for name in ("size_mib", "kl_divergence", "perplexity", "bits_per_weight")),
+            *(f"params.`{name}`" for name in PLAN_PARAMS),
             "tags.`tightfit.kind`",
         ],
         "runsHiddenMode": "SHOWALL",
@@ -107,13 +133,21 @@ def _age(value: str) -> float:
 
 
 def _scatter(uuid: str, metric: str) -> dict[str, Any]:
+    axes = {"xaxis": {"key": "size_mib", "type": "METRIC"}, "yaxis": {"key": metric, "type": "METRIC"}}
+    return _card("SCATTER", uuid) | axes
+
+
+def _parallel() -> dict[str, Any]:
+    shown = {"selectedParams": list(PLAN_PARAMS), "selectedMetrics": ["size_mib", LOG_KL], "showAllRuns": False}
+    return _card("PARALLEL", "plans") | shown
+
+
+def _card(kind: str, uuid: str) -> dict[str, Any]:
     return {
-        "type": "SCATTER",
+        "type": kind,
         "uuid": uuid,
         "metricSectionId": "pareto",
         "deleted": False,
         "isGenerated": False,
         "runsCountToCompare": _MAX_RUNS_IN_CHART,
-        "xaxis": {"key": "size_mib", "type": "METRIC"},
-        "yaxis": {"key": metric, "type": "METRIC"},
     }

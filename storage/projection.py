@@ -2,18 +2,20 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from math import isfinite, log10
-from pathlib import PurePath
 from typing import Any
 
 from space.addresses import without_password
-from space.budget import format_bytes
 from space.digest import digest
-from space.document import FrontDocument, FrontPoint
+from space.document import FrontDocument, FrontPoint, UniformPoint
 from space.measurement import Measurement
-from storage.mlflow_view import pareto_link
+from space.naming import model_name
+from space.plan import Plan
+from storage.mlflow_view import LOG_KL
+from storage.notes import PLAN_FILE, Shelf, ShownJob, dense_note, front_note, plan_params, uniform_note
 from storage.records import Job, Trial
+from storage.tracker import Front
 
 MIB = 2**20
 FRONT_COLOR, RECOMMENDED_COLOR = "#2563eb", "#e8590c"
@@ -23,17 +25,31 @@ TABLE_COLUMNS = (
     *("held_out_kl_divergence", "held_out_perplexity", "seconds", "plan", "reason"),
 )
 _MAX_PARAM_CHARACTERS = 500
-_MAX_NOTE_CHARACTERS = 2000
 _DIGITS = 6
 
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """One child run: a front point, a uniform plan or the dense model."""
+    """One child run: a front point, a uniform plan or the dense model.
+
+    Attributes:
+        name: of the run.
+        metrics: its figures.
+        tags: what it is and whose.
+        note: its description; OWN_RUN stands in it for the run's id.
+        params: what its plan is like, where that is known.
+        files: its artifacts, name -> text.
+        rank: its place by size, the smallest first.
+
+    """
 
     name: str
     metrics: Mapping[str, float]
     tags: Mapping[str, str]
+    note: str
+    params: Mapping[str, str] = field(default_factory=dict)
+    files: Mapping[str, str] = field(default_factory=dict)
+    rank: int = 0
 
     @property
     def digest(self) -> str:
@@ -47,9 +63,7 @@ def experiment_name(model: str) -> str:
     >>> experiment_name("/data/models/tiny-llama/"), experiment_name("Qwen/Qwen3-0.6B")
     ('tightfit/tiny-llama', 'tightfit/Qwen/Qwen3-0.6B')
     """
-    is_folder = model.startswith(("/", "./", "../", "~"))
-    name = PurePath(model).name if is_folder else model
-    return "tightfit/" + "".join(c if c.isalnum() or c in "-_./" else "-" for c in name)[:200]
+    return "tightfit/" + "".join(c if c.isalnum() or c in "-_./" else "-" for c in model_name(model))[:200]
 
 
 def params(job: Job) -> dict[str, str]:
@@ -78,55 +92,27 @@ def summary_metrics(document: FrontDocument) -> dict[str, float]:
     return {name: rounded(value) for name, value in metrics.items() if isfinite(value)}
 
 
-def points(document: FrontDocument) -> list[Point]:
+def points(document: FrontDocument, trials: Sequence[Trial], shelf: Shelf) -> list[Point]:
     """Return the child runs, by rising size: front, uniform plans and the dense model."""
-    found = [(d.size_bytes, _front_point(document.job, d)) for d in document.front]
-    for u in document.uniform:
-        metrics = _point_metrics(u.size_bytes, u.kl_divergence, u.perplexity)
-        tags = _tags(document.job, "uniform", u.level, UNIFORM_COLOR, pareto=False)
-        found.append((u.size_bytes, Point(f"uniform {u.level}", metrics, tags)))
-    metrics = _point_metrics(document.dense.size_bytes, 0.0, document.dense.perplexity)
-    tags = _tags(document.job, "dense", "dense", DENSE_COLOR, pareto=False)
-    found.append((document.dense.size_bytes, Point("dense", metrics, tags)))
-    return [point for _, point in sorted(found, key=lambda pair: (pair[0], pair[1].name))]
-
-
-def note(document: FrontDocument, experiment_id: str) -> str:
-    """Return the Markdown description of a job: the answer first, since MLflow folds it after three lines."""
-    best = document.recommended
-    link = pareto_link("", experiment_id, document.job).partition("/#")[2]
-    lines = [f"**No point fits the budget of {format_bytes(document.budget_bytes)}.**"]
-    if best is not None:
-        low, high = best.kl_divergence_ci95
-        lines = [
-            (
-                f"**Recommended: {best.point}, {format_bytes(best.size_bytes)}, KL {best.kl_divergence:.4g} "
-                f"[{low:.4g}, {high:.4g}] nats per token** (budget {format_bytes(document.budget_bytes)})."
-            ),
-            "",
-            f"`tightfit export {document.job} --point {best.point} --out DIR`",
-        ]
-    lines += [
-        "",
-        f"[Pareto view of this job](#{link}) · report.html and the plans are under Artifacts.",
-        "",
-        (
-            f"{len(document.front)} front points, {document.cost.trials} trials, measured on "
-            f"{document.measured_on.replace('_', '-')} text, target {document.target}, seed {document.seed}."
-        ),
-    ]
-    return "\n".join(lines)
-
-
-def end_note(job: Job) -> str:
-    """Return the Markdown description of a job that ended, as long as no front takes its place."""
-    return f"**{job.state}.** {(job.error or '')[:_MAX_NOTE_CHARACTERS]}".rstrip()
-
-
-def plans(document: FrontDocument, trials: Sequence[Trial]) -> dict[str, dict[str, str]]:
-    """Return the plan of each front point, as JSON."""
     by_number = {trial.number: trial.plan for trial in trials}
-    return {p.point: by_number[p.trial].to_json() for p in document.front if p.trial in by_number}
+    found = [(p.size_bytes, _front_point(document, p, by_number.get(p.trial), shelf)) for p in document.front]
+    found += [(u.size_bytes, _uniform_point(document, u, trials, shelf)) for u in document.uniform]
+    found.append((document.dense.size_bytes, _dense_point(document, shelf)))
+    ordered = sorted(found, key=lambda pair: (pair[0], pair[1].name))
+    return [replace(point, rank=rank) for rank, (_, point) in enumerate(ordered)]
+
+
+def plans(front: Front) -> dict[str, dict[str, str]]:
+    """Return the plan of each front point, as JSON."""
+    by_number = {trial.number: trial.plan for trial in front.trials}
+    return {p.point: by_number[p.trial].to_json() for p in front.document.front if p.trial in by_number}
+
+
+def shown_job(job_id: str, params: Mapping[str, str], metrics: Mapping[str, float]) -> ShownJob:
+    """Return a job as its experiment lists it, from what its run holds."""
+    size, kl = metrics.get("recommended_size_mib"), metrics.get("recommended_kl_divergence")
+    answer = "" if size is None or kl is None else f"{size:.4g} MiB, KL {kl:.4g}"
+    return ShownJob(job_id, params.get("budget", ""), answer)
 
 
 def trials_table(trials: Sequence[Trial]) -> dict[str, Any]:
@@ -170,29 +156,52 @@ def _cell(value: float) -> float | None:
     return rounded(value) if isfinite(value) else None
 
 
-def _front_point(job_id: str, point: FrontPoint) -> Point:
+def _front_point(document: FrontDocument, point: FrontPoint, plan: Plan | None, shelf: Shelf) -> Point:
     metrics = _point_metrics(point.size_bytes, point.kl_divergence, point.perplexity)
     metrics["bits_per_weight"] = rounded(point.bits_per_weight)
     low, high = point.kl_divergence_ci95
     metrics |= {"kl_divergence_low": rounded(low), "kl_divergence_high": rounded(high)}
-    tags = _tags(job_id, "front", point.point, RECOMMENDED_COLOR if point.recommended else FRONT_COLOR, pareto=True)
-    tags |= {"tightfit.trial": str(point.trial), "tightfit.recommended": str(point.recommended).lower()}
-    return Point(f"{point.point} recommended" if point.recommended else point.point, metrics, tags)
+    color = RECOMMENDED_COLOR if point.recommended else FRONT_COLOR
+    tags = _tags(document.job, "front", point.point, color, shelf) | {"tightfit.trial": str(point.trial)}
+    tags |= {"tightfit.recommended": str(point.recommended).lower()}
+    name = f"{point.point} recommended" if point.recommended else point.point
+    return _with_plan(Point(name, metrics, tags, front_note(document, point, plan, shelf)), plan)
+
+
+def _uniform_point(document: FrontDocument, point: UniformPoint, trials: Sequence[Trial], shelf: Shelf) -> Point:
+    alike = [t.plan for t in trials if t.size_bytes == point.size_bytes and point.level in t.plan.texts]
+    plan = alike[0] if alike else None
+    metrics = _point_metrics(point.size_bytes, point.kl_divergence, point.perplexity)
+    tags = _tags(document.job, "uniform", point.level, UNIFORM_COLOR, shelf)
+    return _with_plan(Point(f"uniform {point.level}", metrics, tags, uniform_note(document, point, plan, shelf)), plan)
+
+
+def _dense_point(document: FrontDocument, shelf: Shelf) -> Point:
+    metrics = _point_metrics(document.dense.size_bytes, 0.0, document.dense.perplexity)
+    tags = _tags(document.job, "dense", "dense", DENSE_COLOR, shelf)
+    return Point("dense", metrics, tags, dense_note(document, shelf))
+
+
+def _with_plan(point: Point, plan: Plan | None) -> Point:
+    if plan is None:
+        return point
+    return replace(point, params=plan_params(plan), files={PLAN_FILE: json.dumps(plan.to_json(), indent=1)})
 
 
 def _point_metrics(size_bytes: int, kl_divergence: float, perplexity: float) -> dict[str, float]:
     metrics = {"size_mib": size_bytes / MIB, "kl_divergence": kl_divergence, "perplexity": perplexity}
     if kl_divergence > 0:
-        metrics["log10_kl_divergence"] = log10(kl_divergence)
+        metrics[LOG_KL] = log10(kl_divergence)
     finite = {name: rounded(value) for name, value in metrics.items() if isfinite(value)}
     return finite | {"size_bytes": float(size_bytes)}
 
 
-def _tags(job_id: str, kind: str, point: str, color: str, *, pareto: bool) -> dict[str, str]:
+def _tags(job_id: str, kind: str, point: str, color: str, shelf: Shelf) -> dict[str, str]:
     return {
         "tightfit.job": job_id,
         "tightfit.kind": kind,
         "tightfit.point": point,
-        "pareto": str(pareto).lower(),
+        "pareto": str(kind == "front").lower(),
         "mlflow.runColor": color,
+        "mlflow.parentRunId": shelf.run_id,
     }

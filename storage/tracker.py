@@ -47,6 +47,9 @@ class Tracker(Protocol):
     def end(self, job: Job) -> None:
         """Show how a job ended; its front, where it has one, is published after."""
 
+    def link(self, job_id: str) -> str | None:
+        """Return the address where a job can be looked at, where it is shown."""
+
     def close(self, timeout_seconds: float) -> bool:
         """Deliver what waits, for at most this long; return whether everything was delivered."""
 
@@ -62,6 +65,9 @@ class NullTracker:
 
     def end(self, job: Job) -> None:
         """Do nothing."""
+
+    def link(self, job_id: str) -> None:
+        """Return nothing."""
 
     def close(self, timeout_seconds: float) -> bool:  # noqa: ARG002 (the contract's argument)
         """Do nothing."""

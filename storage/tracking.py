@@ -1,7 +1,8 @@
 """MLflow as a mirror of the store: it may be down, slow or absent, and no search ever notices.
 
 The only importer of MLflow, and only when first needed (3 s). A job is one parent run in the experiment of its model;
-its front points, uniform plans and the dense model are child runs; `sync` can rebuild all of it at any time.
+its front points, uniform plans and the dense model are child runs, each with its plan, its description and its command;
+`sync` can rebuild all of it at any time. A child costs three requests; those that are still true are left alone.
 
 Both an `http://` server and a `sqlite:///` file work. Runs written straight to the file keep their artifacts in
 `artifacts` beside it; the server of storage/mlflow_server.py shows both (verified with MLflow 3.17.2). A foreign server
@@ -10,33 +11,32 @@ that proxies artifacts (`mlflow-artifacts:/`) must be addressed by http: only a 
 
 import fcntl
 import json
-import logging
 import os
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from space.addresses import without_password
 from space.digest import digest
 from space.document import FrontDocument
 from space.errors import StoreError
-from storage import projection
-from storage.background import Delivery
+from space.naming import model_name
+from storage import notes, projection
 from storage.mlflow_view import TAG_PREFIX, encode_view, is_current, pareto_link, view_key, views_to_remove
 from storage.private import make_private, make_private_file
 from storage.records import Job, JobState, Trial
 from storage.sqlite_urls import sqlite_path
-from storage.tracker import End, Front, NullTracker, Step, Tracker
+from storage.tracker import Front, Step
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
-
-__all__ = ["MlflowTracker", "NullTracker", "Tracker", "pareto_link", "sync"]
+    from mlflow.store.artifact.artifact_repo import ArtifactRepository
 
 StepMetrics = tuple[int, Mapping[str, float]]
-_log = logging.getLogger("tightfit.tracking")
+_NOTE = "mlflow.note.content"
 _ENVIRONMENT = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
@@ -45,54 +45,6 @@ _ENVIRONMENT = {
     "MLFLOW_LOGGING_LEVEL": "WARNING",
 }
 _RUN_STATUS = {JobState.DONE: "FINISHED", JobState.FAILED: "FAILED", JobState.CANCELLED: "KILLED"}
-
-
-class MlflowTracker:
-    """Writes to MLflow from one background thread.
-
-    Args:
-        tracking_uri: `http://...` or `sqlite:///...`.
-        patience_seconds: how long to retry after MLflow failed (a server takes up to 20 s to start); then the failure
-            is noted once as a warning and what waits is dropped. Later items are tried once each.
-
-    """
-
-    def __init__(self, tracking_uri: str, patience_seconds: float = 60.0) -> None:
-        """Start the thread; MLflow itself is only touched there."""
-        self._uri = tracking_uri
-        self._runs: dict[str, _JobRuns] = {}
-        self._delivery: Delivery[Step | Front | End] = Delivery(self._write, _joins, self._note, patience_seconds)
-
-    def progress(self, job: Job, step: int, metrics: Mapping[str, float]) -> None:
-        """Queue the metrics of one step."""
-        self._delivery.put(Step(job, step, dict(metrics), time.time_ns() // 10**6))
-
-    def publish(self, job: Job, trials: Sequence[Trial], document: FrontDocument, report_html: str) -> None:
-        """Queue a job's front."""
-        self._delivery.put(Front(job, tuple(trials), document, report_html))
-
-    def end(self, job: Job) -> None:
-        """Queue the end of a job."""
-        self._delivery.put(End(job))
-
-    def close(self, timeout_seconds: float) -> bool:
-        """Deliver what waits, for at most this long; return whether everything ever given was delivered."""
-        return self._delivery.close(timeout_seconds)
-
-    def _write(self, batch: Sequence[Step | Front | End]) -> None:
-        first = batch[0]
-        runs = self._runs.get(first.job.job_id) or _JobRuns(_client(self._uri), self._uri, first.job)
-        self._runs[first.job.job_id] = runs
-        if isinstance(first, Front):
-            runs.show_front(first)
-        elif isinstance(first, End):
-            runs.show_end(first.job)
-        else:
-            runs.add_steps([step for step in batch if isinstance(step, Step)])
-
-    def _note(self, reason: str) -> None:
-        text = "MLflow at %s: %s. The job goes on without it; its front can be shown later."
-        _log.warning(text, without_password(self._uri), projection.short(reason))
 
 
 def sync(
@@ -104,17 +56,19 @@ def sync(
     progress: Sequence[StepMetrics] = (),
     *,
     link_base: str | None = None,
+    home_option: str = "",
 ) -> str:
     """Show a job as the store has it, whatever was shown before, and return the link of its Pareto view.
 
-    Of a job without a document its steps and its end are shown.
+    Of a job without a document its steps and its end are shown. `home_option` is what a command needs to find its
+    records (` --home DIR`), or nothing.
 
     Raises:
         StoreError: MLflow cannot be reached or refuses.
 
     """
     try:
-        runs = _JobRuns(_client(tracking_uri), tracking_uri, job)
+        runs = JobRuns(tracking_uri, job, home_option)
         started_ms = _milliseconds(job)
         runs.add_steps([Step(job, step, metrics, started_ms + 1000 * step) for step, metrics in progress])
         if document is None:
@@ -125,24 +79,31 @@ def sync(
         place, reason = without_password(tracking_uri), projection.short(f"{type(error).__name__}: {error}")
         mend = "Start it (`tightfit ui`) or name another one; nothing is lost, the job is in the store."
         raise StoreError(f"MLflow at {place} cannot be used: {reason}. {mend}") from error
-    return pareto_link(link_base or tracking_uri, runs.experiment_id, job.job_id)
+    return runs.link(link_base or tracking_uri)
 
 
-class _JobRuns:
+class JobRuns:
     """The runs of one job in MLflow: found by their tags, made where missing."""
 
-    def __init__(self, client: "MlflowClient", tracking_uri: str, job: Job) -> None:
-        self._client, self._job = client, job
-        self.experiment_id = _experiment(client, tracking_uri, projection.experiment_name(job.spec.model))
-        self._parent_id = self._open_parent()
+    def __init__(self, tracking_uri: str, job: Job, home_option: str) -> None:
+        """Find the job's own run, or make it."""
+        self._client, self._job = _client(tracking_uri), job
+        self.experiment_id = _experiment(self._client, tracking_uri, projection.experiment_name(job.spec.model))
+        parent = self._open_parent(home_option)
+        self._artifact_uri = parent.info.artifact_uri
+        self._shelf = notes.Shelf(self.experiment_id, parent.info.run_id, home_option)
         self._show_view()
+
+    def link(self, address: str) -> str:
+        """Return the link of the job's Pareto view where MLflow is served at an address."""
+        return pareto_link(address, self.experiment_id, self._job.job_id)
 
     def add_steps(self, steps: Sequence[Step]) -> None:
         """Add the metrics of steps that are not there yet."""
         from mlflow.entities import Metric  # noqa: PLC0415
 
         names = {name for step in steps for name in step.metrics}
-        known = {(name, m.step) for name in names for m in self._client.get_metric_history(self._parent_id, name)}
+        known = {(name, m.step) for name in names for m in self._client.get_metric_history(self._shelf.run_id, name)}
         metrics = [
             Metric(name, float(value), step.timestamp_ms, step.number)
             for step in steps
@@ -150,39 +111,42 @@ class _JobRuns:
             if (name, step.number) not in known
         ]
         if metrics:
-            self._client.log_batch(self._parent_id, metrics=metrics)
+            self._client.log_batch(self._shelf.run_id, metrics=metrics)
 
     def show_front(self, front: Front) -> None:
         """Show the front: points, artifacts, the answer in words."""
         document = front.document
-        self._show_points(projection.points(document))
+        runs = self._show_points(projection.points(document, front.trials, self._shelf))
         self._write_artifacts(front)
+        best = document.recommended
+        note = notes.job_note(document, self._shelf, runs.get(best.point) if best else None)
         table = json.dumps([{"path": "trials.json", "type": "table"}])
-        note = projection.note(document, self.experiment_id)
-        tags = {"mlflow.note.content": note, "mlflow.loggedArtifacts": table, "tightfit.state": document.state}
-        _log_values(self._client, self._parent_id, projection.summary_metrics(document), tags)
+        tags = {_NOTE: note, "mlflow.loggedArtifacts": table, "tightfit.state": document.state}
+        self._log(self._shelf.run_id, projection.summary_metrics(document), tags)
         self._set_status(front.job)
+        self._describe_experiment()
 
     def show_end(self, job: Job) -> None:
         """Show how a job ended."""
-        note = {"mlflow.note.content": projection.end_note(job)}
-        _log_values(self._client, self._parent_id, {}, note | {"tightfit.state": str(job.state)})
+        note = {_NOTE: notes.end_note(job)}
+        self._log(self._shelf.run_id, {}, note | {"tightfit.state": str(job.state)})
         self._set_status(job)
 
-    def _open_parent(self) -> str:
+    def _open_parent(self, home_option: str) -> "Run":
         tags = {"tightfit.job": self._job.job_id, "tightfit.kind": "job", "tightfit.target": self._job.spec.target}
-        found = sorted(self._find("job"), key=lambda run: (run.info.start_time, run.info.run_id))
+        found = sorted(self._find("="), key=lambda run: (run.info.start_time, run.info.run_id))
         for duplicate in found[1:]:
             self._client.delete_run(duplicate.info.run_id)
         run = found[0] if found else None
         if run is None:
+            begun = tags | {_NOTE: notes.begun_note(self._job, home_option)}
             started = _milliseconds(self._job)
-            run = self._client.create_run(self.experiment_id, started, tags, run_name=self._job.job_id)
+            run = self._client.create_run(self.experiment_id, started, begun, run_name=self._job.job_id)
         missing = {k: v for k, v in projection.params(self._job).items() if k not in run.data.params}
-        _log_values(self._client, run.info.run_id, {}, tags, missing)
+        self._log(run.info.run_id, {}, tags, missing)
         if self._job.state is JobState.RUNNING and run.info.status != "RUNNING":  # resumed
             self._client.update_run(run.info.run_id, "RUNNING")
-        return str(run.info.run_id)
+        return run
 
     def _show_view(self) -> None:
         tags = self._client.get_experiment(self.experiment_id).tags
@@ -194,50 +158,91 @@ class _JobRuns:
         value = encode_view(self._job.job_id, time.time_ns() // 10**6)
         self._client.set_experiment_tag(self.experiment_id, tag, value)
 
-    def _show_points(self, points: Sequence[projection.Point]) -> None:
-        wanted = {point.digest: point for point in points}
-        for run in self._find("front", "uniform", "dense"):
-            if wanted.pop(run.data.tags.get("tightfit.digest", ""), None) is None:
+    def _show_points(self, points: Sequence[projection.Point]) -> dict[str, str]:
+        """Make the runs that are missing and remove those that are no longer true; return point -> run."""
+        wanted, runs = {point.digest: point for point in points}, {}
+        for run in self._find("!="):
+            if (point := wanted.pop(run.data.tags.get("tightfit.digest", ""), None)) is None:
                 self._client.delete_run(run.info.run_id)
+            else:
+                runs[point.tags["tightfit.point"]] = str(run.info.run_id)
         for name, point in wanted.items():
-            tags = {**point.tags, "mlflow.parentRunId": self._parent_id}
-            run = self._client.create_run(self.experiment_id, _milliseconds(self._job), tags, run_name=point.name)
-            # the digest comes last: a child that was cut off has none and is made again
-            _log_values(self._client, run.info.run_id, point.metrics, {})
-            _log_values(self._client, run.info.run_id, {}, {"tightfit.digest": name})
-            self._client.update_run(run.info.run_id, "FINISHED")
+            runs[point.tags["tightfit.point"]] = self._show_point(point, name)
+        return runs
+
+    def _show_point(self, point: projection.Point, digest_of_all: str) -> str:
+        started_ms = _milliseconds(self._job) - point.rank  # where MLflow lists children, the newest come first
+        run = self._client.create_run(self.experiment_id, started_ms, dict(point.tags), run_name=point.name)
+        run_id = str(run.info.run_id)
+        self._write_files(run.info.artifact_uri, point.files)
+        self._client.update_run(run_id, "FINISHED")
+        # the digest comes last: a child that was cut off has none and is made again
+        tags = {_NOTE: point.note.replace(notes.OWN_RUN, run_id), "tightfit.digest": digest_of_all}
+        self._log(run_id, point.metrics, tags, point.params)
+        return run_id
 
     def _write_artifacts(self, front: Front) -> None:
-        write = self._client.log_text
-        plans = projection.plans(front.document, front.trials)
-        self._remove_plans_but(plans)
-        for point, plan in plans.items():
-            write(self._parent_id, json.dumps(plan, indent=1), f"plans/{point}.json")
-        write(self._parent_id, json.dumps(projection.trials_table(front.trials)), "trials.json")
-        write(self._parent_id, json.dumps(front.document.to_json(), indent=1), "front.json")
-        write(self._parent_id, front.report_html, "report.html")
+        texts = {f"plans/{p}.json": json.dumps(v, indent=1) for p, v in projection.plans(front).items()}
+        for file in self._client.list_artifacts(self._shelf.run_id, "plans"):
+            if file.path not in texts:
+                self._files_of(self._artifact_uri).delete_artifacts(file.path)  # type: ignore[no-untyped-call]
+        texts["trials.json"] = json.dumps(projection.trials_table(front.trials))
+        texts["front.json"] = json.dumps(front.document.to_json(), indent=1)
+        self._write_files(self._artifact_uri, texts | {notes.REPORT_FILE: front.report_html})
 
-    def _remove_plans_but(self, kept: Mapping[str, object]) -> None:
+    def _write_files(self, artifact_uri: str, texts: Mapping[str, str]) -> None:
+        if not texts:
+            return
+        with TemporaryDirectory() as folder:
+            for name, text in texts.items():
+                path = Path(folder, name)
+                path.parent.mkdir(exist_ok=True)
+                path.write_text(text, encoding="utf-8")
+            self._files_of(artifact_uri).log_artifacts(folder)  # type: ignore[no-untyped-call]
+
+    def _files_of(self, artifact_uri: str) -> "ArtifactRepository":
         from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository  # noqa: PLC0415
 
-        paths = [file.path for file in self._client.list_artifacts(self._parent_id, "plans")]
-        uri = self._client.get_run(self._parent_id).info.artifact_uri
-        for path in paths:
-            if Path(path).stem not in kept:
-                repository = get_artifact_repository(uri, tracking_uri=self._client.tracking_uri)
-                repository.delete_artifacts(path)  # type: ignore[no-untyped-call]
+        return get_artifact_repository(artifact_uri, tracking_uri=self._client.tracking_uri)
+
+    def _describe_experiment(self) -> None:
+        """List the jobs of the experiment in its description, unless somebody wrote one."""
+        if not notes.may_replace(self._client.get_experiment(self.experiment_id).tags.get(_NOTE)):
+            return
+        query, newest_first = "tags.`tightfit.kind` = 'job'", ["attributes.start_time DESC"]
+        found = self._client.search_runs([self.experiment_id], query, max_results=notes.MAX_JOBS, order_by=newest_first)
+        jobs = [projection.shown_job(run.info.run_name, run.data.params, run.data.metrics) for run in found]
+        note = notes.experiment_note(model_name(self._job.spec.model), self.experiment_id, jobs)
+        self._client.set_experiment_tag(self.experiment_id, _NOTE, note)
 
     def _set_status(self, job: Job) -> None:
         if job.state in _RUN_STATUS:
             end_ms = int(job.finished_at.timestamp() * 1000) if job.finished_at else None
-            self._client.set_terminated(self._parent_id, _RUN_STATUS[job.state], end_ms)
+            self._client.set_terminated(self._shelf.run_id, _RUN_STATUS[job.state], end_ms)
         else:
-            self._client.update_run(self._parent_id, "RUNNING")
+            self._client.update_run(self._shelf.run_id, "RUNNING")
 
-    def _find(self, *kinds: str) -> "list[Run]":
-        query = f"tags.`tightfit.job` = '{self._job.job_id}'"
-        found = self._client.search_runs([self.experiment_id], query, max_results=50_000)
-        return [run for run in found if run.data.tags.get("tightfit.kind") in kinds]
+    def _log(
+        self,
+        run_id: str,
+        metrics: Mapping[str, float],
+        tags: Mapping[str, str],
+        params: Mapping[str, str] | None = None,
+    ) -> None:
+        """Record values at once; MLflow writes tags after all else."""
+        from mlflow.entities import Metric, Param, RunTag  # noqa: PLC0415
+
+        self._client.log_batch(
+            run_id,
+            metrics=[Metric(name, value, time.time_ns() // 10**6, 0) for name, value in metrics.items()],
+            params=[Param(name, value) for name, value in (params or {}).items()],
+            tags=[RunTag(name, value) for name, value in tags.items()],
+        )
+
+    def _find(self, relation: str) -> "list[Run]":
+        """Return the runs of the job whose kind is ("=") or is not ("!=") the job itself."""
+        query = f"tags.`tightfit.job` = '{self._job.job_id}' AND tags.`tightfit.kind` {relation} 'job'"
+        return list(self._client.search_runs([self.experiment_id], query, max_results=50_000))
 
 
 def _client(tracking_uri: str) -> "MlflowClient":
@@ -273,27 +278,6 @@ def _experiment(client: "MlflowClient", tracking_uri: str, name: str) -> str:
     if found.lifecycle_stage == "deleted":
         client.restore_experiment(found.experiment_id)
     return str(found.experiment_id)
-
-
-def _log_values(
-    client: "MlflowClient",
-    run_id: str,
-    metrics: Mapping[str, float],
-    tags: Mapping[str, str],
-    params: Mapping[str, str] | None = None,
-) -> None:
-    from mlflow.entities import Metric, Param, RunTag  # noqa: PLC0415
-
-    client.log_batch(
-        run_id,
-        metrics=[Metric(name, value, time.time_ns() // 10**6, 0) for name, value in metrics.items()],
-        params=[Param(name, value) for name, value in (params or {}).items()],
-        tags=[RunTag(name, value) for name, value in tags.items()],
-    )
-
-
-def _joins(first: Step | Front | End, second: Step | Front | End) -> bool:
-    return isinstance(first, Step) and isinstance(second, Step) and first.job.job_id == second.job.job_id
 
 
 def _milliseconds(job: Job) -> int:

@@ -1,6 +1,7 @@
 """Where tightfit keeps things, from the environment."""
 
 import os
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,6 +45,16 @@ class Settings:
             make_private(self.home)
         except OSError as error:
             raise OutputError(f"{self.home}: cannot be made ({error.strerror}). {ANOTHER_HOME}") from error
+
+    @property
+    def home_option(self) -> str:
+        """Return what a command typed elsewhere needs to find this home: ` --home DIR`, or nothing.
+
+        The usual home needs nothing, and a database elsewhere is named by the environment alone.
+        """
+        is_usual = self.home == load_settings(environment={}).home
+        has_own_database = self.database_url == load_settings(self.home, {}).database_url
+        return "" if is_usual or not has_own_database else f" --home {shlex.quote(str(self.home))}"
 
     def log_path(self, job_id: str) -> Path:
         """Return the log file of a detached job."""

@@ -18,6 +18,7 @@ from storage.store import Store
 from storage.tracker import NullTracker, Tracker
 from tightfit.config import Settings, load_settings
 from tightfit.fronts import Front
+from tightfit.links import keep_link
 from tightfit.searched import lasting, searched_inventory
 from tightfit.serving import Server, executor_maker, start_process
 from workers.bounded_files import user_path
@@ -118,6 +119,7 @@ class Service:
         finally:
             logged.close(end)
             tracker.close(_CLOSE_SECONDS)
+            keep_link(self.store, job_id, tracker.link(job_id))
         return job
 
     def start_detached(self, job_id: str) -> int:
@@ -164,14 +166,10 @@ class Service:
 
     def report(self, job_id: str) -> str:
         """Return a job's report: one self-contained HTML page."""
-        from tightfit.explaining import explain_front  # noqa: PLC0415
-        from tightfit.export.report import render_report  # noqa: PLC0415
+        from tightfit.job_page import job_report  # noqa: PLC0415
 
         job, document = self.store.get_job(job_id), self.front(job_id)
-        inventory, plans = searched_inventory(job), self.plans(document)
-        notes = [note] if (note := job.facts.get("tokens", {}).get("note")) else []
-        explained = explain_front(job, document, inventory, plans)
-        return render_report(document, plans, inventory, job.spec, notes, explained)
+        return job_report(self.settings, job, document, searched_inventory(job), self.store.list_trials(job_id))
 
     def export(
         self,
@@ -255,7 +253,10 @@ class Service:
         job, trials = self.store.get_job(job_id), self.store.list_trials(job_id)
         has_ended = job.document is None and job.state.is_finished
         document, report = (None, "") if has_ended else (self.front(job_id), self.report(job_id))
-        return sync(self.mlflow_uri, job, trials, document, report, progress_of(job, trials), link_base=link_base)
+        steps, option = progress_of(job, trials), self.settings.home_option
+        link = sync(self.mlflow_uri, job, trials, document, report, steps, link_base=link_base, home_option=option)
+        keep_link(self.store, job_id, link)
+        return link
 
     @property
     def mlflow_uri(self) -> str:
@@ -266,9 +267,9 @@ class Service:
 
     def _tracker(self) -> Tracker:
         with suppress(ImportError):
-            from storage.tracking import MlflowTracker  # noqa: PLC0415 (mlflow)
+            from storage.mlflow_tracker import MlflowTracker  # noqa: PLC0415 (mlflow)
 
-            return MlflowTracker(self.mlflow_uri)
+            return MlflowTracker(self.mlflow_uri, home_option=self.settings.home_option)
         return NullTracker()
 
     def _publish(self, job: Job, tracker: Tracker) -> None:

@@ -20,6 +20,7 @@ FLAGS = ("--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-backgroun
 
 def take(page: Page, link: str, report: Path) -> None:
     """Write docs/pareto.png and docs/report.png."""
+    page.set_default_timeout(120_000)
     page.goto(link)
     page.locator(".js-plotly-plot .scatterlayer .point, .js-plotly-plot .points path").first.wait_for()
     page.get_by_role("button", name="Close").first.click()  # MLflow's assistant panel
@@ -37,11 +38,13 @@ def main() -> None:
     service = Service(load_settings(parser.parse_args().home))
     job = newest_front(service.store.list_overviews())
     link = service.sync_mlflow(job.job_id, start_server(service.settings.home).url)
-    report = service.settings.home / "reports" / f"{job.job_id}.html"
+    report = service.settings.home / "report-for-pictures.html"
+    report.write_text(service.report(job.job_id), encoding="utf-8")
     with sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=shutil.which("chromium"), args=list(FLAGS))
         take(browser.new_page(viewport={"width": 1400, "height": 900}), link, report)
         browser.close()
+    report.unlink()
 
 
 if __name__ == "__main__":

@@ -1,29 +1,27 @@
-"""What a user sees in a browser: the Pareto view that the link opens, and the report."""
+"""What a user sees in a browser: the Pareto view that the link opens, the way from a dot to its export, the report."""
 
-import shutil
+import re
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from search.explain import explain, losses_from_facts
-from storage.mlflow_server import start_server, stop_server
+from storage.mlflow_server import RunningServer, start_server, stop_server
 from storage.mlflow_view import SECTION_TITLE
 from storage.tracking import sync
+from tests.browser.chromium import CHROMIUM, opened
 from tests.storage.sample_job import SampleJob, sample_job, sample_losses
 from tightfit.export.report import render_report
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Page
+    from playwright.sync_api import Locator, Page
 
-CHROMIUM = shutil.which("chromium")
 pytest.importorskip("mlflow")
 sync_api = pytest.importorskip("playwright.sync_api")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs chromium (apt-get install chromium)")
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
-FLAGS += ["--disable-component-update", "--disable-sync"]
-PATIENCE_MS = 60_000
 
 
 @pytest.fixture(scope="module")
@@ -33,36 +31,69 @@ def sample() -> SampleJob:
 
 
 @pytest.fixture(scope="module")
-def link(tmp_path_factory: pytest.TempPathFactory, sample: SampleJob) -> Iterator[str]:
-    """Yield the Pareto link of a job shown by a real server."""
-    home = tmp_path_factory.mktemp("home")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a home whose name a shell would split."""
+    return tmp_path_factory.mktemp("my home")
+
+
+@pytest.fixture(scope="module")
+def server(home: Path) -> Iterator[RunningServer]:
+    """Yield the real server of the home."""
     try:
-        server = start_server(home)
-        report = render_report(sample.document, sample.plans, sample.inventory, sample.job.spec)
-        yield sync(server.url, sample.job, sample.trials, sample.document, report, sample.progress)
+        yield start_server(home)
     finally:
         stop_server(home)
+
+
+@pytest.fixture(scope="module")
+def link(server: RunningServer, sample: SampleJob) -> str:
+    """Return the Pareto link of a job shown by the server."""
+    report = render_report(sample.document, sample.plans, sample.inventory, sample.job.spec)
+    return sync(server.url, sample.job, sample.trials, sample.document, report, sample.progress)
 
 
 @pytest.fixture
 def page() -> "Iterator[Page]":
     """Yield a page of a fresh headless Chromium."""
-    with sync_api.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        page = browser.new_page(viewport={"width": 1500, "height": 1000})
-        page.set_default_timeout(PATIENCE_MS)
+    with opened() as page:
         yield page
-        browser.close()
+
+
+def _opened_view(page: "Page", link: str) -> "Locator":
+    """Open a Pareto view and return its first chart, drawn and with nothing over it."""
+    page.goto(link)
+    chart = page.locator(".js-plotly-plot").first
+    chart.locator(".points path").first.wait_for()
+    page.get_by_role("button", name="Close").first.click()  # MLflow's assistant; the charts grow into its place
+    return chart
+
+
+def _hover(page: "Page", chart: "Locator", point: str) -> None:
+    """Put the mouse on a point and check that it alone lights up, in the chart and in the list."""
+    names = chart.evaluate("plot => plot.data[0].text.map(name => name.split(' ')[0])")
+    dots, index = chart.locator(".points path"), names.index(point)
+    row = page.locator(".is-highlighted[role=row]", has_text=re.compile(rf"\b{point}\b"))
+    for _ in range(20):  # the page may still be on the move
+        page.mouse.move(1, 1)
+        dots.nth(index).hover(force=True)
+        with suppress(AssertionError):
+            sync_api.expect(row).to_have_count(1, timeout=3_000)
+            break
+    sync_api.expect(page.locator(".is-highlighted[role=row]")).to_have_count(1)
+    sync_api.expect(dots.nth(0 if index else 1)).not_to_have_css("opacity", "1")
+    opacities = dots.evaluate_all("paths => paths.map(path => Number(getComputedStyle(path).opacity))")
+    assert [n for n, opacity in enumerate(opacities) if opacity == 1] == [index]
 
 
 def test_link_opens_the_scatter(page: "Page", link: str, sample: SampleJob, tmp_path: Path) -> None:
-    """The link shows the section with one dot per point of the job, without a click."""
-    page.goto(link)
+    """The link shows one dot per point in both charts, without a click, and none lights up its neighbour."""
+    chart = _opened_view(page, link)
     page.get_by_text(SECTION_TITLE, exact=True).first.wait_for()
-    dots = page.locator(".js-plotly-plot .scatterlayer .point, .js-plotly-plot .points path")
-    dots.first.wait_for()
+    dots = page.locator(".js-plotly-plot .points path")
+    sync_api.expect(dots).to_have_count(2 * (len(sample.document.front) + len(sample.document.uniform)))
     page.screenshot(path=str(tmp_path / "pareto.png"))
-    assert dots.count() >= len(sample.document.front) + len(sample.document.uniform) + 1
+    for point in ("p4", "p0", sample.document.front[-1].point):
+        _hover(page, chart, point)
 
 
 def test_report_artifact_renders(page: "Page", link: str) -> None:

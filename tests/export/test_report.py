@@ -3,6 +3,7 @@
 import json
 import re
 from dataclasses import replace
+from html import unescape
 from html.parser import HTMLParser
 
 import pytest
@@ -222,3 +223,34 @@ def test_advice_is_told(sample: SampleJob) -> None:
     html = render_report(advised, sample.plans, sample.inventory, sample.job.spec)
     assert "Search &lt;on&gt;." in html
     assert "None" not in _render(sample)
+
+
+def test_model_and_text_are_called_by_name(sample: SampleJob) -> None:
+    """The page names no folder of the machine that made it: it is for others too."""
+    snapshot = "/home/me/.cache/huggingface/hub/models--acme--tiny/snapshots/0a1b2c"
+    for place, name in (("/data/secret/tiny-llama", "tiny-llama"), (snapshot, "acme/tiny"), ("~/my models/it/", "it")):
+        document = replace(sample.document, model=place)
+        spec = sample.job.spec.model_copy(update={"model": place, "calibration": "/home/me/private/mails.jsonl"})
+        html = render_report(document, sample.plans, sample.inventory, spec)
+        assert f"<h1>{name}</h1>" in html
+        assert "mails.jsonl" in html
+        assert not re.search(r"/data/secret|/home/me|~/my models|snapshots", html)
+
+
+def test_links_lead_to_mlflow_and_nowhere_else(sample: SampleJob) -> None:
+    """The only link of a page is the one to the job's Pareto view; it cannot leave its attribute."""
+    link = 'http://127.0.0.1:5000/#/experiments/1/runs?a=1&b="><img src=x>'
+    html = render_report(sample.document, sample.plans, sample.inventory, sample.job.spec, mlflow_link=link)
+    parsed = _parsed(html)
+    assert [value for name, value in parsed.attributes if name == "href"] == [link]
+    assert parsed.seen.count("img") == 0
+    assert "tightfit ui calm-otter-7</code> shows this front in MLflow" in _render(sample)
+
+
+def test_commands_find_the_records(sample: SampleJob) -> None:
+    """Every command of the page has what it needs to find a job that is not in the usual home."""
+    option = " --home '/tmp/my home'"
+    html = render_report(sample.document, sample.plans, sample.inventory, sample.job.spec, home_option=option)
+    commands = re.findall(r"tightfit (?:export|ui) [^<\"]*", unescape(html))
+    assert len(commands) > 3 * len(sample.document.front)
+    assert {command.rstrip("\\").endswith(option) for command in commands} == {True}

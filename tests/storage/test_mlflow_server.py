@@ -18,7 +18,8 @@ from storage.mlflow_server import (
     tracking_database,
     wait_until_ready,
 )
-from storage.tracking import MlflowTracker, sync
+from storage.mlflow_tracker import MlflowTracker
+from storage.tracking import sync
 from tests.storage.sample_job import sample_job
 
 mlflow = pytest.importorskip("mlflow")

@@ -2,7 +2,6 @@
 
 import json
 import logging
-import shutil
 import time
 from collections.abc import Iterator
 from contextlib import closing
@@ -15,10 +14,21 @@ from typing import Any
 import pytest
 
 from space.errors import TightfitError
-from storage.mlflow_view import MAX_VIEWS, TAG_PREFIX, decode_view, encode_view, pareto_link, view_key, views_to_remove
+from storage.mlflow_tracker import MlflowTracker
+from storage.mlflow_view import (
+    LOG_KL,
+    MAX_VIEWS,
+    TAG_PREFIX,
+    decode_view,
+    encode_view,
+    pareto_link,
+    view_key,
+    views_to_remove,
+)
 from storage.projection import experiment_name
 from storage.records import Job, JobState
-from storage.tracking import MlflowTracker, NullTracker, sync
+from storage.tracker import NullTracker
+from storage.tracking import sync
 from tests.storage.sample_job import SampleJob, sample_job
 
 mlflow = pytest.importorskip("mlflow")
@@ -30,20 +40,6 @@ REPORT = "<!doctype html><p>report</p>"
 def sample() -> SampleJob:
     """Return a finished job."""
     return sample_job()
-
-
-@pytest.fixture(scope="module")
-def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a migrated MLflow database without jobs: making one takes seconds, copying it does not."""
-    path = tmp_path_factory.mktemp("empty") / "mlflow.db"
-    mlflow.MlflowClient(f"sqlite:///{path}").search_experiments()
-    return path
-
-
-@pytest.fixture
-def uri(tmp_path: Path, empty_database: Path) -> str:
-    """Return the URI of an empty database of this test's own."""
-    return f"sqlite:///{shutil.copy(empty_database, tmp_path)}"
 
 
 @pytest.fixture(scope="module")
@@ -111,13 +107,15 @@ def test_stale_plans_are_removed(uri: str, sample: SampleJob) -> None:
 
 
 def test_view_opens_on_this_job(synced: tuple[str, str], sample: SampleJob) -> None:
-    """The experiment's view filters the job's points and plots size against KL; the link names it."""
+    """The experiment's view filters the job's points and plots size against log KL first; the link names it."""
     uri, link = synced
     experiment = mlflow.MlflowClient(uri).get_experiment_by_name("tightfit/acme/tiny-llama-8m")
     state = decode_view(experiment.tags[TAG_PREFIX + view_key(sample.job.job_id)])
     assert f"`tightfit.job` = '{sample.job.job_id}'" in state["searchFilter"]
-    chart = state["compareRunCharts"][0]
-    assert (chart["type"], chart["xaxis"]["key"], chart["yaxis"]["key"]) == ("SCATTER", "size_mib", "kl_divergence")
+    first, second, third = state["compareRunCharts"]
+    assert (first["type"], first["xaxis"]["key"], first["yaxis"]["key"]) == ("SCATTER", "size_mib", LOG_KL)
+    assert (second["type"], second["xaxis"]["key"], second["yaxis"]["key"]) == ("SCATTER", "size_mib", "kl_divergence")
+    assert (third["type"], third["selectedMetrics"]) == ("PARALLEL", ["size_mib", LOG_KL])
     assert link == pareto_link(uri, experiment.experiment_id, sample.job.job_id)
     assert "workflowType=machine_learning" in link
 

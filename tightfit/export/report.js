@@ -102,6 +102,8 @@
     return [...found.values()];
   }
   const allRows = rows();
+  const stems = data.columns.map((name) => name.replace(/_proj$/, ""));
+  const short = (name) => (new Set(stems).size < stems.length ? name : name.replace(/_proj$/, ""));
   function showMap(point) {
     const table = byId("map");
     table.replaceChildren();
@@ -113,7 +115,7 @@
     const head = make("thead"), names = make("tr");
     names.append(make("th"));
     for (const name of data.columns) {
-      const title = make("th", "", name);
+      const title = make("th", "", short(name));
       title.scope = "col";
       title.title = name;
       names.append(title);
@@ -122,8 +124,8 @@
     const body = make("tbody");
     for (const row of allRows) {
       const line = make("tr");
-      const short = row.name.slice(row.name.lastIndexOf(".") + 1);
-      const title = make("th", "", row.block === null ? short : "block " + row.block);
+      const last = row.name.slice(row.name.lastIndexOf(".") + 1);
+      const title = make("th", "", row.block === null ? last : "block " + row.block);
       title.scope = "row";
       title.title = row.block === null ? row.name : title.textContent;
       line.append(title);
@@ -153,7 +155,7 @@
   ];
   let order = { column: 2, down: true };
   function sortable(point, column, index) {
-    const title = make("th"), button = make("button", "", column.title);
+    const title = make("th", index > 3 ? "more" : ""), button = make("button", "", column.title);
     title.scope = "col";
     if (order.column === index) title.setAttribute("aria-sort", order.down ? "descending" : "ascending");
     button.type = "button";
@@ -188,11 +190,11 @@
     for (const row of sorted) {
       const line = make("tr");
       reasons.forEach((column, index) => {
-        const cell = make(index ? "td" : "th", "", column.text ? column.text(row, found.rate) : column.value(row));
+        const cell = make(index ? "td" : "th", index > 3 ? "more" : "", column.text ? column.text(row, found.rate) : column.value(row));
         if (!index) cell.scope = "row";
-        if (column.title.startsWith("Next")) cell.className = "move";
+        if (column.title.startsWith("Next")) cell.classList.add("move");
         const seen = column.against && column.value(row, found.rate);
-        if (column.against && seen !== null && column.against(seen)) cell.className = "against";
+        if (column.against && seen !== null && column.against(seen)) cell.classList.add("against");
         line.append(cell);
       });
       body.append(line);
@@ -221,6 +223,30 @@
     if (index < 0 || index >= points.length || index === selected) return;
     selected = index;
     show();
+    try {
+      history.replaceState(null, "", "#" + encodeURIComponent(points[index].id));
+    } catch (refused) {} // a page in a frame of another origin has no address of its own
+  }
+
+  function reveal() {
+    const top = byId("detail").getBoundingClientRect().top;
+    if (top < 0 || top > 0.7 * innerHeight) byId("detail").scrollIntoView();
+  }
+
+  // report.html#p7 opens p7; MLflow's frame sees only its page's address, report?point=p7
+  const wanted = { hash: () => location.hash.slice(1), page: () => new URL(document.referrer).searchParams.get("point") };
+  function named(where) {
+    try {
+      const id = decodeURIComponent(wanted[where]() || "");
+      return points.findIndex((p) => p.id === id);
+    } catch (unreadable) {
+      return -1;
+    }
+  }
+  function open(index) {
+    if (index < 0) return;
+    select(index);
+    reveal();
   }
 
   async function copy(button) {
@@ -249,11 +275,9 @@
     const button = event.target.closest(".copy");
     if (button) return void copy(button);
     const mark = event.target.closest("[data-point]");
-    if (mark) select(points.findIndex((p) => p.id === mark.dataset.point));
-  });
-  document.addEventListener("mouseover", (event) => {
-    const mark = event.target.closest("g[data-point]");
-    if (mark) select(points.findIndex((p) => p.id === mark.dataset.point));
+    if (!mark) return;
+    select(points.findIndex((p) => p.id === mark.dataset.point));
+    if (mark.closest("table")) reveal();
   });
   document.addEventListener("keydown", (event) => {
     const mark = event.target.closest("g[data-point]");
@@ -282,5 +306,8 @@
     byId("switch").append(button);
   }
   byId("detail").hidden = false;
+  if (window.self !== window.top) byId("elsewhere").hidden = true; // in MLflow already, whose frames open no links
   show();
+  addEventListener("hashchange", () => open(named("hash")));
+  open(named(location.hash ? "hash" : "page"));
 })();

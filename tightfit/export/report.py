@@ -14,10 +14,13 @@ from space.budget import format_bytes
 from space.document import Comparison, FrontDocument, FrontPoint, UniformPoint
 from space.explanation import Explanation
 from space.inventory import Inventory
+from space.naming import model_name
 from space.plan import Plan
 from space.spec import JobSpec
+from storage.records import Trial
 from tightfit.export.report_chart import format_kl, front_chart, uniform_label
-from tightfit.export.report_data import export_command, report_data, script_json
+from tightfit.export.report_data import report_data, script_json
+from tightfit.export.report_history import Step, history_section, measured_points, told_of_dots
 
 _PLACEHOLDER = re.compile(r"\{\{(\w+)\}\}")
 _MINUTE = 60
@@ -31,6 +34,11 @@ def render_report(
     spec: JobSpec,
     notes: Sequence[str] = (),
     explanations: Mapping[str, Explanation] = MappingProxyType({}),
+    *,
+    trials: Sequence[Trial] = (),
+    steps: Sequence[Step] = (),
+    home_option: str = "",
+    mlflow_link: str | None = None,
 ) -> str:
     """Return the report of a job as one HTML file below 300 KB.
 
@@ -41,23 +49,32 @@ def render_report(
         spec: the request.
         notes: sentences for the reader, shown as they are.
         explanations: point -> why its modules have their levels; points without one have no table of reasons.
+        trials: all of the search.
+        steps: (trials done, metrics) as the search went on.
+        home_option: what a command needs to find the job's records (` --home DIR`), or nothing.
+        mlflow_link: where MLflow shows the job, where it does.
 
     """
+    model, dots = _short(model_name(document.model)), measured_points(trials)
     parts = {
-        "title": escape(f"{_short(document.model)} in {format_bytes(document.budget_bytes)}"),
-        "model": escape(_short(document.model)),
+        "title": escape(f"{model} in {format_bytes(document.budget_bytes)}"),
+        "model": escape(model),
         "answer": _answer(document),
         "comparison": _comparison(document),
         "notices": _paragraphs("notice", _notices(document)) + _paragraphs("lead", notes),
-        "chart_wide": front_chart(document, 820, 390),
-        "chart_narrow": front_chart(document, 380, 360),
-        "front_rows": "".join(_front_row(document, point) for point in document.front),
+        "elsewhere": _elsewhere(document, home_option, mlflow_link),
+        "chart_wide": front_chart(document, 620, 430, dots),
+        "chart_narrow": front_chart(document, 380, 360, dots),
+        "dots": told_of_dots(trials),
+        "dots_key": '<li><i class="pale"></i>measured</li>' if dots else "",
+        "history": history_section(steps),
+        "front_rows": "".join(_front_row(document, point, home_option) for point in document.front),
         "uniform_rows": "".join(_uniform_row(document, point) for point in document.uniform),
-        "export": _export(document),
+        "export": _export(document, home_option),
         "provenance": "".join(f"<div><dt>{k}</dt><dd>{escape(v)}</dd></div>" for k, v in _provenance(document, spec)),
         "dense": f"{format_bytes(document.dense.size_bytes)}, perplexity {_perplexity(document.dense.perplexity)}",
         "measured_on": "held-out text" if document.measured_on == "held_out" else "the text of the search",
-        "data": script_json(report_data(document, plans, inventory, spec, explanations)),
+        "data": script_json(report_data(document, plans, inventory, spec, explanations, home_option)),
         "style": _resource("report.css"),
         "script": _resource("report.js"),
     }
@@ -144,15 +161,17 @@ def _interval(point: FrontPoint | UniformPoint) -> str:
     return f'{format_kl(point.kl_divergence)} <span class="ci">{format_kl(low)} to {format_kl(high)}</span>'
 
 
-def _front_row(document: FrontDocument, point: FrontPoint) -> str:
-    name, command = escape(point.point), escape(export_command(document, point))
+def _front_row(document: FrontDocument, point: FrontPoint, home_option: str) -> str:
+    name, command = escape(point.point), escape(document.export_command(point.point, home_option))
     fits = "" if point.size_bytes <= document.budget_bytes else ' <span class="badge over">over budget</span>'
     badge = ' <span class="badge">recommended</span>' if point.recommended else fits
     return (
         f'<tr data-point="{name}"><th scope="row"><button type="button" class="pick">{name}</button>{badge}</th>'
-        f"<td>{format_bytes(point.size_bytes)}</td><td>{point.bits_per_weight:.2f}</td><td>{_interval(point)}</td>"
-        f"<td>{_versus(point.versus_next)}</td><td>{_versus(point.versus_uniform, _beside(document, point))}</td>"
-        f'<td>{_perplexity(point.perplexity)}</td><td class="command">{_copy_button(command, name)}</td></tr>'
+        f'<td>{format_bytes(point.size_bytes)}</td><td class="more">{point.bits_per_weight:.2f}</td>'
+        f'<td>{_interval(point)}</td><td class="more">{_versus(point.versus_next)}</td>'
+        f"<td>{_versus(point.versus_uniform, _beside(document, point))}</td>"
+        f'<td class="more">{_perplexity(point.perplexity)}</td>'
+        f'<td class="more command">{_copy_button(command, name)}</td></tr>'
     )
 
 
@@ -183,8 +202,8 @@ def _uniform_row(document: FrontDocument, point: UniformPoint) -> str:
         told += f' <span class="ci">{format_bytes(better.size_bytes)}</span>'
     return (
         f'<tr><th scope="row">{escape(uniform_label(point.level))} <span class="ci">{escape(point.level)}</span></th>'
-        f"<td>{format_bytes(point.size_bytes)}</td><td>{_interval(point)}</td><td>{_perplexity(point.perplexity)}</td>"
-        f"<td>{told}</td></tr>"
+        f"<td>{format_bytes(point.size_bytes)}</td><td>{_interval(point)}</td>"
+        f'<td class="more">{_perplexity(point.perplexity)}</td><td>{told}</td></tr>'
     )
 
 
@@ -203,11 +222,20 @@ def _copy_button(command: str, name: str) -> str:
     )
 
 
-def _export(document: FrontDocument) -> str:
+def _elsewhere(document: FrontDocument, home_option: str, mlflow_link: str | None) -> str:
+    """Return where else the front can be looked at."""
+    command = f"<code>tightfit ui {escape(document.job)}{escape(home_option)}</code>"
+    if mlflow_link is None:
+        return f"{command} shows this front in MLflow."
+    link = f'<a href="{escape(mlflow_link)}" target="_blank" rel="noopener noreferrer">Pareto view in MLflow</a>'
+    return f"{link}; where its server is not running, {command} starts it."
+
+
+def _export(document: FrontDocument, home_option: str) -> str:
     point = document.recommended or next(iter(document.front), None)
     if point is None:
         return "<p>There is no point to export.</p>"
-    return f'<p class="terminal">{_copyable(escape(export_command(document, point)))}</p>'
+    return f'<p class="terminal">{_copyable(escape(document.export_command(point.point, home_option)))}</p>'
 
 
 def _provenance(document: FrontDocument, spec: JobSpec) -> list[tuple[str, str]]:
@@ -216,7 +244,7 @@ def _provenance(document: FrontDocument, spec: JobSpec) -> list[tuple[str, str]]
     cache = f", with the KV cache of {spec.batch} x {spec.context} tokens" if spec.context else ", weights only"
     return [
         ("Job", f"{document.job} ({document.state.lower()})"),
-        ("Model", _short(document.model) + (f" at {spec.revision}" if spec.revision else "")),
+        ("Model", _short(model_name(document.model)) + (f" at {spec.revision}" if spec.revision else "")),
         ("Budget", f"{spec.budget} = {document.budget_bytes:,} bytes{cache}"),
         ("Target", document.target),
         ("Sampler and seed", f"{spec.sampler}, {document.seed}"),
@@ -224,7 +252,7 @@ def _provenance(document: FrontDocument, spec: JobSpec) -> list[tuple[str, str]]
         ("Token forwards", f"{cost.token_forwards:,.0f}"),
         ("Wall time", f"{minutes} min {seconds} s"),
         ("Measured on", f"{document.measured_on.replace('_', '-')} text, {_sequences(document, spec)}"),
-        ("Calibration", spec.calibration or "text sampled from the model itself"),
+        ("Calibration", model_name(spec.calibration) if spec.calibration else "text sampled from the model itself"),
         ("Hypervolume", f"{document.hypervolume:.4f}"),
         ("Format version", str(document.schema_version)),
     ]

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
-from math import ceil, floor, log10
+from math import ceil, floor, hypot, log10
 
 from space.budget import format_bytes
 from space.document import FrontDocument, FrontPoint, UniformPoint
@@ -13,6 +13,9 @@ from space.level import parse_level
 MIB = 2**20
 _LEFT, _RIGHT, _TOP, _BOTTOM = 58, 18, 30, 46
 _FEW_DECADES = 2.5
+_MANY_POINTS = 24
+_SMALL = 3.0
+_WIDEST_REACH = 12.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,10 +41,12 @@ class _Frame:
         return round(self.height - _BOTTOM - share * (self.height - _TOP - _BOTTOM), 1)
 
 
-def front_chart(document: FrontDocument, width: int, height: int) -> str:
-    """Return the chart as an `<svg>` element of the given pixel size."""
+def front_chart(document: FrontDocument, width: int, height: int, dots: Sequence[tuple[float, float]] = ()) -> str:
+    """Return the chart as an `<svg>` element of the given pixel size; `dots` are (bytes, KL) of all that was tried."""
     frame = _frame(document, width, height)
     best = document.recommended
+    marks = sorted(document.front, key=lambda p: p is best)  # the last one lies on top
+    radius = 4.5 if len(document.front) <= _MANY_POINTS else _SMALL
     label = f"{len(document.front)} front points and {len(document.uniform)} uniform plans"
     parts = [
         (
@@ -50,11 +55,11 @@ def front_chart(document: FrontDocument, width: int, height: int) -> str:
         ),
         *_y_axis(frame),
         *_x_axis(frame),
+        *_pale_dots(frame, dots),
         *_budget_line(frame, document.budget_bytes),
         *_front_line(frame, document.front),
         *(_uniform_mark(frame, u) for u in document.uniform),
-        *(_front_mark(frame, p) for p in document.front if p is not best),
-        *([_front_mark(frame, best)] if best is not None else []),
+        *(_front_mark(frame, p, radius, _reach(frame, document.front, p, radius)) for p in marks),
         "</svg>",
     ]
     return "".join(parts)
@@ -145,6 +150,17 @@ def _budget_line(frame: _Frame, budget_bytes: int) -> list[str]:
     ] * inside
 
 
+def _pale_dots(frame: _Frame, dots: Sequence[tuple[float, float]]) -> list[str]:
+    """Return the (bytes, KL) points that lie inside the frame; those on the same pixel are one."""
+    inside = {
+        (round(frame.x(size)), round(frame.y(kl)))
+        for size, kl in dots
+        if frame.left <= size <= frame.right and kl > 0 and frame.low <= log10(kl) <= frame.high
+    }
+    path = "".join(f"M{x} {y}h0" for x, y in sorted(inside))
+    return [f'<path class="dots" d="{path}"/>'] if path else []
+
+
 def _front_line(frame: _Frame, front: Sequence[FrontPoint]) -> list[str]:
     ordered = sorted(front, key=lambda p: p.size_bytes)
     path = " ".join(f"{frame.x(p.size_bytes)},{frame.y(p.kl_divergence)}" for p in ordered)
@@ -169,16 +185,24 @@ def _uniform_mark(frame: _Frame, point: UniformPoint) -> str:
     )
 
 
-def _front_mark(frame: _Frame, point: FrontPoint) -> str:
+def _reach(frame: _Frame, front: Sequence[FrontPoint], point: FrontPoint, radius: float) -> float:
+    """Return how near the mouse must be to hit a point: never nearer to another one."""
+    x, y = frame.x(point.size_bytes), frame.y(point.kl_divergence)
+    others = (hypot(frame.x(p.size_bytes) - x, frame.y(p.kl_divergence) - y) for p in front if p is not point)
+    return round(min(_WIDEST_REACH, max(radius, min(others, default=2 * _WIDEST_REACH) / 2)), 1)
+
+
+def _front_mark(frame: _Frame, point: FrontPoint, radius: float, reach: float) -> str:
     x, y, name = frame.x(point.size_bytes), frame.y(point.kl_divergence), escape(point.point)
     low, high = point.kl_divergence_ci95
     interval = f"[{format_kl(low)}, {format_kl(high)}]"
     told = f"{format_bytes(point.size_bytes)}, KL {format_kl(point.kl_divergence)} {interval}"
     kind, note = ("point best", " (recommended)") if point.recommended else ("point", "")
+    size = radius + point.recommended * (0.5 if radius == _SMALL else 2)
     tag = f'<text x="{x - 11}" y="{y + 15}" text-anchor="end">{name}</text>' if point.recommended else ""
     return (
         f'<g class="{kind}" data-point="{name}" tabindex="0" role="button" aria-label="{name}{note}: {told}">'
         f"<title>{name}{note}: {told}</title>{_whisker(frame, point)}"
-        f'<circle class="hit" cx="{x}" cy="{y}" r="12"/><circle class="ring" cx="{x}" cy="{y}" r="10"/>'
-        f'<circle class="dot" cx="{x}" cy="{y}" r="{6.5 if point.recommended else 4.5}"/>{tag}</g>'
+        f'<circle class="hit" cx="{x}" cy="{y}" r="{reach:g}"/><circle class="ring" cx="{x}" cy="{y}" r="10"/>'
+        f'<circle class="dot" cx="{x}" cy="{y}" r="{size:g}"/>{tag}</g>'
     )

@@ -8,7 +8,7 @@ from math import isfinite
 from typing import Any
 
 from space.cost import Target, key_value_bytes, mask_row_bytes, module_bytes, num_groups
-from space.document import FrontDocument, FrontPoint
+from space.document import FrontDocument
 from space.explanation import Explanation
 from space.inventory import Inventory, ModuleInfo
 from space.level import Level
@@ -37,6 +37,7 @@ def report_data(
     inventory: Inventory,
     spec: JobSpec,
     explanations: Mapping[str, Explanation],
+    home_option: str = "",
 ) -> dict[str, Any]:
     """Return the JSON object that the page's script reads."""
     cells = _cells(inventory)
@@ -54,7 +55,7 @@ def report_data(
                 "perplexity": _finite(point.perplexity),
                 "bits": _finite(point.bits_per_weight),
                 "best": point.recommended,
-                "command": export_command(document, point),
+                "command": document.export_command(point.point, home_option),
                 "bytes": None if plan is None else _bytes_by_category(inventory, plan, spec),
                 "map": _indices(cells, plan, palette) if plan is not None and point.point in kept else None,
             }
@@ -74,11 +75,6 @@ def script_json(value: Any) -> str:
     """Return JSON that cannot leave a `<script>` element."""
     text = json.dumps(value, separators=(",", ":"), allow_nan=False)
     return text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
-
-
-def export_command(document: FrontDocument, point: FrontPoint) -> str:
-    """Return the command that exports a point."""
-    return f"tightfit export {document.job} --point {point.point} --out DIR"
 
 
 def _cells(inventory: Inventory) -> list[_Cell]:

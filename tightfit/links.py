@@ -1,0 +1,32 @@
+"""Where MLflow shows a job: kept with the job, since only MLflow knows the numbers of its pages."""
+
+from contextlib import suppress
+
+from space.addresses import without_password
+from space.errors import TightfitError
+from storage.mlflow_server import find_server
+from storage.mlflow_view import LOCAL_SERVER
+from storage.records import Job
+from storage.store import Store
+from tightfit.config import Settings
+
+_PAGE = "mlflow_page"  # in a job's facts: what stands behind the server's address
+
+
+def keep_link(store: Store, job_id: str, link: str | None) -> None:
+    """Remember where a job is shown, if anywhere; with a store that is away it is forgotten."""
+    if link is not None:
+        with suppress(TightfitError):
+            store.update_job(job_id, facts={_PAGE: link.partition("#")[2]})
+
+
+def kept_link(settings: Settings, job: Job) -> str | None:
+    """Return the address of a job's Pareto view on the server that there is now; None where it was never shown."""
+    page = job.facts.get(_PAGE)
+    if page is None:
+        return None
+    address = settings.mlflow_uri or ""
+    if not address.startswith("http"):
+        server = find_server(settings.home)
+        address = LOCAL_SERVER if server is None else server.url
+    return f"{without_password(address).rstrip('/')}/#{page}"
