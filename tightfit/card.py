@@ -152,6 +152,7 @@ def _told_of_refit(refitted: "Refitted | None") -> str:
 def _packed_loading(origin: Origin) -> str:
     source = f"git+{origin.url or 'URL-OF-ITS-REPOSITORY'}{f'@{origin.commit}' if origin.commit else ''}"
     told = " (that commit, with changes that are in no repository)" if origin.is_changed else ""
+    told += "" if origin.url else ", whose address the installation that wrote this did not know"
     return f"""The format is tightfit's own. Loading takes torch, transformers, safetensors and tightfit. That is on no
 package index: it is installed from its repository{told}. `--no-deps` leaves out what only searching needs.
 

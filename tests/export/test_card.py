@@ -72,6 +72,8 @@ def test_packed_card_says_how_to_get_what_it_needs(sample: SampleJob, tmp_path: 
     assert "with changes that are in no repository" in changed
     unknown = model_card(replace(facts, origin=Origin()))
     assert 'pip install --no-deps "tightfit @ git+URL-OF-ITS-REPOSITORY"' in unknown
+    assert "did not know" in unknown
+    assert "did not know" not in card
     assert "tightfit.hf" not in model_card(_facts(sample, tmp_path, "compressed-tensors"))
 
 
