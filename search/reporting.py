@@ -29,7 +29,9 @@ class Reporter:
     def __init__(self, store: Store, job: Job, prepared: Prepared, trials: Callable[[], Sequence[Trial]]) -> None:
         """Start the clock; go on from what an earlier run of the job took."""
         self._store, self._job, self._prepared, self._trials = store, job, prepared, trials
-        self._before = float(job.facts.get(WALL_SECONDS, 0.0))
+        last = store.overview(job.job_id).summary
+        told = last.elapsed_seconds if last is not None else 0.0  # also of a run that ended before its next front
+        self._before = max(float(job.facts.get(WALL_SECONDS, 0.0)), told)
         minutes = job.spec.max_minutes
         limit = None if minutes is None else 60 * minutes
         self._forecast = Forecast(expected_seconds(job.spec, prepared), limit)
