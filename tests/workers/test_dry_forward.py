@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from space.cost import key_value_bytes
+from space.errors import ModelError
 from space.inventory import CacheLayer, Inventory
 from workers.models.dry_forward import dry_forward
 from workers.models.inventory import inspect_model
@@ -124,3 +125,22 @@ def test_weights_that_code_takes_for_itself(model_type: str, tmp_path: Path) -> 
 def test_modules_that_are_called_stay(model_type: str) -> None:
     """However often else a model's code asks for their weights."""
     assert not dry_forward(_model(model_type, "meta")).bypassed
+
+
+@pytest.mark.parametrize(
+    ("model_type", "sizes"),
+    [
+        ("codegen", {"num_attention_heads": 2, "rotary_dim": 4}),
+        ("llama4_text", {"num_key_value_heads": 3, "intermediate_size_mlp": 48, "moe_layers": []}),
+        ("llama", {"num_attention_heads": 4, "num_key_value_heads": 3}),
+    ],
+)
+def test_sizes_that_do_not_fit(model_type: str, sizes: dict[str, Any], tmp_path: Path) -> None:
+    """A model that transformers builds and cannot run is told before a job exists."""
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    config = AutoConfig.for_model(model_type, **{**SIZES, **sizes})
+    AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path)
+    with pytest.raises(ModelError, match=r"sizes in config\.json do not fit together, so that transformers") as caught:
+        inspect_model(tmp_path)
+    assert str(tmp_path) in str(caught.value)

@@ -1,5 +1,6 @@
 """What a model does with its modules and what it remembers, seen in forwards on the meta device: no weight is read."""
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -8,8 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from space.errors import ModelError
 from space.inventory import CacheLayer
 
+_CHUNKS = 256  # tokens, a multiple of what models cut sequences into
+_SIZES = re.compile(r"size of tensor|cannot be multiplied|invalid for input of size|broadcast|must match")
+"""in what torch says of shapes that do not fit"""
 _LENGTHS = 2, 3  # tokens of two forwards: what grows between them is kept of each token
 
 
@@ -28,14 +33,20 @@ class Seen:
 
 
 def dry_forward(model: Any) -> Seen:
-    """Return what a model on the meta device shows; nothing where its code must see values to go on."""
+    """Return what a model on the meta device shows; nothing where its code must see values to go on.
+
+    Raises:
+        ModelError: the sizes of its modules do not fit together.
+
+    """
     names = {module: name for name, module in model.named_modules() if isinstance(module, nn.Linear)}
     called: set[nn.Module] = set()
     hooks = [module.register_forward_pre_hook(lambda m, _: called.add(m)) for module in names]
     try:
         with _weights_taken() as taken:
             short, long = (_filled(model, length) for length in _LENGTHS)
-    except Exception:  # noqa: BLE001 (whatever code raises that cannot run without values)
+    except Exception as error:  # noqa: BLE001 (whatever code raises that cannot run without values)
+        _check_sizes(model, error)
         return Seen()
     finally:
         for hook in hooks:
@@ -43,6 +54,20 @@ def dry_forward(model: Any) -> Seen:
     bypassed = frozenset(names[module] for module in taken if module in names and module not in called)
     has_cache = short and len(short) == len(long)
     return Seen(tuple(map(_layer, short, long)) if has_cache else None, bypassed)
+
+
+def _check_sizes(model: Any, error: Exception) -> None:
+    """Refuse a model whose forward ends at sizes that do not fit, of few tokens and of many: some want whole chunks."""
+    if not _SIZES.search(str(error)):
+        return
+    try:
+        _filled(model, _CHUNKS)
+    except Exception as again:
+        if _SIZES.search(str(again)):
+            reason = str(again).splitlines()[0]
+            raise ModelError(
+                f"the sizes in config.json do not fit together, so that transformers cannot run the model: {reason}"
+            ) from again
 
 
 @contextmanager

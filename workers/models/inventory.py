@@ -13,7 +13,7 @@ from space.inventory import Inventory, ModuleInfo
 from workers.models.architecture import build_model
 from workers.models.blocks import find_blocks
 from workers.models.completeness import check_complete
-from workers.models.dry_forward import dry_forward
+from workers.models.dry_forward import Seen, dry_forward
 from workers.models.files import read_config, read_headers
 from workers.models.headers import StoredTensor
 from workers.models.plausible import check_numbers, no_more_parameters_than
@@ -47,7 +47,7 @@ def inspect_model(folder: Path) -> Inventory:
     model = skeleton(folder, stored)
     prefix, blocks = _blocks(folder, model)
     check_complete(folder, model, stored)
-    seen = dry_forward(model.eval())
+    seen = _seen(folder, model)
     modules = [m for m in _compressible(folder, model, stored, prefix) if m.name not in seen.bypassed]
     ties, taken = tied_parameters(model), {m.weight.name for m in modules}
     left = set(model.state_dict()) - taken - {copy for copy, owner in ties.items() if owner in stored}
@@ -62,6 +62,13 @@ def inspect_model(folder: Path) -> Inventory:
         _num_positions(text_config),
         text_config.bos_token_id if isinstance(text_config.bos_token_id, int) else None,
     )
+
+
+def _seen(folder: Path, model: Any) -> Seen:
+    try:
+        return dry_forward(model.eval())
+    except ModelError as error:
+        raise ModelError(f"{folder}: {error}") from error
 
 
 def _blocks(folder: Path, model: nn.Module) -> tuple[str, nn.ModuleList]:
