@@ -31,7 +31,8 @@ def spec_from_options(
         SpecError, BudgetError: an option cannot be read.
 
     """
-    if values.get("target") == "compressed-tensors":
+    target = values.get("target") if like is None or "target" in given else like.target
+    if target == "compressed-tensors":
         _refuse_unless_plain({"--sparsity": sparsity, "--rank": rank, "--kind": kind})
     if bits is not None:
         values["bits"] = tuple(sorted({_number(text, "--bits") for text in _split(bits)}))

@@ -161,13 +161,11 @@ def test_a_tilde_is_the_home(
     assert not (tmp_path / "~").exists()
 
 
-def test_options_like_those_of_another_job(cli: Cli, model: str, tmp_path: Path) -> None:
+def test_options_like_those_of_another_job(cli: Cli, model: str) -> None:
     """What is not given is as it was there, also what has no option; what is given counts, also a default."""
-    text = tmp_path / "text.txt"
-    text.write_text("words " * 9000, encoding="utf-8")
     store = open_store(load_settings().database_url)
     first = make_spec(
-        model=model, budget="50%", calibration=str(text), bits=(2, 4), group_sizes=(64, None), kinds=("integer",),
+        model=model, budget="50%", context=8, batch=2, bits=(2, 4), group_sizes=(64, None), kinds=("integer",),
         sparsities=(0.0, "2:4"), pins=(("q_proj", "b4-g64"),), max_minutes=2.5, refine=True, seed=3,
         sequence_length=32, num_samples=9, num_search_samples=5, num_held_out_samples=7,
     )  # fmt: skip
@@ -178,6 +176,9 @@ def test_options_like_those_of_another_job(cli: Cli, model: str, tmp_path: Path)
     done = cli("submit", model, "--budget", "40%", "--like", "first", *options, "--queue", "--json")
     given = {"budget": "40%", "seed": 0, "bits": (2, 3, 4), "max_minutes": 9.0, "pins": (("k_proj", "b2"),)}
     assert store.get_job(done.json["job"]).spec == first.model_copy(update=given)
+    store.create_job("plain", first.model_copy(update={"target": "compressed-tensors"}))
+    told = cli("submit", model, "--budget", "40%", "--like", "plain", "--rank", "0,8").err
+    assert "--rank 0,8: compressed-tensors holds plain integers only" in told
     assert "There is no job 'other'" in cli("submit", model, "--budget", "40%", "--like", "other").err
 
 
