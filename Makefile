@@ -1,9 +1,9 @@
-# Words: setup demo test check bench chaos clean. `make demo` and `make test` do their own set-up.
+# Words: setup demo test check bench chaos fuzz clean. `make demo` and `make test` do their own set-up.
 PYTHON ?= python3
 BIN := .venv/bin
 DEMO_HOME ?= .tightfit-demo
 
-.PHONY: setup demo test check bench chaos clean
+.PHONY: setup demo test check bench chaos fuzz clean
 
 setup: .venv/installed
 
@@ -30,6 +30,9 @@ bench: setup
 
 chaos: setup
 	$(BIN)/python -m tests.chaos.campaign --kills 100
+
+fuzz: setup
+	$(BIN)/python -m tests.fuzz.campaign --inputs 5000
 
 clean:
 	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

@@ -6,6 +6,7 @@ from search.context import Context
 from search.evaluation import PROTOCOL_VERSION
 from search.groundwork import Text
 from space.errors import UsageError
+from storage.sound import check_facts
 from workers.compress.version import METHOD_VERSION
 from workers.models.tokens import TokenSet
 
@@ -17,6 +18,7 @@ def recorded_text(context: Context) -> Text | None:
     facts = context.facts()
     if "tokens" not in facts or not context.trials():
         return None
+    check_facts(context.job_id, facts, "dense_perplexity")
     text = Text(TokenSet.from_json(facts["tokens"]), float(facts["dense_perplexity"]))
     return text if Path(text.tokens.path).exists() else None
 

@@ -20,6 +20,8 @@ TightfitError
 └── VerificationError              exit 4   an export does not hold what was promised
 """
 
+_LONGEST_REASON = 300  # characters
+
 
 class TightfitError(Exception):
     """Base of all errors that tightfit raises on purpose."""
@@ -117,3 +119,9 @@ class OutageError(StoreError):
 
 class VerificationError(TightfitError):
     """An export does not hold what was promised; the message names each difference."""
+
+
+def in_one_line(error: BaseException) -> str:
+    """Return what a library says of an error, in one line of a sensible length and without its last full stop."""
+    words = " ".join((str(error) or repr(error)).split())
+    return (words if len(words) <= _LONGEST_REASON else f"{words[:_LONGEST_REASON]}...").removesuffix(".")

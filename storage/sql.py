@@ -20,11 +20,11 @@ from storage.migrations.tables import (
     known_of,
     measurement_json,
     overview_of,
-    reading,
     trial_of,
     trial_values,
 )
 from storage.records import Known, Trial, TrialState, check_trial_finish, finish_sources, trial_not_found
+from storage.sound import readable, reading, sound_measurement
 from storage.sql_jobs import SqlJobs, check_job_exists, num_changed
 from storage.summary import Overview, Summary
 
@@ -148,7 +148,7 @@ class SqlStore(SqlJobs):
                     part = {"key_evaluation": evaluation, "key_plans": plans[start : start + _NUM_FOUND]}
                     for digest, value in connection.execute(_FIND, part):
                         with reading(f"The measurement of plan {digest}"):
-                            found[digest, evaluation] = Measurement.from_json(value)
+                            found[digest, evaluation] = sound_measurement(value)
         return [found.get((plan.digest, evaluation)) for plan, evaluation in keys]
 
     def list_measurements(self, evaluation_digests: Sequence[str]) -> Sequence[Known]:
@@ -185,4 +185,6 @@ def _trial_state(session: Session, job_id: str, number: int) -> TrialState:
     if state is None:
         check_job_exists(session, job_id)
         raise trial_not_found(job_id, number)
+    with reading(f"Trial {number} of job {job_id}"):
+        readable(state)
     return state

@@ -10,6 +10,7 @@ from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError, Statem
 
 from space.addresses import without_password
 from space.errors import OutageError, StoreError
+from space.strict_json import parse_own_json
 from storage.migrations.upgrade import check
 from storage.records import json_text
 
@@ -61,7 +62,12 @@ def made_engine(url: URL, place: str) -> Engine:
     given = {name: value for name, value in wait.items() if name not in url.query}
     try:
         engine = create_engine(
-            url, connect_args=given, hide_parameters=True, pool_pre_ping=not is_sqlite, json_serializer=json_text
+            url,
+            connect_args=given,
+            hide_parameters=True,
+            pool_pre_ping=not is_sqlite,
+            json_serializer=json_text,
+            json_deserializer=parse_own_json,
         )
     except (SQLAlchemyError, ImportError) as error:
         raise store_error(place, error) from error

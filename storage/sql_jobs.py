@@ -26,6 +26,7 @@ from storage.records import (
     job_sources,
     lease_lost,
 )
+from storage.sound import reading
 from storage.sql_engine import made_engine, parsed_url, place_of, store_error
 
 if TYPE_CHECKING:
@@ -226,10 +227,6 @@ class SqlJobs:
                 yield connection
         except SQLAlchemyError as error:
             raise store_error(self._place, error) from error
-        except LookupError as error:
-            if isinstance(error, NotFoundError):
-                raise
-            raise store_error(self._place, error) from error  # a state that only a newer program knows
 
     def _migrate(self) -> None:
         with self._connection() as connection:
@@ -270,7 +267,9 @@ def _granted(session: Session, job_id: str, move: JobState) -> JobState:
     if row is None:
         return move
     state, cancel, pause = row
-    return granted(move, JobState(state), cancel_requested=cancel, pause_requested=pause)
+    with reading(f"Job {job_id}"):
+        old = JobState(state)
+    return granted(move, old, cancel_requested=cancel, pause_requested=pause)
 
 
 def _as_seen(job: Job) -> ColumnElement[bool]:

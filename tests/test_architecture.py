@@ -24,7 +24,7 @@ DOORS = {
     "safetensors": ("workers/",),
     "huggingface_hub": ("workers/",),
     "datasets": ("workers/",),
-    "pydantic": ("space/spec.py",),
+    "pydantic": ("space/spec.py", "space/checked.py"),
     "typer": ("tightfit/cli",),
     "rich": ("tightfit/show.py",),
 }

@@ -9,6 +9,7 @@ from space.budget import format_bytes, parse_budget
 from space.cost import plan_cost
 from space.document import FrontDocument, FrontPoint
 from storage.records import Job, Trial
+from storage.sound import check_facts
 from tightfit.card import Facts, model_card, provenance
 from tightfit.export.checkpoint import (
     Source,
@@ -22,7 +23,7 @@ from tightfit.export.early import known_target
 from tightfit.export.select import select_point
 from tightfit.export.verify import Promise, verify_export
 from tightfit.origin import origin
-from tightfit.searched import searched_folder
+from tightfit.searched import check_plan, front_plans, searched_folder
 from workers.devices import Device, device_here
 from workers.levels import LevelStore
 from workers.models.inventory import inspect_model
@@ -77,7 +78,9 @@ def export_point(
     check_companions(folder)
     inventory = inspect_model(folder)
     point = select_point(document, inventory, point_name, budget)
-    plan = next(t.plan for t in trials if t.number == point.trial)
+    plan = front_plans(document, trials)[point.point]
+    check_plan(job.job_id, plan, inventory)
+    check_facts(job.job_id, job.facts, "tokens", "cache_folder", "model_digest")
     target = known_target(target_name or job.spec.target)
     tokens = TokenSet.from_json(job.facts["tokens"])
     levels = Path(job.facts["cache_folder"]) / "levels"

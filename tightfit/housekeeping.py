@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from storage.records import Job
+from storage.sound import check_facts
 from storage.store import Store
 from workers.atomic import writing
 from workers.levels import LevelStore
@@ -81,6 +82,7 @@ def _needed(store: Store, job: Job, folder: Path) -> Iterator[Path]:
     """Yield the files that an export of a finished job's front takes."""
     if job.document is None or "tokens" not in job.facts:
         return
+    check_facts(job.job_id, job.facts, "model_digest")
     tokens = TokenSet.from_json(job.facts["tokens"])
     yield folder / Path(tokens.path).name
     yield folder / f"answers-{tokens.of('held_out')[:16]}.safetensors"

@@ -1,11 +1,14 @@
 """The model that a job searches: named so that it stays the same, and kept with the job as far as it can be."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from space.errors import ModelError
+from space.document import FrontDocument
+from space.errors import ModelError, StoreError
 from space.inventory import Inventory
-from storage.records import Job
+from space.plan import Plan
+from storage.records import Job, Trial
 from workers.bounded_files import user_path
 from workers.models.files import BUNDLED, local_folder, model_digest, resolve_model
 from workers.models.hub import pinned
@@ -62,3 +65,25 @@ def searched_inventory(job: Job) -> Inventory:
 
     cache = job.facts.get("cache_folder")  # of the model, in the one of all models
     return read_inventory(searched_folder(job, offline=True), Path(cache).parent if cache else None)
+
+
+def front_plans(document: FrontDocument, trials: Sequence[Trial]) -> dict[str, Plan]:
+    """Return point -> plan of a front. Raises StoreError where its trials have gone."""
+    plans = {trial.number: trial.plan for trial in trials}
+    for point in document.front:
+        if point.trial not in plans:
+            raise StoreError(
+                f"Job {document.job} has no trial {point.trial}, which is point {point.point} of its front: somebody "
+                "changed its records. Restore a copy of the database, or submit the job again."
+            )
+    return {point.point: plans[point.trial] for point in document.front}
+
+
+def check_plan(job_id: str, plan: Plan, inventory: Inventory) -> None:
+    """Refuse a plan of other modules than a model has. Raises StoreError."""
+    names = {module.name for module in inventory.modules}
+    if wrong := sorted(names ^ plan.mapping.keys()):
+        raise StoreError(
+            f"Job {job_id} has a plan that does not fit its model (at {wrong[0]}): somebody changed its records. "
+            "Restore a copy of the database, or submit the job again."
+        )

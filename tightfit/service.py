@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from space.document import FrontDocument
 from space.errors import JobFailedError, OutageError, StateError
 from space.explanation import Explanation
+from space.inventory import Inventory
 from space.plan import Plan
 from storage.lease import Silence, is_gone, owner_name
 from storage.open import is_there, open_store
@@ -19,7 +20,7 @@ from storage.tracker import NullTracker, Tracker
 from tightfit.config import Settings, load_settings
 from tightfit.fronts import Front
 from tightfit.links import keep_link
-from tightfit.searched import lasting, searched_inventory
+from tightfit.searched import check_plan, front_plans, lasting, searched_inventory
 from tightfit.serving import Server, executor_maker, start_process
 from workers.bounded_files import user_path
 
@@ -141,8 +142,7 @@ class Service:
 
     def plans(self, document: FrontDocument) -> dict[str, Plan]:
         """Return point -> plan of a front."""
-        trials = {trial.number: trial for trial in self.store.list_trials(document.job)}
-        return {point.point: trials[point.trial].plan for point in document.front}
+        return front_plans(document, self.store.list_trials(document.job))
 
     def explain(self, job_id: str, point: str | None = None) -> Explanation:
         """Return why each module has its level at a point of a job's front (default: the recommended one).
@@ -154,22 +154,29 @@ class Service:
         """
         from tightfit.explaining import explain_point  # noqa: PLC0415
 
-        job, document = self.store.get_job(job_id), self.front(job_id)
-        return explain_point(job, document, searched_inventory(job), self.plans(document), point)
+        job, document, inventory, plans = self._searched(job_id)
+        return explain_point(job, document, inventory, plans, point)
 
     def explanations(self, job_id: str) -> dict[str, Explanation]:
         """Return point -> explanation of a whole front; empty where the job kept no model of its losses."""
         from tightfit.explaining import explain_front  # noqa: PLC0415
 
-        job, document = self.store.get_job(job_id), self.front(job_id)
-        return explain_front(job, document, searched_inventory(job), self.plans(document))
+        return explain_front(*self._searched(job_id))
 
     def report(self, job_id: str) -> str:
         """Return a job's report: one self-contained HTML page."""
         from tightfit.job_page import job_report  # noqa: PLC0415
 
+        job, document, inventory, _ = self._searched(job_id)
+        return job_report(self.settings, job, document, inventory, self.store.list_trials(job_id))
+
+    def _searched(self, job_id: str) -> tuple[Job, FrontDocument, Inventory, dict[str, Plan]]:
+        """Return a job, its front, the model that it searched, and point -> plan."""
         job, document = self.store.get_job(job_id), self.front(job_id)
-        return job_report(self.settings, job, document, searched_inventory(job), self.store.list_trials(job_id))
+        inventory, plans = searched_inventory(job), self.plans(document)
+        for plan in plans.values():
+            check_plan(job_id, plan, inventory)
+        return job, document, inventory, plans
 
     def export(
         self,

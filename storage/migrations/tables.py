@@ -1,7 +1,6 @@
 """The tables as they are now, and records from and to their rows; `versions/` holds how a database gets there."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -19,13 +18,56 @@ from sqlalchemy import (
     TypeDecorator,
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, MappedAsDataclass, mapped_column
+from sqlalchemy.types import TypeEngine
 
-from space.document import FrontDocument
-from space.errors import StoreError
 from space.measurement import Measurement
 from space.plan import Plan
 from storage.records import Asking, Job, JobState, Known, Trial, TrialState
-from storage.summary import Overview, Summary
+from storage.sound import (
+    Unreadable,
+    readable,
+    reading,
+    sound,
+    sound_document,
+    sound_facts,
+    sound_measurement,
+    sound_spec,
+    sound_summary,
+)
+from storage.summary import Overview
+
+
+class Readable(TypeDecorator[Any]):
+    """A column that can always be read: who knows the row's name says which one holds something `Unreadable`."""
+
+    impl: TypeEngine[Any] | type[TypeEngine[Any]] = Text
+    cache_ok = True
+
+    def result_processor(self, dialect: Dialect, coltype: object) -> Callable[[Any], Any]:
+        """Return what makes a value of what the database gives."""
+        process = super().result_processor(dialect, coltype)
+
+        def read(value: Any) -> Any:
+            try:
+                return value if process is None else process(value)
+            except (ArithmeticError, LookupError, TypeError, ValueError, RecursionError) as error:
+                return Unreadable(str(error))
+
+        return read
+
+
+class StoredJson(Readable):
+    """A JSON value."""
+
+    impl = JSON
+    cache_ok = True
+
+
+class StoredState(Readable):
+    """A state of a job or a trial."""
+
+    impl = Enum
+    cache_ok = True
 
 
 class Words(TypeDecorator[str]):
@@ -39,7 +81,7 @@ class Words(TypeDecorator[str]):
         return None if value is None else value.encode(errors="replace").decode().replace("\x00", "\ufffd")
 
 
-class UtcDateTime(TypeDecorator[datetime]):
+class UtcDateTime(Readable):
     """An instant in UTC; SQLite keeps no zone, so it is taken off and put back here."""
 
     impl = DateTime(timezone=True)
@@ -72,9 +114,9 @@ class Base(MappedAsDataclass, DeclarativeBase):
     type_annotation_map = {  # noqa: RUF012 (SQLAlchemy reads it)
         str: Words(),
         datetime: UtcDateTime(),
-        dict[str, Any]: JSON(none_as_null=True),
-        JobState: Enum(JobState, native_enum=False, length=16, validate_strings=True),
-        TrialState: Enum(TrialState, native_enum=False, length=16, validate_strings=True),
+        dict[str, Any]: StoredJson(none_as_null=True),
+        JobState: StoredState(JobState, native_enum=False, length=16, validate_strings=True),
+        TrialState: StoredState(TrialState, native_enum=False, length=16, validate_strings=True),
     }
 
 
@@ -141,70 +183,65 @@ class MeasurementRow(Base):
     base: Mapped[dict[str, Any] | None]
 
 
-@contextmanager
-def reading(what: str) -> Iterator[None]:
-    """Turn what cannot be read back into a StoreError."""
-    try:
-        yield
-    except (KeyError, TypeError, ValueError) as error:
-        raise StoreError(f"{what} cannot be read ({error}): another tightfit may have written it.") from error
-
-
 def job_of(row: Any, *, whole: bool = True) -> Job:
     """Return a row's record, with facts and document where it is to be whole. Raises StoreError."""
-    from space.spec import JobSpec  # noqa: PLC0415 (pydantic: lists of jobs need none)
-
     with reading(f"Job {row.job_id}"):
-        return Job(
-            job_id=row.job_id,
-            spec=JobSpec(**row.spec),
-            state=row.state,
-            created_at=row.created_at,
-            started_at=row.started_at,
-            finished_at=row.finished_at,
-            phase=row.phase,
-            error=row.error,
-            cancel_requested=row.cancel_requested,
-            pause_requested=row.pause_requested,
-            owner=row.owner,
-            token=row.token,
-            beat=row.beat,
-            facts=row.facts if whole else {},
-            document=FrontDocument.from_json(row.document) if whole and row.document is not None else None,
+        return sound(
+            Job(
+                job_id=row.job_id,
+                spec=sound_spec(row.spec),
+                state=row.state,
+                created_at=row.created_at,
+                started_at=row.started_at,
+                finished_at=row.finished_at,
+                phase=row.phase,
+                error=row.error,
+                cancel_requested=row.cancel_requested,
+                pause_requested=row.pause_requested,
+                owner=row.owner,
+                token=row.token,
+                beat=row.beat,
+                facts=sound_facts(row.facts) if whole else {},
+                document=sound_document(row.job_id, row.document) if whole and row.document is not None else None,
+            )
         )
 
 
 def overview_of(row: Any) -> Overview:
     """Return a job's overview of a row with its summary's value. Raises StoreError."""
     with reading(f"Job {row.job_id}"):
-        return Overview(
-            job_id=row.job_id,
-            state=row.state,
-            model=row.spec["model"],
-            budget=row.spec["budget"],
-            created_at=row.created_at,
-            started_at=row.started_at,
-            finished_at=row.finished_at,
-            phase=row.phase,
-            error=row.error,
-            summary=None if row.value is None else Summary.from_json(row.value),
+        return sound(
+            Overview(
+                job_id=row.job_id,
+                state=row.state,
+                model=row.spec["model"],
+                budget=row.spec["budget"],
+                created_at=row.created_at,
+                started_at=row.started_at,
+                finished_at=row.finished_at,
+                phase=row.phase,
+                error=row.error,
+                summary=None if row.value is None else sound_summary(row.value),
+            )
         )
 
 
 def trial_of(row: TrialRow) -> Trial:
     """Return a row's record. Raises StoreError."""
     with reading(f"Trial {row.number} of job {row.job_id}"):
-        return Trial(
-            job_id=row.job_id,
-            number=row.number,
-            plan=Plan.from_json(row.plan),
-            origin=row.origin,
-            state=row.state,
-            size_bytes=row.size_bytes,
-            measurement=None if row.measurement is None else Measurement.from_json(row.measurement),
-            held_out=None if row.held_out is None else Measurement.from_json(row.held_out),
-            sampler_state=row.sampler_state,
-            reason=row.reason,
+        return sound(
+            Trial(
+                job_id=row.job_id,
+                number=row.number,
+                plan=Plan.from_json(readable(row.plan)),
+                origin=row.origin,
+                state=row.state,
+                size_bytes=row.size_bytes,
+                measurement=None if row.measurement is None else sound_measurement(row.measurement),
+                held_out=None if row.held_out is None else sound_measurement(row.held_out),
+                sampler_state=row.sampler_state,
+                reason=row.reason,
+            )
         )
 
 
@@ -213,7 +250,7 @@ def known_of(row: MeasurementRow) -> Known:
     with reading(f"The measurement of plan {row.plan_digest}"):
         base = None if row.base is None else Plan.from_json(row.base)
         asking = None if row.origin is None else Asking(row.origin, base)
-        measured = Measurement.from_json(row.measurement)
+        measured = sound_measurement(row.measurement)
         return Known(Plan.from_json(row.plan or {}), row.evaluation_digest, measured, asking)
 
 

@@ -5,7 +5,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
-from space.errors import ModelError
+from space.errors import ModelError, in_one_line
 from workers.models.files import read_config
 
 
@@ -40,8 +40,9 @@ def _told(folder: Path) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # the library raises many kinds, all of them about the user's config
-        reason = (str(error) or repr(error)).splitlines()[0]
-        raise ModelError(f"{folder}: transformers cannot build a causal language model from it: {reason}") from error
+        raise ModelError(
+            f"{folder}: transformers cannot build a causal language model from it: {in_one_line(error)}."
+        ) from error
 
 
 def _check_class(folder: Path, named: str | None, config: Any) -> None:

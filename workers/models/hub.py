@@ -3,7 +3,7 @@
 from contextlib import suppress
 from pathlib import Path
 
-from space.errors import ModelError
+from space.errors import ModelError, in_one_line
 from workers.models.companions import COMPANIONS, PAPERS
 
 _MODEL_FILES = ("*.safetensors", "*.safetensors.index.json", "config.json")
@@ -69,4 +69,4 @@ def pinned(model: str, revision: str | None, folder: Path) -> tuple[str, str | N
 
 
 def _first_line(error: Exception) -> str:
-    return str(error).splitlines()[0]
+    return in_one_line(error)

@@ -9,7 +9,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from space.errors import CalibrationError
+from space.errors import CalibrationError, in_one_line
 
 Render = Callable[[list[Any]], str]
 """chat turns -> text"""
@@ -59,8 +59,8 @@ def _text_of_rows(source: str, render: Render, path: str, **options: Any) -> str
     try:
         rows = list(islice(load_dataset(path, split="train", streaming=True, **options), _MAX_ROWS))
     except Exception as error:  # the library raises many kinds, all of them about the user's name or file
-        reason = (str(error.__cause__ or error) or repr(error)).splitlines()[0]
-        raise CalibrationError(f"{source}: the dataset cannot be read: {reason}") from error
+        reason = in_one_line(error.__cause__ or error)
+        raise CalibrationError(f"{source}: the dataset cannot be read: {reason}.") from error
     return _joined(((f"{source}: row {i}", row) for i, row in enumerate(rows, 1)), render, _COLUMNS)
 
 

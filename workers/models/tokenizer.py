@@ -6,7 +6,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from space.errors import CalibrationError, ModelError
+from space.errors import CalibrationError, ModelError, in_one_line
 from workers.models.companions import companion_files
 
 _PROBE = "a b"
@@ -46,8 +46,9 @@ class TextTokenizer:
         try:
             written = str(self._tokenizer.apply_chat_template(messages, tokenize=False))
         except Exception as error:  # templates are programs
-            reason = (str(error) or repr(error)).splitlines()[0]
-            raise CalibrationError(f"the model's chat template cannot write its `messages`: {reason}") from error
+            raise CalibrationError(
+                f"the model's chat template cannot write its `messages`: {in_one_line(error)}."
+            ) from error
         begin = getattr(self._tokenizer, "bos_token", None)
         return written.removeprefix(begin) if begin and self.opening else written
 
@@ -65,9 +66,8 @@ def load_tokenizer(folder: Path) -> TextTokenizer:
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
         opening = _opening(tokenizer)
     except Exception as error:  # the libraries raise many kinds, all of them about the folder's files
-        reason = (str(error) or repr(error)).splitlines()[0]
         raise ModelError(
-            f"{folder}: its tokenizer cannot be loaded by transformers {version('transformers')}: {reason}"
+            f"{folder}: its tokenizer cannot be loaded by transformers {version('transformers')}: {in_one_line(error)}."
         ) from error
     return TextTokenizer(folder, opening, tokenizer)
 
