@@ -27,6 +27,7 @@ from threading import Thread
 from space.errors import StoreError, UsageError
 from storage.private import make_private, make_private_file
 from storage.sqlite_urls import sqlite_url
+from storage.tracker import check_mlflow
 
 DEFAULT_PORT = 5000
 HOST = "127.0.0.1"
@@ -73,9 +74,10 @@ def start_server(home: Path, port: int | None = None, *, wait: bool = True) -> R
 
     Raises:
         UsageError: the asked port is taken.
-        StoreError: the server died or does not answer; the message carries the end of its log.
+        StoreError: MLflow is not installed; the server died or does not answer, with the end of its log.
 
     """
+    check_mlflow()
     folder = _folder(home)
     make_private(folder)
     with _locked(folder):

@@ -2,9 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Protocol
 
 from space.document import FrontDocument
+from space.errors import StoreError
 from storage.records import Job, Trial
 
 
@@ -54,8 +56,22 @@ class Tracker(Protocol):
         """Deliver what waits, for at most this long; return whether everything was delivered."""
 
 
+def has_mlflow() -> bool:
+    """Tell whether MLflow is installed; jobs run without it, and none of them is shown."""
+    return find_spec("mlflow") is not None
+
+
+def check_mlflow() -> None:
+    """Raise StoreError where MLflow is not installed."""
+    if not has_mlflow():
+        raise StoreError(
+            "MLflow is not installed, so that it shows no job; all of them are in the store, and `tightfit front` shows "
+            "them. Install it (pip install mlflow) to see them there."
+        )
+
+
 class NullTracker:
-    """Shows nothing."""
+    """Shows nothing: what jobs have where MLflow is not installed."""
 
     def progress(self, job: Job, step: int, metrics: Mapping[str, float]) -> None:
         """Do nothing."""

@@ -6,6 +6,7 @@ from pathlib import Path
 from space.errors import JobFailedError
 from space.spec import JobSpec, make_spec
 from storage.mlflow_server import start_server, wait_until_ready
+from storage.tracker import has_mlflow
 from tightfit.config import ANOTHER_HOME, load_settings
 from tightfit.hints import command
 from tightfit.listen import TerminalListener
@@ -32,7 +33,7 @@ def run_demo(home: Path | None) -> None:
     """Run the demo from submit to a verified export, and print where its front can be browsed."""
     service = Service(load_settings(home))
     folder = service.settings.home
-    if service.settings.mlflow_uri is None:
+    if service.settings.mlflow_uri is None and has_mlflow():
         with writing(folder / "mlflow", ANOTHER_HOME):
             start_server(folder, wait=False)  # takes seconds to come up; the search goes on meanwhile
     spec = demo_spec()
@@ -52,5 +53,6 @@ def run_demo(home: Path | None) -> None:
         report.parent.mkdir(parents=True, exist_ok=True)
         report.write_text(service.report(job.job_id), encoding="utf-8")
     print(f"Report: {report}")
-    url = service.settings.mlflow_uri or wait_until_ready(folder).url
-    print(f"MLflow: {service.sync_mlflow(job.job_id, url)}")
+    if has_mlflow():
+        url = service.settings.mlflow_uri or wait_until_ready(folder).url
+        print(f"MLflow: {service.sync_mlflow(job.job_id, url)}")

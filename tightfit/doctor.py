@@ -3,6 +3,7 @@
 import os
 import shutil
 import socket
+import tomllib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -12,6 +13,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 
 from space.addresses import without_password
 from space.budget import format_bytes
@@ -27,6 +29,7 @@ from workers.devices import device_here
 from workers.models.files import BUNDLED_FOLDER
 
 _PACKAGES = ("torch", "transformers", "optuna", "ray", "mlflow", "sqlalchemy", "compressed-tensors")
+_NEAR = {"torch": ">=2.11,<2.15", "transformers": ">=5,<6"}  # what others install beside us; runs, if not tested so much
 _LOW_DISK_BYTES = 2 * 2**30
 _CONNECT_SECONDS = 3.0
 _LISTENS = "0A"  # in the system's table of sockets
@@ -73,18 +76,24 @@ def _package(name: str, wanted: Requirement | None) -> Finding:
     try:
         seen = version(name)
     except PackageNotFoundError:
+        if name == "mlflow":
+            return Finding(name, ok=True, seen="not installed; jobs run without it, and are not shown in it")
         return Finding(name, ok=False, seen="not installed", mend="Install tightfit again in its own venv.")
-    ok = wanted is None or wanted.specifier.contains(seen, prereleases=True)
-    return Finding(name, ok, seen, f"tightfit needs {wanted}: install it again in its own venv.")
+    if wanted is None or wanted.specifier.contains(seen, prereleases=True):
+        return Finding(name, ok=True, seen=seen)
+    if SpecifierSet(_NEAR.get(name, "<0")).contains(seen, prereleases=True):
+        return Finding(name, ok=True, seen=f"{seen}, near the {wanted.specifier} that tightfit is tested with")
+    return Finding(name, ok=False, seen=seen, mend=f"tightfit needs {wanted}: install it again in its own venv.")
 
 
 def _requirements() -> dict[str, Requirement]:
-    """Return what the installed tightfit asks for; nothing where it runs from its source."""
+    """Return what the installed tightfit asks for, or its source where it runs from there."""
     try:
-        found = [Requirement(text) for text in requires("tightfit") or ()]
+        texts = requires("tightfit") or ()
     except PackageNotFoundError:
-        return {}
-    return {r.name: r for r in found if r.marker is None}
+        project = Path(__file__).resolve().parents[1] / "pyproject.toml"
+        texts = tomllib.loads(project.read_text(encoding="utf-8"))["project"]["dependencies"] if project.exists() else ()
+    return {r.name: r for r in map(Requirement, texts) if r.marker is None}
 
 
 def _bundled_model() -> Finding:

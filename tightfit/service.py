@@ -16,7 +16,7 @@ from storage.lease import Silence, is_gone, owner_name
 from storage.open import is_there, open_store
 from storage.records import Job, JobState, Lease
 from storage.store import Store
-from storage.tracker import NullTracker, Tracker
+from storage.tracker import NullTracker, Tracker, check_mlflow, has_mlflow
 from tightfit.config import Settings, load_settings
 from tightfit.fronts import Front
 from tightfit.links import keep_link
@@ -253,10 +253,15 @@ class Service:
         """Rebuild MLflow's picture of a job from the store; return the link of its Pareto view.
 
         `link_base` is the address of the server where the tracking URI is a database.
+
+        Raises:
+            StoreError: MLflow is not installed, cannot be reached or refuses.
+
         """
         from search.progress import progress_of  # noqa: PLC0415
         from storage.tracking import sync  # noqa: PLC0415 (mlflow)
 
+        check_mlflow()
         job, trials = self.store.get_job(job_id), self.store.list_trials(job_id)
         has_ended = job.document is None and job.state.is_finished
         document, report = (None, "") if has_ended else (self.front(job_id), self.report(job_id))
@@ -273,11 +278,11 @@ class Service:
         return self.settings.mlflow_uri or tracking_database(self.settings.home)
 
     def _tracker(self) -> Tracker:
-        with suppress(ImportError):
-            from storage.mlflow_tracker import MlflowTracker  # noqa: PLC0415 (mlflow)
+        if not has_mlflow():
+            return NullTracker()
+        from storage.mlflow_tracker import MlflowTracker  # noqa: PLC0415 (mlflow)
 
-            return MlflowTracker(self.mlflow_uri, home_option=self.settings.home_option)
-        return NullTracker()
+        return MlflowTracker(self.mlflow_uri, home_option=self.settings.home_option)
 
     def _publish(self, job: Job, tracker: Tracker) -> None:
         trials = self.store.list_trials(job.job_id)

@@ -3,6 +3,8 @@
 import json
 import shutil
 import socket
+import tomllib
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,9 @@ from tests.cli.conftest import Cli
 from tests.cli.test_upkeep import GOLDEN, gone
 from tests.storage.values import spec
 from tightfit.doctor import open_ports
+
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(autouse=True)
@@ -143,6 +148,37 @@ def test_wrong_version_is_named(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> No
     assert not finding(cli, "optuna")["ok"]
     assert "tightfit needs optuna==1.0" in finding(cli, "optuna")["mend"]
     assert finding(cli, "ray")["ok"]
+
+
+@pytest.mark.parametrize(
+    ("name", "seen", "ok"),
+    [
+        ("torch", "2.13.0+cpu", True),
+        ("torch", "2.11.0+cu130", True),
+        ("torch", "2.14.1", True),
+        ("torch", "2.10.0", False),
+        ("torch", "2.15.0.dev20270101", False),
+        ("transformers", "5.17.0", True),
+        ("transformers", "6.0.0", False),
+        ("transformers", "4.57.1", False),
+        ("ray", "2.59.0", False),
+    ],
+)
+def test_versions_near_the_pinned_ones_are_taken(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch, name: str, seen: str, *, ok: bool
+) -> None:
+    """Of torch and transformers, which machines with GPUs bring; it is said what was tested."""
+    monkeypatch.setattr("tightfit.doctor.version", lambda asked: seen if asked == name else version(asked))
+    found = finding(cli, name)
+    assert (found["ok"], found["seen"].partition(",")[0]) == (ok, seen)
+    pinned = next(text for text in _pinned() if text.startswith(f"{name}=="))
+    assert ("is tested with" in found["seen"]) == (ok and seen.partition("+")[0] != pinned.partition("==")[2])
+    assert found["mend"] == ("" if ok else f"tightfit needs {pinned}: install it again in its own venv.")
+
+
+def _pinned() -> list[str]:
+    found: list[str] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["dependencies"]
+    return found
 
 
 def test_ports_that_everybody_reaches_are_named(tmp_path: Path) -> None:
