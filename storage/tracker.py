@@ -65,8 +65,8 @@ def check_mlflow() -> None:
     """Raise StoreError where MLflow is not installed."""
     if not has_mlflow():
         raise StoreError(
-            "MLflow is not installed, so that it shows no job; all of them are in the store, and `tightfit front` shows "
-            "them. Install it (pip install mlflow) to see them there."
+            "MLflow is not installed, so that it shows no jobs; `tightfit front` does. Install it to see them there: "
+            "pip install mlflow"
         )
 
 

@@ -29,7 +29,7 @@ from workers.devices import device_here
 from workers.models.files import BUNDLED_FOLDER
 
 _PACKAGES = ("torch", "transformers", "optuna", "ray", "mlflow", "sqlalchemy", "compressed-tensors")
-_NEAR = {"torch": ">=2.11,<2.15", "transformers": ">=5,<6"}  # what others install beside us; runs, if not tested so much
+_NEAR = {"torch": ">=2.11,<2.15", "transformers": ">=5,<6"}  # runs; tested less than the pinned one
 _LOW_DISK_BYTES = 2 * 2**30
 _CONNECT_SECONDS = 3.0
 _LISTENS = "0A"  # in the system's table of sockets
@@ -91,8 +91,8 @@ def _requirements() -> dict[str, Requirement]:
     try:
         texts = requires("tightfit") or ()
     except PackageNotFoundError:
-        project = Path(__file__).resolve().parents[1] / "pyproject.toml"
-        texts = tomllib.loads(project.read_text(encoding="utf-8"))["project"]["dependencies"] if project.exists() else ()
+        source = Path(__file__).resolve().parents[1] / "pyproject.toml"
+        texts = tomllib.loads(source.read_text(encoding="utf-8"))["project"]["dependencies"] if source.exists() else ()
     return {r.name: r for r in map(Requirement, texts) if r.marker is None}
 
 

@@ -17,7 +17,6 @@ from tests.cli.test_upkeep import GOLDEN, gone
 from tests.storage.values import spec
 from tightfit.doctor import open_ports
 
-
 ROOT = Path(__file__).resolve().parents[2]
 
 

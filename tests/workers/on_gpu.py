@@ -1,8 +1,8 @@
-"""Run a worker's tasks, an export, a refit and a whole job on a pretended GPU.
+"""Run a worker's tasks, an export, a refit and a whole job on a GPU, or a pretended one.
 
-    python -m tests.workers.on_pretended_gpu FOLDER KIND...
+    python -m tests.workers.on_gpu DEVICE FOLDER KIND...
 
-Prints one JSON document: kind of model, or "job" -> what was found.
+Prints one JSON document: kind of model, or "levels", "memory" and "job" -> what was found.
 """
 
 import json
@@ -17,6 +17,8 @@ import torch
 from torch import Tensor
 
 from search.controller import Controller
+from space.inventory import ModuleInfo, TensorInfo
+from space.level import parse_level
 from space.plan import Plan
 from space.spec import make_spec
 from storage.memory import MemoryStore
@@ -24,11 +26,14 @@ from tests.export.exports import write_export
 from tests.search.house import Notes
 from tests.workers.pretended_gpu import NAME, register
 from tests.workers.tiny_models import EVERY_KIND, Bench, TinyKind, make_bench, make_tiny, text_request, write_text_file
+from tests.workers.weights import correlated_hessian, random_weight
 from workers import residence
 from workers.compress.build import BuiltLevel, build_levels
+from workers.compress.packing import unpack
 from workers.executor import InlineExecutor
 from workers.refit import refit
-from workers.reload import reload
+from workers.reload import load_exported, reload
+from workers.residence import building_bytes
 from workers.tasks import Evaluate, PrepareText
 from workers.worker import Worker
 
@@ -55,7 +60,44 @@ def _built_on(at: Bench, plan: Plan) -> list[str]:
     return sorted(set(devices))
 
 
-def _job(folder: Path) -> dict[str, Any]:
+def _levels(device: str) -> dict[str, list[float]]:
+    """Return level -> its output error on the CPU and on the device, and the share of values that differ."""
+    rows, columns = (256, 512) if device == "cuda" else (32, 96)
+    weight, hessian = random_weight(rows, columns), correlated_hessian(columns)
+    levels = [parse_level(text) for text in EVERY_KIND if text != "dense"]
+    here = build_levels(weight, hessian, levels)
+    there = build_levels(weight.to(device), hessian.to(device), levels)
+    found = {}
+    for level, one, other in zip(levels, here, there, strict=True):
+        back = {name: tensor.cpu() for name, tensor in other.tensors.items()}
+        rebuilt, again = unpack(one.tensors, level, columns), unpack(back, level, columns)
+        same = unpack(other.tensors, level, columns).cpu()
+        assert torch.allclose(again, same, atol=1e-5 * float(again.abs().max())), level
+        differs = (rebuilt - again).abs() > 1e-4 * rebuilt.abs().max()
+        found[str(level)] = [one.output_error, other.output_error, float(differs.float().mean())]
+    return found
+
+
+def _memory() -> dict[str, int]:
+    """Return the most that building levels of a large weight took of the GPU, and what is reckoned with."""
+    rows, columns = 2048, 2048
+    weight, hessian = random_weight(rows, columns).cuda(), correlated_hessian(columns).cuda()
+    torch.cuda.reset_peak_memory_stats()
+    build_levels(weight, hessian, [parse_level(text) for text in ("b2-g64", "b3-g64", "b4-g64-s0.5", "b3-g64-r16")])
+    module = ModuleInfo("m", "linear", rows, columns, TensorInfo("m.weight", (rows, columns), "BF16"), block=0)
+    return {"peak": torch.cuda.max_memory_allocated(), "reckoned": building_bytes(module)}
+
+
+def _cache_difference(model: Any, ids: Tensor) -> float:
+    """Return the largest difference of the last logits, read at once and one token at a time, over their deviation."""
+    whole, cache, last = model(input_ids=ids).logits[:, -1], None, ids
+    for token in ids.unbind(1):
+        read = model(input_ids=token[:, None], past_key_values=cache, use_cache=True)
+        cache, last = read.past_key_values, read.logits[:, -1]
+    return float((whole - last).abs().max() / whole.std())
+
+
+def _job(folder: Path, device: Any) -> dict[str, Any]:
     """Run a short job from begin to end, its one worker in this process."""
     model, text = make_tiny(folder / "model", "tied"), write_text_file(folder / "text.txt")
     store, notes = MemoryStore(), Notes()
@@ -63,7 +105,7 @@ def _job(folder: Path) -> dict[str, Any]:
     few |= {"workers": 1, "max_trials": 24}
     spec = make_spec(model=str(model), budget="45%", calibration=str(text), bits=(2, 4, 8), kinds=("integer",), **few)
     store.create_job("job", spec)
-    with patch("search.run.device_of_job", lambda _: NAME), _having(2**40):
+    with patch("search.run.device_of_job", lambda _: device), _having(2**40):
         job = Controller(store, lambda at, *_: InlineExecutor(at), folder / "cache", notes).run("job")
     assert job.document is not None
     points = [(p.size_bytes, p.kl_divergence) for p in job.document.front]
@@ -75,22 +117,24 @@ def _job(folder: Path) -> dict[str, Any]:
     }
 
 
-def _check(folder: Path, kind: TinyKind) -> dict[str, Any]:
+def _check(folder: Path, kind: TinyKind, device: Any) -> dict[str, Any]:
     """Do everything on the CPU, then with the same text on the device."""
     model, text = make_tiny(folder / "model", kind), write_text_file(folder / "text.txt")
     on_cpu = make_bench(model, folder / "cpu", text)
     plan = on_cpu.plan(EVERY_KIND)
     with _having(2**40):
-        at = make_bench(model, folder / "gpu", text, NAME)
+        at = make_bench(model, folder / "gpu", text, device)
         devices = _built_on(at, plan)
         exported = write_export(at, plan, "packed", folder / "export")
         with torch.no_grad():
             answer = reload(exported.folder, plan, at.workspace, at.tokens)
+            packed, _ = load_exported(exported.folder, device)
+            cached = _cache_difference(packed, at.tokens.load("held_out")[:2, :12].to(device))
         fitted = replace(at, tokens=refit(at.workspace, plan, at.tokens))
         found = {"gpu": _kl(at, plan), "refitted": _kl(fitted, plan)}
         sampled = at.worker.run(PrepareText(text_request(None))).load("search")
     with _having(2**10):  # too little to hold the model, or to build levels in
-        small = make_bench(model, folder / "small", text, NAME)
+        small = make_bench(model, folder / "small", text, device)
         small_devices = _built_on(small, plan)
         found["streamed"] = _kl(small, plan)
     return found | {
@@ -100,18 +144,22 @@ def _check(folder: Path, kind: TinyKind) -> dict[str, Any]:
         "problems": answer.problems,
         "logit_difference": answer.logit_difference,
         "exported": answer.kl_divergence,
+        "cached": cached,
         "sampled": list(sampled.shape),
     }
 
 
 def main() -> None:
     """Answer for each kind of model."""
-    register()
-    folder = Path(sys.argv[1])
+    device, folder = sys.argv[1], Path(sys.argv[2])
+    if device == NAME:
+        register()
     item_bytes = {str(device): size for device, size in residence.ITEM_BYTES.items()} | {NAME: 2}
-    kinds = cast("list[TinyKind]", sys.argv[2:])
+    kinds = cast("list[TinyKind]", sys.argv[3:])
     with redirect_stdout(sys.stderr), patch.object(residence, "ITEM_BYTES", item_bytes):
-        found = {kind: _check(folder / kind, kind) for kind in kinds} | {"job": _job(folder / "job")}
+        found: dict[str, Any] = {kind: _check(folder / kind, kind, device) for kind in kinds}
+        found["levels"], found["job"] = _levels(device), _job(folder / "job", device)
+        found["memory"] = _memory() if device == "cuda" else None
     print(json.dumps(found))
 
 
