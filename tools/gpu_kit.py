@@ -11,6 +11,7 @@ MLflow and psycopg are left out, since jobs run without them, and so are parts o
 import argparse
 import io
 import json
+import lzma
 import platform
 import re
 import subprocess
@@ -34,6 +35,7 @@ BROUGHT = frozenset(  # by torch and transformers, in versions that fit them
 )
 UNUSED = ("ray/jars/", "ray/rllib/", "ray/dashboard/client/")
 _GLIBC = (5, 12, 17, 24, 26, 27, 28, 31, 34)
+_FILTERS = [{"id": lzma.FILTER_X86}, {"id": lzma.FILTER_LZMA2, "preset": 9}]  # code of programs is most of it
 _SITE, _ABOUT = "site", "kit.json"
 
 
@@ -79,7 +81,8 @@ def download(packages: dict[str, str], python: str, machine: str, folder: Path) 
 def write_archive(wheels: Iterable[Path], about: dict[str, object], out: Path) -> int:
     """Write the files of wheels as one archive, the same bytes for the same wheels; return its size in bytes."""
     out.parent.mkdir(parents=True, exist_ok=True)
-    with tarfile.open(out, "w:xz", preset=6) as archive:
+    part = out.with_name(f"{out.name}.part")  # so that there is a whole archive or none
+    with lzma.open(part, "wb", filters=_FILTERS) as file, tarfile.open(fileobj=file, mode="w") as archive:
         _add(archive, _ABOUT, json.dumps(about, indent=1).encode(), 0o644)
         for wheel in sorted(wheels):
             with ZipFile(wheel) as files:
@@ -87,6 +90,7 @@ def write_archive(wheels: Iterable[Path], about: dict[str, object], out: Path) -
                     if (name := _place(member.filename)) is not None:
                         is_program = (member.external_attr >> 16) & 0o111
                         _add(archive, f"{_SITE}/{name}", files.read(member), 0o755 if is_program else 0o644)
+    part.replace(out)
     return out.stat().st_size
 
 

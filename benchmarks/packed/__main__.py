@@ -23,11 +23,11 @@ import torch
 from torch import Tensor
 
 from benchmarks.levels.run import ROOT
-from space.level import DENSE, parse_level
+from space.level import DENSE, Level, parse_level
 from space.menu import is_legal
 from space.plan import Plan
 from tightfit.export.checkpoint import Source, write_checkpoint
-from workers.compress.build import build_levels
+from workers.compress.build import BuiltLevel, build_levels
 from workers.levels import LevelStore
 from workers.models.files import model_digest, resolve_model
 from workers.models.inventory import inspect_model
@@ -44,7 +44,7 @@ KINDS: Mapping[str, str] = {
     "integer, 3 bits, rank 8": "b3-g64-r8",
 }
 PREFILL = 256
-_DECODED = 8
+DECODED = 8
 _PAIRS = 7
 
 
@@ -70,21 +70,24 @@ class Speed:
     decode_ratio: float
 
 
-def export(folder: Path, text: str, out: Path) -> int:
+def export(folder: Path, text: str, out: Path, device: str = "cpu") -> int:
     """Write the model with every module at a level, where that can hold it, else at 4 bits; return its bytes.
 
-    Levels are rounded without calibration: how fast they run does not depend on it.
+    Levels are rounded without calibration, and modules of one shape have one weight: how fast they run does not depend
+    on either.
     """
     inventory, digest = inspect_model(folder), model_digest(folder)
     store, dense = LevelStore(out / "levels", digest, "speed"), load_model(folder)
-    levels = {}
+    levels, known = {}, dict[tuple[torch.Size, Level], BuiltLevel]()
     for module in inventory.modules:
         tried = (parse_level(text), parse_level("b4-g64"), DENSE)
         level = levels[module.name] = next(v for v in tried if is_legal(module, v, "packed"))
         if not level.is_dense:
-            weight = dense.get_submodule(module.name).weight.float()
-            (built,) = build_levels(weight, torch.eye(weight.shape[1]), [level])
-            store.write(module.name, built)
+            weight = dense.get_submodule(module.name).weight
+            if (weight.shape, level) not in known:
+                inputs = torch.eye(weight.shape[1], device=device)
+                (known[weight.shape, level],) = build_levels(weight.to(device, torch.float32), inputs, [level])
+            store.write(module.name, known[weight.shape, level])
     (out / "export").mkdir()
     return write_checkpoint(out / "export", Source(folder, inventory, store, Plan.of(levels)), "packed").size_bytes
 
@@ -97,18 +100,23 @@ def prefill(model: Any, ids: Tensor) -> None:
 def decode(model: Any, ids: Tensor) -> None:
     """Read a few tokens, then go on one token at a time."""
     cache = None
-    for token in ids[:, :_DECODED].unbind(1):
+    for token in ids[:, :DECODED].unbind(1):
         cache = model(input_ids=token[:, None], past_key_values=cache, use_cache=True).past_key_values
 
 
-def paired(models: Sequence[Any], work: Callable[[Any, Tensor], None], ids: Tensor) -> list[list[float]]:
-    """Return CPU seconds of each model's runs, taken in turn after one that does not count."""
+def paired(
+    models: Sequence[Any],
+    work: Callable[[Any, Tensor], None],
+    ids: Tensor,
+    clock: Callable[[], float] = time.process_time,
+) -> list[list[float]]:
+    """Return seconds, of a clock, of each model's runs, taken in turn after one that does not count."""
     seconds: list[list[float]] = [[] for _ in models]
     for turn in range(_PAIRS + 1):
         for model, own in zip(models, seconds, strict=True):
-            started = time.process_time()
+            started = clock()
             work(model, ids)
-            own.extend([time.process_time() - started] if turn else [])
+            own.extend([clock() - started] if turn else [])
     return seconds
 
 
@@ -119,7 +127,7 @@ def speed(kind: str, text: str, folder: Path, dense: Any, ids: Tensor) -> Speed:
         packed, problems = load_exported(Path(out) / "export")
     assert not problems, problems  # noqa: S101 (our own export)
     found = {}
-    for name, work, count in (("prefill", prefill, PREFILL), ("decode", decode, _DECODED)):
+    for name, work, count in (("prefill", prefill, PREFILL), ("decode", decode, DECODED)):
         own, other = paired((packed, dense), work, ids)
         found[name] = round(count / statistics.median(own), 1)
         found[f"{name}_ratio"] = round(statistics.median(b / a for a, b in zip(own, other, strict=True)), 3)

@@ -15,7 +15,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -42,12 +42,12 @@ SHAPE |= {"num_key_value_heads": 4, "vocab_size": 32000, "max_position_embedding
 NUM_CALIBRATION, NUM_SEARCH, SEQUENCE_LENGTH = 8, 4, 128
 
 
-def write_model(folder: Path) -> None:
-    """Write the random model, one file per block, and the bundled model's tokenizer."""
+def write_model(folder: Path, shape: Mapping[str, int] = SHAPE) -> None:
+    """Write a random model, one file per block, and the bundled model's tokenizer."""
     if (folder / "model.safetensors.index.json").exists():
         return
     folder.mkdir(parents=True, exist_ok=True)
-    config = LlamaConfig(**SHAPE, tie_word_embeddings=False, bos_token_id=0, eos_token_id=1, dtype="bfloat16")
+    config = LlamaConfig(**shape, tie_word_embeddings=False, bos_token_id=0, eos_token_id=1, dtype="bfloat16")
     config.architectures = ["LlamaForCausalLM"]
     config.save_pretrained(folder)
     for path in resolve_model("bundled", None).glob("*token*"):
@@ -56,9 +56,9 @@ def write_model(folder: Path) -> None:
         shapes = {n: tuple(p.shape) for n, p in LlamaForCausalLM(config).named_parameters()}
     groups: dict[str, dict[str, Any]] = {}
     generator = torch.Generator().manual_seed(0)
-    for name, shape in shapes.items():
+    for name, size in shapes.items():
         part = name.split(".")[2] if ".layers." in name else "rest"
-        values = torch.ones(shape) if len(shape) == 1 else 0.02 * torch.randn(shape, generator=generator)
+        values = torch.ones(size) if len(size) == 1 else 0.02 * torch.randn(size, generator=generator)
         groups.setdefault(part, {})[name] = values.bfloat16()
     index: dict[str, str] = {}
     for part, tensors in groups.items():

@@ -84,7 +84,7 @@ def _memory() -> dict[str, int]:
     weight, hessian = random_weight(rows, columns).cuda(), correlated_hessian(columns).cuda()
     torch.cuda.reset_peak_memory_stats()
     build_levels(weight, hessian, [parse_level(text) for text in ("b2-g64", "b3-g64", "b4-g64-s0.5", "b3-g64-r16")])
-    module = ModuleInfo("m", "linear", rows, columns, TensorInfo("m.weight", (rows, columns), "BF16"), block=0)
+    module = ModuleInfo("m", "linear", TensorInfo("m.weight", (rows, columns), "BF16"), block=0)
     return {"peak": torch.cuda.max_memory_allocated(), "reckoned": building_bytes(module)}
 
 
