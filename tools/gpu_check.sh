@@ -17,6 +17,7 @@ packages=$(mktemp -d) || exit 1
 trap 'rm -rf "$packages"' EXIT
 if [ "$kit" != none ]; then
   site=$("$python" tools/gpu_kit.py unpack "$kit" "$packages") || exit 1
+  "$python" -m compileall -q -j 0 "$site" >/dev/null  # or each of Ray's processes does so, and comes up too late
   export PYTHONPATH="$PWD:$site${PYTHONPATH:+:$PYTHONPATH}"
 else
   export PYTHONPATH="$PWD${PYTHONPATH:+:$PYTHONPATH}"

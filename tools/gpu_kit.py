@@ -33,9 +33,13 @@ BROUGHT = frozenset(  # by torch and transformers, in versions that fit them
     | {"transformers", "huggingface-hub", "hf-xet", "numpy", "pyyaml", "regex", "safetensors", "tokenizers", "tqdm"}
     | {"anyio", "h11", "httpcore2", "httpx2", "truststore"}
 )
-UNUSED = ("ray/jars/", "ray/rllib/", "ray/dashboard/client/")
+_LIBRARIES = ("cpp", "data", "llm", "rllib", "serve", "train", "tune", "workflow")
+UNUSED = ("ray/jars/", "ray/dashboard/client/", *(f"ray/{name}/" for name in _LIBRARIES))
 _GLIBC = (5, 12, 17, 24, 26, 27, 28, 31, 34)
-_FILTERS = [{"id": lzma.FILTER_X86}, {"id": lzma.FILTER_LZMA2, "preset": 9}]  # code of programs is most of it
+_FILTERS = [
+    {"id": lzma.FILTER_X86},
+    {"id": lzma.FILTER_LZMA2, "preset": 6, "dict_size": 2**26},
+]  # code of programs is most of it
 _SITE, _ABOUT = "site", "kit.json"
 
 

@@ -85,7 +85,7 @@ def export(folder: Path, text: str, out: Path, device: str = "cpu") -> int:
         if not level.is_dense:
             weight = dense.get_submodule(module.name).weight
             if (weight.shape, level) not in known:
-                inputs = torch.eye(weight.shape[1], device=device)
+                inputs = torch.eye(weight.shape[1]).to(device)
                 (known[weight.shape, level],) = build_levels(weight.to(device, torch.float32), inputs, [level])
             store.write(module.name, known[weight.shape, level])
     (out / "export").mkdir()
