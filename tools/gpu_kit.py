@@ -18,7 +18,7 @@ import subprocess
 import sys
 import tarfile
 import tomllib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from importlib.metadata import requires
 from pathlib import Path
 from zipfile import ZipFile
@@ -82,7 +82,7 @@ def download(packages: dict[str, str], python: str, machine: str, folder: Path) 
     subprocess.run([*command, *(f"{n}=={v}" for n, v in packages.items())], check=True)  # noqa: S603 (our own words)
 
 
-def write_archive(wheels: Iterable[Path], about: dict[str, object], out: Path) -> int:
+def write_archive(wheels: Iterable[Path], about: Mapping[str, object], out: Path) -> int:
     """Write the files of wheels as one archive, the same bytes for the same wheels; return its size in bytes."""
     out.parent.mkdir(parents=True, exist_ok=True)
     part = out.with_name(f"{out.name}.part")  # so that there is a whole archive or none
@@ -124,7 +124,7 @@ def pack(python: str, machine: str, out: Path) -> None:
     have = {_plain(wheel.name.partition("-")[0]) for wheel in wheels.glob("*.whl")}
     if missing := {name: version for name, version in packages.items() if name not in have}:
         download(missing, python, machine, wheels)
-    about: dict[str, object] = {"python": python, "machine": machine, "packages": packages}
+    about = {"python": python, "machine": machine, "packages": packages}
     size = write_archive(wheels.glob("*.whl"), about, out)
     print(f"{out}: {len(packages)} packages for Python {python}, {size / 1e6:.1f} MB")
     if size > MAX_BYTES:

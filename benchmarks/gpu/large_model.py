@@ -111,9 +111,10 @@ class _Bench:
 
 def _trials(figures: Figures, bench: _Bench) -> None:
     """Measure plans with the whole model in memory, and some again block by block."""
-    plans, reckoned = bench.plans(_TRIALS), needed_bytes(bench.workspace.inventory, figures.device, 256)
+    count = _STREAMED_TRIALS if figures.is_small else _TRIALS
+    plans, reckoned = bench.plans(count), needed_bytes(bench.workspace.inventory, figures.device, 256)
     measured = list[Measurement]()
-    with figures.part(f"{_TRIALS} trials"):
+    with figures.part(f"{count} trials"):
         seconds, measured = bench.measure(bench.worker, plans)
         tokens = bench.tokens.load("search").numel()
         figures.add("a trial, median", round(median(seconds), 4), "s")

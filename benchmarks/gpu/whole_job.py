@@ -21,7 +21,7 @@ _SMALL: dict[str, Any] = {
     "ranks": (0,),
     "kinds": ("integer",),
 }
-_SMALL |= {"budget": "5bpw", "max_trials": 8, "sequence_length": 32, "num_samples": 8}
+_SMALL |= {"budget": "9bpw", "max_trials": 8, "sequence_length": 32, "num_samples": 8}
 _SMALL |= {"num_search_samples": 4, "num_held_out_samples": 4}
 
 
