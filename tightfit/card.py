@@ -12,6 +12,7 @@ from space.document import FrontPoint
 from space.inventory import Inventory
 from space.plan import Plan
 from storage.records import Job
+from tightfit import __version__
 from tightfit.export.checkpoint import Written
 from tightfit.export.verify import Verified
 from tightfit.origin import Origin
@@ -77,7 +78,7 @@ def provenance(facts: Facts) -> dict[str, Any]:
         "kl_divergence_ci95": list(facts.verified.kl_divergence_ci95),
         "perplexity": facts.verified.perplexity,
         "dense_perplexity": job.facts.get("dense_perplexity"),
-        "versions": {"python": platform.python_version(), "tightfit": version("tightfit")}
+        "versions": {"python": platform.python_version(), "tightfit": __version__}
         | {name: version(name) for name in _LIBRARIES},
         "repository": {"url": facts.origin.url, "commit": facts.origin.commit, "changed": facts.origin.is_changed},
     }

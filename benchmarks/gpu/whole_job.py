@@ -15,7 +15,7 @@ from tightfit.demo import demo_spec
 from tightfit.service import Service
 
 _SMALL: dict[str, Any] = {
-    "bits": (4, 8),
+    "bits": (4, 16),
     "group_sizes": (64,),
     "sparsities": (0.0,),
     "ranks": (0,),
