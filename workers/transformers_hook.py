@@ -59,6 +59,8 @@ class PackedQuantizer(HfQuantizer):  # type: ignore[misc]
             delattr(config, WEIGHTS_FIELD)
         return config
 
+    update_tp_plan = update_attn_implementation  # the one that is given it in releases before (5.17, say)
+
     def _process_model_before_weight_loading(self, model: Any, **options: Any) -> None:
         files = [Path(path) for path in options.get("checkpoint_files") or ()]
         for path in files:
