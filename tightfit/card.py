@@ -2,7 +2,7 @@
 
 import platform
 from dataclasses import dataclass
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,6 @@ from space.document import FrontPoint
 from space.inventory import Inventory
 from space.plan import Plan
 from storage.records import Job
-from tightfit import __version__
 from tightfit.export.checkpoint import Written
 from tightfit.export.verify import Verified
 from tightfit.origin import Origin
@@ -78,14 +77,22 @@ def provenance(facts: Facts) -> dict[str, Any]:
         "kl_divergence_ci95": list(facts.verified.kl_divergence_ci95),
         "perplexity": facts.verified.perplexity,
         "dense_perplexity": job.facts.get("dense_perplexity"),
-        "versions": {"python": platform.python_version(), "tightfit": __version__}
-        | {name: version(name) for name in _LIBRARIES},
+        "versions": {"python": platform.python_version()}
+        | {name: _version(name) for name in ("tightfit", *_LIBRARIES)},
         "repository": {"url": facts.origin.url, "commit": facts.origin.commit, "changed": facts.origin.is_changed},
     }
     if refitted is not None:
         kept = {"kept": refitted.kept, "kl_before": refitted.kl_before, "kl_after": refitted.kl_after}
         record["refit"] = kept
     return record
+
+
+def _version(name: str) -> str | None:
+    """Return the version of an installed package; None of one that is not, such as tightfit run from its source."""
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
 
 
 def model_card(facts: Facts) -> str:
