@@ -57,7 +57,7 @@ def test_report_that_cannot_be_written_is_told(
 def test_a_queued_job_may_be_run_from_anywhere(cli: Cli, model: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Paths are kept whole; names of no file are kept as they are."""
     monkeypatch.chdir(Path(model).parent)
-    Path("text.txt").write_text("words " * 2000, encoding="utf-8")
+    Path("text.txt").write_text("words " * 12000, encoding="utf-8")
     options = ["--budget", "50%", "--calibration", "text.txt", "--queue", "--json"]
     found = cli("submit", f"./{Path(model).name}", *options).json
     store = open_store(load_settings().database_url)
