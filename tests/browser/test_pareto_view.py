@@ -1,7 +1,11 @@
 """What a user sees in a browser: the Pareto view that the link opens, the way from a dot to its export, the report."""
 
+import json
 import re
-from collections.abc import Iterator
+import shlex
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,7 +17,9 @@ from storage.mlflow_server import RunningServer, start_server, stop_server
 from storage.mlflow_view import SECTION_TITLE
 from storage.tracking import sync
 from tests.browser.chromium import CHROMIUM, opened
+from tests.end_to_end.jobs import open_service, run_job, small_spec
 from tests.storage.sample_job import SampleJob, sample_job, sample_losses
+from tests.workers.tiny_models import TinyKind
 from tightfit.export.report import render_report
 
 if TYPE_CHECKING:
@@ -94,6 +100,43 @@ def test_link_opens_the_scatter(page: "Page", link: str, sample: SampleJob, tmp_
     page.screenshot(path=str(tmp_path / "pareto.png"))
     for point in ("p4", "p0", sample.document.front[-1].point):
         _hover(page, chart, point)
+
+
+@pytest.mark.timeout(900)  # a server, a search, a browser and an export
+def test_the_way_from_a_dot_to_its_export(
+    page: "Page",
+    home: Path,
+    server: RunningServer,
+    tiny: Callable[[TinyKind], Path],
+    text_file: Path,
+    tmp_path: Path,
+) -> None:
+    """Shared view, p4 under the mouse, its run, its plan, its report, its command: that runs and verifies."""
+    service = open_service(home)
+    job_id, document = run_job(service, small_spec(tiny("tied"), text_file))
+    point = document.front[4]
+    plan = service.plans(document)[point.point].to_json()
+    chart = _opened_view(page, service.sync_mlflow(job_id, server.url))
+    service.store.close()
+    _hover(page, chart, "p4")
+    page.get_by_role("link", name=re.compile(r"^p4\b")).first.click()
+    command = page.locator("code", has_text="tightfit export").first
+    command.wait_for()
+    with page.expect_popup() as popup:
+        page.get_by_role("link", name="Plan", exact=True).click()
+    popup.value.get_by_text(next(iter(plan))).first.wait_for()
+    text = popup.value.locator("body").inner_text()
+    assert json.loads(text[text.index("{") : text.rindex("}") + 1]) == plan
+    with page.expect_popup() as popup:
+        page.get_by_role("link", name="Report at p4").click()
+    popup.value.frame_locator("iframe").get_by_role("heading", name=re.compile(r"^Plan p4\b")).wait_for()
+    words = shlex.split(command.inner_text())
+    typed = [sys.executable, "-m", "tightfit.cli", *words[1:]]
+    done = subprocess.run(typed, cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.rstrip().endswith("verified")
+    record = json.loads((tmp_path / "DIR" / "compression.json").read_text())
+    assert (record["job"], record["point"], record["plan"]) == (job_id, "p4", plan)
 
 
 def test_report_artifact_renders(page: "Page", link: str) -> None:
