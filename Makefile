@@ -30,6 +30,7 @@ bench: setup
 
 chaos: setup
 	$(BIN)/python -m tests.chaos.campaign --kills 100
+	$(BIN)/python -m tests.chaos.own_ray --each 10
 
 fuzz: setup
 	$(BIN)/python -m tests.fuzz.campaign --inputs 5000

@@ -1,9 +1,9 @@
 """Which kind of device a job computes on, decided once: its numbers are compared with each other to the end."""
 
-import os
-
 from space.errors import UsageError
 from workers.devices import Device, device_here
+from workers.places import cluster_address
+from workers.ray_executor import cluster_has_gpus
 
 
 def device_of_job(recorded: str | None) -> Device:
@@ -29,8 +29,6 @@ def device_of_job(recorded: str | None) -> Device:
 
 def _device_of_workers() -> Device:
     """Return what a new job's workers have."""
-    if not os.environ.get("RAY_ADDRESS"):
+    if cluster_address() is None:
         return device_here()
-    from workers.cluster import cluster_has_gpus  # noqa: PLC0415 (Ray)
-
     return "cuda" if cluster_has_gpus() else "cpu"

@@ -1,6 +1,5 @@
 """One run of one job, step by step: ground, what earlier jobs know, search, held-out judgement, front."""
 
-import os
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -37,6 +36,7 @@ from workers.devices import computed_digest
 from workers.executor import Executor, Placed
 from workers.models.files import model_digest
 from workers.models.tokens import TokenSet
+from workers.places import cluster_address
 from workers.residence import share_bytes, told
 from workers.sharing import use
 from workers.tasks import Workspace
@@ -88,7 +88,8 @@ class Run:
         """Take all steps of the job."""
         context = self._context
         check_same_model(context, self._workspace.model_digest)
-        text = recorded_text(context) or self._ground.known_text() or self._ground.make_text()
+        cache = Path(self._workspace.cache_folder)
+        text = recorded_text(context, cache) or self._ground.known_text() or self._ground.make_text()
         check_continuity(context, text.tokens)
         self._keep_facts(text)
         self._executor.learn(self._ground.level_tasks(text.tokens))
@@ -212,4 +213,4 @@ def _worker_memory(spec: JobSpec) -> int | None:
     """Return the bytes that each worker may take: as asked, or a share of this machine; None: what its machine has."""
     if spec.worker_memory is not None:
         return parse_bytes(spec.worker_memory)
-    return None if os.environ.get("RAY_ADDRESS") else share_bytes(spec.workers)
+    return None if cluster_address() else share_bytes(spec.workers)

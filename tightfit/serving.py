@@ -129,8 +129,8 @@ def executor_maker(*, inline: bool, num_workers: int | None) -> "MakeExecutor":
         return lambda workspace, _: InlineExecutor(workspace)
 
     def start(workspace: "Workspace", asked: int) -> "Executor":
-        from workers.ray_pool import RayPool  # noqa: PLC0415 (ray, and only where a task must run)
+        from workers.ray_executor import RayExecutor  # noqa: PLC0415 (only where a task must run)
 
-        return RayPool(workspace, num_workers or asked)
+        return RayExecutor(workspace, num_workers or asked)
 
     return start

@@ -1,12 +1,19 @@
-"""Ray as a controller finds or starts it: enough CPUs, and on every node of a cluster the same code and the model."""
+"""Ray as a driver finds or starts it: enough CPUs, and on every node of a cluster the same code and the model.
+
+What it stands on has signs of life: the processes of a private Ray, the addresses of a cluster's head and of the raylet
+that the driver is connected to.
+"""
 
 import hashlib
 import logging
-import os
 import platform
+import signal
+import socket
+import subprocess
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -16,13 +23,34 @@ from ray.exceptions import GetTimeoutError, RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from space.errors import UsageError
-from workers.places import folder_here
+from workers.places import cluster_address, folder_here
 from workers.tasks import Workspace
 
+_VITAL = {"raylet": "its raylet", "gcs_server": "its GCS server"}
+_HEAD_SECONDS, _RAYLET_SECONDS = 60.0, 3.0  # a head may be started again; a driver has no other raylet
+_REACH_SECONDS = 5.0
+RAY_ERRORS = (RayError, OSError, RuntimeError)
+"""what Ray's calls raise where it is at its end"""
 _PACKAGES = ("space", "workers")  # all that a worker runs
 _LOOK_SECONDS = 120.0
 _RETURN_SECONDS = 60.0
 _POLL_SECONDS = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Sign:
+    """Something that Ray stands on.
+
+    Attributes:
+        name: for people.
+        wrong: returns what is wrong with it now, None where nothing is.
+        patience_seconds: how long that may last.
+
+    """
+
+    name: str
+    wrong: Callable[[], str | None]
+    patience_seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,20 +102,9 @@ def start_ray(num_workers: int) -> bool:
         UsageError: there are fewer CPUs than workers.
 
     """
-    if ray.is_initialized():
-        started = False
-    else:
-        address = os.environ.get("RAY_ADDRESS")
-        quiet = {"log_to_driver": False, "logging_level": logging.ERROR, "namespace": "tightfit"}
-        if address:
-            ray.init(address=address, **quiet)
-        else:
-            store_bytes = 256 * 2**20
-            ray.init(
-                address="local", num_cpus=num_workers, include_dashboard=False, object_store_memory=store_bytes, **quiet
-            )
-            _protect_token()
-        started = True
+    started = not ray.is_initialized()
+    if started:
+        connect(num_workers)
     try:
         check_resources(num_workers)
     except UsageError:
@@ -95,6 +112,57 @@ def start_ray(num_workers: int) -> bool:
             ray.shutdown()
         raise
     return started
+
+
+def connect(num_workers: int) -> None:
+    """Connect to the cluster that RAY_ADDRESS names, or start a private Ray with a CPU for each worker."""
+    address = cluster_address()
+    quiet = {"log_to_driver": False, "logging_level": logging.ERROR, "namespace": "tightfit"}
+    if address:
+        ray.init(address=address, **quiet)
+        return
+    store_bytes = 256 * 2**20
+    ray.init(address="local", num_cpus=num_workers, include_dashboard=False, object_store_memory=store_bytes, **quiet)
+    _protect_token()
+
+
+def disconnect() -> None:
+    """Leave the cluster, or stop a private Ray."""
+    ray.shutdown()
+
+
+def signs_of_life() -> Sequence[Sign]:
+    """Return what shows that the Ray that this process is connected to lives."""
+    node = ray._private.worker._global_node  # noqa: SLF001 (nothing public tells processes)
+    own = {name: found[0].process for name, found in node.all_processes.items() if name in _VITAL}
+    if own:
+        return [Sign(_VITAL[name], partial(_ended, _VITAL[name], process)) for name, process in own.items()]
+    context = ray.get_runtime_context()
+    here = next(n for n in ray.nodes() if n["NodeID"] == context.get_node_id())
+    raylet = f"{here['NodeManagerAddress']}:{here['NodeManagerPort']}"
+    return [
+        Sign("head", partial(_unreachable, "its head", context.gcs_address), _HEAD_SECONDS),
+        Sign("raylet", partial(_unreachable, "the raylet of this controller", raylet), _RAYLET_SECONDS),
+    ]
+
+
+def _ended(name: str, process: "subprocess.Popen[bytes]") -> str | None:
+    """Return how a process of ours has ended."""
+    code = process.poll()
+    if code is None:
+        return None
+    how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+    return f"{name} (process {process.pid}) {how}"
+
+
+def _unreachable(name: str, address: str) -> str | None:
+    """Return why an address cannot be reached."""
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), timeout=_REACH_SECONDS).close()
+    except OSError as error:
+        return f"{name} at {address} does not answer: {error}"
+    return None
 
 
 def _protect_token() -> None:
@@ -123,16 +191,6 @@ def check_resources(num_workers: int) -> None:
 def count_gpus() -> float:
     """Return the GPUs of the Ray runtime that this process is connected to."""
     return float(ray.cluster_resources().get("GPU", 0.0))
-
-
-def cluster_has_gpus() -> bool:
-    """Tell whether the cluster that RAY_ADDRESS names has GPUs; connects for as long as that takes."""
-    started = start_ray(1)
-    try:
-        return count_gpus() >= 1
-    finally:
-        if started:
-            ray.shutdown()
 
 
 def _num_cpus() -> float:

@@ -19,6 +19,12 @@ from workers.models.tokens import TokenSet
 from workers.sharing import use
 
 
+def cluster_address() -> str | None:
+    """Return the cluster that RAY_ADDRESS names; None where a job has a private Ray on this machine."""
+    address = os.environ.get("RAY_ADDRESS", "")
+    return None if address in ("", "local") else address
+
+
 def leave_marker(cache_folder: str) -> Path:
     """Return a new file in a cache folder, for workers to look for.
 

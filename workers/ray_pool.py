@@ -10,7 +10,7 @@ importer of Ray.
 
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from workers.devices import gpu_share
 from workers.evidence import bear_witness, evidence, is_node_death
 from workers.executor import Executor, Handle, Outcome, run_task
 from workers.lanes import WaitingBatches
-from workers.places import CarriedText, folder_here, leave_marker
+from workers.places import CarriedText, cluster_address, folder_here, leave_marker
 from workers.tasks import PrepareText, Task, Workspace
 
 DEADLINE_SECONDS = 1800.0
@@ -95,19 +95,28 @@ class _Flight:
 class RayPool:
     """Runs tasks on `num_workers` actors of a local Ray runtime, or of the cluster that RAY_ADDRESS names."""
 
-    def __init__(self, workspace: Workspace, num_workers: int, deadline_seconds: float = DEADLINE_SECONDS) -> None:
+    def __init__(
+        self,
+        workspace: Workspace,
+        num_workers: int,
+        deadline_seconds: float = DEADLINE_SECONDS,
+        doubt: Callable[[], None] = lambda: None,
+    ) -> None:
         """Start Ray where it is not running, and the actors.
+
+        `doubt` is called at each error of Ray's own, and returns where that is a worker's and not the end of Ray.
 
         Raises:
             UsageError: the cluster has fewer CPUs than workers, or a node of it has other code or other files.
 
         """
         self._owns_ray = start_ray(num_workers)
+        self._doubt = doubt
         self._deadline_seconds = deadline_seconds + workspace.inventory.dense_bytes * _SECONDS_PER_BYTE
         self._marker: Path | None = None
         self._texts: dict[str, Any] = {}
         self.places: Mapping[str, str] = {}
-        if os.environ.get("RAY_ADDRESS"):
+        if cluster_address() is not None:
             self._marker = leave_marker(workspace.cache_folder)
             try:
                 views = check_nodes(workspace, self._marker)
@@ -267,8 +276,10 @@ class RayPool:
         try:
             outcome: Outcome = ray.get(ref, timeout=60)
         except (RayActorError, GetTimeoutError) as error:
+            self._doubt()
             return error
         except RayError as error:
+            self._doubt()
             return Outcome(flight.handle, error=TrialError(f"Ray: {str(error).splitlines()[0]}"))
         if isinstance(outcome.value, CarriedText):
             return replace(outcome, value=outcome.value.unpacked(self._workspace.cache_folder))

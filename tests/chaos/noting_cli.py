@@ -9,21 +9,21 @@ from pathlib import Path
 
 from tightfit.cli import main
 from workers.executor import Handle
-from workers.ray_pool import RayPool
+from workers.ray_executor import RayExecutor
 from workers.tasks import Evaluate, Task
 
 
 def note_evaluations(notes: Path) -> None:
     """Note from now on what every pool of this process is asked."""
-    submit_all = RayPool.submit_all
+    submit_all = RayExecutor.submit_all
 
-    def noting(self: RayPool, tasks: Sequence[Task], lane: int = 0) -> Sequence[Handle]:
+    def noting(self: RayExecutor, tasks: Sequence[Task], lane: int = 0) -> Sequence[Handle]:
         lines = [f"{t.plan.digest} {t.split} {t.first_sequence}\n" for t in tasks if isinstance(t, Evaluate)]
         with notes.open("a", encoding="ascii") as file:
             file.writelines(lines)
         return submit_all(self, tasks, lane)
 
-    setattr(RayPool, "submit_all", noting)  # noqa: B010 (a method for mypy)
+    setattr(RayExecutor, "submit_all", noting)  # noqa: B010 (a method for mypy)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,10 @@ import os
 import time
 from dataclasses import dataclass
 
+from workers.models.tokens import TokenSet
 from workers.worker import _HANDLERS, Worker
+
+_TEXT = TokenSet(__file__, "", ())  # workers of a cluster are sent the text of each task
 
 
 @dataclass(frozen=True, slots=True)
@@ -12,6 +15,7 @@ class Sleep:
     """Take some time. Result: the worker's process id."""
 
     seconds: float
+    tokens: TokenSet = _TEXT
 
 
 @dataclass(frozen=True, slots=True)

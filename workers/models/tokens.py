@@ -84,9 +84,11 @@ class TokenSet:
         return {"path": self.path, "note": self.note, "digests": list(self.digests)}
 
     @staticmethod
-    def from_json(value: Mapping[str, Any]) -> "TokenSet":
-        """Read a JSON object."""
-        return TokenSet(value["path"], value["note"], tuple(value["digests"]))
+    def from_json(value: Mapping[str, Any], folder: Path | None = None) -> "TokenSet":
+        """Read a JSON object; the file is the one in `folder` where it is there: what was written may have moved."""
+        here = None if folder is None else folder / Path(value["path"]).name
+        path = str(here) if here is not None and here.exists() else value["path"]
+        return TokenSet(path, value["note"], tuple(value["digests"]))
 
     def load(self, split: Split) -> "Tensor":
         """Return the (N, T) int64 sequences of a split."""
