@@ -13,13 +13,13 @@ from workers.models.tokens import TokenSet
 METHODS = f"{PROTOCOL_VERSION}.{METHOD_VERSION}"
 
 
-def recorded_text(context: Context) -> Text | None:
+def recorded_text(context: Context, cache_folder: Path) -> Text | None:
     """Return the text that a job began with, if it is still there: what it was made of may have changed since."""
     facts = context.facts()
     if "tokens" not in facts or not context.trials():
         return None
     check_facts(context.job_id, facts, "dense_perplexity")
-    text = Text(TokenSet.from_json(facts["tokens"]), float(facts["dense_perplexity"]))
+    text = Text(TokenSet.from_json(facts["tokens"], cache_folder), float(facts["dense_perplexity"]))
     return text if Path(text.tokens.path).exists() else None
 
 

@@ -55,7 +55,7 @@ class Groundwork:
             return None
         try:
             value = json.loads(path.read_text(encoding="utf-8"))
-            text = Text(TokenSet.from_json(value["tokens"]), float(value["dense_perplexity"]))
+            text = Text(TokenSet.from_json(value["tokens"], path.parent), float(value["dense_perplexity"]))
         except (OSError, ValueError, LookupError, TypeError):  # not there, or damaged
             return None
         return text if Path(text.tokens.path).exists() else None

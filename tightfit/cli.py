@@ -1,5 +1,6 @@
 """The command line. With --json exactly one JSON document goes to stdout; everything else goes to stderr."""
 
+import signal
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -32,7 +33,7 @@ from tightfit.cli_jobs import cancel, logs, pause, resume, status
 from tightfit.cli_upkeep import db_app, doctor, gc, work
 from tightfit.unforeseen import told_unforeseen
 
-INTERRUPTED = 130
+INTERRUPTED, TERMINATED = 130, 143
 app = typer.Typer(
     name="tightfit",
     no_args_is_help=True,
@@ -269,6 +270,7 @@ def sync(job: JobName, home: Home = None) -> None:
 def main() -> NoReturn:
     """Run the command line; errors become one sentence on stderr and an exit code."""
     show_any_character(sys.stdout)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))  # what was begun is put in order
     try:
         app(standalone_mode=True)
     except TightfitError as error:

@@ -124,6 +124,9 @@ def run_here(service: "Service", job_id: str, home: Path | None, num_workers: in
     except KeyboardInterrupt:
         print(f"Interrupted; {again}", file=sys.stderr)
         raise
+    except SystemExit:
+        print(f"Stopped by SIGTERM, and queued; {again}", file=sys.stderr)
+        raise
     except JobTakenError:
         job = _watch(service, job_id)
     if job.state in ("CANCELLED", "PAUSED"):

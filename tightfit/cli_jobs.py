@@ -1,5 +1,6 @@
 """The commands about a job on its way: how far it is, its log, pausing, stopping and going on."""
 
+import sys
 import time
 from typing import TYPE_CHECKING, Annotated
 
@@ -121,6 +122,11 @@ def resume(
     state = service.requeue(job).state
     if state == "RUNNING":
         print(f"Job {job} is running; {watched}")
+    elif state == "DONE":
+        from tightfit.show import show_result  # noqa: PLC0415
+
+        print(f"Job {job} is done already: all that it asked for was measured and judged.", file=sys.stderr)
+        show_result(service.front(job), home)
     elif detach or queue:
         print(left(service, job, home, detach=detach))
     else:

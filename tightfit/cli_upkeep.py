@@ -1,6 +1,5 @@
 """The commands that keep an installation going and in order: work, the database's version, the disk."""
 
-import signal
 import sys
 from typing import Annotated
 
@@ -64,7 +63,6 @@ def work(
     """Run queued jobs one after another; any number of these may serve one database, on any number of machines."""
     from tightfit.listen import TerminalListener  # noqa: PLC0415
 
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # gives its job back to the queue
     count = open_service(home, create=True).serve(TerminalListener(), until_idle=until_idle, num_workers=workers)
     print(f"{count} jobs were run; none is left.", file=sys.stderr)
 

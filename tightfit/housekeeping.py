@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from workers.models.tokens import TokenSet
 from workers.sharing import alone
 
 _KEPT_ALWAYS = {".in-use"}
+_ANSWERS = "answers-"  # an export makes them where they are missing
 
 
 @dataclass
@@ -70,12 +71,38 @@ def free_unneeded(store: Store, cache_folder: Path, *, dry_run: bool) -> Freed:
     return freed
 
 
-def _is_of(job: Job, folder: Path) -> bool:
-    """Tell whether a job keeps its files in a folder, however it was spelled; by its name where the home has moved."""
+def at_home(job: Job, cache_folder: Path) -> Job:
+    """Return a job whose files are those of this home, where it has them: it may be a copy, or have moved.
+
+    Args:
+        job: as it was recorded, with whole paths.
+        cache_folder: of all models.
+
+    """
     if not (recorded := job.facts.get("cache_folder")):
+        return job
+    here, moved = cache_folder / Path(recorded).name, {}
+    if "tokens" in job.facts:
+        text = TokenSet.from_json(job.facts["tokens"], here)
+        moved["tokens"] = text.to_json()
+        if Path(text.path).parent != here and Path(text.path).exists():
+            return job  # made from another home, which shares the database
+    return replace(job, facts={**job.facts, **moved, "cache_folder": str(here)}) if here.exists() else job
+
+
+def is_complete(store: Store, job: Job, cache_folder: Path) -> bool:
+    """Tell whether a job is DONE by itself, not by its time, and its front's levels and text are there."""
+    if job.state != "DONE" or job.spec.max_minutes is not None:
         return False
-    kept_in = Path(recorded)
-    return kept_in.resolve() == folder.resolve() or (kept_in.name == folder.name and not kept_in.exists())
+    here = at_home(job, cache_folder)
+    needed = _needed(store, here, Path(here.facts["cache_folder"]))
+    return all(path.exists() or path.name.startswith(_ANSWERS) for path in needed)
+
+
+def _is_of(job: Job, folder: Path) -> bool:
+    """Tell whether a job keeps its files in a folder, by its name: the home may have moved, or be a copy."""
+    recorded = job.facts.get("cache_folder")
+    return recorded is not None and Path(recorded).name == folder.name
 
 
 def _needed(store: Store, job: Job, folder: Path) -> Iterator[Path]:
@@ -85,7 +112,7 @@ def _needed(store: Store, job: Job, folder: Path) -> Iterator[Path]:
     check_facts(job.job_id, job.facts, "model_digest")
     tokens = TokenSet.from_json(job.facts["tokens"])
     yield folder / Path(tokens.path).name
-    yield folder / f"answers-{tokens.of('held_out')[:16]}.safetensors"
+    yield folder / f"{_ANSWERS}{tokens.of('held_out')[:16]}.safetensors"
     yield from folder.glob("text-*.json")
     levels = LevelStore(folder / "levels", job.facts["model_digest"], tokens.of("calibration"))
     points = {point.trial for point in job.document.front}

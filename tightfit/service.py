@@ -205,8 +205,9 @@ class Service:
         job, document, out = self.store.get_job(job_id), self.front(job_id), user_path(out)
         check_wish(document, out, point, budget, target)
         from tightfit.exporting import export_point  # noqa: PLC0415 (torch)
+        from tightfit.housekeeping import at_home  # noqa: PLC0415
 
-        trials = self.store.list_trials(job_id)
+        job, trials = at_home(job, self.settings.cache_folder), self.store.list_trials(job_id)
         return export_point(job, document, trials, out, point, budget, target, refit, tell)
 
     def cancel(self, job_id: str) -> Job:
@@ -231,10 +232,15 @@ class Service:
     def requeue(self, job_id: str) -> Job:
         """Queue a job again that rests or whose controller has gone; finished trials are not run again.
 
-        A RUNNING job is watched for the time of a lease where its controller is on another machine. If it goes on, its
-        requests to stop are taken back, and it is returned as RUNNING.
+        One that is DONE stays so, unless its time was limited or an export of its front would miss a file. A RUNNING
+        one is watched for the time of a lease where its controller is on another machine. If it goes on, its requests
+        to stop are taken back, and it is returned as RUNNING.
         """
+        from tightfit.housekeeping import is_complete  # noqa: PLC0415
+
         silence, job = Silence(self.settings.lease_seconds), self.store.get_job(job_id)
+        if is_complete(self.store, job, self.settings.cache_folder):
+            return job
         seen = (job.token, job.beat)
         while job.state is JobState.RUNNING and (job.token, job.beat) == seen:
             if silence.lapsed([job]):
