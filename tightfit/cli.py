@@ -2,6 +2,7 @@
 
 import signal
 import sys
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, NoReturn
@@ -270,7 +271,8 @@ def sync(job: JobName, home: Home = None) -> None:
 def main() -> NoReturn:
     """Run the command line; errors become one sentence on stderr and an exit code."""
     show_any_character(sys.stdout)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))  # what was begun is put in order
+    with suppress(ValueError):  # not in the main thread: whoever owns that decides
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))  # what was begun is put in order
     try:
         app(standalone_mode=True)
     except TightfitError as error:

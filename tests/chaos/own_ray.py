@@ -32,7 +32,7 @@ ROOT = Path(__file__).parents[2]
 KINDS = {"raylet": ("raylet",), "gcs": ("gcs_server",), "agent": ("Agent", "RuntimeEnv", "dashboard")}
 STUCK_SECONDS = 600.0  # from a kill, or from the start, to the end of a job
 MAX_KILLS = 2  # of one run of a job: its second Ray is the last one
-NUM_TEXTS = 4
+NUM_TEXTS, TEXT_CHARACTERS = 4, 24_000
 Controller: TypeAlias = "subprocess.Popen[bytes]"
 MAX_WAIT_SECONDS = 4.0
 MAX_STEPS = 6
@@ -81,9 +81,9 @@ class OwnRay:
         self._folder, self._rng, self.figures = folder, random.Random(seed), Figures()
         self._left = Counter(dict.fromkeys(KINDS, num_each))
         model, texts = make_tiny(folder / "model", "tied"), [folder / f"text-{n}.txt" for n in range(NUM_TEXTS)]
-        whole = write_text_file(folder / "text.txt").read_text()
+        whole = write_text_file(folder / "text.txt", NUM_TEXTS * TEXT_CHARACTERS).read_text(encoding="utf-8")
         for number, text in enumerate(texts):
-            text.write_text(whole[number * 100 :])
+            text.write_text(whole[number * TEXT_CHARACTERS :][:TEXT_CHARACTERS], encoding="utf-8")
         self._specs = [small_spec(model, text, max_trials=max_trials, workers=1) for text in texts]
         self._expected = cache(self._undisturbed)
 
