@@ -132,7 +132,7 @@ def submit(
         max_trials=max_trials, max_minutes=max_minutes, refine=refine, workers=workers,
         worker_memory=worker_memory, seed=seed, like=earlier, given=given,
     )  # fmt: skip
-    service = open_service(home, create=not dry_run)
+    service = open_service(home, create=not dry_run, needed=not dry_run)
     from tightfit.show import show_dry_run, show_result  # noqa: PLC0415
 
     if dry_run:

@@ -28,8 +28,13 @@ Detach = Annotated[bool, typer.Option("--detach", help="Return at once; see `tig
 Queue = Annotated[bool, typer.Option("--queue", help="Return at once and leave the job to `tightfit work`.")]
 
 
-def open_service(home: Path | None = None, *, create: bool = False) -> "Service":
-    """Return the service of a home; unless it may be made, a home that is named and not there is refused.
+def open_service(home: Path | None = None, *, create: bool = False, needed: bool = True) -> "Service":
+    """Return the service of a home.
+
+    Args:
+        home: as named; None is the usual one.
+        create: it may be made.
+        needed: it must be there otherwise; what only looks at a model needs none.
 
     Raises:
         NotFoundError: it is not there.
@@ -40,7 +45,7 @@ def open_service(home: Path | None = None, *, create: bool = False) -> "Service"
     from tightfit.service import Service  # noqa: PLC0415
 
     settings = load_settings(home)
-    if home is not None and not create and not is_there(settings.database_url):
+    if home is not None and needed and not create and not is_there(settings.database_url):
         raise NotFoundError(f"--home {home}: no job was submitted there yet; check the name, or submit one first.")
     return Service(settings, create=create)
 

@@ -93,10 +93,12 @@ def test_a_mistyped_home_is_not_made(cli: Cli, home: Path, tmp_path: Path, verb:
     assert [path.name for path in tmp_path.iterdir()] == []
 
 
-def test_a_dry_run_makes_no_home(cli: Cli, home: Path, model: str) -> None:
-    """It reads headers, and remembers nothing."""
-    assert cli("submit", model, "--budget", "50%", "--dry-run", "--json").exit_code == 0
+def test_a_dry_run_makes_no_home(cli: Cli, home: Path, model: str, tmp_path: Path) -> None:
+    """It reads headers, and remembers nothing; it needs no home either, named or not."""
+    for named in ([], ["--home", str(tmp_path / "new")]):
+        assert cli("submit", model, "--budget", "50%", "--dry-run", "--json", *named).exit_code == 0
     assert not (home / "tightfit.db").exists()
+    assert not (tmp_path / "new").exists()
 
 
 def test_dry_run_groups_modules(cli: Cli, model: str) -> None:
