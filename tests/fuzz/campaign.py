@@ -26,6 +26,8 @@ from tests.fuzz.inputs import Input, make_input
 from tests.fuzz.nursery import MAX_SECONDS
 
 ROOT = Path(__file__).resolve().parents[2]
+_ONE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
+"""A child has only the thread that made it: what waits for another one would wait for ever."""
 EXIT_CODES = (0, 2, 3, 4)
 KINDS = ("tied", "opt")
 _SENTENCE = re.compile(r"tightfit: \S.*[.?]\n?", re.DOTALL)
@@ -92,12 +94,9 @@ class Nursery:
 
     def __init__(self, models: list[Path]) -> None:
         """Start it; the models are only looked at, to be ready for others like them."""
+        command = [sys.executable, "-m", "tests.fuzz.nursery", *map(str, models)]
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.fuzz.nursery", *map(str, models)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            cwd=ROOT,
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT, env=os.environ | _ONE_THREAD
         )
 
     def run(self, given: Input) -> dict[str, Any]:
