@@ -30,8 +30,9 @@ def text_request(spec: JobSpec) -> TextRequest:
 
 
 def evaluation_digest(model: str, tokens: TokenSet, split: Split, num_sequences: int | None) -> str:
-    """Return the key of an evaluation: same model, text, protocol and compression methods, same answer."""
-    return digest([model, tokens.of(split), num_sequences, PROTOCOL_VERSION, METHOD_VERSION])
+    """Return the key of an evaluation: same model, text, calibration, protocol and compression methods, same answer."""
+    made_of = [model, tokens.of("calibration"), tokens.of(split)]  # levels are made of the calibration text
+    return digest([*made_of, num_sequences, PROTOCOL_VERSION, METHOD_VERSION])
 
 
 def count_sequences(tokens: TokenSet, split: Split, num_asked: int) -> int:

@@ -34,16 +34,19 @@ def parse_json(text: str | bytes) -> Any:
     return value
 
 
-def parse_own_json(text: str) -> Any:
+def parse_own_json(text: str | bytes) -> Any:
     """Return the value of a JSON text that we wrote, as fast as can be; numbers that are not finite are refused.
+
+    SQLite gives it as text, PostgreSQL as UTF-8.
 
     Raises:
         TypeError, ValueError: it is not JSON any more.
 
     """
-    if _HUGE.search(text):
-        return parse_json(text)
-    return json.loads(text, parse_constant=_no_constant)
+    read = text.decode() if isinstance(text, bytes) else text
+    if _HUGE.search(read):
+        return parse_json(read)
+    return json.loads(read, parse_constant=_no_constant)
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -86,7 +86,7 @@ def test_node_that_does_not_see_the_home_has_levels_of_its_own(
     cluster: Cluster, tiny: Callable[[TinyKind], Path], text_file: Path, tmp_path: Path
 ) -> None:
     """Told and recorded; the same front, the same bytes, and an export that has every level, from whichever node."""
-    service, spec = cluster.service, small_spec(tiny("tied"), text_file, workers=2, max_trials=14)
+    service, spec = cluster.service, small_spec(tiny("tied"), text_file, workers=2, max_trials=120)
     undisturbed = open_service(tmp_path / "undisturbed")
     expected = run_job(undisturbed, spec)[1]
     job_id = service.submit(spec).job_id
