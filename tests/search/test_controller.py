@@ -9,12 +9,14 @@ import pytest
 
 from search import run
 from search.controller import Controller
+from search.evaluation import evaluation_digest
 from search.guards import heuristic_plans
 from search.stopping import StopRule
 from space.errors import InfeasibleBudgetError, JobFailedError
 from storage.records import JobState, TrialState
 from tests.search.house import House
 from tests.search.scripted import DENSE_PERPLEXITY, ScriptedExecutor, measure, prepared, spec
+from workers.models.tokens import TokenSet
 from workers.tasks import Evaluate
 
 SPACE = prepared(spec()).space
@@ -166,6 +168,13 @@ def test_other_text_is_another_question(house: House) -> None:
     house.run(executor)
     keys = {(t.plan.digest, t.split, t.first_sequence, t.num_sequences) for t in executor.evaluated}
     assert len(keys) == len(executor.evaluated)
+
+
+def test_another_calibration_is_another_question() -> None:
+    """Levels are made of it: the same plan on the same held-out text is another model."""
+    one, other = (TokenSet("tokens", "text", (calibration, "b", "c")) for calibration in ("a", "d"))
+    for split in ("search", "held_out"):
+        assert evaluation_digest("model", one, split, None) != evaluation_digest("model", other, split, None)
 
 
 @pytest.mark.parametrize("max_trials", [1, 3, 4, 5, 15, 40, 60])
