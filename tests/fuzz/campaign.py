@@ -116,14 +116,20 @@ class Nursery:
         self._process.wait(timeout=30)
 
 
+def _passable(text: str) -> str:
+    """Return a text as a system can hand it to a process: half a surrogate has no bytes."""
+    return "".join(c if "\udc80" <= c <= "\udcff" else c.encode("utf-8", "replace").decode() for c in text)
+
+
 class Fresh:
     """A new interpreter for each input."""
 
     def run(self, given: Input) -> dict[str, Any]:
         """Run an input; return how it ended. Its memory is bounded by the nursery's twin of the same seed."""
         began = time.monotonic()
-        command = [sys.executable, "-P", "-m", "tightfit.cli", *given.arguments]
-        environment = {**os.environ, **given.environment, "PYTHONPATH": str(ROOT)}
+        command = [sys.executable, "-P", "-m", "tightfit.cli", *map(_passable, given.arguments)]
+        own = {name: _passable(value) for name, value in given.environment.items()}
+        environment = {**os.environ, **own, "PYTHONPATH": str(ROOT)}
         try:
             done = subprocess.run(
                 command, cwd=given.folder, env=environment, capture_output=True, stdin=subprocess.DEVNULL, check=False,
