@@ -1,6 +1,7 @@
 """Whole jobs on tiny models: submit, search, front, export, verified."""
 
 import json
+import os
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -46,24 +47,18 @@ def finished(
     service.store.close()
 
 
-_DATASETS = """
-import os
-
-def load_dataset(name, split, streaming):
+def _load_dataset(name: str, split: str, *, streaming: bool) -> list[dict[str, str]]:
     if os.environ.get("HF_HUB_OFFLINE"):
         raise ConnectionError("offline mode is enabled")
     assert (name, split, streaming) == ("org/rows", "train", True)
     return [{"text": f"line {i} of {i * i} lines, and {i % 7} more of them"} for i in range(600)]
-"""
 
 
 def test_dataset_is_read_by_the_controller(
-    service: PlainService, tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ray_of_two: None
+    service: PlainService, tiny: Tiny, monkeypatch: pytest.MonkeyPatch, ray_of_two: None
 ) -> None:
     """Workers are offline, and need not have its package: they get the text; a user who is offline is believed."""
-    (tmp_path / "datasets").mkdir()
-    (tmp_path / "datasets" / "__init__.py").write_text(_DATASETS)
-    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr("datasets.load_dataset", _load_dataset)
     monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
     spec = small_spec(tiny("tied"), Path("org/rows"), max_trials=8, workers=1)
     _, document = run_job(service, spec, inline=False)

@@ -40,7 +40,7 @@ def test_paths_of_users(text: str) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["~nobodyx/", "~nobodyx", "a\0b", "x" * 300, "a/" * 3000, "\ud800", "caf\udce9", f"{__file__[:4]}/{'y' * 256}/z"],
+    ["~nobodyx/", "~nobodyx", "a\0b", "x" * 300, "a/" * 3000, "\ud800", "caf\udce9", f"/{'y' * 256}/z"],
 )
 def test_paths_that_none_can_be(text: str) -> None:
     """One short sentence that any terminal can show."""

@@ -118,3 +118,12 @@ def test_terms_are_what_is_known(tmp_path: Path, files: dict[str, str], terms: d
     for name, text in files.items():
         (tmp_path / name).write_text(text)
     assert terms_of(tmp_path) == terms
+
+
+@pytest.mark.parametrize("name", ["tokenizer_config.json", "vocab.txt", "spm.model", "chat_template.jinja", "LICENSE"])
+def test_files_too_large_for_their_names(tmp_path: Path, name: str) -> None:
+    """They are not read, and would be whole."""
+    with (tmp_path / name).open("wb") as file:
+        file.truncate(10**12)
+    with pytest.raises(ModelError, match=rf"{name}: .*more than 256.00 MiB.*Download"):
+        [*companion_files(tmp_path), *licence_files(tmp_path)]

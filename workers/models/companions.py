@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from space.budget import format_bytes
 from space.errors import ModelError
 
 COMPANIONS = (  # how it generates, its tokenizer in all spellings of transformers, chat templates
@@ -21,18 +22,29 @@ COMPANIONS = (  # how it generates, its tokenizer in all spellings of transforme
 """Patterns of the files that a user of the model needs."""
 PAPERS = ("README.md", "LICENSE", "LICENSE.txt", "LICENSE.md", "LICENCE", "NOTICE", "NOTICE.txt", "NOTICE.md")
 """The card of a model, and the terms that its copies are given away under."""
+_MAX_BYTES = 256 * 2**20  # eight times the largest tokenizer of today; libraries read such a file whole
 _SETTINGS = ("tokenizer_config.json", "generation_config.json")
 _OF_CODE = ("auto_map", "trust_remote_code", "custom_pipelines")
 _OF_PLACES = ("_name_or_path", "name_or_path", "tokenizer_file", "special_tokens_map_file", "vocab_file", "merges_file")
 
 
 def companion_files(folder: Path) -> list[Path]:
-    """Return what lies beside config and weights and is needed to use a model: tokenizer, chat templates."""
+    """Return what lies beside config and weights and is needed to use a model: tokenizer, chat templates.
+
+    Raises:
+        ModelError: one of them is too large to be what its name says.
+
+    """
     return _matching(folder, COMPANIONS)
 
 
 def licence_files(folder: Path) -> list[Path]:
-    """Return the files that say under which terms a model may be passed on."""
+    """Return the files that say under which terms a model may be passed on.
+
+    Raises:
+        ModelError: one of them is too large to be what its name says.
+
+    """
     return _matching(folder, PAPERS[1:])
 
 
@@ -77,4 +89,12 @@ def published_bytes(path: Path) -> bytes:
 
 
 def _matching(folder: Path, patterns: Sequence[str]) -> list[Path]:
-    return sorted({path for pattern in patterns for path in folder.glob(pattern) if path.is_file()})
+    found = sorted({path for pattern in patterns for path in folder.glob(pattern) if path.is_file()})
+    for path in found:
+        size = path.stat().st_size
+        if size > _MAX_BYTES:
+            raise ModelError(
+                f"{path}: {format_bytes(size)}, more than {format_bytes(_MAX_BYTES)}, which no such file needs. "
+                "Download the model again."
+            )
+    return found

@@ -57,11 +57,12 @@ def load_tokenizer(folder: Path) -> TextTokenizer:
     """Return a model's tokenizer.
 
     Raises:
-        ModelError: there is none, or this version of transformers cannot load it.
+        ModelError: there is none, a file of it is too large, or this version of transformers cannot load it.
 
     """
     from transformers import AutoTokenizer  # noqa: PLC0415 (slow)
 
+    companion_files(folder)  # libraries read them whole, however large
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
         opening = _opening(tokenizer)
