@@ -78,7 +78,7 @@ class MemoryStore:
         """Return a job in short. Raises NotFoundError."""
         with self._lock:
             job = self._job(job_id)
-            names = ("job_id", "state", "created_at", "started_at", "finished_at", "phase", "error")
+            names = ("job_id", "state", "created_at", "started_at", "finished_at", "phase", "error", "owner")
             told = {name: getattr(job, name) for name in names}
             return Overview(**told, model=job.spec.model, budget=job.spec.budget, summary=self._summaries.get(job_id))
 

@@ -71,7 +71,12 @@ class Summary:
 
 @dataclass(frozen=True, slots=True)
 class Overview:
-    """A job as lists show it: the small part of its record, and its summary where one was written."""
+    """A job as lists show it: the small part of its record, and its summary where one was written.
+
+    Attributes:
+        owner: who runs it, or did last.
+
+    """
 
     job_id: str
     state: JobState
@@ -82,6 +87,7 @@ class Overview:
     finished_at: datetime | None = None
     phase: str = ""
     error: str | None = None
+    owner: str | None = None
     summary: Summary | None = None
 
     @property

@@ -10,6 +10,7 @@ from space.budget import format_bytes
 from space.cost import Target
 from space.document import FrontPoint
 from space.inventory import Inventory
+from space.naming import model_name
 from space.plan import Plan
 from storage.records import Job
 from tightfit.export.checkpoint import Written
@@ -137,7 +138,7 @@ def _repository(facts: Facts) -> str | None:
 
 def _name(facts: Facts) -> str:
     """Return how to call the model to others: never where it lies on this machine."""
-    return _repository(facts) or Path(facts.job.spec.model).name
+    return _repository(facts) or model_name(facts.job.spec.model)
 
 
 def _without_places(job: Job, value: Any) -> Any:

@@ -52,7 +52,7 @@ def status(
             show_overviews(jobs, service.settings.home)
         return
     found, log = store.overview(job), log_path(job)
-    print_json(overview_json(found, log)) if as_json else show_overview(found, store, log)
+    print_json(overview_json(found, log)) if as_json else show_overview(found, log)
 
 
 def logs(

@@ -27,6 +27,7 @@ def overview_json(found: Overview, log: Path) -> dict[str, Any]:
         "budget": found.budget,
         "phase": found.phase,
         "error": found.error,
+        "is_stopped": _is_stopped(found),
         "created_at": found.created_at.isoformat(),
         "started_at": found.started_at.isoformat() if found.started_at else None,
         "finished_at": found.finished_at.isoformat() if found.finished_at else None,
@@ -62,7 +63,15 @@ def _cells(job: Overview) -> Iterator[str]:
     yield "" if share is None else f"{share:.0%}"
     yield "" if left is None else told_seconds(left)
     yield f"{summary.best_kl_divergence:.5f}" if summary and summary.best_kl_divergence is not None else ""
-    yield " ".join((job.error or ("" if job.state is JobState.DONE else job.phase)).split())
+    if _is_stopped(job):
+        yield f"stopped: `tightfit resume {job.job_id}` goes on"
+    else:
+        yield " ".join((job.error or ("" if job.state is JobState.DONE else job.phase)).split())
+
+
+def _is_stopped(job: Overview) -> bool:
+    """Tell whether the process that runs a job has certainly ended, and nobody took it over."""
+    return job.state is JobState.RUNNING and is_gone(job.owner)
 
 
 def _short(model: str) -> str:
@@ -70,17 +79,17 @@ def _short(model: str) -> str:
     return Path(model).name if model.startswith("/") else model
 
 
-def show_overview(job: Overview, store: Store, log: Path) -> None:
+def show_overview(job: Overview, log: Path) -> None:
     """Print all that is known of how far a job is."""
-    for name, text in _lines(job, store, log):
+    for name, text in _lines(job, log):
         print(f"{name:<12} {text}")
 
 
-def _lines(job: Overview, store: Store, log: Path) -> Iterator[tuple[str, str]]:
+def _lines(job: Overview, log: Path) -> Iterator[tuple[str, str]]:
     summary = job.summary
     yield "job", f"{job.job_id}  {job.state}"
     yield "model", f"{job.model} to {job.budget}"
-    if job.state is JobState.RUNNING and is_gone(store.glance(job.job_id).owner):
+    if _is_stopped(job):
         yield "stopped", f"the process that ran it is gone; `tightfit resume {job.job_id}` goes on"
     if job.error or (job.phase and job.state is not JobState.DONE):
         yield ("error", job.error) if job.error else ("phase", job.phase)

@@ -221,6 +221,7 @@ def overview_of(row: Any) -> Overview:
                 finished_at=row.finished_at,
                 phase=row.phase,
                 error=row.error,
+                owner=row.owner,
                 summary=None if row.value is None else sound_summary(row.value),
             )
         )

@@ -69,6 +69,9 @@ def test_a_running_job_tells_what_is_left(cli: Cli, done: SampleJob) -> None:
     host, pid, start, machine = owner_name().rsplit(":", 3)
     assert store.claim_job(f"{host}:{pid}:{int(start) + 1}:{machine}", "young-wren-1")
     assert "is gone; `tightfit resume young-wren-1` goes on" in cli("status", "young-wren-1").out
+    row = next(line for line in cli("status").out.splitlines() if line.startswith("young-wren-1"))
+    assert row.endswith("stopped: `tightfit resume young-wren-1` goes on")
+    assert [found["is_stopped"] for found in cli("status", "--json").json] == [True, False]
 
 
 def test_logs(cli: Cli, done: SampleJob, home: Path) -> None:
