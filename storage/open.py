@@ -10,6 +10,7 @@ from storage.store import Store
 
 _SQLITE = "sqlite:///"
 _POSTGRESQL = ("postgresql://", "postgresql+psycopg://", "postgres://")
+_NO_FILE = (".", ":memory:")  # SQLite's own stores in memory, another one in every thread
 _HELP = "write sqlite:///folder/tightfit.db, postgresql://user:password@host/database or memory:"
 
 
@@ -68,7 +69,10 @@ def _sqlite_path(url: str) -> Path | None:
     if not url.startswith((_SQLITE, *_POSTGRESQL)):
         # Only the scheme: the rest may hold a password.
         raise StoreError(f"The database URL {url.partition(':')[0]}:... names no store: {_HELP}.")
-    return sqlite_path(url)
+    path = sqlite_path(url)
+    if path is not None and str(path) in _NO_FILE:
+        raise StoreError(f"The database URL {url} names no file: {_HELP}.")
+    return path
 
 
 def _make_parent(path: Path) -> None:

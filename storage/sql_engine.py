@@ -43,8 +43,6 @@ def parsed_url(url: str) -> URL:
         raise StoreError(f"The database URL {scheme}:... cannot be read: write @ as %40, / as %2F.") from None
     if parsed.drivername in ("postgres", "postgresql"):
         return parsed.set(drivername="postgresql+psycopg")
-    if parsed.drivername == "sqlite" and parsed.database in (None, "", ":memory:"):
-        raise StoreError("The database URL names no file: write sqlite:///folder/tightfit.db or memory:.")
     return parsed
 
 
