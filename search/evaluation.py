@@ -14,8 +14,6 @@ from workers.models.tokens import TextRequest, TokenSet
 
 PROTOCOL_VERSION = 3  # part of every evaluation's digest: raise it when measurements are no longer comparable
 
-RACE_STEP = 4  # sequences that workers measure together: what starts at a multiple of it rounds as in a whole
-
 
 def text_request(spec: JobSpec) -> TextRequest:
     """Return which text a job needs."""

@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from search.evaluation import RACE_STEP, evaluation_digest
-from search.observation import Proposal
+from search.evaluation import evaluation_digest
+from search.observation import RACE_STEP, Proposal
 from search.sketches import SketchBook
 from space.measurement import Measurement
 from space.plan import Plan

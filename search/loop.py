@@ -10,9 +10,8 @@ from search.measuring import Answer, Measuring
 from search.observation import REFINE, UNIFORM
 from search.progress import Progress
 from search.proposers import Asked
-from search.records import BATCH, proposal_of
+from search.records import BATCH, is_known, num_new, proposal_of
 from search.stopping import StopRule
-from search.warm import is_known, num_new
 from space.errors import JobFailedError
 from space.measurement import Measurement
 from storage.records import Trial, TrialState

@@ -8,7 +8,9 @@ import numpy as np
 from space.plan import Plan
 
 UNIFORM, SENSITIVITY, KNAPSACK = "uniform", "sensitivity", "knapsack"
-EXCHANGE, SCREEN, REFINE = "exchange", "screen", "refine"
+RACE_STEP = 4
+"""Sequences that workers measure together: what starts at a multiple of it rounds as in a whole."""
+EXCHANGE, SCREEN, REFINE, KNOWN = "exchange", "screen", "refine", "known"
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from search.contenders import whole_text_trials
 from search.prepare import Prepared
-from search.warm import num_new
+from search.records import num_new
 from space.document import Comparison, DensePoint, FrontDocument, FrontPoint, SearchCost, UniformPoint
 from space.front import bootstrap_interval, front_hypervolume, non_dominated, paired_interval
 from space.measurement import Measurement

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from search.observation import Proposal
+from search.observation import KNOWN, Proposal
 from space.measurement import Measurement
 from space.plan import Plan
 from storage.records import Known, Trial, TrialState
@@ -12,6 +12,16 @@ from storage.store import Store
 
 BATCH = "batch"
 """In a trial's sampler state: the number of the first trial asked with it; what earlier jobs knew has none."""
+
+
+def is_known(trial: Trial) -> bool:
+    """Tell whether a trial is an earlier job's, which this one got for nothing."""
+    return bool(trial.sampler_state.get(KNOWN))
+
+
+def num_new(trials: Sequence[Trial]) -> int:
+    """Return how many trials are a job's own."""
+    return sum(not is_known(t) for t in trials)
 
 
 def proposal_of(trial: Trial) -> Proposal:

@@ -10,7 +10,7 @@ from search.effort import expected_sequences
 from search.forecast import Forecast
 from search.phases import PHASES, SEARCH, expected_seconds, search_share, warm_search_seconds
 from search.prepare import Prepared
-from search.warm import is_known
+from search.records import is_known
 from space.document import FrontDocument
 from space.price import MarginalPrice
 from storage.records import Job, Trial

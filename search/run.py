@@ -19,6 +19,7 @@ from search.measuring import Measuring
 from search.prepare import prepare
 from search.proposers import make_proposer
 from search.publishing import Publisher
+from search.records import num_new
 from search.repair import Repairing
 from search.sampler import PlanCodec
 from search.sensitivity import Errors
@@ -26,7 +27,7 @@ from search.sketches import SketchBook
 from search.stopping import StopRule
 from search.strategies import choose_strategy, coarse_advice
 from search.strategy import FrontStrategy
-from search.warm import Earlier, num_new
+from search.warm import Earlier
 from space.budget import parse_bytes
 from space.menu import SearchSpace
 from space.spec import JobSpec

@@ -15,7 +15,6 @@ from functools import cached_property, partial
 from itertools import repeat
 from math import log
 
-from search.evaluation import RACE_STEP
 from search.evidence import Evidence
 from search.guards import HEURISTIC, heuristic_plans
 from search.knapsack import spread_sizes
@@ -23,6 +22,7 @@ from search.memory import Memory
 from search.observation import (
     EXCHANGE,
     KNAPSACK,
+    RACE_STEP,
     REFINE,
     SCREEN,
     SENSITIVITY,

@@ -1,19 +1,18 @@
 """A warm start: what a finished search of earlier jobs found, as trials of a new one that cost nothing."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 
 from search.guards import HEURISTIC
 from search.library import Library, Question
-from search.observation import SENSITIVITY, UNIFORM
+from search.observation import KNOWN, SENSITIVITY, UNIFORM
 from search.points import is_near
 from search.strategy import nearly_lossless
 from space.menu import SearchSpace
 from space.plan import Plan
 from storage.records import Asking, Known, Trial, TrialState
 
-KNOWN = "known"
 """Origin of a plan that earlier jobs measured; a trial's sampler state says it too, whatever its origin."""
 MAX_KNOWN_PLANS = 400
 
@@ -117,16 +116,6 @@ class Earlier:
     def _holds(self, plan: Plan) -> bool:
         levels: Mapping[str, object] = plan.mapping
         return levels.keys() == self.space.levels.keys() and all(v in self.space.levels[n] for n, v in plan.levels)
-
-
-def is_known(trial: Trial) -> bool:
-    """Tell whether a trial is an earlier job's, which this one got for nothing."""
-    return bool(trial.sampler_state.get(KNOWN))
-
-
-def num_new(trials: Sequence[Trial]) -> int:
-    """Return how many trials are a job's own."""
-    return sum(not is_known(t) for t in trials)
 
 
 def _uniform_plans(space: SearchSpace) -> list[Plan]:

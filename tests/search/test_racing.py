@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from search.evaluation import RACE_STEP, count_sequences
+from search.evaluation import count_sequences
 from search.library import Library, Question, question_of
 from search.measuring import Answer, Measuring
-from search.observation import SENSITIVITY, Proposal
+from search.observation import RACE_STEP, SENSITIVITY, Proposal
 from search.sketches import SketchBook
 from space.level import Level
 from space.measurement import Measurement

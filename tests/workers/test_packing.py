@@ -13,7 +13,7 @@ from space.menu import is_legal
 from workers.compress.packing import Codes, column_scale, pack, pack_bits, pack_mask, unpack, unpack_bits, unpack_mask
 from workers.compress.prune import prune_mask
 from workers.compress.rotation import rotate_back
-from workers.compress.trellis import SEGMENT_ROWS, codebook
+from workers.compress.trellis_code import SEGMENT_ROWS, codebook
 from workers.packed import packed_shapes
 
 properties = settings(max_examples=60, deadline=None, database=None)

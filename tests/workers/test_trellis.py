@@ -15,7 +15,8 @@ from workers.compress.gptq import gptq
 from workers.compress.inputs import Inputs
 from workers.compress.packing import unpack
 from workers.compress.rotation import rotate, rotate_back, rotate_hessian
-from workers.compress.trellis import GAUSSIAN_ERROR, TrellisRounder, codebook, decode, window_rows
+from workers.compress.trellis import TrellisRounder
+from workers.compress.trellis_code import GAUSSIAN_ERROR, codebook, decode, window_rows
 
 properties = settings(max_examples=30, deadline=None, database=None, derandomize=True)
 

@@ -17,7 +17,8 @@ from workers.compress.packing import Codes, column_scale, pack, unpack
 from workers.compress.prune import prune_mask
 from workers.compress.rotation import rotate, rotate_hessian
 from workers.compress.scales import search_scales, spread_scales
-from workers.compress.trellis import SEGMENT_ROWS, TrellisRounder
+from workers.compress.trellis import TrellisRounder
+from workers.compress.trellis_code import SEGMENT_ROWS
 
 _MAX_STACKED_VALUES = 16_000_000  # bounds the memory of one GPTQ call to about 400 MB
 _GPU_STACKED_VALUES = 64_000_000  # the same on a GPU, for which a call of any size takes as long

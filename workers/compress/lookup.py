@@ -10,7 +10,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from workers.compress.trellis import codebook, window_rows
+from workers.compress.trellis_code import codebook, window_rows
 
 _UNITS = {
     **dict.fromkeys((2, 4, 8), (1, torch.uint8)),

@@ -13,7 +13,7 @@ from space.cost import kept_columns
 from space.level import Level
 from workers.compress.lookup import PAIRS, bit_mask, integer_values, quad_mask, trellis_values
 from workers.compress.rotation import rotate_back
-from workers.compress.trellis import decode, window_rows
+from workers.compress.trellis_code import decode, window_rows
 
 Tensors = Mapping[str, Tensor]
 

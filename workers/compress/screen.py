@@ -20,7 +20,7 @@ from workers.compress.packing import column_scale
 from workers.compress.prune import prune_mask
 from workers.compress.rotation import rotate, rotate_hessian
 from workers.compress.scales import search_scales, spread_scales
-from workers.compress.trellis import GAUSSIAN_ERROR
+from workers.compress.trellis_code import GAUSSIAN_ERROR
 
 _MAX_ROWS = 4096  # of a weight that errors are judged on: rows of a larger one are alike enough
 _MARGIN = 1.0
