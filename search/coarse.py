@@ -13,7 +13,7 @@ from search.observation import EXCHANGE, KNAPSACK, REFINE, SCREEN, SENSITIVITY, 
 from search.points import Points
 from search.strategy import NO_LIMIT, FrontStrategy
 
-_GUARDS, _SIZES = 6, 8  # one trial in so many
+_GUARDS, _SIZES, _BEHIND = 6, 8, 10  # one trial in so many
 _LEAST_PROBES, _LEAST_SHARE = 8, 4  # so many, and one neighbour in so many: fewer tell less than as many plans
 _TRIALS_TO_SCREEN = 2  # rounds
 
@@ -35,10 +35,14 @@ class CoarseStrategy(FrontStrategy):
         return *near, self._elsewhere, self._runners_up
 
     def _begin(self, points: Points, _limit: int) -> list[Proposal]:
-        """Return the plans made by hand around the budget, and the additive model's."""
+        """Return the plans made by hand around the budget, the prices' plans, and those that they put just behind.
+
+        So whatever fewer trials would have found by prices alone is among what more of them start from.
+        """
         guards = self._nearest_guards(max(1, self.max_trials // _GUARDS))
         sizes = sorted(self.sizes, key=lambda size: (abs(size - self.budget), size))
         plans = points.solve(sizes[: max(1, self.max_trials // _SIZES)])
+        plans += points.runners_up(self.budget)[: min(self.round_size, self.max_trials // _BEHIND)]
         known = {p.plan for p in guards}
         return [*guards, *distinct([Proposal(p, KNAPSACK) for p in plans], known.__contains__)]
 
@@ -96,6 +100,11 @@ class CoarseStrategy(FrontStrategy):
         return distinct([*plans, *self._nearest_guards(self.max_trials)], points.evidence.is_measured)
 
     def _runners_up(self, points: Points, _limit: int) -> list[Proposal]:
-        """Return the plans that prices alone put behind the best one."""
-        plans = points.runners_up(self.budget)
-        return distinct([Proposal(plan, REFINE) for plan in plans], points.evidence.is_measured)[: self.round_size]
+        """Return the plans that prices alone put behind the best one, at the budget and then at the sizes around it."""
+        found: list[Proposal] = []
+        for size in sorted({self.budget, *self.sizes}, key=lambda size: (abs(size - self.budget), size)):
+            plans = [Proposal(plan, REFINE) for plan in points.runners_up(size)]
+            found = distinct([*found, *plans], points.evidence.is_measured)
+            if len(found) >= self.round_size:
+                break
+        return found[: self.round_size]
