@@ -1,9 +1,9 @@
-# Words: setup demo test check bench chaos fuzz clean. `make demo` and `make test` do their own set-up.
+# Words: setup demo quick test check bench chaos fuzz clean. `make demo` and `make test` do their own set-up.
 PYTHON ?= python3
 BIN := .venv/bin
 DEMO_HOME ?= .tightfit-demo
 
-.PHONY: setup demo test check bench chaos fuzz clean
+.PHONY: setup demo quick test check bench chaos fuzz clean
 
 setup: .venv/installed
 
@@ -15,6 +15,9 @@ setup: .venv/installed
 
 demo: setup
 	$(BIN)/tightfit demo --home $(DEMO_HOME)
+
+quick: check
+	$(BIN)/python -m pytest --quick
 
 test: check
 	$(BIN)/python -m pytest

@@ -34,7 +34,7 @@ _HOME_OF = {"warm": "default"}
 def run_job(name: str, homes: Path) -> dict[str, Any]:
     """Return a job's digest, and what it took."""
     home = homes / _HOME_OF.get(name, name)
-    command = [sys.executable, "-m", "tightfit.cli", "submit", "bundled", *JOBS[name], "--json", "--home", str(home)]
+    command = [sys.executable, "-m", "tightfit", "submit", "bundled", *JOBS[name], "--json", "--home", str(home)]
     document = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
     cost = document["cost"]
     return {

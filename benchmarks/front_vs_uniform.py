@@ -18,7 +18,7 @@ from typing import Any
 
 def run_job(seed: int, home: Path) -> dict[str, Any]:
     """Return the front document of one job on the bundled model."""
-    command = [sys.executable, "-m", "tightfit.cli", "submit", "bundled", "--budget", "3.25bpw", "--json"]
+    command = [sys.executable, "-m", "tightfit", "submit", "bundled", "--budget", "3.25bpw", "--json"]
     command += ["--calibration", "python-stdlib", "--seed", str(seed), "--home", str(home)]
     document: dict[str, Any] = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
     return document

@@ -25,13 +25,13 @@ from typing import Any
 
 import numpy as np
 
-from search.ledger import Ledger
-from search.observation import KNAPSACK, REFINE, SENSITIVITY, Observation, Proposal
-from search.points import Points
-from search.proposers import make_proposer
-from search.sampler import PlanCodec
-from search.sensitivity import Errors
-from search.strategy import FrontStrategy
+from search.decide.additive_model import Errors
+from search.decide.observation import KNAPSACK, REFINE, SENSITIVITY, Observation, Proposal
+from search.decide.operating_points import Points
+from search.decide.steps import FrontStrategy
+from search.study.proposers import make_proposer
+from search.study.samplers import PlanCodec
+from search.study.study import Ledger
 from space.inventory import CacheLayer, Inventory, ModuleInfo, TensorInfo
 from space.level import Level
 from space.measurement import Measurement

@@ -15,16 +15,16 @@ from pathlib import Path
 
 from sqlalchemy import insert
 
-from space.document import DensePoint, FrontDocument, FrontPoint, SearchCost
 from space.level import Level
 from space.measurement import Measurement
 from space.plan import Plan
+from space.results.document import DensePoint, FrontDocument, FrontPoint, SearchCost
 from space.spec import make_spec
+from storage.job_summary import Recommended, Summary
 from storage.migrations.tables import TrialRow, trial_values
 from storage.records import JobState, Trial, TrialState
-from storage.sql import SqlStore
-from storage.summary import Recommended, Summary
-from tightfit.overviews import overview_json, show_overviews
+from storage.sql.sql_store import SqlStore
+from tightfit.cli.overviews import overview_json, show_overviews
 
 PLAN = Plan.of({f"model.layers.{index}.mlp.up_proj": Level(4, 64) for index in range(8)})
 MEASURED = Measurement(0.02, 9.0, tuple(0.02 for _ in range(32)), 32 * 255, 8160.0, 1.0)

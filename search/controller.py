@@ -3,12 +3,12 @@
 from contextlib import closing, suppress
 from pathlib import Path
 
-from search.context import Listener, PauseRequestedError
-from search.dispatch import StopRequestedError
-from search.run import MakeExecutor, Run
+from search.job.context import Listener, PauseRequestedError
+from search.job.job_steps import MakeExecutor, Run
+from search.measure.dispatch import StopRequestedError
 from space.errors import JobTakenError, LeaseLostError, OutageError, StateError, StoreError, TightfitError
-from storage.lease import LEASE_SECONDS, keeping, owner_name
-from storage.patience import held_store
+from storage.leases.lease import LEASE_SECONDS, keeping, owner_name
+from storage.leases.outage_retry import held_store
 from storage.records import Job, JobState, Lease
 from storage.store import Store
 

@@ -22,7 +22,7 @@ class Measurement:
         token_forwards: tokens x whole-model forward passes that this measurement cost.
         seconds: time in the worker.
         sketch: how the plan changes the answers, for probes: half of its mean square is near the KL divergence, and
-            the sketches of single-module changes add up. Float16; no part of the record (see search/sketches.py).
+            the sketches of single-module changes add up. Float16; no part of the record (see `search/measure`).
 
     """
 

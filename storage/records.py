@@ -7,10 +7,10 @@ from datetime import datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-from space.document import FrontDocument
 from space.errors import LeaseLostError, NotFoundError, StateError, StoreError
 from space.measurement import Measurement
 from space.plan import Plan
+from space.results.document import FrontDocument
 
 if TYPE_CHECKING:
     from space.spec import JobSpec
@@ -166,7 +166,7 @@ class Job:
         error: why it failed.
         cancel_requested: somebody asked to stop it.
         pause_requested: somebody asked to stop it for a while.
-        owner: the controller that holds it while it is RUNNING (see storage/lease.py).
+        owner: the controller that holds it while it is RUNNING (see storage/leases/lease.py).
         token: how often it was claimed; a controller whose claim is not the last one writes nothing.
         beat: how often its lease was renewed; one that no longer changes has lapsed.
         facts: what the run found out and later verbs need: digests, folders, intervals, versions (JSON).

@@ -3,11 +3,11 @@
 from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
-from space.document import FrontDocument
 from space.measurement import Measurement
 from space.plan import Plan
+from space.results.document import FrontDocument
+from storage.job_summary import Overview, Summary
 from storage.records import Job, JobState, Known, Lease, Trial, TrialState
-from storage.summary import Overview, Summary
 
 if TYPE_CHECKING:
     from space.spec import JobSpec

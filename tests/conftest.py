@@ -16,7 +16,33 @@ if TYPE_CHECKING:
     from tests.end_to_end.jobs import PlainService
     from tests.workers.tiny_models import Bench, TinyKind
 
-pytest.register_assert_rewrite("tests.workers.contract")
+pytest.register_assert_rewrite("tests.workers.pool.executor_contract")
+ROOT = Path(__file__).resolve().parents[1]
+NOT_QUICK = {  # whole jobs, servers, browsers, fresh processes
+    *("tests/browser", "tests/chaos", "tests/end_to_end", "tests/export", "tests/fuzz", "tests/workers/pool"),
+    *("tests/benchmarks/test_gpu_check.py", "tests/workers/test_gpu.py", "tests/workers/test_devices.py"),
+    *("tests/storage/tracking", "tests/cli/test_doctor.py", "tests/cli/test_errors.py"),
+}
+SERVERS = {"ray_of_two", "postgres_server"}
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add what `make quick` runs with."""
+    parser.addoption("--quick", action="store_true", help="without Ray, PostgreSQL, browsers and whole jobs")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what is not quick."""
+    if config.getoption("--quick"):
+        config.hook.pytest_deselected(items=[item for item in items if not _is_quick(item)])
+        items[:] = [item for item in items if _is_quick(item)]
+
+
+def _is_quick(item: pytest.Item) -> bool:
+    place = item.path.relative_to(ROOT)
+    places = {str(place), *map(str, place.parents)}
+    fixtures = set(getattr(item, "fixturenames", ()))
+    return not places & NOT_QUICK and not fixtures & SERVERS and "postgres" not in item.nodeid
 
 
 @pytest.fixture(scope="session")
@@ -50,7 +76,7 @@ def ray_of_two() -> Iterator[None]:
     """Run one Ray runtime with two CPUs for all tests that need one."""
     import ray
 
-    from workers.cluster import start_ray
+    from workers.pool.cluster import start_ray
 
     assert start_ray(2)
     yield
@@ -104,10 +130,10 @@ def service(tmp_path: Path) -> "Iterator[PlainService]":
 def reload_here(monkeypatch: pytest.MonkeyPatch) -> None:
     """Reload exports in this process, which saves seconds; other tests use fresh ones."""
     from tightfit.export import verify
-    from workers.models.inventory import inspect_model
-    from workers.models.tokens import TokenSet
-    from workers.reload import reload
+    from workers.families.read_inventory import inspect_model
+    from workers.runtime.reload import reload
     from workers.tasks import Workspace
+    from workers.text.tokens import TokenSet
 
     def in_process(request: Mapping[str, Any]) -> dict[str, Any]:
         model = request["model_folder"]

@@ -4,6 +4,7 @@ import ast
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from configparser import ConfigParser
 from pathlib import Path
@@ -14,21 +15,21 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("space", "storage", "workers", "search", "tightfit")
 DOORS = {
-    "optuna": ("search/",),
-    "ray": ("workers/ray_pool.py", "workers/cluster.py"),
-    "sqlalchemy": ("storage/sql.py", "storage/sql_jobs.py", "storage/sql_engine.py", "storage/migrations/"),
+    "optuna": ("search/study/",),
+    "ray": ("workers/pool/ray_pool.py", "workers/pool/cluster.py"),
+    "sqlalchemy": ("storage/sql/", "storage/migrations/"),
     "alembic": ("storage/migrations/",),
-    "mlflow": ("storage/tracking.py",),
+    "mlflow": ("storage/tracking/mlflow_runs.py",),
     "torch": ("workers/",),
     "transformers": ("workers/",),
     "safetensors": ("workers/",),
     "huggingface_hub": ("workers/",),
     "datasets": ("workers/",),
-    "pydantic": ("space/spec.py", "space/checked.py"),
+    "pydantic": ("space/spec.py", "space/parsing/checked.py"),
     "typer": ("tightfit/cli",),
-    "rich": ("tightfit/show.py",),
+    "rich": ("tightfit/cli/show.py",),
 }
-BESIDE = {"tightfit.__init__"}
+MAX_FILES, MAX_LINES, MAX_FUNCTION_LINES = 15, 300, 60
 LINT = "from importlinter.cli import lint_imports; raise SystemExit(lint_imports(no_cache=True, no_logo=True))"
 
 
@@ -66,26 +67,63 @@ def test_imports_go_one_way() -> None:
     assert done.returncode == 0, done.stdout
 
 
-def test_the_contract_names_every_module() -> None:
-    """No floor and no module of the face is left out."""
+@pytest.mark.parametrize("floor", [*PACKAGES, "tightfit.cli"])
+def test_the_contracts_name_every_room(floor: str) -> None:
+    """No floor, and no room or module directly on one, is left out."""
     options = ConfigParser()
     options.read(ROOT / ".importlinter")
-    named = set(options["importlinter:contract:layers"]["layers"].replace("|", " ").split())
-    face = {f"tightfit.{path.stem}" for path in (ROOT / "tightfit").iterdir() if path.suffix == ".py" or path.is_dir()}
-    code = {name for name in face if (ROOT / name.replace(".", "/")).with_suffix(".py").exists()} | {"tightfit.export"}
-    assert named == {"space", "storage", "workers", "search"} | code - BESIDE
+    contracts = [options[name] for name in options.sections() if name.startswith("importlinter:contract:")]
+    named = set()
+    for contract in contracts:
+        layers = contract["layers"].replace("|", " ").split()
+        named |= {".".join(filter(None, (contract.get("containers"), layer))) for layer in layers}
+    folder = ROOT / floor.replace(".", "/")
+    there = {f"{floor}.{path.stem}" for path in folder.iterdir() if path.suffix == ".py" or _is_room(path)}
+    assert {name for name in there if name != f"{floor}.__init__"} <= named
+    assert {name for name in named if name.rpartition(".")[0] == floor} <= there
+
+
+def _is_room(path: Path) -> bool:
+    return (path / "__init__.py").exists()
+
+
+def test_rooms_and_files_stay_small() -> None:
+    """At most 15 files in a folder, 300 lines in a file, 60 in a function."""
+    folders = Counter(path.parent for path in _files() if path.name != "__init__.py")
+    assert [(str(folder), count) for folder, count in folders.items() if count > MAX_FILES] == []
+    sources = {path: path.read_text(encoding="utf-8") for path in _files()}
+    assert [str(path) for path, text in sources.items() if text.count("\n") > MAX_LINES] == []
+    functions = (
+        (path, node)
+        for path, text in sources.items()
+        for node in ast.walk(ast.parse(text))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    )
+    long = [
+        f"{path}: {node.name}" for path, node in functions if (node.end_lineno or 0) - node.lineno >= MAX_FUNCTION_LINES
+    ]
+    assert long == []
+
+
+def test_no_two_files_of_one_name() -> None:
+    """A name says which file is meant."""
+    names = Counter(path.name for path in _files() if not path.name.startswith("__"))
+    versions = {path.name for path in (ROOT / "storage" / "migrations" / "versions").iterdir()}
+    assert [name for name, count in names.items() if count > 1 and name not in versions] == []
 
 
 @pytest.mark.parametrize(
     ("module", "line"),
     [
         ("space/digest.py", "import storage.records"),
-        ("workers/atomic.py", "import storage.records"),
+        ("workers/whole_files.py", "import storage.records"),
         ("storage/records.py", "def f() -> None:\n    from workers import tasks"),
-        ("search/stopping.py", "import tightfit.export.select"),
-        ("tightfit/export/select.py", "import search.prepare"),
-        ("workers/atomic.py", "import tightfit"),
-        ("storage/open.py", "from tightfit.config import load_settings"),
+        ("search/job/stopping.py", "import tightfit.export.select"),
+        ("tightfit/export/select.py", "import search.request.prepare"),
+        ("workers/whole_files.py", "import tightfit"),
+        ("storage/open_store.py", "from tightfit.config import load_settings"),
+        ("search/decide/knapsack.py", "import search.measure.dispatch"),
+        ("workers/models/headers.py", "def f() -> None:\n    from workers.families import blocks"),
     ],
 )
 def test_a_planted_violation_is_caught(tmp_path: Path, module: str, line: str) -> None:

@@ -1,6 +1,8 @@
 """Documents: every verb is explained, and links lead somewhere."""
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -39,3 +41,11 @@ def test_links_lead_somewhere(document: Path) -> None:
         assert path.exists(), f"{document.name} links to {target}, which does not exist"
         if anchor and path.suffix == ".md":
             assert anchor[1:] in _anchors(path), f"{document.name} links to {target}{anchor}, which is no heading"
+
+
+def test_the_tree_of_the_house_is_current() -> None:
+    """Every file has its line in docs/architecture.md, and the line is what the file says of itself."""
+    done = subprocess.run(
+        [sys.executable, "tools/architecture_tree.py", "--check"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr

@@ -11,9 +11,9 @@ import typer
 from setuptools import find_packages  # type: ignore[import-untyped]
 
 import tightfit
-from space.document import FrontDocument
+from space.results.document import FrontDocument
 from space.spec import JobSpec
-from tightfit.cli import app
+from tightfit.cli.app import app
 from tightfit.service import Service
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -118,5 +118,5 @@ def test_verbs_of_the_service() -> None:
 
 def test_schema_version_of_the_front() -> None:
     """The document's shape is versioned; tests/space pins its keys."""
-    assert import_module("space.document").SCHEMA_VERSION == 2
+    assert import_module("space.results.document").SCHEMA_VERSION == 2
     assert FrontDocument.__dataclass_fields__["schema_version"].default == 2

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from space.errors import OutputError, UsageError
-from storage.lease import LEASE_SECONDS
+from storage.leases.lease import LEASE_SECONDS
 from storage.private import make_private
-from storage.sqlite_urls import sqlite_url
+from storage.sql.sqlite_urls import sqlite_url
 from workers.bounded_files import user_path
 
 ANOTHER_HOME = "Make the home writable, or name another one with --home."

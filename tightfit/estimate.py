@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from search.phases import expected_seconds
-from search.prepare import Prepared
+from search.progress.phases import expected_seconds
+from search.request.prepare import Prepared
 from space.cost import Cost, plan_cost
 from space.spec import JobSpec
 from workers.tasks import NUM_LIKELIEST, WHOLE_VOCABULARY

@@ -1,15 +1,15 @@
-"""Why the points of a job's front are what they are: the job's records joined with `search.explain`."""
+"""Why the points of a job's front are what they are: the job's records joined with `search.decide.explain`."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 
-from search.explain import explain, losses_from_facts
-from search.sensitivity import AdditiveModel
-from space.document import FrontDocument, FrontPoint
+from search.decide.additive_model import AdditiveModel
+from search.decide.explain import explain, losses_from_facts
 from space.errors import NotFoundError
-from space.explanation import Explanation
 from space.inventory import Inventory
 from space.plan import Plan
+from space.results.document import FrontDocument, FrontPoint
+from space.results.explanation import Explanation
 from storage.records import Job
 from tightfit.export.select import select_point
 

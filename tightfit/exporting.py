@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from space.budget import format_bytes, parse_budget
 from space.cost import plan_cost
-from space.document import FrontDocument, FrontPoint
+from space.results.document import FrontDocument, FrontPoint
 from storage.records import Job, Trial
-from storage.sound import check_facts
-from tightfit.card import Facts, model_card, provenance
+from storage.sound_records import check_facts
 from tightfit.export.checkpoint import (
     Source,
     check_companions,
@@ -22,17 +21,18 @@ from tightfit.export.checkpoint import (
 from tightfit.export.early import known_target
 from tightfit.export.select import select_point
 from tightfit.export.verify import Promise, verify_export
+from tightfit.model_card import Facts, model_card, provenance
 from tightfit.origin import origin
-from tightfit.searched import check_plan, front_plans, searched_folder
+from tightfit.searched_model import check_plan, front_plans, searched_folder
 from workers.devices import Device, device_here
-from workers.levels import LevelStore
-from workers.models.inventory import inspect_model
-from workers.models.tokens import TokenSet
-from workers.residence import free_bytes
+from workers.families.read_inventory import inspect_model
+from workers.levels.level_store import LevelStore
+from workers.run.memory_limits import free_bytes
 from workers.tasks import Evaluate, Workspace
+from workers.text.tokens import TokenSet
 
 if TYPE_CHECKING:
-    from workers.refit import Refitted
+    from workers.recover.refit import Refitted
 
 Tell = Callable[[str], None]
 
@@ -134,7 +134,7 @@ def _promised_kl(
 
 
 def _request(workspace: Workspace, tokens: TokenSet) -> dict[str, Any]:
-    """Return where a fresh process finds what an export is compared with (see `workers.reload`)."""
+    """Return where a fresh process finds what an export is compared with (see `workers.runtime.reload`)."""
     return {
         "model_folder": workspace.model_folder,
         "cache_folder": workspace.cache_folder,
@@ -164,7 +164,7 @@ def _make_missing(workspace: Workspace, source: Source, tokens: TokenSet) -> Non
 
 def _is_refitted(source: Source, tokens: TokenSet, device: Device, wish: bool | None, tell: Tell) -> bool:  # noqa: FBT001
     """Tell whether to refit: as wished, else wherever it can help and both models fit into memory."""
-    from workers.refit import can_help, estimated_seconds, needed_bytes, tokens_read  # noqa: PLC0415 (slow)
+    from workers.recover.refit import can_help, estimated_seconds, needed_bytes, tokens_read  # noqa: PLC0415 (slow)
 
     if wish is False or not can_help(source.inventory, source.plan):
         return False
@@ -180,7 +180,7 @@ def _is_refitted(source: Source, tokens: TokenSet, device: Device, wish: bool | 
 
 
 def _refit(workspace: Workspace, source: Source, tokens: TokenSet, tell: Tell) -> "Refitted":
-    from workers.refit import refit_if_better  # noqa: PLC0415 (slow)
+    from workers.recover.refit import refit_if_better  # noqa: PLC0415 (slow)
 
     def progress(done: int, blocks: int) -> None:
         tell(f"refit: block {done} of {blocks}")

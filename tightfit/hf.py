@@ -4,6 +4,6 @@ import tightfit.hf
 model = AutoModelForCausalLM.from_pretrained(folder)
 """
 
-from workers.transformers_hook import PackedConfig, PackedQuantizer
+from workers.runtime.transformers_hook import PackedConfig, PackedQuantizer
 
 __all__ = ["PackedConfig", "PackedQuantizer"]

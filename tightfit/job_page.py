@@ -1,15 +1,15 @@
-"""The report of a job: its records joined with `tightfit.export.report`."""
+"""The report of a job: its records joined with `tightfit.report.page`."""
 
 from collections.abc import Sequence
 
-from search.progress import progress_of
-from space.document import FrontDocument
+from search.progress.front_progress import progress_of
 from space.inventory import Inventory
+from space.results.document import FrontDocument
 from storage.records import Job, Trial
 from tightfit.config import Settings
 from tightfit.explaining import explain_front
-from tightfit.export.report import render_report
 from tightfit.links import kept_link
+from tightfit.report.page import render_report
 
 
 def job_report(

@@ -2,12 +2,12 @@
 
 from contextlib import suppress
 
-from space.addresses import without_password
 from space.errors import TightfitError
-from storage.mlflow_server import find_server
-from storage.mlflow_view import LOCAL_SERVER
+from space.parsing.addresses import without_password
 from storage.records import Job
 from storage.store import Store
+from storage.tracking.mlflow_server import find_server
+from storage.tracking.mlflow_view import LOCAL_SERVER
 from tightfit.config import Settings
 
 _PAGE = "mlflow_page"  # in a job's facts: what stands behind the server's address

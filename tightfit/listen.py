@@ -9,11 +9,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
-from space.price import MarginalPrice
-from storage.lease import owner_name
+from space.results.price import MarginalPrice
+from storage.leases.lease import owner_name
 from storage.private import make_private, make_private_file
 from storage.records import Job, told_owner
-from storage.tracker import Tracker
+from storage.tracking.contract import Tracker
 
 if TYPE_CHECKING:
     from search.controller import Listener

@@ -7,21 +7,22 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from space.document import FrontDocument
 from space.errors import JobFailedError, OutageError, StateError
-from space.explanation import Explanation
 from space.inventory import Inventory
 from space.plan import Plan
-from storage.lease import Silence, is_gone, owner_name
-from storage.open import is_there, open_store
+from space.results.document import FrontDocument
+from space.results.explanation import Explanation
+from storage.leases.lease import Silence, is_gone, owner_name
+from storage.open_store import is_there, open_store
 from storage.records import Job, JobState, Lease
 from storage.store import Store
-from storage.tracker import NullTracker, Tracker, check_mlflow, has_mlflow
+from storage.tracking.contract import Tracker, check_mlflow
+from storage.tracking.open_tracker import open_tracker
 from tightfit.config import Settings, load_settings
-from tightfit.fronts import Front
 from tightfit.links import keep_link
-from tightfit.searched import check_plan, front_plans, lasting, searched_inventory
-from tightfit.serving import Server, executor_maker, start_process
+from tightfit.report.notebook_front import Front
+from tightfit.searched_model import check_plan, front_plans, lasting, searched_inventory
+from tightfit.work import Server, executor_maker, start_process
 from workers.bounded_files import user_path
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from space.spec import JobSpec
     from tightfit.estimate import DryRun
     from tightfit.exporting import Exported
-    from tightfit.housekeeping import Freed
+    from tightfit.gc import Freed
 
 _CLOSE_SECONDS = 30.0
 _WATCH_SECONDS = 1.0  # between two looks at a job whose controller may have gone
@@ -39,17 +40,14 @@ class Service:
     """Submit, run, look at, export, cancel and resume jobs of one home."""
 
     def __init__(self, settings: Settings | None = None, *, create: bool = True) -> None:
-        """Open the store of the settings (default: from the environment).
-
-        Without `create` a home that is not there is not made: it has no jobs, and none can be submitted.
-        """
+        """Open the store of the settings (default: the environment's); without `create` no home is made, nor a job."""
         self.settings = settings or load_settings()
         url = self.settings.database_url
         self.store: Store = open_store(url if create or is_there(url) else "memory:")
 
     def dry_run(self, spec: "JobSpec") -> "DryRun":
         """Return what a job would search and cost; reads no weights."""
-        from search.acceptance import accept  # noqa: PLC0415 (torch)
+        from search.request.acceptance import accept  # noqa: PLC0415 (torch)
         from tightfit.estimate import estimate  # noqa: PLC0415
 
         return estimate(spec, accept(spec, self.settings.cache_folder))
@@ -62,7 +60,7 @@ class Service:
             InfeasibleBudgetError: no plan has the asked size.
 
         """
-        from search.acceptance import accept  # noqa: PLC0415 (torch)
+        from search.request.acceptance import accept  # noqa: PLC0415 (torch)
 
         prepared = accept(spec, self.settings.cache_folder, remember=True)
         return self.store.create_job(f"j{secrets.token_hex(3)}", lasting(spec, prepared.folder))
@@ -205,7 +203,7 @@ class Service:
         job, document, out = self.store.get_job(job_id), self.front(job_id), user_path(out)
         check_wish(document, out, point, budget, target)
         from tightfit.exporting import export_point  # noqa: PLC0415 (torch)
-        from tightfit.housekeeping import at_home  # noqa: PLC0415
+        from tightfit.gc import at_home  # noqa: PLC0415
 
         job, trials = at_home(job, self.settings.cache_folder), self.store.list_trials(job_id)
         return export_point(job, document, trials, out, point, budget, target, refit, tell)
@@ -236,7 +234,7 @@ class Service:
         one is watched for the time of a lease where its controller is on another machine. If it goes on, its requests
         to stop are taken back, and it is returned as RUNNING.
         """
-        from tightfit.housekeeping import is_complete  # noqa: PLC0415
+        from tightfit.gc import is_complete  # noqa: PLC0415
 
         silence, job = Silence(self.settings.lease_seconds), self.store.get_job(job_id)
         if is_complete(self.store, job, self.settings.cache_folder):
@@ -251,7 +249,7 @@ class Service:
 
     def free_unneeded(self, *, dry_run: bool = False) -> "Freed":
         """Delete from the cache what no job needs; return how much."""
-        from tightfit.housekeeping import free_unneeded  # noqa: PLC0415
+        from tightfit.gc import free_unneeded  # noqa: PLC0415
 
         return free_unneeded(self.store, self.settings.cache_folder, dry_run=dry_run)
 
@@ -264,8 +262,8 @@ class Service:
             StoreError: MLflow is not installed, cannot be reached or refuses.
 
         """
-        from search.progress import progress_of  # noqa: PLC0415
-        from storage.tracking import sync  # noqa: PLC0415 (mlflow)
+        from search.progress.front_progress import progress_of  # noqa: PLC0415
+        from storage.tracking.mlflow_runs import sync  # noqa: PLC0415 (mlflow)
 
         check_mlflow()
         job, trials = self.store.get_job(job_id), self.store.list_trials(job_id)
@@ -279,16 +277,12 @@ class Service:
     @property
     def mlflow_uri(self) -> str:
         """Return where fronts are recorded: MLFLOW_TRACKING_URI or the home's own database."""
-        from storage.mlflow_server import tracking_database  # noqa: PLC0415
+        from storage.tracking.mlflow_server import tracking_database  # noqa: PLC0415
 
         return self.settings.mlflow_uri or tracking_database(self.settings.home)
 
     def _tracker(self) -> Tracker:
-        if not has_mlflow():
-            return NullTracker()
-        from storage.mlflow_tracker import MlflowTracker  # noqa: PLC0415 (mlflow)
-
-        return MlflowTracker(self.mlflow_uri, home_option=self.settings.home_option)
+        return open_tracker(self.mlflow_uri, home_option=self.settings.home_option)
 
     def _publish(self, job: Job, tracker: Tracker) -> None:
         trials = self.store.list_trials(job.job_id)

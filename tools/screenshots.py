@@ -9,9 +9,9 @@ from pathlib import Path
 
 from playwright.sync_api import Page, sync_playwright
 
-from storage.mlflow_server import start_server
+from storage.tracking.mlflow_server import start_server
+from tightfit.cli.overviews import newest_front
 from tightfit.config import load_settings
-from tightfit.overviews import newest_front
 from tightfit.service import Service
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"

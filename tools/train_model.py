@@ -30,7 +30,7 @@ import torch.nn.functional as F
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from workers.models.text import STDLIB_MODULES, stdlib_text
+from workers.text.text_sources import STDLIB_MODULES, stdlib_text
 
 END_OF_TEXT = "<|endoftext|>"
 SEQUENCE_LENGTH = 256
@@ -57,8 +57,8 @@ key/value heads, tied byte-level BPE vocabulary of 4096, 2048 positions, bfloat1
 that every export format can hold it. It exists to be compressed: `make demo`, the tests and the benchmarks use it.
 
 - **Text**: CPython's standard library and the sources of tightfit's installed dependencies (Apache-2.0, BSD, MIT and
-  PSF-like licences), half of the windows from each. The modules of `workers/models/text.py` (calibration, search and
-  held-out text), tests, vendored copies and files of the same name are left out.
+  PSF-like licences), half of the windows from each. The modules of `workers/text/text_sources.py` (calibration,
+  search and held-out text), tests, vendored copies and files of the same name are left out.
 - **Training**: {tokens:,.0f} tokens in windows of 256 by `tools/train_model.py`, on two CPU cores: constant learning
   rate, then a linear decay to zero; Muon for matrices, AdamW for the rest; seed 0.
 - **Measured**: perplexity {held_out_perplexity:.3f} per token ({held_out_loss:.4f} nats) on the held-out modules as

@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 
 from space.budget import format_bytes
 from space.errors import UsageError
-from space.strict_json import parse_json
+from space.parsing.strict_json import parse_json
 
 MAX_JSON_BYTES = 64 * 2**20
 _ABSENT = (errno.ENOENT, errno.ENOTDIR)

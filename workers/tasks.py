@@ -6,9 +6,9 @@ from space.inventory import Inventory
 from space.level import Level
 from space.plan import Plan
 from workers.devices import Device
-from workers.models.excerpt import Excerpt
-from workers.models.text import Split
-from workers.models.tokens import TextRequest, TokenSet
+from workers.text.excerpt import Excerpt
+from workers.text.text_sources import Split
+from workers.text.tokens import TextRequest, TokenSet
 
 BATCH = 4
 """sequences per forward; the same everywhere, so that every evaluation rounds alike (15 % faster than 8)"""

@@ -19,22 +19,18 @@ from space.errors import ModelError, TrialError
 from space.level import Level
 from space.measurement import Measurement
 from space.plan import Plan
-from workers.atomic import is_whole
-from workers.calibrate import calibrate, is_calibrated, load_hessian
 from workers.compress.build import build_levels
 from workers.compress.screen import screen_levels
 from workers.devices import check_device, gpu_bytes
-from workers.engine import Engine
 from workers.evaluate.gradients import GradientPass
 from workers.evaluate.quality import sequence_quality
 from workers.evaluate.sketch import Sketcher
 from workers.evaluate.teacher import Teacher, read_teacher, write_teacher
-from workers.levels import LevelStore
-from workers.models.sample import sample_tokens
-from workers.models.text import Split
-from workers.models.tokenizer import opening_of
-from workers.models.tokens import TokenSet, tokenize
-from workers.residence import building_bytes, must_stream
+from workers.levels.level_store import LevelStore
+from workers.levels.statistics import calibrate, is_calibrated, load_hessian
+from workers.run.engine import Engine
+from workers.run.kept_outputs import Key
+from workers.run.memory_limits import building_bytes, must_stream
 from workers.tasks import (
     BATCH,
     PRICE_FORWARDS,
@@ -49,7 +45,11 @@ from workers.tasks import (
     Teach,
     Workspace,
 )
-from workers.trails import Key
+from workers.text.sampled_text import sample_tokens
+from workers.text.text_sources import Split
+from workers.text.tokenizer import opening_of
+from workers.text.tokens import TokenSet, tokenize
+from workers.whole_files import is_whole
 
 
 class Worker:

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from workers.atomic import write_text
+from workers.whole_files import write_text
 
 Clock = Callable[[], float]
 

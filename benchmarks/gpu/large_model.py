@@ -17,12 +17,12 @@ from space.inventory import Inventory, ModuleInfo
 from space.level import Level, parse_level
 from space.measurement import Measurement
 from space.plan import Plan
-from workers.models.files import model_digest
-from workers.models.inventory import inspect_model
-from workers.models.text import STDLIB
-from workers.models.tokens import TextRequest, TokenSet
-from workers.residence import needed_bytes
+from workers.families.read_inventory import inspect_model
+from workers.models.model_files import model_digest
+from workers.run.memory_limits import needed_bytes
 from workers.tasks import BuildLevels, Calibrate, Evaluate, PrepareText, Teach, Workspace
+from workers.text.text_sources import STDLIB
+from workers.text.tokens import TextRequest, TokenSet
 from workers.worker import Worker
 
 SMALL_SHAPE = SHAPE | {"hidden_size": 128, "intermediate_size": 192, "num_hidden_layers": 1, "vocab_size": 9000}

@@ -14,9 +14,9 @@ from torch import Tensor
 from benchmarks.gpu.figures import Figures, clock_of, figures_of_arguments, held_bytes, peak_bytes
 from benchmarks.gpu.large_model import model_folder
 from benchmarks.packed.__main__ import DECODED, decode, export, paired, prefill
-from workers.models.inventory import inspect_model
-from workers.models.load import load_model
-from workers.reload import load_exported
+from workers.families.load_modules import load_model
+from workers.families.read_inventory import inspect_model
+from workers.runtime.reload import load_exported
 
 KINDS = {"integer, 4 bits": "b4-g64", "rotated trellis, 3 bits": "b3-gch-t-h"}
 _PREFILL = 512

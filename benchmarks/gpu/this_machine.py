@@ -9,7 +9,7 @@ from importlib.metadata import version
 import torch
 
 from benchmarks.gpu.figures import Figures, clock_of, figures_of_arguments
-from tightfit.doctor import examine
+from tightfit.cli.doctor import examine
 
 _PACKAGES = (
     "torch",
@@ -22,7 +22,14 @@ _PACKAGES = (
     "sqlalchemy",
     "pydantic",
 )
-_DOORS = ("search.controller", "storage.sql", "workers.ray_pool", "workers.refit", "tightfit.cli", "compressed_tensors")
+_DOORS = (
+    "search.controller",
+    "storage.sql.sql_store",
+    "workers.pool.ray_pool",
+    "workers.recover.refit",
+    "tightfit.cli.app",
+    "compressed_tensors",
+)
 _SQUARE, _ROUNDS = 8192, 10
 
 

@@ -9,9 +9,9 @@ from typing import Any
 from benchmarks.gpu.figures import Figures, figures_of_arguments
 from space.spec import JobSpec, make_spec
 from storage.records import Job, TrialState
-from storage.tracker import NullTracker
+from storage.tracking.contract import NullTracker
+from tightfit.cli.demo import demo_spec
 from tightfit.config import Settings
-from tightfit.demo import demo_spec
 from tightfit.service import Service
 
 _SMALL: dict[str, Any] = {

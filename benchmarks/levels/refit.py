@@ -20,13 +20,13 @@ from typing import Any
 from benchmarks.levels.run import ROOT
 from benchmarks.search.arena import GROUP_SIZE, Arena, default_folder
 from space.cost import module_bytes, plan_cost
-from space.front import paired_interval
 from space.level import Level, parse_level
 from space.measurement import Measurement
 from space.plan import Plan
-from workers.models.tokens import SPLITS, TokenSet, save_tokens
-from workers.refit import refit_if_better, refitted_tokens
+from space.results.front import paired_interval
+from workers.recover.refit import refit_if_better, refitted_tokens
 from workers.tasks import BuildLevels, Calibrate, Evaluate, Teach
+from workers.text.tokens import SPLITS, TokenSet, save_tokens
 from workers.worker import Worker
 
 RESULT = ROOT / "benchmarks" / "results" / "levels_refit.json"

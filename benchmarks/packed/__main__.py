@@ -28,11 +28,11 @@ from space.menu import is_legal
 from space.plan import Plan
 from tightfit.export.checkpoint import Source, write_checkpoint
 from workers.compress.build import BuiltLevel, build_levels
-from workers.levels import LevelStore
-from workers.models.files import model_digest, resolve_model
-from workers.models.inventory import inspect_model
-from workers.models.load import load_model
-from workers.reload import load_exported
+from workers.families.load_modules import load_model
+from workers.families.read_inventory import inspect_model
+from workers.levels.level_store import LevelStore
+from workers.models.model_files import model_digest, resolve_model
+from workers.runtime.reload import load_exported
 
 RESULT = ROOT / "benchmarks" / "results" / "packed.json"
 KINDS: Mapping[str, str] = {

@@ -18,11 +18,11 @@ from space.level import Level
 from space.measurement import Measurement
 from space.menu import Menu, SearchSpace, build_space
 from space.plan import Plan
-from workers.models.files import model_digest, resolve_model
-from workers.models.inventory import inspect_model
-from workers.models.text import STDLIB, Split
-from workers.models.tokens import SPLITS, TextRequest, TokenSet, save_tokens, tokenize
+from workers.families.read_inventory import inspect_model
+from workers.models.model_files import model_digest, resolve_model
 from workers.tasks import BuildLevels, Calibrate, Evaluate, Teach, Workspace
+from workers.text.text_sources import STDLIB, Split
+from workers.text.tokens import SPLITS, TextRequest, TokenSet, save_tokens, tokenize
 from workers.worker import Worker
 
 BITS = (2, 3, 4, 5, 6, 8)

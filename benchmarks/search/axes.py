@@ -26,10 +26,10 @@ from benchmarks.search.arena import BUDGET_BITS, GROUP_SIZE, PLAIN_MENU, Arena, 
 from benchmarks.search.peers.tightfit import run
 from benchmarks.search.tables import write_document
 from benchmarks.search.units import State, Unit, do_unit
-from space.front import paired_interval
 from space.level import Level
 from space.menu import Menu
 from space.plan import Plan
+from space.results.front import paired_interval
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULT = ROOT / "benchmarks" / "results" / "search" / "axes.json"

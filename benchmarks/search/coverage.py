@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.search.arena import NUM_TEST, Arena, default_folder
-from space.front import bootstrap_interval, paired_interval
+from space.results.front import bootstrap_interval, paired_interval
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULT = ROOT / "benchmarks" / "results" / "search" / "coverage.json"

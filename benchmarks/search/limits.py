@@ -25,10 +25,10 @@ from space.budget import parse_budget
 from space.menu import Menu
 from space.plan import Plan
 from space.spec import make_spec
-from storage.memory import MemoryStore
-from workers.atomic import write_text
-from workers.executor import Executor, InlineExecutor
-from workers.models.text import STDLIB
+from storage.in_memory import MemoryStore
+from workers.pool.executor import Executor, InlineExecutor
+from workers.text.text_sources import STDLIB
+from workers.whole_files import write_text
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULT = ROOT / "benchmarks" / "results" / "search" / "limits.json"

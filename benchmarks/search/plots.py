@@ -12,7 +12,7 @@ from matplotlib import pyplot as plt
 from benchmarks.search.axes_report import BITS_ONLY, ratios
 from benchmarks.search.ranking import OURS, best_peers, ranked
 from benchmarks.search.tables import mean_kl
-from space.front import front_hypervolume
+from space.results.front import front_hypervolume
 
 mpl.rcParams.update({"svg.hashsalt": "tightfit", "font.size": 9, "axes.grid": True, "grid.alpha": 0.3})
 _MARKERS = "osv^D<>pXP*h"

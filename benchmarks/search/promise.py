@@ -15,15 +15,15 @@ from typing import Any
 from benchmarks.search.arena import SEQUENCE_LENGTH, Arena, default_folder
 from benchmarks.search.peers.tightfit import PaidExecutor, Quiet, divided_tokens
 from search.controller import Controller
-from space.document import FrontDocument
-from space.front import paired_interval
 from space.menu import Menu
 from space.plan import Plan
+from space.results.document import FrontDocument
+from space.results.front import paired_interval
 from space.spec import make_spec
-from storage.memory import MemoryStore
-from workers.atomic import write_text
-from workers.executor import Executor, InlineExecutor
-from workers.models.text import STDLIB
+from storage.in_memory import MemoryStore
+from workers.pool.executor import Executor, InlineExecutor
+from workers.text.text_sources import STDLIB
+from workers.whole_files import write_text
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULT = ROOT / "benchmarks" / "results" / "search" / "promise.json"

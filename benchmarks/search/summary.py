@@ -16,8 +16,8 @@ from benchmarks.search.earlier import Earlier, encode
 from benchmarks.search.methods import METHODS
 from benchmarks.search.ranking import OURS
 from benchmarks.search.units import SeedRun, State, Unit
-from space.front import front_hypervolume, paired_interval
 from space.plan import Plan
+from space.results.front import front_hypervolume, paired_interval
 
 MAX_TRACE = 32
 UNIFORM = "uniform"

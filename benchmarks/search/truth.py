@@ -20,8 +20,8 @@ from typing import Any
 import numpy as np
 
 from benchmarks.search.arena import GROUP_SIZE, Arena, default_folder
-from search.observation import EXCHANGE, KNAPSACK, KNOWN, REFINE, SCREEN, Observation, Proposal
-from search.strategy import FrontStrategy
+from search.decide.observation import EXCHANGE, KNAPSACK, KNOWN, REFINE, SCREEN, Observation, Proposal
+from search.decide.steps import FrontStrategy
 from space.inventory import Inventory, ModuleInfo, TensorInfo
 from space.level import Level
 from space.menu import Menu, SearchSpace, build_space

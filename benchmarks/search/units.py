@@ -17,7 +17,7 @@ from benchmarks.search.arena import Arena
 from benchmarks.search.methods import Method
 from benchmarks.search.peers.common import NotRunError, Run
 from space.plan import Plan
-from workers.atomic import write_text
+from workers.whole_files import write_text
 
 HEARTBEAT_SECONDS = 120.0
 

@@ -23,30 +23,30 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from benchmarks.sampler_cost import PER_SEQUENCE, SEQUENCES, Losses, budget_of, errors_of, make_space, resident_mib
-from search.context import Context
-from search.ledger import Ledger
-from search.library import Library, question_of
-from search.loop import Loop
-from search.measuring import Measuring
-from search.observation import SENSITIVITY, Proposal
-from search.prepare import Prepared
-from search.proposers import make_proposer
-from search.publishing import Publisher
-from search.sampler import PlanCodec
-from search.sketches import SketchBook
-from search.stopping import StopRule
-from search.strategy import FrontStrategy
+from search.decide.observation import SENSITIVITY, Proposal
+from search.decide.steps import FrontStrategy
+from search.job.context import Context
+from search.job.publish_front import Publisher
+from search.job.search_loop import Loop
+from search.job.stopping import StopRule
+from search.measure.known_answers import Library, question_of
+from search.measure.questions import Measuring
+from search.measure.sketches import SketchBook
+from search.request.prepare import Prepared
+from search.study.proposers import make_proposer
+from search.study.samplers import PlanCodec
+from search.study.study import Ledger
 from space.measurement import Measurement
 from space.menu import SearchSpace
 from space.spec import make_spec
-from storage.lease import owner_name
-from storage.patience import held_store
+from storage.leases.lease import owner_name
+from storage.leases.outage_retry import held_store
 from storage.records import Job
-from storage.sql import SqlStore
+from storage.sql.sql_store import SqlStore
 from storage.store import Store
-from workers.executor import Executor, Handle, Outcome
-from workers.models.tokens import TokenSet
+from workers.pool.executor import Executor, Handle, Outcome
 from workers.tasks import Evaluate, Task
+from workers.text.tokens import TokenSet
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULT = ROOT / "benchmarks" / "results" / "trials" / "controller.json"

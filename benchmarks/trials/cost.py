@@ -10,10 +10,10 @@ import torch
 
 from benchmarks.search.arena import SEQUENCE_LENGTH, Arena
 from benchmarks.trials.timing import Split, cpu_seconds, paired, ratio
-from search.batches import in_batches
+from search.measure.shared_prefixes import in_batches
 from workers.evaluate import quality
-from workers.models.blocks import BlockRunner
-from workers.resident import Resident
+from workers.families.blocks import BlockRunner
+from workers.run.held_weights import Resident
 from workers.tasks import BATCH, Evaluate
 
 NUM_SEQUENCES = 16

@@ -26,12 +26,12 @@ from safetensors.torch import save_file
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from space.menu import Menu, build_space
-from workers.models.files import model_digest, resolve_model
-from workers.models.inventory import inspect_model
-from workers.models.text import STDLIB
-from workers.models.tokens import TextRequest
-from workers.residence import available_bytes, must_stream, needed_bytes
+from workers.families.read_inventory import inspect_model
+from workers.models.model_files import model_digest, resolve_model
+from workers.run.memory_limits import available_bytes, must_stream, needed_bytes
 from workers.tasks import BuildLevels, Calibrate, Evaluate, PrepareText, Teach, Workspace
+from workers.text.text_sources import STDLIB
+from workers.text.tokens import TextRequest
 from workers.worker import Worker
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -9,9 +9,9 @@ import torch
 
 from benchmarks.search.arena import Arena
 from space.cost import module_bytes
-from workers.levels import LevelStore
+from workers.levels.level_store import LevelStore
+from workers.run.kept_outputs import LIMIT_BYTES
 from workers.tasks import Evaluate
-from workers.trails import LIMIT_BYTES
 from workers.worker import Worker
 
 NUM_SEQUENCES = 16

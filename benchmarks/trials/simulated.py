@@ -16,13 +16,13 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.sampler_cost import SEQUENCES, Losses, budget_of, errors_of, make_space
-from search.dispatch import run_tasks
-from search.observation import REFINE, Observation, Proposal
-from search.strategy import FrontStrategy
+from search.decide.observation import REFINE, Observation, Proposal
+from search.decide.steps import FrontStrategy
+from search.measure.dispatch import run_tasks
 from space.plan import Plan
-from workers.models.tokens import TokenSet
-from workers.simulator import SimulatedExecutor, Weather
+from workers.pool.simulator import SimulatedExecutor, Weather
 from workers.tasks import Evaluate, Task
+from workers.text.tokens import TokenSet
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULT = ROOT / "benchmarks" / "results" / "trials" / "simulated.json"

@@ -14,14 +14,14 @@ from benchmarks.search.peers.tightfit import Quiet
 from benchmarks.trials.cost import bare_forward
 from benchmarks.trials.timing import cpu_seconds
 from search.controller import Controller
-from search.run import MakeExecutor
+from search.job.job_steps import MakeExecutor
 from space.spec import make_spec
-from storage.memory import MemoryStore
+from storage.in_memory import MemoryStore
 from storage.records import Job, Trial
-from workers.executor import Executor, Handle, InlineExecutor, Outcome
-from workers.models.text import STDLIB
-from workers.ray_pool import RayPool
+from workers.pool.executor import Executor, Handle, InlineExecutor, Outcome
+from workers.pool.ray_pool import RayPool
 from workers.tasks import BATCH, Evaluate, Task, Workspace
+from workers.text.text_sources import STDLIB
 
 NUM_SEARCH = 32
 _NUM_HELD_OUT = 16  # judging is no trial

@@ -22,8 +22,9 @@ from sqlalchemy.types import TypeEngine
 
 from space.measurement import Measurement
 from space.plan import Plan
+from storage.job_summary import Overview
 from storage.records import Asking, Job, JobState, Known, Trial, TrialState
-from storage.sound import (
+from storage.sound_records import (
     Unreadable,
     readable,
     reading,
@@ -34,7 +35,6 @@ from storage.sound import (
     sound_spec,
     sound_summary,
 )
-from storage.summary import Overview
 
 
 class Readable(TypeDecorator[Any]):

@@ -10,8 +10,8 @@ from benchmarks.search.axes_report import axes_markdown
 from benchmarks.search.units import State
 from space.level import Level
 from space.menu import build_space
-from workers.models.files import resolve_model
-from workers.models.inventory import inspect_model
+from workers.families.read_inventory import inspect_model
+from workers.models.model_files import resolve_model
 
 
 def test_units() -> None:

@@ -13,8 +13,8 @@ from benchmarks.levels.run import BASE, measure, summarise
 from benchmarks.levels.speed import in_turn
 from space.menu import is_legal
 from tests.workers.weights import correlated_hessian, output_error, random_weight
-from workers.models.files import resolve_model
-from workers.models.inventory import inspect_model
+from workers.families.read_inventory import inspect_model
+from workers.models.model_files import resolve_model
 
 if TYPE_CHECKING:
     from benchmarks.search.arena import Arena

@@ -2,7 +2,7 @@
 
 from benchmarks.trials.controller import run
 from benchmarks.trials.simulated import WEATHERS, search_batches, simulate
-from search.strategy import FrontStrategy
+from search.decide.steps import FrontStrategy
 
 
 def test_a_whole_job_is_counted() -> None:

@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from search.explain import explain, losses_from_facts
-from storage.mlflow_server import RunningServer, start_server, stop_server
-from storage.mlflow_view import SECTION_TITLE
-from storage.tracking import sync
+from search.decide.explain import explain, losses_from_facts
+from storage.tracking.mlflow_runs import sync
+from storage.tracking.mlflow_server import RunningServer, start_server, stop_server
+from storage.tracking.mlflow_view import SECTION_TITLE
 from tests.browser.chromium import CHROMIUM, opened
 from tests.end_to_end.jobs import open_service, run_job, small_spec
 from tests.storage.sample_job import SampleJob, sample_job, sample_losses
 from tests.workers.tiny_models import TinyKind
-from tightfit.export.report import render_report
+from tightfit.report.page import render_report
 
 if TYPE_CHECKING:
     from playwright.sync_api import Locator, Page
@@ -133,7 +133,7 @@ def test_the_way_from_a_dot_to_its_export(
         page.get_by_role("link", name="Report at p4").click()
     popup.value.frame_locator("iframe").get_by_role("heading", name=re.compile(r"^Plan p4\b")).wait_for()
     words = shlex.split(command.inner_text())
-    typed = [sys.executable, "-m", "tightfit.cli", *words[1:]]
+    typed = [sys.executable, "-m", "tightfit", *words[1:]]
     done = subprocess.run(typed, cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.rstrip().endswith("verified")

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from search.explain import explain, losses_from_facts
+from search.decide.explain import explain, losses_from_facts
 from tests.browser.chromium import CHROMIUM, opened
 from tests.storage.sample_job import SampleJob, sample_job, sample_losses
-from tightfit.export.report import render_report
+from tightfit.report.page import render_report
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page

@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from space.digest import digest
-from space.document import FrontDocument
 from space.errors import OutageError
+from space.results.document import FrontDocument
 from space.spec import JobSpec
 from storage.records import JobState, Trial, TrialState
 from tests.chaos.world import Installation, World, stop, two_nodes

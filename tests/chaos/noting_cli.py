@@ -7,9 +7,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from tightfit.cli import main
-from workers.executor import Handle
-from workers.ray_executor import RayExecutor
+from tightfit.cli.app import main
+from workers.pool.executor import Handle
+from workers.pool.ray_executor import RayExecutor
 from workers.tasks import Evaluate, Task
 
 

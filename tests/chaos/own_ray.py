@@ -177,7 +177,7 @@ def _controller(service: PlainService) -> Iterator[Controller]:
     environment |= {"TIGHTFIT_HOME": str(home), "MLFLOW_TRACKING_URI": "http://127.0.0.1:9"}
     environment |= {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
     with (home / "work.log").open("wb") as log:
-        command = [sys.executable, "-m", "tightfit.cli", "work"]
+        command = [sys.executable, "-m", "tightfit", "work"]
         process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log)
         try:
             yield process

@@ -14,18 +14,18 @@ from dataclasses import replace
 from datetime import datetime, tzinfo
 from pathlib import Path
 
-from search import run
 from search.controller import Controller
-from storage import sql_jobs
-from storage.lease import Silence, keeping
-from storage.open import open_store
-from storage.patience import held_store
+from search.job import job_steps
+from storage.leases.lease import Silence, keeping
+from storage.leases.outage_retry import held_store
+from storage.open_store import open_store
 from storage.records import Job, JobState, Lease, TrialState
+from storage.sql import sql_jobs
 from storage.store import Store
 from tests.search.house import Notes
 from tests.search.scripted import ScriptedExecutor, prepared
 from tests.storage.values import MEASURED, trial
-from tightfit.serving import Server
+from tightfit.work import Server
 
 
 def run_tiny(store: Store, lease: Lease, lease_seconds: float) -> Job:
@@ -55,8 +55,8 @@ def main(url: str, cache_folder: str, runs: str, lease_seconds: float, seconds: 
     """Serve the store until no job is left."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
-    setattr(run, "prepare", prepared)  # noqa: B010 (a constant for mypy)
-    setattr(run, "model_digest", lambda _: "m" * 64)  # noqa: B010
+    setattr(job_steps, "prepare", prepared)  # noqa: B010 (a constant for mypy)
+    setattr(job_steps, "model_digest", lambda _: "m" * 64)  # noqa: B010
     shift_clock(float(os.environ.get("CLOCK_SHIFT_SECONDS", "0")))
     store = open_store(url)
 

@@ -16,7 +16,7 @@ from storage.records import JobState
 from tests.chaos.campaign import front_digest
 from tests.chaos.world import two_nodes
 from tests.end_to_end.jobs import PlainService, open_service, run_job, small_spec
-from tests.workers.test_provident import content_digest
+from tests.workers.pool.test_cluster_worker import content_digest
 from tests.workers.tiny_models import TinyKind
 
 ROOT = Path(__file__).parents[2]
@@ -68,7 +68,7 @@ def cluster(tmp_path: Path) -> Iterator[Cluster]:
 def _run(cluster: Cluster, *arguments: str) -> str:
     environment = os.environ | {"RAY_ADDRESS": cluster.address, "TIGHTFIT_HOME": str(cluster.service.settings.home)}
     environment |= {"OMP_NUM_THREADS": "1", "MLFLOW_TRACKING_URI": "http://127.0.0.1:9", "HF_HUB_OFFLINE": "1"}
-    command = [sys.executable, "-m", "tightfit.cli", *arguments]
+    command = [sys.executable, "-m", "tightfit", *arguments]
     done = subprocess.run(
         command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=LIMIT_SECONDS, check=False
     )

@@ -19,8 +19,8 @@ from tests.chaos.campaign import front_digest
 from tests.chaos.world import NODE, two_nodes
 from tests.end_to_end.jobs import PlainService, open_service, run_job, small_spec
 from tests.workers.tiny_models import TinyKind
-from workers.cluster import View, _check
-from workers.places import folder_here, leave_marker
+from workers.pool.cluster import View, _check
+from workers.pool.node_caches import folder_here, leave_marker
 from workers.tasks import Workspace
 
 ROOT = Path(__file__).parents[2]
@@ -40,7 +40,7 @@ def start(service: PlainService, address: str, *arguments: str) -> "subprocess.P
     """Start the command line on the cluster."""
     environment = os.environ | {"RAY_ADDRESS": address, "TIGHTFIT_HOME": str(service.settings.home)}
     environment |= {"OMP_NUM_THREADS": "1", "MLFLOW_TRACKING_URI": "http://127.0.0.1:9", "HF_HUB_OFFLINE": "1"}
-    command = [sys.executable, "-m", "tightfit.cli", *arguments]
+    command = [sys.executable, "-m", "tightfit", *arguments]
     return subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True)
 
 

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from search import run
+from search.job import job_steps
 from space.errors import OutageError
-from storage.open import open_store
+from storage.open_store import open_store
 from storage.records import Job, JobState, TrialState
 from storage.store import Store
 from tests.postgres import Postgres, find_programs, private_postgres
@@ -79,8 +79,8 @@ def scene(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Scene]:
 @pytest.fixture
 def scripted(monkeypatch: pytest.MonkeyPatch) -> None:
     """Script the models of this process too."""
-    monkeypatch.setattr(run, "prepare", prepared)
-    monkeypatch.setattr(run, "model_digest", lambda _: "m" * 64)
+    monkeypatch.setattr(job_steps, "prepare", prepared)
+    monkeypatch.setattr(job_steps, "model_digest", lambda _: "m" * 64)
 
 
 def ended(scene: Scene, store: Store, disturb: Callable[[int, Job], None]) -> Job:

@@ -27,7 +27,7 @@ def test_sigterm_queues_the_job_and_says_so(
     job_id = service.submit(small_spec(tiny("tied"), text_file, workers=1)).job_id
     environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
     environment |= {"TIGHTFIT_HOME": str(service.settings.home), "MLFLOW_TRACKING_URI": "http://127.0.0.1:9"}
-    command = [sys.executable, "-m", "tightfit.cli", "run", job_id]
+    command = [sys.executable, "-m", "tightfit", "run", job_id]
     process = subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + LIMIT_SECONDS
     while not service.store.get_job(job_id).phase.startswith(("starting workers", "calibrating")):

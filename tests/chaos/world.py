@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from storage.mlflow_server import find_server, start_server, stop_server
-from storage.open import open_store
+from storage.open_store import open_store
 from storage.records import JobState
+from storage.tracking.mlflow_server import find_server, start_server, stop_server
 from tests.postgres import Postgres
 
 ROOT = Path(__file__).parents[2]
@@ -90,7 +90,7 @@ class World:
         }
         if self._mlflow is not None and (server := find_server(self._mlflow)) is not None:
             environment["MLFLOW_TRACKING_URI"] = server.url
-        command = [sys.executable, "-m", "tightfit.cli", "work"]
+        command = [sys.executable, "-m", "tightfit", "work"]
         with (self._folder / "controllers.log").open("ab") as log:
             return subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log)
 

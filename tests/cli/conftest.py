@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from storage.open import open_store
+from storage.job_summary import Recommended, Summary
+from storage.open_store import open_store
 from storage.records import JobState
-from storage.summary import Recommended, Summary
 from tests.storage.sample_job import SampleJob, sample_job
-from tightfit.cli import main
+from tightfit.cli.app import main
 from tightfit.config import load_settings
 
 

@@ -9,8 +9,8 @@ import pytest
 
 from space import errors
 from tests.cli.conftest import Cli, Done
-from tightfit import cli_jobs as command_line
-from tightfit.cli_base import open_service
+from tightfit.cli import jobs as command_line
+from tightfit.cli.base import open_service
 
 
 def _refused(done: Done, exit_code: int, *parts: str) -> None:

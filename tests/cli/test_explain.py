@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from storage.open import open_store
+from storage.open_store import open_store
 from storage.records import JobState
 from tests.cli.conftest import Cli
 from tests.storage.sample_job import SampleJob, sample_job, sample_losses

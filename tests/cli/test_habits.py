@@ -11,13 +11,13 @@ import pytest
 
 from space.cost import Target
 from space.spec import SamplerName, make_spec
-from storage.open import open_store
+from storage.open_store import open_store
 from tests.cli.conftest import Cli
 from tests.storage.sample_job import SampleJob
 from tightfit import __version__
-from tightfit.cli_base import SAMPLERS, TARGETS
+from tightfit.cli.hints import unfilled
+from tightfit.cli.submit_options import SAMPLERS, TARGETS
 from tightfit.config import load_settings
-from tightfit.hints import unfilled
 
 HOMELESS = [
     ["status"],
@@ -52,7 +52,7 @@ def test_completion(done: SampleJob, line: str, expected: str) -> None:
     """Of verbs, of values, and of jobs, which are read from the home."""
     words = shlex.split(line)
     asked = {"_TIGHTFIT_COMPLETE": "complete_bash", "COMP_WORDS": line, "COMP_CWORD": str(len(words) - 1)}
-    code = "import sys; sys.argv = ['tightfit']; from tightfit.cli import main; main()"
+    code = "import sys; sys.argv = ['tightfit']; from tightfit.cli.app import main; main()"
     command = [sys.executable, "-c", code]
     found = subprocess.run(command, capture_output=True, text=True, env=os.environ | asked, check=False)
     assert found.stdout.split() == [expected]
@@ -222,8 +222,8 @@ def test_looking_is_light(done: SampleJob) -> None:
     """Status and fronts are there before a library could be imported that computes something."""
     heavy = ("torch", "transformers", "ray", "optuna", "mlflow", "alembic", "datasets", "pandas", "matplotlib")
     for verb, more in ((["status"], ("numpy", "rich")), (["logs"], ("numpy", "rich")), (["front"], ())):
-        code = f"import sys; sys.argv[1:] = {verb}; import tightfit.cli as c, atexit\n"
+        code = f"import sys; sys.argv[1:] = {verb}; import tightfit.cli.app as c, atexit\n"
         code += "atexit.register(lambda: print(*sys.modules, sep='\\n', file=sys.stderr))\nc.main()"
         found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-        assert "storage.sql" in found.stderr.split()
+        assert "storage.sql.sql_store" in found.stderr.split()
         assert [name for name in (*heavy, *more) if name in found.stderr.split()] == []

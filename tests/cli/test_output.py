@@ -9,15 +9,15 @@ from unittest.mock import Mock
 
 import pytest
 
-from space.document import FrontDocument
-from storage.open import open_store
+from space.results.document import FrontDocument
+from storage.open_store import open_store
 from storage.records import JobState
 from tests.cli.conftest import Cli
 from tests.storage.sample_job import SampleJob
 from tightfit import __version__
+from tightfit.cli.show import show_export
 from tightfit.config import load_settings
 from tightfit.service import Service
-from tightfit.show import show_export
 
 HEAVY = ("torch", "transformers", "ray", "optuna", "mlflow", "sqlalchemy", "alembic", "numpy", "datasets", "pydantic")
 
@@ -72,7 +72,7 @@ def test_a_detached_job_has_the_same_database(home: Path, monkeypatch: pytest.Mo
     monkeypatch.setenv("TIGHTFIT_DATABASE_URL", f"sqlite:///{home}/elsewhere.db")
     settings = load_settings(home)
     process = Mock()
-    monkeypatch.setattr("tightfit.serving.subprocess.Popen", process)
+    monkeypatch.setattr("tightfit.work.subprocess.Popen", process)
     Service(settings).start_detached("one")
     assert load_settings(environment=process.call_args.kwargs["env"]) == settings
 
@@ -184,13 +184,13 @@ def test_unknown_job_names_the_known(cli: Cli, done: SampleJob) -> None:
 
 
 @pytest.mark.parametrize(
-    "code", ["import tightfit.cli", "import sys; sys.argv[1:] = ['--help']; import tightfit.cli as c; c.main()"]
+    "code", ["import tightfit.cli.app", "import sys; sys.argv[1:] = ['--help']; import tightfit.cli.app as c; c.main()"]
 )
 def test_help_is_light(code: str) -> None:
     """Nothing heavy is imported to show help."""
     report = "import sys, atexit; atexit.register(lambda: print(*sys.modules, sep='\\n', file=sys.stderr))\n"
     done = subprocess.run([sys.executable, "-c", report + code], capture_output=True, text=True, check=True)
-    assert "tightfit.cli" in done.stderr.split()
+    assert "tightfit.cli.app" in done.stderr.split()
     assert [name for name in HEAVY if name in done.stderr.split()] == []
 
 
@@ -206,8 +206,8 @@ def test_every_verb_explains_itself(cli: Cli, verb: str) -> None:
 
 
 def test_as_a_process() -> None:
-    """`python -m tightfit.cli` keeps stdout for the answer: a failed command prints one line elsewhere."""
-    command = [sys.executable, "-m", "tightfit.cli", "submit", "/nowhere", "--budget", "four", "--json"]
+    """`python -m tightfit` keeps stdout for the answer: a failed command prints one line elsewhere."""
+    command = [sys.executable, "-m", "tightfit", "submit", "/nowhere", "--budget", "four", "--json"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("tightfit: Budget 'four' cannot be read")

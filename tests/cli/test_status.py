@@ -7,10 +7,10 @@ from time import sleep
 
 import pytest
 
-from storage.lease import owner_name
-from storage.open import open_store
+from storage.job_summary import Summary
+from storage.leases.lease import owner_name
+from storage.open_store import open_store
 from storage.records import JobState
-from storage.summary import Summary
 from tests.cli.conftest import Cli, Done
 from tests.end_to_end.jobs import Quiet
 from tests.storage.sample_job import SampleJob

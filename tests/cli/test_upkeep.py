@@ -7,15 +7,15 @@ from time import sleep
 
 import pytest
 
-from storage.lease import owner_name
-from storage.open import open_store
+from storage.leases.lease import owner_name
+from storage.open_store import open_store
 from storage.records import JobState
 from storage.store import Store
 from tests.cli.conftest import Cli
 from tests.storage.values import spec
 from tightfit.config import ANOTHER_HOME
 
-GOLDEN = Path(__file__).parents[1] / "storage" / "golden"
+GOLDEN = Path(__file__).parents[1] / "storage" / "sql" / "golden"
 
 
 @pytest.fixture

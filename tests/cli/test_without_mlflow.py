@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from storage.tracker import has_mlflow
+from storage.tracking.contract import has_mlflow
 from tests.cli.conftest import Cli
 from tests.end_to_end.jobs import small_spec
 from tests.workers.tiny_models import TinyKind
@@ -20,7 +20,9 @@ from tightfit.service import Service
 def without_mlflow(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let it not be found, and let every import of it fail."""
     monkeypatch.setitem(sys.modules, "mlflow", None)
-    monkeypatch.setattr("storage.tracker.find_spec", lambda name: None if name == "mlflow" else find_spec(name))
+    monkeypatch.setattr(
+        "storage.tracking.contract.find_spec", lambda name: None if name == "mlflow" else find_spec(name)
+    )
     assert not has_mlflow()
 
 
@@ -34,7 +36,7 @@ def test_the_demo_runs_and_whoever_asks_is_told(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """Nothing waits for MLflow or warns of it; what needs it says how to get it, and makes nothing."""
-    monkeypatch.setattr("tightfit.demo.demo_spec", lambda: small_spec(tiny("tied"), text_file))
+    monkeypatch.setattr("tightfit.cli.demo.demo_spec", lambda: small_spec(tiny("tied"), text_file))
     monkeypatch.setattr(Service, "run", partialmethod(Service.run, inline=True))
     done = cli("demo")
     assert done.exit_code == 0, done.err
@@ -59,6 +61,6 @@ def test_doctor_takes_it_for_a_choice(cli: Cli, monkeypatch: pytest.MonkeyPatch)
             raise PackageNotFoundError
         return version(name)
 
-    monkeypatch.setattr("tightfit.doctor.version", without)
+    monkeypatch.setattr("tightfit.cli.doctor.version", without)
     found = {f["name"]: f for f in cli("doctor", "--json").json}["mlflow"]
     assert (found["ok"], found["seen"].partition(";")[0]) == (True, "not installed")

@@ -3,10 +3,10 @@
 from pathlib import Path
 from typing import Any
 
-from space.document import FrontDocument
+from space.results.document import FrontDocument
 from space.spec import JobSpec, make_spec
 from storage.records import Job, JobState
-from storage.tracker import NullTracker
+from storage.tracking.contract import NullTracker
 from tightfit.config import Settings
 from tightfit.service import Service
 

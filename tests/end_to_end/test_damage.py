@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from space.document import FrontDocument
 from space.errors import LevelDamagedError, ModelError, OutputError
+from space.results.document import FrontDocument
 from storage.records import JobState
 from tests.end_to_end.jobs import PlainService, Quiet, open_service, run_job, small_spec
 from tests.workers.tiny_models import TinyKind
-from workers.atomic import replacing, write_text
+from workers.whole_files import replacing, write_text
 
 ROOT = Path(__file__).parents[2]
 Tiny = Callable[[TinyKind], Path]
@@ -128,7 +128,7 @@ def test_truncated_export_is_refused(
     service: PlainService, tiny: Tiny, text_file: Path, tmp_path: Path, size: int
 ) -> None:
     """Loading names the file and what to do, whatever is missing."""
-    from workers.reload import load_exported
+    from workers.runtime.reload import load_exported
 
     job_id, _ = run_job(service, small_spec(tiny("tied"), text_file, max_trials=14))
     weights = Path(service.export(job_id, tmp_path / "out", refit=False).path) / "model.safetensors"
@@ -142,7 +142,7 @@ def test_export_with_one_flipped_bit_is_refused(
     service: PlainService, tiny: Tiny, text_file: Path, tmp_path: Path
 ) -> None:
     """Loading names the file and what to do; both records hold what `sha256sum` says of the whole one."""
-    from workers.reload import load_exported
+    from workers.runtime.reload import load_exported
 
     job_id, _ = run_job(service, small_spec(tiny("tied"), text_file, max_trials=14))
     weights = Path(service.export(job_id, tmp_path / "out").path) / "model.safetensors"

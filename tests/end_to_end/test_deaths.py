@@ -6,12 +6,12 @@ from dataclasses import replace
 
 import pytest
 
-from storage.deaths import MAX_DEATHS
-from storage.lease import Silence
-from storage.memory import MemoryStore
+from storage.in_memory import MemoryStore
+from storage.leases.deaths import MAX_DEATHS
+from storage.leases.lease import Silence
 from storage.records import Job, JobState, Lease, TrialState
 from tests.storage.values import MEASURED, spec, trial
-from tightfit.serving import Server
+from tightfit.work import Server
 
 
 class Died(BaseException):

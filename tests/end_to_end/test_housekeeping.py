@@ -90,7 +90,7 @@ class Cleaner(Quiet):
 
     def phase(self, job: object, text: str) -> None:
         """Clean with both stores: one that knows the job, and one that has never heard of it."""
-        from tightfit.housekeeping import free_unneeded
+        from tightfit.gc import free_unneeded
 
         for store in (self._service.store, self._stranger.store):
             self.num_freed += free_unneeded(store, self._service.settings.cache_folder, dry_run=False).num_files

@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 
-from space.document import FrontDocument
 from space.errors import (
     CalibrationError,
     InfeasibleBudgetError,
@@ -20,6 +19,7 @@ from space.errors import (
     VerificationError,
 )
 from space.level import Level
+from space.results.document import FrontDocument
 from tests.end_to_end.jobs import PlainService, open_service, run_job, small_spec
 from tests.workers.tiny_models import TinyKind
 from tightfit.exporting import Exported
@@ -180,7 +180,7 @@ def test_export_with_a_refit(
     service, job_id = finished
     best = service.front(job_id).recommended
     assert best is not None
-    monkeypatch.setattr("workers.refit.paired_interval", lambda *_: (-2.0, -1.0 if helps else 1.0))
+    monkeypatch.setattr("workers.recover.refit.paired_interval", lambda *_: (-2.0, -1.0 if helps else 1.0))
     said: list[str] = []
     exported = service.export(job_id, tmp_path / "out", tell=said.append)
     assert exported.verified

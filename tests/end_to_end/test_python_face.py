@@ -12,14 +12,14 @@ import numpy as np
 import pytest
 
 import tightfit
-from space.document import FrontDocument
 from space.errors import UsageError
+from space.results.document import FrontDocument
 from space.spec import JobSpec
 from storage.records import Job
 from tests.end_to_end.jobs import PlainService, Quiet, open_service, small_spec
 from tests.storage.sample_job import sample_job
 from tests.workers.tiny_models import TinyKind
-from tightfit.fronts import Front, front_csv
+from tightfit.report.notebook_front import Front, front_csv
 
 README = Path(__file__).parents[2] / "README.md"
 BLOCK = re.compile(r"^```python\n(from tightfit import .*?)^```", re.MULTILINE | re.DOTALL)

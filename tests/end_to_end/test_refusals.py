@@ -9,8 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from search.prepare import read_inventory
-from space.document import FrontDocument
+from search.request.prepare import read_inventory
 from space.errors import (
     CalibrationError,
     InfeasibleBudgetError,
@@ -21,9 +20,10 @@ from space.errors import (
     NotFoundError,
     SpecError,
 )
+from space.results.document import FrontDocument
 from space.spec import JobSpec
 from storage.records import Job, JobState, Trial
-from storage.tracker import NullTracker
+from storage.tracking.contract import NullTracker
 from tests.end_to_end.jobs import PlainService, Quiet, run_job, small_spec
 from tests.workers.tiny_models import TinyKind
 
@@ -105,7 +105,7 @@ def test_job_that_fails_says_why(
 ) -> None:
     """Text that shrank since it was accepted fails the job, not the service; there is no front, and no second run."""
     shown = Mock(return_value="link")
-    monkeypatch.setattr("storage.tracking.sync", shown)
+    monkeypatch.setattr("storage.tracking.mlflow_runs.sync", shown)
     short = Path(shutil.copy(text_file, tmp_path / "short.txt"))
     job = service.submit(small_spec(tiny("tied"), short))
     short.write_text(text_file.read_text()[:200])

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from space.errors import ModelError, UsageError
 from tests.end_to_end.jobs import PlainService, Quiet, open_service, run_job, small_spec
 from tests.workers.tiny_models import TinyKind
-from workers.models.files import model_digest, resolve_model
+from workers.models.model_files import model_digest, resolve_model
 
 Tiny = Callable[[TinyKind], Path]
 FIRST, SECOND = "a" * 40, "b" * 40

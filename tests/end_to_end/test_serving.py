@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import Engine, create_engine, text
 from sqlalchemy.exc import OperationalError
 
-from storage.open import open_store
+from storage.open_store import open_store
 from storage.records import JobState, Trial, TrialState
 from storage.store import Store
 from tests.search.scripted import spec

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 import workers.worker
-from space.document import FrontDocument
 from space.measurement import Measurement
+from space.results.document import FrontDocument
 from storage.records import Job, JobState
 from tests.end_to_end.jobs import Quiet, open_service, run_job, small_spec
 from tests.workers.tiny_models import Bench, TinyKind

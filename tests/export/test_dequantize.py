@@ -8,7 +8,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-import workers.transformers_hook  # noqa: F401 (registers the format)
+import workers.runtime.transformers_hook  # noqa: F401 (registers the format)
 from tests.export.exports import IDS, write_export
 from tests.workers.tiny_models import EVERY_KIND, Bench, TinyKind
 

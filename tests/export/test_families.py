@@ -15,12 +15,12 @@ from tests.export.exports import IDS
 from tests.workers.tiny_models import VOCABULARY
 from tightfit.export.checkpoint import Source, write_checkpoint
 from workers.compress.build import build_levels
-from workers.levels import LevelStore
-from workers.models.blocks import BlockRunner
-from workers.models.inventory import inspect_model
-from workers.models.load import load_model
-from workers.packed import PackedEmbedding, PackedLinear, TiedHead
-from workers.reload import load_exported
+from workers.families.blocks import BlockRunner
+from workers.families.load_modules import load_model
+from workers.families.read_inventory import inspect_model
+from workers.levels.level_store import LevelStore
+from workers.runtime.packed_modules import PackedEmbedding, PackedLinear, TiedHead
+from workers.runtime.reload import load_exported
 
 LEVEL = Level(4, None)
 SIZES = {

@@ -17,7 +17,7 @@ from tests.export.exports import IDS, Export, write_export
 from tests.workers.tiny_models import EVERY_KIND, Bench, TinyKind
 from tightfit.export.checkpoint import WEIGHTS
 from workers.models.digests import file_digest
-from workers.reload import load_exported
+from workers.runtime.reload import load_exported
 
 Benches = Callable[[TinyKind], Bench]
 PACKED = tuple(text for text in EVERY_KIND if text != "dense")

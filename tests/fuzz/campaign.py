@@ -125,7 +125,7 @@ class Fresh:
     def run(self, given: Input) -> dict[str, Any]:
         """Run an input; return how it ended. Its memory is bounded by the nursery's twin of the same seed."""
         began = time.monotonic()
-        command = [sys.executable, "-P", "-m", "tightfit.cli", *map(_passable, given.arguments)]
+        command = [sys.executable, "-P", "-m", "tightfit", *map(_passable, given.arguments)]
         own = {name: _passable(value) for name, value in given.environment.items()}
         environment = {**os.environ, **own, "PYTHONPATH": str(ROOT)}
         try:

@@ -13,7 +13,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, NoReturn
 
-from storage.sqlite_urls import sqlite_url
+from storage.sql.sqlite_urls import sqlite_url
 
 MAX_SECONDS = 60.0
 MAX_BYTES = 2 * 10**9
@@ -35,7 +35,7 @@ def _warm_up(model: str) -> None:
     from tightfit.config import Settings
     from tightfit.service import Service
 
-    import_module("tightfit.doctor")
+    import_module("tightfit.cli.doctor")
     import_module("tightfit.exporting")
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder)
@@ -86,7 +86,7 @@ def _resident(child: int) -> int:
 
 
 def _command_line() -> None:
-    from tightfit.cli import main as command_line
+    from tightfit.cli.app import main as command_line
 
     command_line()
 

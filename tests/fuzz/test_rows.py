@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from space.spec import JobSpec
-from storage.open import open_store
+from storage.open_store import open_store
 from storage.records import JobState
-from storage.sqlite_urls import sqlite_url
+from storage.sql.sqlite_urls import sqlite_url
 from tests.cli.conftest import Cli, cli, home
 from tests.fuzz.mutations import as_text, mutate_json, mutate_text, odd_value
 from tests.storage.sample_job import sample_job, sample_losses

@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 from functools import cache
 
-from search.observation import (
+from search.decide.observation import (
     SENSITIVITY,
     Observation,
     Proposal,
 )
-from search.strategy import FrontStrategy
+from search.decide.steps import FrontStrategy
 from tests.search.scripted import errors_of, observed, prepared, spec
 
 PREPARED = prepared(spec())

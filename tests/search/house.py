@@ -9,8 +9,8 @@ from tempfile import mkdtemp
 from typing import Any
 
 from search.controller import Controller
-from space.document import FrontDocument
-from storage.memory import MemoryStore
+from space.results.document import FrontDocument
+from storage.in_memory import MemoryStore
 from storage.records import Job, TrialState
 from tests.search.scripted import ScriptedExecutor, spec
 

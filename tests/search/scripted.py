@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from search.observation import Observation, Proposal
-from search.prepare import Prepared
+from search.decide.observation import Observation, Proposal
+from search.request.prepare import Prepared
 from space.budget import parse_budget
 from space.cost import key_value_bytes
 from space.errors import TightfitError, TrialError
@@ -23,8 +23,7 @@ from space.menu import SearchSpace, build_space
 from space.plan import Plan
 from space.spec import JobSpec, make_spec
 from tests.space.values import module
-from workers.executor import Executor, Handle, Outcome
-from workers.models.tokens import TokenSet
+from workers.pool.executor import Executor, Handle, Outcome
 from workers.tasks import (
     BuildLevels,
     Calibrate,
@@ -36,6 +35,7 @@ from workers.tasks import (
     Task,
     Teach,
 )
+from workers.text.tokens import TokenSet
 
 DENSE_PERPLEXITY = 7.5
 SHAPES = {"q_proj": (48, 64), "o_proj": (80, 64), "up_proj": (96, 64), "down_proj": (64, 96)}
@@ -60,7 +60,7 @@ def inventory() -> Inventory:
 
 
 def prepared(request: JobSpec, _: Path | None = None, *, remember: bool = False) -> Prepared:
-    """Return what `search.prepare` would, for the small model."""
+    """Return what `search.request.prepare` would, for the small model."""
     model = inventory()
     space = build_space(model, request.menu, request.target, request.parsed_pins)
     cache = key_value_bytes(model, request.context, request.batch)

@@ -7,17 +7,17 @@ from typing import Any
 
 import pytest
 
-from search import run
 from search.controller import Controller
-from search.evaluation import evaluation_digest
-from search.guards import heuristic_plans
-from search.stopping import StopRule
+from search.decide.handmade_plans import heuristic_plans
+from search.job import job_steps
+from search.job.stopping import StopRule
+from search.measure.answer_keys import evaluation_digest
 from space.errors import InfeasibleBudgetError, JobFailedError
 from storage.records import JobState, TrialState
 from tests.search.house import House
 from tests.search.scripted import DENSE_PERPLEXITY, ScriptedExecutor, measure, prepared, spec
-from workers.models.tokens import TokenSet
 from workers.tasks import Evaluate
+from workers.text.tokens import TokenSet
 
 SPACE = prepared(spec()).space
 NUM_BY_HAND = len(list(SPACE.uniform_plans())) + min(6, len(heuristic_plans(SPACE)))
@@ -140,7 +140,7 @@ def test_errors_before_the_start_are_recorded(house: House, monkeypatch: pytest.
         raise ZeroDivisionError("ours")
 
     for job_id, cause, kind in (("one", refuse, InfeasibleBudgetError), ("two", break_down, ZeroDivisionError)):
-        monkeypatch.setattr(run, "prepare", cause)
+        monkeypatch.setattr(job_steps, "prepare", cause)
         house.submit(job_id)
         with pytest.raises(kind):
             Controller(house.store, lambda *_: ScriptedExecutor(), house.cache_folder, house.notes).run(job_id)
@@ -194,7 +194,7 @@ def test_max_minutes(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
         nonlocal now
         now += 12.0
 
-    monkeypatch.setattr(run, "StopRule", partial(StopRule, clock=lambda: now))
+    monkeypatch.setattr(job_steps, "StopRule", partial(StopRule, clock=lambda: now))
     minutes = (NUM_BY_HAND + 1) / 5
     house.submit(max_minutes=minutes)
     executor = ScriptedExecutor(on_evaluate=tick, num_workers=1)
@@ -219,7 +219,7 @@ def test_minutes_that_end_amid_a_batch(house: House, monkeypatch: pytest.MonkeyP
         nonlocal now
         now += 1000.0 if number == NUM_BY_HAND + 12 else 0.1
 
-    monkeypatch.setattr(run, "StopRule", partial(StopRule, clock=lambda: now))
+    monkeypatch.setattr(job_steps, "StopRule", partial(StopRule, clock=lambda: now))
     house.submit(max_minutes=15)
     executor = ScriptedExecutor(on_evaluate=tick, num_workers=1)
     assert house.run(executor).state is JobState.DONE
@@ -235,7 +235,7 @@ def test_minutes_that_end_amid_a_batch(house: House, monkeypatch: pytest.MonkeyP
 def test_uniform_plans_are_measured_whatever_the_time(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without them there is no front."""
     now = iter(range(0, 10**6, 100))
-    monkeypatch.setattr(run, "StopRule", partial(StopRule, clock=lambda: float(next(now))))
+    monkeypatch.setattr(job_steps, "StopRule", partial(StopRule, clock=lambda: float(next(now))))
     house.submit(max_minutes=1)
     assert house.run(ScriptedExecutor()).state is JobState.DONE
     assert {t.origin for t in house.store.list_trials("one")} <= {"uniform", "heuristic", "knapsack"}

@@ -6,12 +6,12 @@ from datetime import UTC, datetime
 from math import exp
 
 from space.cost import plan_cost
-from space.document import Comparison, DensePoint, FrontDocument, FrontPoint, SearchCost, UniformPoint
 from space.inventory import CacheLayer, Inventory, ModuleInfo, TensorInfo
 from space.level import Level
 from space.measurement import Measurement
 from space.plan import Plan
-from space.price import marginal_price
+from space.results.document import Comparison, DensePoint, FrontDocument, FrontPoint, SearchCost, UniformPoint
+from space.results.price import marginal_price
 from space.spec import JobSpec, make_spec
 from storage.records import Job, JobState, Trial, TrialState
 

@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 
 from space.errors import OutputError
-from storage.mlflow_server import tracking_database
-from storage.open import open_store
+from storage.open_store import open_store
 from storage.private import make_private, mode_for_others
-from storage.tracking import _client
+from storage.tracking.mlflow_runs import _client
+from storage.tracking.mlflow_server import tracking_database
 from tightfit.config import Settings
 
 

@@ -10,16 +10,16 @@ from typing import Any
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
-from space.document import DensePoint, FrontDocument, FrontPoint, SearchCost, UniformPoint
 from space.errors import StateError
 from space.level import BITS, DENSE, Level
 from space.measurement import Measurement
 from space.plan import Plan
-from space.price import MarginalPrice
+from space.results.document import DensePoint, FrontDocument, FrontPoint, SearchCost, UniformPoint
+from space.results.price import MarginalPrice
 from space.spec import JobSpec, make_spec
+from storage.job_summary import Recommended, Summary
 from storage.records import JobState, Trial, TrialState
 from storage.store import Store
-from storage.summary import Recommended, Summary
 
 PLAN = Plan.of({"model.layers.1.q_proj": Level(4, 64), "model.layers.0.q_proj": DENSE})
 MEASURED = Measurement(0.25, 7.5, (0.2, 0.3), 1024, 2048.0, 1.5)

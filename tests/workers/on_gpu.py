@@ -21,19 +21,19 @@ from space.inventory import ModuleInfo, TensorInfo
 from space.level import parse_level
 from space.plan import Plan
 from space.spec import make_spec
-from storage.memory import MemoryStore
+from storage.in_memory import MemoryStore
 from tests.export.exports import write_export
 from tests.search.house import Notes
 from tests.workers.pretended_gpu import NAME, register
 from tests.workers.tiny_models import EVERY_KIND, Bench, TinyKind, make_bench, make_tiny, text_request, write_text_file
 from tests.workers.weights import correlated_hessian, random_weight
-from workers import residence
 from workers.compress.build import BuiltLevel, build_levels
 from workers.compress.packing import unpack
-from workers.executor import InlineExecutor
-from workers.refit import refit
-from workers.reload import load_exported, reload
-from workers.residence import building_bytes
+from workers.pool.executor import InlineExecutor
+from workers.recover.refit import refit
+from workers.run import memory_limits
+from workers.run.memory_limits import building_bytes
+from workers.runtime.reload import load_exported, reload
 from workers.tasks import Evaluate, PrepareText
 from workers.worker import Worker
 
@@ -105,7 +105,7 @@ def _job(folder: Path, device: Any) -> dict[str, Any]:
     few |= {"workers": 1, "max_trials": 24}
     spec = make_spec(model=str(model), budget="45%", calibration=str(text), bits=(2, 4, 8), kinds=("integer",), **few)
     store.create_job("job", spec)
-    with patch("search.run.device_of_job", lambda _: device), _having(2**40):
+    with patch("search.job.job_steps.device_of_job", lambda _: device), _having(2**40):
         job = Controller(store, lambda at, *_: InlineExecutor(at), folder / "cache", notes).run("job")
     assert job.document is not None
     points = [(p.size_bytes, p.kl_divergence) for p in job.document.front]
@@ -154,9 +154,9 @@ def main() -> None:
     device, folder = sys.argv[1], Path(sys.argv[2])
     if device == NAME:
         register()
-    item_bytes = {str(device): size for device, size in residence.ITEM_BYTES.items()} | {NAME: 2}
+    item_bytes = {str(device): size for device, size in memory_limits.ITEM_BYTES.items()} | {NAME: 2}
     kinds = cast("list[TinyKind]", sys.argv[3:])
-    with redirect_stdout(sys.stderr), patch.object(residence, "ITEM_BYTES", item_bytes):
+    with redirect_stdout(sys.stderr), patch.object(memory_limits, "ITEM_BYTES", item_bytes):
         found: dict[str, Any] = {kind: _check(folder / kind, kind, device) for kind in kinds}
         found["levels"], found["job"] = _levels(device), _job(folder / "job", device)
         found["memory"] = _memory() if device == "cuda" else None

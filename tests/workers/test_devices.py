@@ -12,7 +12,7 @@ from space.errors import UsageError
 from tests.workers.tiny_models import TinyKind, make_workspace
 from workers import devices
 from workers.devices import computed_digest, device_here, gpu_share
-from workers.residence import must_stream, needed_bytes, told
+from workers.run.memory_limits import must_stream, needed_bytes, told
 from workers.worker import Worker
 
 
@@ -36,7 +36,7 @@ def test_shares_of_gpus_find_a_place(num_gpus: int, num_workers: int) -> None:
 def test_workers_share_three_pretended_gpus() -> None:
     """Ray finds a place for each of four."""
     code = (
-        "import ray, sys; from workers.ray_pool import RayPool; from workers.tasks import Workspace\n"
+        "import ray, sys; from workers.pool.ray_pool import RayPool; from workers.tasks import Workspace\n"
         "from space.inventory import Inventory\n"
         "ray.init(address='local', num_cpus=4, num_gpus=3, include_dashboard=False, object_store_memory=2**27)\n"
         "pool = RayPool(Workspace('m', '/tmp', 'd', Inventory((), (), None, 1), device='cuda'), 4)\n"

@@ -16,9 +16,9 @@ from space.errors import CalibrationError, TrialError
 from space.level import DENSE, Level
 from space.plan import Plan
 from tests.workers.tiny_models import EVERY_KIND, Bench, TinyKind, make_workspace, text_request
-from workers.models.load import load_model
+from workers.families.load_modules import load_model
+from workers.run.kept_outputs import names_by_stage
 from workers.tasks import BuildLevels, Calibrate, Evaluate, PrepareText, Teach
-from workers.trails import names_by_stage
 from workers.worker import Worker
 
 Benches = Callable[[TinyKind], Bench]

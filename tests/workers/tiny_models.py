@@ -12,12 +12,12 @@ from space.cost import Target, module_bytes
 from space.level import DENSE, Level, parse_level
 from space.menu import is_legal
 from space.plan import Plan
-from workers.levels import LevelStore
-from workers.models.files import model_digest
-from workers.models.inventory import inspect_model
-from workers.models.text import stdlib_text
-from workers.models.tokens import TextRequest, TokenSet
+from workers.families.read_inventory import inspect_model
+from workers.levels.level_store import LevelStore
+from workers.models.model_files import model_digest
 from workers.tasks import BuildLevels, Calibrate, PrepareText, Teach, Workspace
+from workers.text.text_sources import stdlib_text
+from workers.text.tokens import TextRequest, TokenSet
 from workers.worker import Worker
 
 TinyKind = Literal["tied", "untied", "phi", "opt", "olmo"]

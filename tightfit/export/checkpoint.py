@@ -19,13 +19,13 @@ from space.plan import Plan
 from tightfit.export.container import Entry, stored_entry, write_container
 from tightfit.export.early import check_free
 from tightfit.export.formats import FORMATS
-from workers.atomic import writing
-from workers.levels import LevelStore
+from workers.levels.level_store import LevelStore
 from workers.models.companions import check_inside, companion_files, licence_files, published, published_bytes
 from workers.models.digests import file_digest
-from workers.models.files import read_config, read_headers
 from workers.models.headers import read_header
-from workers.packed_format import WEIGHTS_FIELD
+from workers.models.model_files import read_config, read_headers
+from workers.runtime.packed_format import WEIGHTS_FIELD
+from workers.whole_files import writing
 
 WEIGHTS = "model.safetensors"
 _WHAT_NEXT = "Free some disk space, or give another folder with --out."

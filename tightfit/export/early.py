@@ -6,8 +6,8 @@ from typing import get_args
 
 from space.budget import parse_budget
 from space.cost import Target
-from space.document import FrontDocument, FrontPoint
 from space.errors import NotFoundError, OutputError, SpecError, UsageError
+from space.results.document import FrontDocument, FrontPoint
 
 _NEW_FOLDER = "Give a new folder with --out."
 

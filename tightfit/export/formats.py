@@ -12,7 +12,7 @@ from space.level import Level
 from space.plan import Plan
 from tightfit.export.container import Entry, stored_entry
 from workers.models.headers import StoredTensor
-from workers.packed_format import NO_SHAPE, NO_WEIGHTS, QUANT_METHOD, SCHEMA_VERSION, WEIGHTS_FIELD
+from workers.runtime.packed_format import NO_SHAPE, NO_WEIGHTS, QUANT_METHOD, SCHEMA_VERSION, WEIGHTS_FIELD
 
 LevelTensors = Mapping[str, StoredTensor]
 

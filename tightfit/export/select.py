@@ -1,9 +1,9 @@
 """Which point of a front to export."""
 
 from space.budget import parse_budget
-from space.document import FrontDocument, FrontPoint
 from space.errors import InfeasibleBudgetError
 from space.inventory import Inventory
+from space.results.document import FrontDocument, FrontPoint
 from tightfit.export.early import named_point
 
 

@@ -10,9 +10,9 @@ from typing import Any
 
 from space.cost import Target, module_bytes
 from space.errors import VerificationError
-from space.front import bootstrap_interval
 from space.inventory import Inventory
 from space.plan import Plan
+from space.results.front import bootstrap_interval
 from tightfit.export.checkpoint import WEIGHTS, Written
 from workers.models.headers import read_header
 
@@ -66,7 +66,7 @@ def verify_export(
         plan: what was to be written.
         target: its container.
         promise: what must hold.
-        request: where the searched model, its levels and its text are (see `workers.reload`).
+        request: where the searched model, its levels and its text are (see `workers.runtime.reload`).
 
     Raises:
         VerificationError: names everything that differs; the files are left as they are.
@@ -123,7 +123,7 @@ def _reload(request: Mapping[str, Any]) -> dict[str, Any]:
     """Ask a fresh process; `-P` keeps it from importing anything out of the folder where it is started."""
     try:
         done = subprocess.run(
-            [sys.executable, "-P", "-m", "workers.reload"],
+            [sys.executable, "-P", "-m", "workers.runtime.reload"],
             input=json.dumps(request),
             capture_output=True,
             text=True,

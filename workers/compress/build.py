@@ -11,14 +11,14 @@ from torch import Tensor
 
 from space.level import Level
 from workers.compress.gptq import Rounder, gptq, integer_rounder, output_energy
-from workers.compress.inputs import Inputs
 from workers.compress.lowrank import low_rank
 from workers.compress.packing import Codes, column_scale, pack, unpack
 from workers.compress.prune import prune_mask
 from workers.compress.rotation import rotate, rotate_hessian
+from workers.compress.rounding_inputs import Inputs
 from workers.compress.scales import search_scales, spread_scales
 from workers.compress.trellis import TrellisRounder
-from workers.compress.trellis_code import SEGMENT_ROWS
+from workers.kernels.trellis_code import SEGMENT_ROWS
 
 _MAX_STACKED_VALUES = 16_000_000  # bounds the memory of one GPTQ call to about 400 MB
 _GPU_STACKED_VALUES = 64_000_000  # the same on a GPU, for which a call of any size takes as long

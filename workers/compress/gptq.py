@@ -10,7 +10,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from workers.compress.inputs import Inputs
+from workers.compress.rounding_inputs import Inputs
 
 Rounder = Callable[[Tensor, Tensor, Tensor | None], tuple[Tensor, Tensor]]
 """(N,) wanted values in units of the scale, (N,) scale, (N,) one where kept -> (N,) codes, (N,) their values"""

@@ -6,7 +6,7 @@ Shape legend: O out_features, I in_features, R rank.
 import torch
 from torch import Tensor
 
-from workers.compress.inputs import Inputs
+from workers.compress.rounding_inputs import Inputs
 
 
 def low_rank(residual: Tensor, inputs: Inputs, rank: int) -> tuple[Tensor, Tensor, Tensor]:

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from space.cost import kept_columns
 from space.level import Level
-from workers.compress.lookup import PAIRS, bit_mask, integer_values, quad_mask, trellis_values
 from workers.compress.rotation import rotate_back
-from workers.compress.trellis_code import decode, window_rows
+from workers.kernels.trellis_code import decode, window_rows
+from workers.kernels.unpack_tables import PAIRS, bit_mask, integer_values, quad_mask, trellis_values
 
 Tensors = Mapping[str, Tensor]
 

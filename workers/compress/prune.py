@@ -11,7 +11,7 @@ from torch import Tensor
 
 from space.cost import PRUNING_BLOCK
 from space.level import Level
-from workers.compress.inputs import inverse_factor
+from workers.compress.rounding_inputs import inverse_factor
 
 PruningMethod = Literal["magnitude", "wanda", "sparsegpt"]
 

@@ -15,12 +15,12 @@ import torch
 from torch import Tensor
 
 from space.level import Level
-from workers.compress.inputs import conditional_energy
 from workers.compress.packing import column_scale
 from workers.compress.prune import prune_mask
 from workers.compress.rotation import rotate, rotate_hessian
+from workers.compress.rounding_inputs import conditional_energy
 from workers.compress.scales import search_scales, spread_scales
-from workers.compress.trellis_code import GAUSSIAN_ERROR
+from workers.kernels.trellis_code import GAUSSIAN_ERROR
 
 _MAX_ROWS = 4096  # of a weight that errors are judged on: rows of a larger one are alike enough
 _MARGIN = 1.0

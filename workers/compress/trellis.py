@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from workers.compress.trellis_code import SEGMENT_ROWS, SUBSETS, WINDOW, codebook
+from workers.kernels.trellis_code import SEGMENT_ROWS, SUBSETS, WINDOW, codebook
 
 _NEVER = np.float32(1e30)
 

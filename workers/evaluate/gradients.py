@@ -24,8 +24,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from space.inventory import Inventory, ModuleInfo
-from workers.engine import Engine
-from workers.models.blocks import BlockOutput
+from workers.families.blocks import BlockOutput
+from workers.run.engine import Engine
 
 _KEPT_BYTES = 2**28  # of block outputs on the way back
 

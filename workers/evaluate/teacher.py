@@ -14,11 +14,11 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
-from workers.atomic import replacing
-from workers.engine import Engine, no_level
 from workers.evaluate.sketch import project
-from workers.models.stored import create_safetensors
+from workers.models.mapped_checkpoint import create_safetensors
+from workers.run.engine import Engine, no_level
 from workers.tasks import BATCH, NUM_LIKELIEST, WHOLE_VOCABULARY
+from workers.whole_files import replacing
 
 _LEAST = 1e-7
 

@@ -9,7 +9,7 @@ from typing import Any, TypeGuard
 
 from space.errors import ModelError
 from space.inventory import ITEM_BYTES, TensorInfo
-from space.strict_json import parse_json
+from space.parsing.strict_json import parse_json
 from workers.bounded_files import open_regular
 
 _MAX_HEADER_BYTES = 64 * 2**20

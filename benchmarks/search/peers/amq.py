@@ -22,10 +22,10 @@ from scipy.interpolate import RBFInterpolator
 
 from benchmarks.search.arena import SEQUENCE_LENGTH, Arena
 from benchmarks.search.peers.common import Archive, Budgets, Plans
-from space.front import non_dominated
 from space.level import Level
 from space.menu import SearchSpace
 from space.plan import Plan
+from space.results.front import non_dominated
 
 NUM_SEQUENCES = 32
 NUM_DESIGNS = 100

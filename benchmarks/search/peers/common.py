@@ -10,7 +10,7 @@ from operator import itemgetter
 import numpy as np
 
 from benchmarks.search.arena import Arena
-from search.knapsack import Knapsack, Option
+from search.decide.knapsack import Knapsack, Option
 from space.level import Level
 from space.menu import SearchSpace
 from space.plan import Plan

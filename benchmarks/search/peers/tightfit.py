@@ -12,12 +12,12 @@ from benchmarks.search.arena import NUM_CALIBRATION, NUM_SEARCH, SEQUENCE_LENGTH
 from search.controller import Controller
 from space.plan import Plan
 from space.spec import JobSpec, make_spec
-from storage.memory import MemoryStore
+from storage.in_memory import MemoryStore
 from storage.records import Job
-from workers.executor import Executor, Handle, InlineExecutor, Outcome
-from workers.models.text import STDLIB
-from workers.models.tokens import TokenSet, save_tokens
+from workers.pool.executor import Executor, Handle, InlineExecutor, Outcome
 from workers.tasks import Evaluate, PrepareText, Task
+from workers.text.text_sources import STDLIB
+from workers.text.tokens import TokenSet, save_tokens
 
 MAIN_BITS = 3.0
 MAX_TRIALS = 870

@@ -6,8 +6,8 @@ from torch import Tensor, nn
 
 from benchmarks.search.arena import Arena
 from space.level import Level
-from workers.levels import LevelStore
-from workers.models.load import load_model
+from workers.families.load_modules import load_model
+from workers.levels.level_store import LevelStore
 
 
 def load_dense(arena: Arena) -> tuple[nn.Module, dict[str, Tensor]]:

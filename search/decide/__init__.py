@@ -1,0 +1,1 @@
+"""What to try next: pure functions of the space and what was observed."""

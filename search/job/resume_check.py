@@ -1,0 +1,58 @@
+"""A resumed job goes on with what it began with: its text, its model, and the methods that its numbers come from."""
+
+from pathlib import Path
+
+from search.job.context import Context
+from search.job.text_and_levels import Text
+from search.measure.answer_keys import PROTOCOL_VERSION
+from space.errors import UsageError
+from storage.sound_records import check_facts
+from workers.compress.method_version import METHOD_VERSION
+from workers.text.tokens import TokenSet
+
+METHODS = f"{PROTOCOL_VERSION}.{METHOD_VERSION}"
+
+
+def recorded_text(context: Context, cache_folder: Path) -> Text | None:
+    """Return the text that a job began with, if it is still there: what it was made of may have changed since."""
+    facts = context.facts()
+    if "tokens" not in facts or not context.trials():
+        return None
+    check_facts(context.job_id, facts, "dense_perplexity")
+    text = Text(TokenSet.from_json(facts["tokens"], cache_folder), float(facts["dense_perplexity"]))
+    return text if Path(text.tokens.path).exists() else None
+
+
+def check_same_model(context: Context, model_digest: str) -> None:
+    """Look whether the model is the one that a job began with, before anything is made of it.
+
+    Raises:
+        UsageError: its config or weights are others.
+
+    """
+    if context.facts().get("model_digest", model_digest) != model_digest:
+        raise _cannot_go_on(context, f"the model {context.spec.model}")
+
+
+def check_continuity(context: Context, tokens: TokenSet) -> None:
+    """Look whether a job that has trials would measure the same now.
+
+    Raises:
+        UsageError: its text or this program's methods are others.
+
+    """
+    facts = context.facts()
+    if "tokens" not in facts or not context.trials():
+        return
+    changed = [] if TokenSet.from_json(facts["tokens"]).digests == tokens.digests else ["the text"]
+    if facts.get("methods", METHODS) != METHODS:
+        changed.append("tightfit's way to compress or measure")
+    if changed:
+        raise _cannot_go_on(context, " and ".join(changed))
+
+
+def _cannot_go_on(context: Context, changed: str) -> UsageError:
+    return UsageError(
+        f"Job {context.job_id} cannot go on: since it began, {changed} changed, and what it measured then cannot be "
+        "compared. Submit it again; its front so far stays as it is."
+    )

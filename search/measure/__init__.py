@@ -1,0 +1,1 @@
+"""Asking workers, and remembering their answers."""

@@ -1,0 +1,1 @@
+"""How far a job is, and how long it still takes."""

@@ -1,0 +1,102 @@
+"""What is checked of a request before a job is made of it: model, budget, text, and that they belong together."""
+
+import json
+from importlib.metadata import version
+from pathlib import Path
+
+from search.measure.answer_keys import text_request
+from search.request.prepare import Prepared, prepare
+from space.digest import digest
+from space.errors import ModelError, SpecError
+from space.spec import JobSpec
+from workers.bounded_files import user_path
+from workers.models.companions import companion_files
+from workers.models.digests import file_digest
+from workers.text.text_sources import STDLIB, check_source, is_path, read_text, text_digest
+
+_TEXT_VERSION = 2  # raise it when the same source gives another text or other sequences
+
+
+def accept(spec: JobSpec, cache_folder: Path, *, remember: bool = False) -> Prepared:
+    """Return a request whose model and text can be used together.
+
+    Text is looked at once: that it can be used is remembered in `cache_folder` where asked, and found there.
+
+    Raises:
+        ModelError: the model cannot be used, or its tokenizer is not its own.
+        SpecError: the menu or a pin makes no sense for it, or its sequences are longer than the model takes.
+        InfeasibleBudgetError: no plan is so small, or the dense model fits already.
+        CalibrationError: the text cannot be read, or is too short.
+
+    """
+    prepared = prepare(spec, cache_folder)
+    _check_positions(spec, prepared)
+    seen = _seen(spec, prepared, cache_folder)
+    if seen is None or not seen.exists():
+        _check_text(spec, prepared)
+        if seen is not None and remember:
+            from workers.whole_files import write_text  # noqa: PLC0415 (torch)
+
+            write_text(seen, json.dumps({"text": spec.calibration}))
+    return prepared
+
+
+def _seen(spec: JobSpec, prepared: Prepared, cache_folder: Path) -> Path | None:
+    """Return the file that is there where this text was found to be usable with this model."""
+    key, inventory = text_key(spec, prepared.folder), prepared.inventory
+    if key is None:
+        return None
+    name = digest([key, version("transformers"), inventory.vocabulary, inventory.first_token])
+    return cache_folder / "inventories" / f"text-{name}.json"
+
+
+def text_key(spec: JobSpec, folder: Path) -> str | None:
+    """Return the name of all that decides a job's text; None where its source cannot be known without fetching it."""
+    source = _source_digest(spec.calibration)
+    if source is None:
+        return None
+    request = text_request(spec)
+    numbers = [request.sequence_length, request.num_calibration, request.num_search, request.num_held_out]
+    tokenizer = [[path.name, file_digest(path)] for path in companion_files(folder)]
+    return digest([_TEXT_VERSION, source, request.source, numbers, request.seed, tokenizer])
+
+
+def _source_digest(source: str | None) -> str | None:
+    if source is None:
+        return text_digest("sampled from the model itself")
+    if source == STDLIB:
+        return text_digest(json.dumps(read_text(source)))
+    try:
+        path = user_path(source)
+        return file_digest(path) if path.is_file() else None
+    except OSError:
+        return None
+
+
+def _check_positions(spec: JobSpec, prepared: Prepared) -> None:
+    positions = prepared.inventory.num_positions
+    if positions is not None and positions < spec.sequence_length:
+        raise SpecError(
+            f"--sequence-length {spec.sequence_length}: {prepared.folder} has {positions} positions, fewer than a "
+            f"sequence: give --sequence-length {positions} or less."
+        )
+
+
+def _check_text(spec: JobSpec, prepared: Prepared) -> None:
+    """Tokenize what tells whether text, tokenizer and model can be used together."""
+    from workers.text.tokenizer import load_tokenizer, opening_of  # noqa: PLC0415 (transformers)
+    from workers.text.tokens import check_text  # noqa: PLC0415 (torch)
+
+    folder, inventory = prepared.folder, prepared.inventory
+    if spec.calibration is None:
+        start = opening_of(folder) or (inventory.first_token or 0,)
+        if inventory.vocabulary is not None and max(start) >= inventory.vocabulary:
+            raise ModelError(
+                f"{folder}: its sequences begin with the token {max(start)}, but its embedding has "
+                f"{inventory.vocabulary} rows: mend bos_token_id in config.json, or the tokenizer."
+            )
+    elif spec.calibration == STDLIB or is_path(spec.calibration):
+        check_text(folder, text_request(spec), inventory.vocabulary)
+    else:
+        check_source(spec.calibration)
+        load_tokenizer(folder)

@@ -1,0 +1,133 @@
+"""From a request to a search space: what a dry run shows and a run starts from.
+
+No weight is read, unless a tied one is stored twice (see workers/models/ties.py).
+"""
+
+import json
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+from search.request.patterns import try_pattern
+from space.budget import format_bytes, parse_budget
+from space.cost import key_value_bytes
+from space.digest import Json, digest
+from space.errors import InfeasibleBudgetError, ModelError, SpecError
+from space.inventory import Inventory
+from space.menu import SearchSpace, build_space
+from space.spec import JobSpec
+from workers.models.model_files import read_config, read_headers, resolve_model
+from workers.models.ties import check_ties
+
+_INVENTORY_VERSION = 4  # raise it when the same files get another inventory
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A checked request: its budget can be reached.
+
+    Attributes:
+        folder: the model.
+        inventory: its modules.
+        space: levels allowed per module.
+        budget_bytes: the budget, key/value cache included.
+        cache_bytes: the part of it that the key/value cache takes.
+
+    """
+
+    folder: Path
+    inventory: Inventory
+    space: SearchSpace
+    budget_bytes: int
+    cache_bytes: int
+
+    @property
+    def weight_budget(self) -> int:
+        """Return the bytes left for weights."""
+        return self.budget_bytes - self.cache_bytes
+
+
+def prepare(spec: JobSpec, cache_folder: Path | None = None, *, remember: bool = False) -> Prepared:
+    """Resolve the model, list its modules, build the space and check the budget.
+
+    The list of modules is looked for in `cache_folder`, since making it imports transformers, which takes seconds; it
+    is left there only where asked: a request that is refused leaves nothing.
+
+    Raises:
+        ModelError: the model cannot be found, is unsafe or broken.
+        SpecError: a pin makes no sense for this model.
+        InfeasibleBudgetError: no plan is so small, or the dense model fits already.
+
+    """
+    folder = resolve_model(spec.model, spec.revision)
+    inventory = read_inventory(folder, cache_folder, remember=remember)
+    if spec.context and inventory.key_value is None:
+        raise ModelError(f"{folder}: the model does not tell the size of its key/value cache; leave --context out.")
+    for pattern in dict.fromkeys(pattern for pattern, _ in spec.pins):
+        try_pattern(pattern, [module.name for module in inventory.modules])
+    space = build_space(inventory, spec.menu, spec.target, spec.parsed_pins)
+    _check_levels(folder, spec, space)
+    cache = key_value_bytes(inventory, spec.context, spec.batch)
+    budget = parse_budget(spec.budget).size_bytes(inventory)
+    low, dense = space.smallest_bytes + cache, inventory.dense_bytes + cache
+    if not low <= budget < dense:
+        counted = f", with {format_bytes(cache)} of key/value cache for --context and --batch" if cache else ""
+        raise InfeasibleBudgetError(
+            f"Budget {spec.budget} is {budget:,} bytes: "
+            + ("below the smallest plan of this menu. " if budget < low else "the dense checkpoint fits already. ")
+            + f"The smallest plan has {low:,} ({format_bytes(low)}), the dense checkpoint {dense:,} "
+            f"({format_bytes(dense)}){counted}. Change the budget or the menu "
+            "(--bits, --group-size, --sparsity, --rank, --kind, --pin)."
+        )
+    return Prepared(folder, inventory, space, budget, cache)
+
+
+def _check_levels(folder: Path, spec: JobSpec, space: SearchSpace) -> None:
+    """Refuse a menu of which no module can take any level."""
+    free = [module for module in space.inventory.modules if module.name not in space.pinned]
+    if free and all(level.is_dense for module in free for level in space.levels[module.name]):
+        widest = max(module.in_features for module in free)
+        raise SpecError(
+            f"No module of {folder} can take a level of this menu for --target {spec.target}: the widest has {widest} "
+            "columns, and a --group-size must not be larger (and divide them for compressed-tensors, which holds "
+            "linear layers only). Give another --group-size, such as channel, --rank or --sparsity."
+        )
+
+
+def read_inventory(folder: Path, cache_folder: Path | None, *, remember: bool = False) -> Inventory:
+    """Return a model's inventory; a remembered one has the same config and the same headers of its weight files.
+
+    Raises:
+        ModelError: the model is unsafe or broken.
+
+    """
+    config = read_config(folder)
+    headers = read_headers(folder)
+    stored: list[list[Json]] = [[t.info.name, list(t.info.shape), t.info.dtype] for t in headers.values()]
+    key = digest([_INVENTORY_VERSION, version("transformers"), config, stored])
+    path = (cache_folder or folder) / "inventories" / f"{key}.json"
+    inventory = _remembered(path) if cache_folder is not None else None
+    if inventory is None:
+        inventory = _made(folder, path if cache_folder is not None and remember else None)
+    tied = {copy: m.name for m in inventory.modules for copy in m.tied}
+    check_ties(folder, tied, headers)  # each time: the same headers may have other bytes
+    return inventory
+
+
+def _remembered(path: Path) -> Inventory | None:
+    try:
+        return Inventory.from_json(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, LookupError, TypeError):  # not there, or damaged
+        return None
+
+
+def _made(folder: Path, path: Path | None) -> Inventory:
+    """Return a new inventory; it is left at a path if there is one."""
+    from workers.families.read_inventory import inspect_model  # noqa: PLC0415 (torch and transformers)
+
+    inventory = inspect_model(folder)
+    if path is not None:
+        from workers.whole_files import write_text  # noqa: PLC0415 (torch)
+
+        write_text(path, json.dumps(inventory.to_json()))
+    return inventory

@@ -1,0 +1,1 @@
+"""The Optuna study, its samplers, plans as parameters."""

@@ -1,0 +1,1 @@
+"""What was measured, as values: front, document, price, explanation."""

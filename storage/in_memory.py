@@ -1,0 +1,299 @@
+"""A store in memory: the reference of the contract, for tests and for searches that nobody asks about later."""
+
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from copy import copy
+from dataclasses import replace
+from datetime import UTC, datetime
+from threading import RLock
+from typing import TYPE_CHECKING, Any
+
+from space.errors import StateError
+from space.measurement import Measurement
+from space.plan import Plan
+from space.results.document import FrontDocument
+from storage.job_summary import Overview, Summary
+from storage.records import (
+    Job,
+    JobState,
+    Known,
+    Lease,
+    Trial,
+    TrialState,
+    check_job_move,
+    check_trial_finish,
+    granted,
+    job_move_values,
+    job_not_found,
+    json_copy,
+    lease_lost,
+    trial_not_found,
+)
+
+if TYPE_CHECKING:
+    from space.spec import JobSpec
+
+_NUM_NEWEST = 5
+
+
+class MemoryStore:
+    """Keeps every record in dicts, under one lock; see `Store` for the verbs. Nothing outlives the process."""
+
+    def __init__(self) -> None:
+        """Make an empty store."""
+        self._lock = RLock()
+        self._jobs: dict[str, Job] = {}
+        self._trials: dict[str, dict[int, Trial]] = {}
+        self._summaries: dict[str, Summary] = {}
+        self._measurements: dict[tuple[str, str], Known] = {}
+        self._lease: Lease | None = None
+
+    def create_job(self, job_id: str, spec: "JobSpec") -> Job:
+        """Create a QUEUED job. Raises StateError if the id exists."""
+        with self._writing():
+            if job_id in self._jobs:
+                raise StateError(f"Job {job_id} exists already; choose another id.")
+            self._jobs[job_id] = Job(job_id, spec, JobState.QUEUED, datetime.now(UTC))
+            self._trials[job_id] = {}
+            return self.get_job(job_id)
+
+    def get_job(self, job_id: str) -> Job:
+        """Return a job. Raises NotFoundError, naming the newest jobs."""
+        with self._lock:
+            job = self._job(job_id)
+            return replace(job, facts=json_copy(job.facts))
+
+    def glance(self, job_id: str) -> Job:
+        """Return a job without its facts and document. Raises NotFoundError."""
+        with self._lock:
+            return replace(self._job(job_id), facts={}, document=None)
+
+    def list_jobs(self, states: Collection[JobState] | None = None) -> Sequence[Job]:
+        """Return all jobs, or those in some states, newest first."""
+        with self._lock:
+            jobs = reversed(self._jobs.values())
+            return [self.get_job(job.job_id) for job in jobs if states is None or job.state in states]
+
+    def overview(self, job_id: str) -> Overview:
+        """Return a job in short. Raises NotFoundError."""
+        with self._lock:
+            job = self._job(job_id)
+            names = ("job_id", "state", "created_at", "started_at", "finished_at", "phase", "error", "owner")
+            told = {name: getattr(job, name) for name in names}
+            return Overview(**told, model=job.spec.model, budget=job.spec.budget, summary=self._summaries.get(job_id))
+
+    def list_overviews(self) -> Sequence[Overview]:
+        """Return all jobs in short, newest first."""
+        with self._lock:
+            return [self.overview(job_id) for job_id in reversed(self._jobs)]
+
+    def put_summary(self, job_id: str, summary: Summary) -> None:
+        """Keep how far a job is. Raises NotFoundError."""
+        with self._writing():
+            self._job(job_id)
+            self._summaries[job_id] = Summary.from_json(json_copy(summary.to_json()))
+
+    def set_job_state(self, job_id: str, state: JobState, error: str | None = None) -> Job:
+        """Move a job. Raises NotFoundError, StateError."""
+        with self._writing():
+            job = self._job(job_id)
+            check_job_move(job_id, job.state, state)
+            asked = {"cancel_requested": job.cancel_requested, "pause_requested": job.pause_requested}
+            state = granted(state, job.state, **asked)
+            self._jobs[job_id] = replace(job, **job_move_values(state, datetime.now(UTC), error))
+            return self.get_job(job_id)
+
+    def update_job(
+        self,
+        job_id: str,
+        *,
+        phase: str | None = None,
+        facts: dict[str, Any] | None = None,
+        document: FrontDocument | None = None,
+    ) -> None:
+        """Set what is given; facts are merged key by key. Raises NotFoundError."""
+        with self._writing():
+            job = self._job(job_id)
+            self._jobs[job_id] = replace(
+                job,
+                phase=job.phase if phase is None else phase,
+                facts={**job.facts, **json_copy(facts or {})},
+                document=job.document if document is None else FrontDocument.from_json(json_copy(document.to_json())),
+            )
+
+    def request_cancel(self, job_id: str) -> None:
+        """Ask a job to stop; a QUEUED or PAUSED one is CANCELLED at once. Raises NotFoundError."""
+        with self._writing():
+            job = self._job(job_id)
+            if job.state in (JobState.QUEUED, JobState.PAUSED):
+                job = replace(job, **job_move_values(JobState.CANCELLED, datetime.now(UTC), None))
+            elif job.state.is_finished:
+                return
+            self._jobs[job_id] = replace(job, cancel_requested=True)
+
+    def request_pause(self, job_id: str) -> None:
+        """Ask a job to stop for a while; a QUEUED one is PAUSED at once. Raises NotFoundError."""
+        with self._writing():
+            job = self._job(job_id)
+            if job.state is JobState.QUEUED:
+                self._jobs[job_id] = replace(job, **job_move_values(JobState.PAUSED, datetime.now(UTC), None))
+            elif job.state is JobState.RUNNING:
+                self._jobs[job_id] = replace(job, pause_requested=True)
+
+    def resume_job(self, job_id: str, seen: Job | None = None) -> Job:
+        """Queue a job that rests or whose controller has gone. Raises NotFoundError."""
+        with self._writing():
+            job = self._job(job_id)
+            if job.state.rests or (seen and _is_as_seen(job, seen)):
+                self._jobs[job_id] = replace(job, **job_move_values(JobState.QUEUED, datetime.now(UTC), None))
+                trials = self._trials[job_id]
+                again = [t for t in trials.values() if t.state in (TrialState.RUNNING, TrialState.STOPPED)]
+                trials.update({t.number: replace(t, state=TrialState.WAITING, reason=None) for t in again})
+            else:
+                self._jobs[job_id] = replace(job, cancel_requested=False, pause_requested=False)
+            return self.get_job(job_id)
+
+    def claim_job(self, owner: str, job_id: str | None = None) -> Lease | None:
+        """Claim a QUEUED job, the oldest unless one is named. Raises NotFoundError."""
+        with self._lock:
+            jobs = self._jobs.values() if job_id is None else [self._job(job_id)]
+            job = next((job for job in jobs if job.state is JobState.QUEUED), None)
+            return None if job is None else self._claimed(job, owner)
+
+    def take_over(self, job: Job, owner: str) -> Lease | None:
+        """Claim a RUNNING job whose lease was not renewed since it was read."""
+        with self._lock:
+            now = self._job(job.job_id)
+            return self._claimed(now, owner) if _is_as_seen(now, job) else None
+
+    def renew(self, lease: Lease) -> None:
+        """Count one more beat of a lease. Raises LeaseLostError."""
+        with self._lock:
+            self._jobs[lease.job_id] = replace(self._held(lease), beat=self._held(lease).beat + 1)
+
+    def holding(self, lease: Lease) -> "MemoryStore":
+        """Return this store for a job's controller: every write first checks the lease."""
+        held = copy(self)
+        held._lease = lease  # noqa: SLF001 (our own copy)
+        return held
+
+    def create_trials(self, trials: Sequence[Trial]) -> None:
+        """Add trials of one job, all or none. Raises NotFoundError, StateError if a number exists."""
+        if not trials:
+            return
+        with self._writing():
+            job_id = trials[0].job_id
+            assert all(trial.job_id == job_id for trial in trials)  # noqa: S101 (the controller has one job)
+            self._job(job_id)
+            known = dict(self._trials[job_id])
+            for trial in trials:
+                if trial.number in known:
+                    raise StateError(f"Job {job_id} has a trial {trial.number} already; nothing was added.")
+                known[trial.number] = _copied(trial)
+            self._trials[job_id] = known
+
+    def finish_trial(
+        self,
+        job_id: str,
+        number: int,
+        state: TrialState,
+        measurement: Measurement | None = None,
+        reason: str | None = None,
+        known: Known | None = None,
+    ) -> None:
+        """Move a trial (WAITING trials start through RUNNING). Raises NotFoundError, StateError."""
+        with self._writing():
+            trial = self._trial(job_id, number)
+            check_trial_finish(job_id, number, trial.state, state)
+            self._trials[job_id][number] = replace(
+                trial, state=state, measurement=_copied_measurement(measurement), reason=reason
+            )
+            if known is not None:
+                self.put_measurement(known)
+
+    def set_held_out(self, job_id: str, number: int, measurement: Measurement) -> None:
+        """Record a COMPLETE trial's held-out measurement. Raises NotFoundError, StateError."""
+        with self._writing():
+            trial = self._trial(job_id, number)
+            if trial.state is not TrialState.COMPLETE:
+                raise StateError(f"Trial {number} of job {job_id} is {trial.state}; only COMPLETE ones are held out.")
+            self._trials[job_id][number] = replace(trial, held_out=_copied_measurement(measurement))
+
+    def list_trials(self, job_id: str) -> Sequence[Trial]:
+        """Return a job's trials by number. Raises NotFoundError."""
+        with self._lock:
+            self._job(job_id)
+            return [_copied(trial) for _, trial in sorted(self._trials[job_id].items())]
+
+    def put_measurement(self, known: Known) -> None:
+        """Remember a measurement under its key for all jobs, and who asked for it; an existing one is kept."""
+        copied = _copied_measurement(known.measurement)
+        assert copied is not None  # noqa: S101 (a measurement was given)
+        with self._writing():
+            key = known.evaluation_digest, known.plan.digest
+            self._measurements.setdefault(key, replace(known, measurement=copied))
+
+    def find_measurements(self, keys: Sequence[tuple[Plan, str]]) -> Sequence[Measurement | None]:
+        """Return the known answer to each (plan, evaluation digest), whoever measured it."""
+        with self._lock:
+            found = [self._measurements.get((evaluation, plan.digest)) for plan, evaluation in keys]
+        return [known.measurement if known else None for known in found]
+
+    def list_measurements(self, evaluation_digests: Sequence[str]) -> Sequence[Known]:
+        """Return all that is known of some evaluations, by evaluation and plan digest."""
+        with self._lock:
+            return [
+                known
+                for key, known in sorted(self._measurements.items(), key=lambda i: i[0])
+                if key[0] in evaluation_digests
+            ]
+
+    def close(self) -> None:
+        """Do nothing: there is no database to release."""
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        with self._lock:
+            if self._lease is not None:
+                self._held(self._lease)
+            yield
+
+    def _held(self, lease: Lease) -> Job:
+        job = self._job(lease.job_id)
+        if job.state is not JobState.RUNNING or job.token != lease.token:
+            raise lease_lost(lease, job)
+        return job
+
+    def _claimed(self, job: Job, owner: str) -> Lease:
+        values = job_move_values(JobState.RUNNING, datetime.now(UTC), None)
+        claimed = replace(job, owner=owner, token=job.token + 1, beat=0, **values)
+        self._jobs[job.job_id] = claimed
+        return Lease(job.job_id, owner, claimed.token)
+
+    def _job(self, job_id: str) -> Job:
+        if job_id not in self._jobs:
+            raise job_not_found(job_id, list(reversed(self._jobs))[:_NUM_NEWEST])
+        return self._jobs[job_id]
+
+    def _trial(self, job_id: str, number: int) -> Trial:
+        self._job(job_id)
+        if number not in self._trials[job_id]:
+            raise trial_not_found(job_id, number)
+        return self._trials[job_id][number]
+
+
+def _is_as_seen(job: Job, seen: Job) -> bool:
+    return job.state is JobState.RUNNING and (job.token, job.beat) == (seen.token, seen.beat)
+
+
+def _copied(trial: Trial) -> Trial:
+    return replace(
+        trial,
+        measurement=_copied_measurement(trial.measurement),
+        held_out=_copied_measurement(trial.held_out),
+        sampler_state=json_copy(trial.sampler_state),
+    )
+
+
+def _copied_measurement(measurement: Measurement | None) -> Measurement | None:
+    return None if measurement is None else Measurement.from_json(json_copy(measurement.to_json()))

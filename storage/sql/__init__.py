@@ -1,0 +1,1 @@
+"""The store in a database: the only SQLAlchemy beside the migrations."""

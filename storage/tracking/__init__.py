@@ -1,0 +1,1 @@
+"""MLflow: a projection of the records that may fail without harm."""

@@ -1,0 +1,89 @@
+"""A level from weight to loaded module: every kind and every composition, in any shape, by the bytes and the bit."""
+
+from itertools import product
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from space.cost import module_bytes
+from space.inventory import ModuleInfo, TensorInfo
+from space.level import Level
+from space.menu import is_legal
+from tests.workers.weights import correlated_hessian, random_weight
+from workers.compress.build import build_levels
+from workers.levels.level_store import LevelStore
+from workers.runtime.packed_modules import install_packed
+
+KINDS = tuple(product(("integer", "trellis"), (False, True)))
+ZEROS = ((0.0, "unstructured"), (0.5, "unstructured"), (0.3, "unstructured"), (0.5, "2:4"))
+levels = st.builds(
+    lambda bits, group, kind, zeros, rank: Level(bits, group, zeros[0], zeros[1], rank, kind[0], kind[1]),
+    st.integers(2, 8),
+    st.sampled_from((None, 5, 16, 32, 64)),
+    st.sampled_from(KINDS),
+    st.sampled_from(ZEROS),
+    st.sampled_from((0, 0, 1, 3)),
+)
+
+
+def _info(kind: str, rows: int, columns: int) -> ModuleInfo:
+    return ModuleInfo("part", kind, TensorInfo("part.weight", (rows, columns), "BF16"), 0)  # type: ignore[arg-type]
+
+
+def _stored(level: Level, rows: int, columns: int, folder: str, seed: int) -> tuple[dict[str, Tensor], Tensor]:
+    """Build and store a level; return the tensors of its file, and the weight that a search measures."""
+    (built,) = build_levels(random_weight(rows, columns, seed), correlated_hessian(columns, seed + 1), [level])
+    store = LevelStore(Path(folder), "model", "text")
+    store.write("part", built)
+    return load_file(store.path("part", level)), store.weight("part", level, torch.Size((rows, columns)))
+
+
+def _loaded(module: nn.Module, level: Level, tensors: dict[str, Tensor]) -> nn.Module:
+    """Return a packed module in the place of a dense one, as loading a checkpoint does it."""
+    model = nn.ModuleDict({"part": module})
+    install_packed(model, {"part": str(level)}, {})
+    model.load_state_dict({f"part.{name}": tensor for name, tensor in tensors.items()}, strict=True)
+    return model["part"]
+
+
+def _check(level: Level, kind: str, rows: int, columns: int, seed: int) -> None:
+    with TemporaryDirectory() as folder:
+        tensors, searched = _stored(level, rows, columns, folder, seed)
+    assert sum(t.nbytes for t in tensors.values()) == module_bytes(_info(kind, rows, columns), level)
+    generator = torch.Generator().manual_seed(seed)
+    if kind == "linear":
+        module = _loaded(nn.Linear(columns, rows, bias=False), level, tensors)
+        hidden = torch.randn(2, 3, columns, generator=generator)
+        found, expected = module(hidden), nn.functional.linear(hidden, searched)
+    else:
+        module = _loaded(nn.Embedding(rows, columns), level, tensors)
+        ids = torch.randint(0, rows, (2, 9), generator=generator)
+        found, expected = module(ids), nn.functional.embedding(ids, searched)
+    assert found.isfinite().all()
+    assert float((found - expected).abs().max()) == 0.0
+
+
+@settings(max_examples=60, deadline=None, database=None)
+@given(
+    level=levels, kind=st.sampled_from(("linear", "linear", "embedding")), rows=st.integers(4, 40),
+    columns=st.integers(4, 100), seed=st.integers(0, 2**31),
+)  # fmt: skip
+def test_any_level_of_any_shape_is_loaded_as_it_was_searched(
+    level: Level, kind: str, rows: int, columns: int, seed: int
+) -> None:
+    """Stored bytes are the predicted ones, and a loaded module computes what the searched weight does, to the bit."""
+    if is_legal(_info(kind, rows, columns), level, "packed"):
+        _check(level, kind, rows, columns, seed)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_composition_is_loaded_as_it_was_searched(kind: tuple[str, bool]) -> None:
+    """Each coding and rotation with each way of pruning, with and without groups and a low rank; 33 rows of 20."""
+    for group, zeros, rank in product((None, 16), ZEROS, (0, 2)):
+        _check(Level(3, group, *zeros, rank, *kind), "linear", 33, 20, 7)  # type: ignore[arg-type]

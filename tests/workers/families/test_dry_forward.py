@@ -1,0 +1,146 @@
+"""What a forward without weights tells: the cache's bytes, and which modules a model uses without calling them."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from space.cost import key_value_bytes
+from space.errors import ModelError
+from space.inventory import CacheLayer, Inventory
+from workers.families.dry_forward import dry_forward
+from workers.families.read_inventory import inspect_model
+
+WINDOW = 8
+SIZES = {
+    "vocab_size": 64,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 8,
+    "pad_token_id": 0,
+    "dtype": "bfloat16",
+}
+MIXED = {"layer_types": ["sliding_attention", "sliding_attention", "full_attention"], "sliding_window": WINDOW}
+LINEAR = {"linear_num_key_heads": 2, "linear_num_value_heads": 4, "linear_key_head_dim": 8, "linear_value_head_dim": 8}
+MAMBA = {"mamba_n_heads": 8, "mamba_d_head": 8, "mamba_d_state": 8, "mamba_n_groups": 1}
+FAMILIES: dict[str, dict[str, Any]] = {
+    "llama": {},
+    "gpt_bigcode": {},  # one head for all
+    "gemma2": MIXED,
+    "cohere2": MIXED,
+    "gemma4_text": {**MIXED, "per_layer_config": {2: {"head_dim": 16}}, "hidden_size_per_layer_input": 8},
+    "bamba": {"attn_layer_indices": [1], **MAMBA},
+    "qwen3_5_text": {"layer_types": ["linear_attention", "linear_attention", "full_attention"], **LINEAR},
+    "minicpm3": {
+        "num_key_value_heads": 4,
+        "q_lora_rank": 8,
+        "kv_lora_rank": 8,
+        "qk_rope_head_dim": 8,
+        "qk_nope_head_dim": 8,
+        "v_head_dim": 8,
+    },
+}
+
+
+def _config(model_type: str) -> Any:
+    from transformers import AutoConfig
+
+    return AutoConfig.for_model(model_type, **{**SIZES, **FAMILIES[model_type]})
+
+
+def _model(model_type: str, device: str) -> Any:
+    from transformers import AutoModelForCausalLM
+
+    with torch.device(device):
+        return AutoModelForCausalLM.from_config(_config(model_type)).eval()
+
+
+def _layers(model_type: str) -> tuple[CacheLayer, ...]:
+    found = dry_forward(_model(model_type, "meta")).cache
+    assert found is not None
+    return found
+
+
+def _held(value: Any) -> int:
+    """Return the bytes of the tensors in a value, however deep."""
+    if isinstance(value, torch.Tensor):
+        return value.nbytes if value.dim() else 0
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()
+    return sum(map(_held, inner))
+
+
+@pytest.mark.parametrize("model_type", FAMILIES)
+@pytest.mark.parametrize("length", [WINDOW - 2, 3 * WINDOW])
+def test_bytes_are_those_of_a_filled_cache(model_type: str, length: int) -> None:
+    """Layer by layer, shorter than a window and longer; transformers itself keeps a window less the newest token."""
+    with torch.no_grad():
+        cache = _model(model_type, "cpu")(input_ids=torch.zeros((1, length), dtype=torch.long)).past_key_values
+    for told, layer in zip(_layers(model_type), cache.layers, strict=True):
+        spare = told.token_bytes if told.window is not None and told.window < length else 0
+        assert told.size_bytes(length) - spare == _held(vars(layer))
+
+
+def test_layers_differ_where_the_model_says_so() -> None:
+    """Windows, wider heads and layers without any growing cache are each counted as they are."""
+    narrow, wide = 2 * 2 * 8 * 2, 2 * 2 * 16 * 2
+    assert _layers("gemma4_text") == (CacheLayer(narrow, WINDOW), CacheLayer(narrow, WINDOW), CacheLayer(wide))
+    assert [layer.token_bytes for layer in _layers("bamba")] == [0, narrow, 0]
+    assert _layers("bamba")[0].fixed_bytes > 0
+
+
+def test_cache_of_a_batch() -> None:
+    """Nothing without a context, then linear up to the window, for each sequence of the batch."""
+    inventory = Inventory((), (), (CacheLayer(100, 10), CacheLayer(100), CacheLayer(0, None, 7)), 3)
+    assert [key_value_bytes(inventory, context, 2) for context in (0, 5, 10, 1000)] == [0, 2014, 4014, 202014]
+    assert Inventory.from_json(inventory.to_json()) == inventory
+
+
+def test_model_that_does_not_tell() -> None:
+    """One that keeps its state inside its modules has no cache to read off."""
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    config = AutoConfig.for_model("recurrent_gemma", **{**SIZES, "lru_width": 32})
+    with torch.device("meta"):
+        assert dry_forward(AutoModelForCausalLM.from_config(config).eval()).cache is None
+
+
+@pytest.mark.parametrize("model_type", ["mamba", "falcon_mamba"])
+def test_weights_that_code_takes_for_itself(model_type: str, tmp_path: Path) -> None:
+    """Such a module has no input to calibrate on: it is left as it is, and its bytes count."""
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    config = AutoConfig.for_model(model_type, **SIZES, state_size=4)
+    AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path)
+    inventory = inspect_model(tmp_path)
+    kinds = {name.rpartition(".")[2] for name in (m.name for m in inventory.modules)}
+    assert kinds == {"embeddings", "in_proj", "x_proj", "out_proj"}
+    assert sum(tensor.name.endswith("dt_proj.weight") for tensor in inventory.others) == 3
+
+
+@pytest.mark.parametrize("model_type", ["llama", "gpt_bigcode", "bamba", "qwen3_5_text"])
+def test_modules_that_are_called_stay(model_type: str) -> None:
+    """However often else a model's code asks for their weights."""
+    assert not dry_forward(_model(model_type, "meta")).bypassed
+
+
+@pytest.mark.parametrize(
+    ("model_type", "sizes"),
+    [
+        ("codegen", {"num_attention_heads": 2, "rotary_dim": 4}),
+        ("llama4_text", {"num_key_value_heads": 3, "intermediate_size_mlp": 48, "moe_layers": []}),
+        ("llama", {"num_attention_heads": 4, "num_key_value_heads": 3}),
+    ],
+)
+def test_sizes_that_do_not_fit(model_type: str, sizes: dict[str, Any], tmp_path: Path) -> None:
+    """A model that transformers builds and cannot run is told before a job exists."""
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    config = AutoConfig.for_model(model_type, **{**SIZES, **sizes})
+    AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path)
+    with pytest.raises(ModelError, match=r"sizes in config\.json do not fit together, so that transformers") as caught:
+        inspect_model(tmp_path)
+    assert str(tmp_path) in str(caught.value)

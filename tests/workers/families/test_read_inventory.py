@@ -1,0 +1,103 @@
+"""Which tensors of a model are modules."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from space.errors import ModelError
+from tests.workers.tiny_models import TinyKind
+from workers.families.blocks import BlockRunner
+from workers.families.load_modules import load_model
+from workers.families.read_inventory import inspect_model
+from workers.models.model_files import read_headers
+
+
+def test_inventory_counts_every_tensor_once(tiny: Callable[[TinyKind], Path]) -> None:
+    """Modules and others together are the file; a tied head is no module of its own."""
+    kinds: list[TinyKind] = ["tied", "untied", "phi", "opt"]
+    for kind in kinds:
+        inventory, stored = inspect_model(tiny(kind)), read_headers(tiny(kind))
+        names = [m.weight.name for m in inventory.modules] + [t.name for t in inventory.others]
+        assert sorted(names) == sorted(stored)
+        assert inventory.dense_bytes == sum(t.info.size_bytes for t in stored.values())
+        embedding = inventory.modules[0]
+        assert embedding.tied == (("lm_head",) if kind in ("tied", "opt") else ())
+        assert any(m.name == "lm_head" for m in inventory.modules) == (kind in ("untied", "phi"))
+
+
+def test_only_plain_embeddings_are_modules(tiny: Callable[[TinyKind], Path]) -> None:
+    """An embedding class with rules of its own (OPT's positions) is left alone: nothing else could stand for it."""
+    names = [m.name for m in inspect_model(tiny("opt")).modules if m.kind == "embedding"]
+    assert names == ["model.decoder.embed_tokens"]
+
+
+def test_blocks_are_those_that_a_worker_runs(tiny: Callable[[TinyKind], Path]) -> None:
+    """A module's number is its place in the list of blocks, and what lies outside has none."""
+    kinds: list[TinyKind] = ["tied", "untied", "phi", "opt"]
+    for kind in kinds:
+        inventory, runner = inspect_model(tiny(kind)), BlockRunner(load_model(tiny(kind)))
+        assert inventory.num_blocks == runner.num_blocks
+        prefixes = {runner.block_name(i) + ".": i for i in range(runner.num_blocks)}
+        for module in inventory.modules:
+            assert module.block == next((i for p, i in prefixes.items() if module.name.startswith(p)), None)
+
+
+def _jamba(**sizes: Any) -> Any:
+    from transformers import JambaConfig, JambaForCausalLM
+
+    return JambaForCausalLM(JambaConfig(attn_layer_period=2, attn_layer_offset=1, num_experts=1, **sizes))
+
+
+def _zamba(**sizes: Any) -> Any:
+    from transformers import Zamba2Config, Zamba2ForCausalLM
+
+    kinds = ["mamba", "hybrid"] * 2
+    return Zamba2ForCausalLM(
+        Zamba2Config(
+            layers_block_type=kinds, n_mamba_heads=4, mamba_headdim=16, num_mem_blocks=1, adapter_rank=4, **sizes
+        )
+    )
+
+
+def _git(**sizes: Any) -> Any:
+    from transformers import GitConfig, GitForCausalLM
+
+    vision = {"image_size": 16, "patch_size": 8, **sizes}
+    return GitForCausalLM(GitConfig(vision_config=vision, bos_token_id=0, eos_token_id=1, **sizes))
+
+
+def _gpt2(**sizes: Any) -> Any:
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    return GPT2LMHeadModel(GPT2Config(n_embd=32, n_layer=2, n_head=2, bos_token_id=0, eos_token_id=1))
+
+
+def _mixtral(**sizes: Any) -> Any:
+    from transformers import MixtralConfig, MixtralForCausalLM
+
+    return MixtralForCausalLM(MixtralConfig(num_key_value_heads=2, num_local_experts=2, **sizes))
+
+
+@pytest.mark.parametrize(
+    ("make", "told"),
+    [
+        (_gpt2, r"transformer\.h has no plain linear layers \(but Conv1D\); others are not supported yet"),
+        (
+            _mixtral,
+            r"makes model\.layers\.0\.mlp\.experts\S+ of several stored tensors, .* as for mixtures of experts",
+        ),
+        (_jamba, "JambaForCausalLM has no list of equal transformer blocks"),
+        (_zamba, r"model\.layers\.0\.mamba\.in_proj lies outside .*_list, the longest list of equal blocks"),
+        (_git, r"git\.encoder\.layer\.\S+ lies outside git\.image_encoder\S+, the longest list of equal blocks"),
+    ],
+)
+def test_what_is_not_supported_yet_is_named(make: Callable[..., Any], told: str, tmp_path: Path) -> None:
+    """Other layers, names, kinds of blocks and towers are told before a job is made, as what they are."""
+    make(
+        vocab_size=64, hidden_size=32, intermediate_size=48, num_hidden_layers=4, num_attention_heads=2
+    ).save_pretrained(tmp_path)
+    with pytest.raises(ModelError, match=told) as caught:
+        inspect_model(tmp_path)
+    assert str(tmp_path) in str(caught.value)

@@ -1,0 +1,265 @@
+"""The command line. With --json exactly one JSON document goes to stdout; everything else goes to stderr."""
+
+import signal
+import sys
+from contextlib import suppress
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+
+from space.errors import TightfitError, UsageError
+from tightfit import __version__
+from tightfit.cli import submit_options as asked
+from tightfit.cli.base import (
+    AsJson,
+    Detach,
+    Home,
+    JobName,
+    NewestJob,
+    Queue,
+    chosen,
+    home_of,
+    left,
+    open_service,
+    print_json,
+    run_here,
+    show_any_character,
+)
+from tightfit.cli.jobs import cancel, logs, pause, resume, status
+from tightfit.cli.unforeseen import told_unforeseen
+from tightfit.cli.upkeep import db_app, doctor, gc, work
+
+INTERRUPTED, TERMINATED = 130, 143
+app = typer.Typer(
+    name="tightfit",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+    context_settings={"help_option_names": ["--help", "-h"]},
+)
+mlflow_app = typer.Typer(help="MLflow's picture of the jobs.", no_args_is_help=True, rich_markup_mode="markdown")
+app.add_typer(mlflow_app, name="mlflow")
+app.add_typer(db_app, name="db")
+
+
+def _show_version(wanted: bool) -> None:  # noqa: FBT001 (typer calls it)
+    if wanted:
+        print(f"tightfit {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def face(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """Find how to compress a model so that it fits a memory budget and loses as little as possible."""
+
+
+@app.command()
+def demo(home: Home = None) -> None:
+    """Search the bundled model, export the best point under the budget and verify it."""
+    from tightfit.cli.demo import run_demo  # noqa: PLC0415
+
+    run_demo(home)
+
+
+@app.command()
+def submit(
+    ctx: typer.Context,
+    model: asked.Model,
+    budget: asked.Budget,
+    context: asked.Context = 0,
+    batch: asked.Batch = 1,
+    calibration: asked.Calibration = None,
+    sequence_length: asked.SequenceLength = None,
+    num_sequences: asked.NumSequences = None,
+    target: asked.Target = "packed",
+    bits: asked.Bits = None,
+    group_size: asked.GroupSize = None,
+    sparsity: asked.Sparsity = None,
+    rank: asked.Rank = None,
+    kind: asked.Kind = None,
+    pin: asked.Pin = None,
+    sampler: asked.Sampler = "front",
+    max_trials: asked.MaxTrials = None,
+    max_minutes: asked.MaxMinutes = None,
+    refine: asked.Refine = False,
+    workers: asked.NumWorkers = 2,
+    worker_memory: asked.WorkerMemory = None,
+    seed: asked.Seed = 0,
+    like: asked.Like = None,
+    dry_run: asked.DryRun = False,
+    detach: Detach = False,
+    queue: Queue = False,
+    as_json: AsJson = False,
+    home: Home = None,
+) -> None:
+    """Search how to compress MODEL so that it fits BUDGET."""
+    from tightfit.cli.options import spec_from_options  # noqa: PLC0415
+
+    sources = {name: ctx.get_parameter_source(name) for name in ctx.params}
+    given = {name for name, source in sources.items() if source is not None and source.name != "DEFAULT"}
+    earlier = None if like is None else open_service(home).store.get_job(like).spec
+    spec = spec_from_options(
+        model=model, budget=budget, context=context, batch=batch, calibration=calibration, target=target, bits=bits,
+        sequence_length=sequence_length, num_sequences=num_sequences,
+        group_size=group_size, sparsity=sparsity, rank=rank, kind=kind, pin=pin, sampler=sampler,
+        max_trials=max_trials, max_minutes=max_minutes, refine=refine, workers=workers,
+        worker_memory=worker_memory, seed=seed, like=earlier, given=given,
+    )  # fmt: skip
+    service = open_service(home, create=not dry_run, needed=not dry_run)
+    from tightfit.cli.show import show_dry_run, show_result  # noqa: PLC0415
+
+    if dry_run:
+        found = service.dry_run(spec)
+        print_json(found.to_json()) if as_json else show_dry_run(found)
+        return
+    job = service.submit(spec)
+    if detach or queue:
+        text = left(service, job.job_id, home, detach=detach)
+        print_json({"job": job.job_id, "state": str(job.state)}) if as_json else print(text)
+        return
+    run_here(service, job.job_id, home)
+    document = service.front(job.job_id)
+    print_json(document.to_json()) if as_json else show_result(document, home)
+
+
+@app.command(hidden=True)
+def run(job: JobName, home: Home = None) -> None:
+    """Run a queued job in this process."""
+    run_here(open_service(home), job, home)
+
+
+@app.command()
+def front(
+    job: NewestJob = None,
+    as_json: AsJson = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print the front as CSV.")] = False,
+    html: Annotated[Path | None, typer.Option(help="Write the report page to a file.")] = None,
+    explained: Annotated[bool, typer.Option("--explain", help="Add to --json why each module has its level.")] = False,
+    home: Home = None,
+) -> None:
+    """Show a job's Pareto front."""
+    if as_json and as_csv:
+        raise UsageError("--json and --csv: choose one of them.")
+    if explained and not as_json:
+        raise UsageError("--explain adds to --json; `tightfit explain JOB` shows one point as a table.")
+    service = open_service(home)
+    job = chosen(service, job)
+    document = service.front(job)
+    if html is not None:
+        from workers.bounded_files import user_path  # noqa: PLC0415
+        from workers.whole_files import writing  # noqa: PLC0415
+
+        html = user_path(html)
+        text = service.report(job)
+        with writing(html, "Give another file with --html."):
+            html.write_text(text, encoding="utf-8")
+        print(f"Report: {html}", file=sys.stderr)
+    if as_json:
+        found = {point: e.to_json() for point, e in service.explanations(job).items()} if explained else None
+        print_json(document.to_json() if found is None else {**document.to_json(), "explanations": found})
+    elif as_csv:
+        from tightfit.report.notebook_front import front_csv  # noqa: PLC0415
+
+        print(front_csv(document), end="")
+    elif html is None:
+        from tightfit.cli.show import show_front  # noqa: PLC0415
+
+        show_front(document)
+
+
+@app.command()
+def explain(
+    job: NewestJob = None,
+    point: Annotated[str | None, typer.Option(help="A point of the front [default: the recommended one].")] = None,
+    as_json: AsJson = False,
+    home: Home = None,
+) -> None:
+    """Show why each module has its level: its share of the loss, and what the next levels would cost."""
+    from tightfit.cli.show import show_explanation  # noqa: PLC0415
+
+    service = open_service(home)
+    job = chosen(service, job)
+    found = service.explain(job, point)
+    print_json(found.to_json()) if as_json else show_explanation(job, found)
+
+
+@app.command()
+def export(
+    out: Annotated[Path, typer.Option(help="A new folder.")],
+    job: NewestJob = None,
+    point: Annotated[str | None, typer.Option(help="A point of the front [default: the recommended one].")] = None,
+    budget: Annotated[str | None, typer.Option(help="The best point within this size.")] = None,
+    fmt: Annotated[
+        str | None, asked.one_of(asked.TARGETS, "--format", help="What it is written as [default: the job's target].")
+    ] = None,
+    refit: Annotated[
+        bool | None,
+        typer.Option(help="Fit the point again; kept only where it helps [default: where memory holds both models]."),
+    ] = None,
+    as_json: AsJson = False,
+    home: Home = None,
+) -> None:
+    """Write a point as a checkpoint and verify it by loading it again."""
+    service = open_service(home)
+    job = chosen(service, job)
+
+    def tell(sentence: str) -> None:
+        typer.echo(sentence, err=True)
+
+    exported = service.export(job, out, point, budget, fmt, refit=refit, tell=tell)
+    from tightfit.cli.hints import unfilled  # noqa: PLC0415
+    from tightfit.cli.show import show_export  # noqa: PLC0415
+
+    print_json(asdict(exported)) if as_json else show_export(exported)
+    if budget is not None:
+        from tightfit.export.early import named_point  # noqa: PLC0415
+
+        size = named_point(service.front(job), exported.point).size_bytes
+        told = unfilled(service.store.get_job(job), size, budget, exported.budget_bytes, home)
+        tell(told) if told else None
+
+
+for command in (status, logs, pause, cancel, resume, work, gc, doctor):
+    app.command()(command)
+
+
+@app.command()
+def ui(
+    job: NewestJob = None,
+    port: Annotated[int | None, typer.Option(help="Port of the MLflow server.")] = None,
+    home: Home = None,
+) -> None:
+    """Serve MLflow and print the address of the job's Pareto view; Ctrl-C stops it."""
+    from tightfit.cli.ui import serve_ui  # noqa: PLC0415
+
+    serve_ui(open_service(home), job, port)
+
+
+@mlflow_app.command()
+def sync(job: JobName, home: Home = None) -> None:
+    """Rebuild MLflow's picture of a job from the store."""
+    print(open_service(home).sync_mlflow(job))
+
+
+def main() -> NoReturn:
+    """Run the command line; errors become one sentence on stderr and an exit code."""
+    show_any_character(sys.stdout)
+    with suppress(ValueError):  # not in the main thread: whoever owns that decides
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))  # what was begun is put in order
+    try:
+        app(standalone_mode=True)
+    except TightfitError as error:
+        print(f"tightfit: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
+    except Exception as error:  # noqa: BLE001 (whatever it is, people get a sentence)
+        print(f"tightfit: {told_unforeseen(error, home_of(sys.argv))}", file=sys.stderr)
+        sys.exit(TightfitError.exit_code)
+    sys.exit(0)

@@ -1,0 +1,177 @@
+"""How far jobs are, by their summaries alone: as tables, as JSON, and watched until they rest."""
+
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from space.errors import NotFoundError
+from storage.job_summary import Overview, Summary, told_seconds
+from storage.leases.lease import is_gone
+from storage.records import JobState
+from storage.store import Store
+
+_POLL_SECONDS = 1.0
+_NAMES = ("job", "state", "model", "budget", "trials", "done", "left", "best KL", "phase")
+
+
+def overview_json(found: Overview, log: Path) -> dict[str, Any]:
+    """Return a job's status as a JSON object; `log` is where its log would be."""
+    summary = found.summary or Summary(found.created_at)
+    value = summary.to_json()
+    return {
+        "job": found.job_id,
+        "state": str(found.state),
+        "model": found.model,
+        "budget": found.budget,
+        "phase": found.phase,
+        "error": found.error,
+        "is_stopped": _is_stopped(found),
+        "created_at": found.created_at.isoformat(),
+        "started_at": found.started_at.isoformat() if found.started_at else None,
+        "finished_at": found.finished_at.isoformat() if found.finished_at else None,
+        "trials": dict(summary.trials),
+        "elapsed_seconds": summary.elapsed_seconds,
+        "share_done": _share_done(found),
+        "seconds_left": _seconds_left(found),
+        **{name: value[name] for name in ("best_kl_divergence", "hypervolume", "marginal_price", "measured_on")},
+        "num_points": summary.num_points,
+        "recommended": value["recommended"],
+        "updated_at": None if found.summary is None else value["updated_at"],
+        "log": str(log) if log.exists() else None,
+    }
+
+
+def show_overviews(jobs: Sequence[Overview], home: Path) -> None:
+    """Print jobs as a table, newest first."""
+    if not jobs:
+        print(f"No jobs yet in {home}; `tightfit submit MODEL --budget B` or `tightfit demo` makes one.")
+        return
+    rows = [_NAMES, *(tuple(_cells(job)) for job in jobs)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)][:-1]
+    for row in rows:
+        cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=False)]
+        print("  ".join([*cells, row[-1]]).rstrip())
+
+
+def _cells(job: Overview) -> Iterator[str]:
+    summary = job.summary
+    yield from (job.job_id, str(job.state), _short(job.model), job.budget)
+    yield str(sum(summary.trials.values())) if summary else "0"
+    share, left = _share_done(job), _seconds_left(job)
+    yield "" if share is None else f"{share:.0%}"
+    yield "" if left is None else told_seconds(left)
+    yield f"{summary.best_kl_divergence:.5f}" if summary and summary.best_kl_divergence is not None else ""
+    if _is_stopped(job):
+        yield f"stopped: `tightfit resume {job.job_id}` goes on"
+    else:
+        yield " ".join((job.error or ("" if job.state is JobState.DONE else job.phase)).split())
+
+
+def _is_stopped(job: Overview) -> bool:
+    """Tell whether the process that runs a job has certainly ended, and nobody took it over."""
+    return job.state is JobState.RUNNING and is_gone(job.owner)
+
+
+def _short(model: str) -> str:
+    """Return a model's name: of a path its last part."""
+    return Path(model).name if model.startswith("/") else model
+
+
+def show_overview(job: Overview, log: Path) -> None:
+    """Print all that is known of how far a job is."""
+    for name, text in _lines(job, log):
+        print(f"{name:<12} {text}")
+
+
+def _lines(job: Overview, log: Path) -> Iterator[tuple[str, str]]:
+    summary = job.summary
+    yield "job", f"{job.job_id}  {job.state}"
+    yield "model", f"{job.model} to {job.budget}"
+    if _is_stopped(job):
+        yield "stopped", f"the process that ran it is gone; `tightfit resume {job.job_id}` goes on"
+    if job.error or (job.phase and job.state is not JobState.DONE):
+        yield ("error", job.error) if job.error else ("phase", job.phase)
+    if summary is None:
+        return
+    yield "done", ", ".join(_time(job, summary))
+    if summary.trials:
+        by_state = ", ".join(f"{count} {state}" for state, count in summary.trials.items())
+        yield "trials", f"{sum(summary.trials.values())} ({by_state})"
+    if summary.hypervolume is not None:
+        yield "hypervolume", f"{summary.hypervolume:.4f}"
+    if summary.best_kl_divergence is not None:
+        where = f" on {summary.measured_on.replace('_', '-')} text" if summary.measured_on else ""
+        yield "best KL", f"{summary.best_kl_divergence:.5f} under the budget{where}"
+    if summary.marginal_price is not None:
+        yield "price", str(summary.marginal_price)
+    if (best := summary.recommended) is not None:
+        told = f"{best.point} of {summary.num_points} points: {best.size_bytes:,} bytes, KL {best.kl_divergence:.5f}"
+        yield "recommended", told
+    if log.exists():
+        yield "log", str(log)
+
+
+def _time(job: Overview, summary: Summary) -> Iterator[str]:
+    share, left = _share_done(job), _seconds_left(job)
+    if share is not None:
+        yield f"{share:.0%}"
+    if left is not None:
+        yield f"about {told_seconds(left)} left"
+    yield (
+        f"{told_seconds(summary.elapsed_seconds)} so far" if left is not None else told_seconds(summary.elapsed_seconds)
+    )
+
+
+def _share_done(job: Overview) -> float | None:
+    return 1.0 if job.state is JobState.DONE else job.summary.share_done if job.summary else None
+
+
+def _seconds_left(job: Overview) -> float | None:
+    """Return what a running job still takes; who rests or waits takes nobody knows how long."""
+    return job.summary.seconds_left if job.summary and job.state is JobState.RUNNING else None
+
+
+def newest_front(jobs: Sequence[Overview]) -> Overview:
+    """Return the newest of a store's jobs that has a front; the newest one where none has.
+
+    Raises:
+        NotFoundError: there are no jobs.
+
+    """
+    if not jobs:
+        raise NotFoundError("There are no jobs yet; `tightfit submit MODEL --budget B` or `tightfit demo` makes one.")
+    return next((job for job in jobs if job.has_front), jobs[0])
+
+
+def watch(store: Store, job_id: str) -> Overview:
+    """Print a job's steps on stderr until it rests; return it."""
+    last: tuple[str, str] = ("", "")
+    while True:
+        job = store.overview(job_id)
+        num_trials = sum(job.summary.trials.values()) if job.summary else 0
+        step = f"{job_id}  {job.state}  {num_trials} trials  {job.error or job.phase}"
+        found = ", ".join(_told(job.summary))
+        if step != last[0]:
+            time_told = "".join(f"  {text}" for text in _time(job, job.summary)) if job.summary else ""
+            print(step + time_told, file=sys.stderr, flush=True)
+        if found != last[1]:
+            print(f"{job_id}  {found}", file=sys.stderr, flush=True)
+        last = step, found
+        if job.state.rests:
+            return job
+        time.sleep(_POLL_SECONDS)
+
+
+def _told(summary: Summary | None) -> Iterator[str]:
+    """Yield how far a search is, in words."""
+    if summary is None:
+        return
+    if summary.hypervolume is not None:
+        yield f"hypervolume {summary.hypervolume:.4f}"
+    if summary.best_kl_divergence is not None:
+        yield f"best KL under the budget {summary.best_kl_divergence:.5f}"
+    if summary.marginal_price is not None:
+        where = "on held-out text: " if summary.measured_on == "held_out" else ""
+        yield f"{where}{summary.marginal_price}"

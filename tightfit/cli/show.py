@@ -1,0 +1,178 @@
+"""What people see in a terminal: tables on stdout."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from space.budget import format_bytes
+from space.results.document import Comparison, FrontDocument, FrontPoint
+from space.results.explanation import Explanation, Move, Reason, format_times
+from space.results.price import format_step, nice_step
+from tightfit.cli.hints import command
+
+if TYPE_CHECKING:
+    from tightfit.estimate import DryRun
+    from tightfit.exporting import Exported
+
+_WIDEST = 1000  # characters
+
+
+def _print_table(table: Table) -> None:
+    """Print a table as wide as it is: a terminal that is narrower breaks its lines, and nothing is cut off."""
+    needed = _console(_WIDEST).measure(table).maximum
+    _console(max(needed, _console().width)).print(table)
+
+
+def _console(width: int | None = None) -> Console:
+    """Return a console that prints text as it is: names and errors may hold brackets."""
+    return Console(highlight=False, markup=False, width=width)
+
+
+def _table(*names: str, title: str | None = None) -> Table:
+    """Return a table without lines between columns: eight of numbers fit into 80 characters."""
+    return Table(*names, title=title, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+
+
+def show_dry_run(found: "DryRun") -> None:
+    """Print what a job would search and cost."""
+    console = _console()
+    table = _table("modules", "", "shape", "levels", "smallest", "largest", title=f"{found.model}: modules")
+    for name, (kind, rows, columns, levels, smallest, largest), count in found.groups():
+        shape = f"{rows} x {columns}" + (" embedding" if kind == "embedding" else "")
+        table.add_row(name, f"x {count}", shape, str(levels), f"{smallest:,}", f"{largest:,}")
+    _print_table(table)
+    sizes = _table("uniform plan", "bytes", "", title="Sizes (everything stored counted)")
+    sizes.add_row("dense", f"{found.dense_bytes + found.key_value_bytes:,}", "")
+    for uniform in found.uniform:
+        size = uniform.cost.size_bytes
+        sizes.add_row(uniform.level, f"{size:,}", "fits" if size <= found.budget_bytes else "over the budget")
+    _print_table(sizes)
+    cache = f"{found.key_value_bytes:,} bytes" if found.key_value_bytes else "not counted (weights only; see --context)"
+    console.print(f"Budget: {found.budget_bytes:,} bytes. Key/value cache: {cache}.")
+    console.print(f"Left alone (norms, biases, ...): {found.others_bytes:,} bytes.")
+    low, high = f"{found.smallest_bytes:,}", f"{found.largest_bytes:,}"
+    console.print(f"Reachable: {low} to {high} bytes, about 10^{len(str(found.num_plans)) - 1} plans.")
+    console.print(f"Estimate: {found.seconds / 60:.1f} minutes, {format_bytes(found.disk_bytes)} of cache at most.")
+
+
+def show_front(document: FrontDocument) -> None:
+    """Print a front beside the uniform plans."""
+    console = _console()
+    title = f"Job {document.job}: front of {document.model} on {document.measured_on.replace('_', '-')} text"
+    names = ("", "point", "bytes", "bpw", "KL", "95 %", "vs next", "vs uniform")
+    table = _table(*names, title=title)
+    for p in document.front:
+        low, high = p.kl_divergence_ci95
+        table.add_row(
+            *(_mark(document, p), p.point, f"{p.size_bytes:,}", f"{p.bits_per_weight:.3f}", f"{p.kl_divergence:.5f}"),
+            *(f"{low:.5f} - {high:.5f}", _ratio(p.versus_next), _versus_uniform(document, p)),
+        )
+    _print_table(table)
+    console.print("* recommended; ! over the budget; perplexities are in the files of --json and --csv.")
+    uniform = _table("uniform", "bytes", "KL divergence", "95 %", "perplexity", title="Uniform plans")
+    for u in document.uniform:
+        low, high = u.kl_divergence_ci95
+        uniform.add_row(
+            u.level, f"{u.size_bytes:,}", f"{u.kl_divergence:.5f}", f"{low:.5f} - {high:.5f}", f"{u.perplexity:.3f}"
+        )
+    _print_table(uniform)
+    dense = document.dense
+    console.print(f"Dense: {dense.size_bytes:,} bytes, perplexity {dense.perplexity:.3f}.")
+    console.print(
+        f"Search: {document.cost.trials} trials, {document.cost.token_forwards / 1e6:.2f} M token-forwards, "
+        f"{document.cost.wall_seconds:.0f} s, hypervolume {document.hypervolume:.4f}."
+    )
+    console.print("vs next, vs uniform: KL over that of the next larger point and of the nearest uniform plan;")
+    console.print("beside that one stands how much larger it is;")
+    console.print("~ marks two that do not differ measurably (paired 95 % interval over the same sequences).")
+    if document.marginal_price is not None:
+        console.print(f"At the budget {document.marginal_price}.")
+    if document.advice is not None:
+        console.print(document.advice)
+    if document.measured_on != "held_out":
+        console.print("Preliminary: measured on the text that the search used, not on held-out text.")
+
+
+def _ratio(found: Comparison | None) -> str:
+    if found is None:
+        return ""
+    ratio = "-" if found.ratio is None else f"{found.ratio:.2f}x"
+    return ratio + ("" if found.measurable else " ~")
+
+
+def _versus_uniform(document: FrontDocument, point: FrontPoint) -> str:
+    """Return a point beside a uniform plan, with that one's size where it differs by half a percent or more."""
+    if (found := point.versus_uniform) is None:
+        return ""
+    percent = f"{document.uniform_excess(point) or 0:+.0%}"
+    return f"{_ratio(found)} {found.other}" + ("" if percent[1:] == "0%" else f" {percent}")
+
+
+def _mark(document: FrontDocument, point: FrontPoint) -> str:
+    if point.recommended:
+        return "*"
+    return "" if point.size_bytes <= document.budget_bytes else "!"
+
+
+def show_explanation(job_id: str, found: Explanation) -> None:
+    """Print why each module of a point has its level, the largest share of the loss first."""
+    console = _console()
+    title = f"Job {job_id}: why the modules of {found.point} have their levels"
+    table = _table("module", "level", "KL share", "bytes", "next down", "next up", "why", title=title)
+    for r in found.modules:
+        share, size = f"{r.kl_share:.1%}", f"{r.size_bytes:,}"
+        table.add_row(r.module, r.level, share, size, _move(r.down), _move(r.up), _why(found, r))
+    _print_table(table)
+    step = nice_step(sum(r.size_bytes for r in found.modules))
+    console.print(
+        f"KL {found.kl_divergence:.5f} measured; the search's additive model says {found.predicted_kl_divergence:.5f}, "
+        "and its predictions are scaled to what was measured."
+    )
+    console.print(
+        f"Going rate: {format_step(step)} are worth {found.going_rate * step:.2g} KL at this size. A level is right "
+        "where going down costs more than the going rate (above 1x) and going up gains less (below 1x)."
+    )
+
+
+def _move(move: Move | None) -> str:
+    return "" if move is None else f"{move.level}: {move.bytes_change:+,} B, {move.kl_change:+.1g}"
+
+
+def _why(found: Explanation, reason: Reason) -> str:
+    told = []
+    if reason.down is not None:
+        told.append(f"down {format_times(reason.down.rate, found.going_rate)}")
+    if reason.up is not None:
+        told.append(f"up {format_times(reason.up.rate, found.going_rate)}")
+    return ", ".join(told) or "only useful level"
+
+
+def show_result(document: FrontDocument, home: Path | None = None) -> None:
+    """Print a front and what to do with it."""
+    show_front(document)
+    best = document.recommended
+    if best is None:
+        print(f"No point fits the budget of {document.budget_bytes:,} bytes.")
+        return
+    print(f"Best within {document.budget_bytes:,} bytes: {best.point}, KL {best.kl_divergence:.5f}. Export it with")
+    print(f"  {command(f'export {document.job} --point {best.point} --out DIR', home)}")
+
+
+def show_export(exported: "Exported") -> None:
+    """Print what was written and what the reload measured."""
+    header = exported.file_bytes - exported.size_bytes
+    print(f"Exported {exported.point} as {exported.format} to {exported.path}")
+    print(
+        f"  size      {exported.size_bytes:,} bytes (predicted {exported.predicted_bytes:,}, budget "
+        f"{exported.budget_bytes:,}; the container's header takes {header:,} more)"
+    )
+    where = "" if exported.measured_on == "held_out" else " on search text: the job has not judged its plans yet"
+    print(f"  quality   KL {exported.kl_divergence:.6f} (recorded {exported.recorded_kl_divergence:.6f}{where})")
+    if exported.refit_kl_divergence is not None:
+        told = "kept" if exported.refitted else "not kept: it is not measurably better"
+        print(f"  refit     KL {exported.refit_kl_divergence:.6f}, {told}")
+    print(f"  reloaded  in a fresh process; logits differ from the searched model by {exported.logit_difference:.3g}")
+    print("  verified")

@@ -1,0 +1,56 @@
+"""The options of a request, as help shows them and shells complete them; `options` reads their text."""
+
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import typer
+
+from tightfit.cli.base import complete_job
+
+TARGETS = ("packed", "compressed-tensors")
+SAMPLERS = ("front", "nsga2", "tpe", "random")
+
+
+def one_of(values: Sequence[str], *names: str, help: str) -> Any:  # noqa: A002 (typer's word)
+    """Return an option that takes one of some values: help shows them, shells complete them, and we check them."""
+    return typer.Option(*names, help=help, metavar=f"[{'|'.join(values)}]", autocompletion=lambda: list(values))
+
+
+Model = Annotated[str, typer.Argument(help="A local folder, `org/name[@revision]`, or `bundled`.")]
+Budget = Annotated[str, typer.Option(help="`4GiB`, `3.5MB`, `60%` of dense, or `3.25bpw`.")]
+Context = Annotated[int, typer.Option(help="Tokens of key/value cache inside the budget.")]
+Batch = Annotated[int, typer.Option(help="Sequences of key/value cache inside the budget.")]
+Calibration = Annotated[
+    str | None,
+    typer.Option(help="File of text, JSONL, CSV or Parquet, `python-stdlib`, or a dataset name [default: sampled]."),
+]
+SequenceLength = Annotated[int | None, typer.Option(help="Tokens of each sequence of text [default: 256].")]
+NumSequences = Annotated[
+    int | None, typer.Option(help="Sequences to calibrate on; a quarter to search, half to judge [default: 128].")
+]
+Target = Annotated[str, one_of(TARGETS, help="What the result is written as.")]
+Bits = Annotated[str | None, typer.Option(help="Such as `2,3,4`.")]
+GroupSize = Annotated[str | None, typer.Option(help="Such as `32,64,channel`.")]
+Sparsity = Annotated[str | None, typer.Option(help="Such as `0,0.5,2:4`.")]
+Rank = Annotated[str | None, typer.Option(help="Such as `0,16`.")]
+Kind = Annotated[
+    str | None, typer.Option(help="Such as `integer,rotated-trellis`; also `rotated`, `trellis` (docs/levels.md).")
+]
+Pin = Annotated[list[str] | None, typer.Option(help="`REGEX=LEVEL`, such as `down_proj=b4-g64-s0.5-r16`.")]
+Sampler = Annotated[str, one_of(SAMPLERS, help="Who proposes plans.")]
+MaxTrials = Annotated[
+    int | None, typer.Option(help="Most plans to measure, probes included [default: as many as the model needs].")
+]
+MaxMinutes = Annotated[
+    float | None, typer.Option(help="Stop searching after this time; a resumed job starts to count again.")
+]
+Refine = Annotated[bool, typer.Option("--refine", help="Search on even where earlier jobs know enough.")]
+NumWorkers = Annotated[int, typer.Option("--workers", help="Ray workers.")]
+WorkerMemory = Annotated[
+    str | None, typer.Option(help="What each worker may take, such as `8GiB` [default: a share of what is left].")
+]
+Seed = Annotated[int, typer.Option(help="Seed of everything random.")]
+Like = Annotated[
+    str | None, typer.Option(help="A job whose request counts where no option is given.", autocompletion=complete_job)
+]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Show sizes and costs; read no weights.")]

@@ -1,0 +1,136 @@
+"""Freeing what no job needs: levels off every front, calibration, teacher answers, leftovers of killed processes."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from storage.records import Job
+from storage.sound_records import check_facts
+from storage.store import Store
+from workers.levels.level_store import LevelStore
+from workers.pool.cache_locks import alone
+from workers.text.tokens import TokenSet
+from workers.whole_files import writing
+
+_KEPT_ALWAYS = {".in-use"}
+_ANSWERS = "answers-"  # an export makes them where they are missing
+
+
+@dataclass
+class Freed:
+    """What was, or would be, freed.
+
+    Attributes:
+        num_files: how many.
+        size_bytes: together.
+        num_levels: how many of the files were levels that another search of their model would use.
+        needed_bytes: what exports of finished jobs' fronts need, and stayed.
+        kept: folder -> why it was left as it is.
+
+    """
+
+    num_files: int = 0
+    size_bytes: int = 0
+    num_levels: int = 0
+    needed_bytes: int = 0
+    kept: dict[str, str] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return a JSON object."""
+        return asdict(self)
+
+
+def free_unneeded(store: Store, cache_folder: Path, *, dry_run: bool) -> Freed:
+    """Delete what no job needs; all of it can be built again.
+
+    Kept are the whole cache of every model with a job that runs, waits or is paused; for each finished job what an
+    export of its front takes: its points' levels, text, and the dense model's held-out answers; and the sketches of a
+    model with jobs, which the next budget, --refine and resuming start from.
+
+    Args:
+        store: the jobs.
+        cache_folder: of all models.
+        dry_run: only count.
+
+    """
+    freed, jobs = Freed(), store.list_jobs()
+    starting = [job.job_id for job in jobs if job.state == "RUNNING" and "cache_folder" not in job.facts]
+    for folder in sorted(path for path in cache_folder.glob("*") if path.is_dir() and path.name != "inventories"):
+        mine = [job for job in jobs if _is_of(job, folder)]
+        busy = [job.job_id for job in mine if not job.state.is_finished] + starting
+        with writing(folder, "Make it writable, then free it again."), alone(folder) as is_alone:
+            if busy or not is_alone:
+                freed.kept[str(folder)] = f"job {busy[0]} needs it" if busy else "a job is using it"
+                continue
+            needed = {path for job in mine for path in _needed(store, job, folder)}
+            needed.update(folder.glob("sketches/*/*.npy") if mine else ())
+            freed.needed_bytes += sum(path.stat().st_size for path in needed if path.exists())
+            _free(freed, [path for path in _files(folder) if path not in needed], dry_run=dry_run)
+    return freed
+
+
+def at_home(job: Job, cache_folder: Path) -> Job:
+    """Return a job whose files are those of this home, where it has them: it may be a copy, or have moved.
+
+    Args:
+        job: as it was recorded, with whole paths.
+        cache_folder: of all models.
+
+    """
+    if not (recorded := job.facts.get("cache_folder")):
+        return job
+    here, moved = cache_folder / Path(recorded).name, {}
+    if "tokens" in job.facts:
+        text = TokenSet.from_json(job.facts["tokens"], here)
+        moved["tokens"] = text.to_json()
+        if Path(text.path).parent != here and Path(text.path).exists():
+            return job  # made from another home, which shares the database
+    return replace(job, facts={**job.facts, **moved, "cache_folder": str(here)}) if here.exists() else job
+
+
+def is_complete(store: Store, job: Job, cache_folder: Path) -> bool:
+    """Tell whether a job is DONE by itself, not by its time, and its front's levels and text are there."""
+    if job.state != "DONE" or job.spec.max_minutes is not None:
+        return False
+    here = at_home(job, cache_folder)
+    needed = _needed(store, here, Path(here.facts["cache_folder"]))
+    return all(path.exists() or path.name.startswith(_ANSWERS) for path in needed)
+
+
+def _is_of(job: Job, folder: Path) -> bool:
+    """Tell whether a job keeps its files in a folder, by its name: the home may have moved, or be a copy."""
+    recorded = job.facts.get("cache_folder")
+    return recorded is not None and Path(recorded).name == folder.name
+
+
+def _needed(store: Store, job: Job, folder: Path) -> Iterator[Path]:
+    """Yield the files that an export of a finished job's front takes."""
+    if job.document is None or "tokens" not in job.facts:
+        return
+    check_facts(job.job_id, job.facts, "model_digest")
+    tokens = TokenSet.from_json(job.facts["tokens"])
+    yield folder / Path(tokens.path).name
+    yield folder / f"{_ANSWERS}{tokens.of('held_out')[:16]}.safetensors"
+    yield from folder.glob("text-*.json")
+    levels = LevelStore(folder / "levels", job.facts["model_digest"], tokens.of("calibration"))
+    points = {point.trial for point in job.document.front}
+    for trial in store.list_trials(job.job_id):
+        if trial.number in points:
+            yield from (levels.path(name, level) for name, level in trial.plan.levels)
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.is_file() and path.name not in _KEPT_ALWAYS)
+
+
+def _free(freed: Freed, files: Sequence[Path], *, dry_run: bool) -> None:
+    for path in files:
+        with suppress(FileNotFoundError):
+            size = path.stat().st_size
+            if not dry_run:
+                path.unlink()
+            freed.num_files += 1
+            freed.num_levels += path.parent.parent.name == "levels" and path.suffix == ".safetensors"
+            freed.size_bytes += size

@@ -1,0 +1,200 @@
+"""The model card and the provenance record of an export: what was verified on its files, and how to use them."""
+
+import platform
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from space.budget import format_bytes
+from space.cost import Target
+from space.inventory import Inventory
+from space.model_name import model_name
+from space.plan import Plan
+from space.results.document import FrontPoint
+from storage.records import Job
+from tightfit.export.checkpoint import Written
+from tightfit.export.verify import Verified
+from tightfit.origin import Origin
+from workers.models.hub import repository_of
+from workers.models.model_files import local_folder
+from workers.models.source_cards import front_matter, terms_of
+
+if TYPE_CHECKING:
+    from workers.recover.refit import Refitted
+
+_LIBRARIES = ("torch", "transformers", "safetensors", "compressed-tensors", "optuna", "ray")
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """All that an export's papers tell.
+
+    Attributes:
+        job: that searched.
+        folder: of the dense model.
+        inventory: its modules.
+        point: of the job's front.
+        plan: the point's.
+        target: the container.
+        written: the files.
+        verified: what a fresh process measured on them, on held-out text.
+        refitted: what fitting the plan once more came to, None where that was left out.
+        origin: where this program comes from.
+
+    """
+
+    job: Job
+    folder: Path
+    inventory: Inventory
+    point: FrontPoint
+    plan: Plan
+    target: Target
+    written: Written
+    verified: Verified
+    refitted: "Refitted | None"
+    origin: Origin
+
+
+def provenance(facts: Facts) -> dict[str, Any]:
+    """Return what `compression.json` holds: plan, seeds, digests, versions and what was measured on the files."""
+    job, refitted = facts.job, facts.refitted
+    tokens = job.facts.get("tokens", {})
+    record: dict[str, Any] = {
+        "schema_version": 1,
+        "job": job.job_id,
+        "point": facts.point.point,
+        "trial": facts.point.trial,
+        "format": facts.target,
+        "plan": facts.plan.to_json(),
+        "plan_digest": facts.plan.digest,
+        "spec": _without_places(job, job.spec.model_dump(mode="json") | {"model": _name(facts)}),
+        "seed": job.spec.seed,
+        "model_digest": job.facts.get("model_digest"),
+        "tokens_digests": tokens.get("digests"),
+        "text": _without_places(job, tokens.get("note")),
+        "measured_on": "held_out",
+        "kl_divergence": facts.verified.kl_divergence,
+        "kl_divergence_ci95": list(facts.verified.kl_divergence_ci95),
+        "perplexity": facts.verified.perplexity,
+        "dense_perplexity": job.facts.get("dense_perplexity"),
+        "versions": {"python": platform.python_version()}
+        | {name: _version(name) for name in ("tightfit", *_LIBRARIES)},
+        "repository": {"url": facts.origin.url, "commit": facts.origin.commit, "changed": facts.origin.is_changed},
+    }
+    if refitted is not None:
+        kept = {"kept": refitted.kept, "kl_before": refitted.kl_before, "kl_after": refitted.kl_after}
+        record["refit"] = kept
+    return record
+
+
+def _version(name: str) -> str | None:
+    """Return the version of an installed package; None of one that is not, such as tightfit run from its source."""
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def model_card(facts: Facts) -> str:
+    """Return README.md of an export: front matter for the hub, what was measured, how to load it."""
+    name, size, verified = _name(facts), facts.written.size_bytes, facts.verified
+    low, high = verified.kl_divergence_ci95
+    dense_perplexity = facts.job.facts.get("dense_perplexity")
+    dense = "" if dense_perplexity is None else f"{dense_perplexity:.4f}"
+    bits = 8 * size / facts.inventory.num_parameters
+    return f"""{front_matter(_metadata(facts))}# {name}, compressed to {format_bytes(size)}
+
+Point {facts.point.point} of tightfit job {facts.job.job_id}: {bits:.3f} bits per weight, everything stored counted.
+Every module has its own level; `compression.json` lists them with seeds, digests and versions.
+
+| | dense | this checkpoint |
+|---|---|---|
+| size in bytes | {facts.inventory.dense_bytes:,} | {size:,} |
+| perplexity (held-out text) | {dense} | {verified.perplexity:.4f} |
+| KL divergence to dense, nats per token | 0 | {verified.kl_divergence:.6f} (95 % {low:.6f} to {high:.6f}) |
+
+Measured on these files, loaded again in a fresh process.{_told_of_refit(facts.refitted)}
+
+## Loading
+
+{_LOADING[facts.target](facts.origin)}
+"""
+
+
+def _metadata(facts: Facts) -> dict[str, Any]:
+    """Return the front matter: only what is known."""
+    repository = _repository(facts)
+    base = {} if repository is None else {"base_model": repository, "base_model_relation": "quantized"}
+    known = {"library_name": "transformers", "pipeline_tag": "text-generation", "tags": ["compression", "tightfit"]}
+    return {**base, **known, **terms_of(facts.folder)}
+
+
+def _repository(facts: Facts) -> str | None:
+    """Return the model's name on the hub, where it is one of the hub's."""
+    is_hub_name = local_folder(facts.job.spec.model) is None
+    return facts.job.spec.model.partition("@")[0] if is_hub_name else repository_of(facts.folder)
+
+
+def _name(facts: Facts) -> str:
+    """Return how to call the model to others: never where it lies on this machine."""
+    return _repository(facts) or model_name(facts.job.spec.model)
+
+
+def _without_places(job: Job, value: Any) -> Any:
+    """Return a JSON value whose texts call the job's calibration file by its name alone."""
+    if isinstance(value, dict):
+        return {key: _without_places(job, inner) for key, inner in value.items()}
+    source = job.spec.calibration
+    return value.replace(source, Path(source).name) if isinstance(value, str) and source else value
+
+
+def _told_of_refit(refitted: "Refitted | None") -> str:
+    if refitted is None or not refitted.kept:
+        return ""
+    return (
+        f"\nThe point was fitted once more after the search: KL {refitted.kl_before:.6f} before, "
+        f"{refitted.kl_after:.6f} as exported."
+    )
+
+
+def _packed_loading(origin: Origin) -> str:
+    source = f"git+{origin.url or 'URL-OF-ITS-REPOSITORY'}{f'@{origin.commit}' if origin.commit else ''}"
+    told = " (that commit, with changes that are in no repository)" if origin.is_changed else ""
+    told += "" if origin.url else ", whose address the installation that wrote this did not know"
+    return f"""The format is tightfit's own. Loading takes torch, transformers, safetensors and tightfit. That is on no
+package index: it is installed from its repository{told}. `--no-deps` leaves out what only searching needs.
+
+```
+pip install "torch=={_public(version("torch"))}" "transformers=={version("transformers")}" safetensors
+pip install --no-deps "tightfit @ {source}"
+```
+
+```python
+import tightfit.hf  # without it transformers refuses the folder
+{_PYTHON}
+```"""
+
+
+def _compressed_tensors_loading(_: Origin) -> str:
+    return f"""Loading takes transformers and compressed-tensors.
+
+```
+pip install torch transformers accelerate compressed-tensors
+```
+
+```python
+{_PYTHON}
+```"""
+
+
+_LOADING = {"packed": _packed_loading, "compressed-tensors": _compressed_tensors_loading}
+_PYTHON = """from transformers import AutoModelForCausalLM, AutoTokenizer
+
+model = AutoModelForCausalLM.from_pretrained("this folder")
+tokenizer = AutoTokenizer.from_pretrained("this folder")"""
+
+
+def _public(version_text: str) -> str:
+    """Return a version without the name of a build of it, such as `+cpu`."""
+    return version_text.partition("+")[0]

@@ -1,0 +1,1 @@
+"""A front as one HTML page, and as a frame for notebooks."""

@@ -1,0 +1,80 @@
+"""From a model folder's config to the class that runs it, and only to the class that the config names."""
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
+from typing import Any
+
+from space.errors import ModelError, in_one_line
+from workers.models.model_files import read_config
+
+
+def build_model(folder: Path, made_in: AbstractContextManager[Any] | None = None, **options: Any) -> Any:
+    """Return the causal language model that a config describes, without the weights of its folder, its ties tied.
+
+    Args:
+        folder: the model.
+        made_in: what to build it in, such as the meta device.
+        options: for transformers' `from_config`.
+
+    Raises:
+        ModelError: transformers has no such architecture, it is of another class, or the config is inconsistent.
+
+    """
+    from transformers import AutoConfig, AutoModelForCausalLM  # noqa: PLC0415 (slow)
+
+    named = _named_class(read_config(folder))
+    with _told(folder):
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+    _check_class(folder, named, config)
+    with _told(folder):
+        with made_in or nullcontext():
+            model: Any = AutoModelForCausalLM.from_config(config, trust_remote_code=False, **options)
+        model.tie_weights()
+    return model
+
+
+@contextmanager
+def _told(folder: Path) -> Iterator[None]:
+    """Tell what a library raises about a config as an error of the model."""
+    try:
+        yield
+    except Exception as error:  # the library raises many kinds, all of them about the user's config
+        raise ModelError(
+            f"{folder}: transformers cannot build a causal language model from it: {in_one_line(error)}."
+        ) from error
+
+
+def _check_class(folder: Path, named: str | None, config: Any) -> None:
+    """Refuse a config whose model is not the causal language model of its type."""
+    from transformers import MODEL_FOR_CAUSAL_LM_MAPPING  # noqa: PLC0415 (slow)
+
+    built = MODEL_FOR_CAUSAL_LM_MAPPING.get(type(config), None)
+    if built is None:
+        raise ModelError(
+            f"{folder}: config.json asks for {named or 'a model'} of the type {config.model_type}, of which "
+            "transformers has no causal language model; others are not supported yet."
+        )
+    if named is not None and named.lower() != built.__name__.lower():
+        raise ModelError(f"{folder}: config.json asks for {named}, {_why_not(named, built.__name__)}")
+
+
+def _why_not(named: str, built: str) -> str:
+    """Return the rest of a sentence about a class that is not the one that transformers builds."""
+    import transformers  # noqa: PLC0415 (slow)
+
+    if hasattr(transformers, named):
+        return (
+            f"and of its type only {built} can be searched: encoders, classifiers, models with an encoder and those of "
+            "several media are not supported yet."
+        )
+    return (
+        f"which transformers does not know; if its weights are those of {built}, write that name into config.json "
+        "under architectures."
+    )
+
+
+def _named_class(config: dict[str, Any]) -> str | None:
+    """Return the class that a config names, where it names one."""
+    names = config.get("architectures")
+    return names[0] if isinstance(names, list) and names and isinstance(names[0], str) else None

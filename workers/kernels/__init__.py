@@ -1,0 +1,1 @@
+"""What packed values stand for, and how they are unpacked."""

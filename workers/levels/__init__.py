@@ -1,0 +1,1 @@
+"""The level store, and the statistics that levels are built from."""

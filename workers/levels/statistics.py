@@ -1,0 +1,136 @@
+"""Calibration: the Hessian x xᵀ of every compressible module's input, one transformer block at a time.
+
+Modules that read the same input (q/k/v, gate/up) share one Hessian. Shape legend: B, T tokens, I in_features.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from torch import Tensor, nn
+
+from space.errors import CalibrationError, ModelError
+from space.inventory import Inventory
+from workers.run.engine import Engine
+from workers.whole_files import is_whole, write_safetensors
+
+_BATCH = 8
+_LOOKUP_SHARE = 0.1  # weight of the plain (lookup) error of a tied embedding beside its error as a head
+
+
+class _HessianCollector:
+    """Sums x xᵀ over the inputs of hooked modules; equal inputs are summed once."""
+
+    def __init__(self, modules: Mapping[str, nn.Module]) -> None:
+        self.sums: dict[str, Tensor] = {}
+        self.owner: dict[str, str] = {}
+        self._last: tuple[Tensor | None, str] = (None, "")
+        self._hooks = [m.register_forward_pre_hook(self._hook(name)) for name, m in modules.items()]
+
+    def _hook(self, name: str) -> Any:
+        def add(_module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+            source, owner = self._last
+            shared = source is inputs[0]
+            self.owner[name] = owner if shared else name
+            if shared:
+                return
+            rows = inputs[0].flatten(0, -2).float()
+            if name in self.sums:
+                self.sums[name].addmm_(rows.T, rows)
+            else:
+                self.sums[name] = rows.T @ rows
+            self._last = (inputs[0], name)
+
+        return add
+
+    def close(self) -> None:
+        for hook in self._hooks:
+            hook.remove()
+
+    def write(self, path: Path) -> None:
+        """Write each sum once; the metadata tells which module reads which.
+
+        Raises:
+            ModelError: a sum is not finite.
+
+        """
+        sums = {name: total.cpu() for name, total in self.sums.items()}
+        for name, total in sums.items():
+            if not torch.isfinite(total).all():
+                raise ModelError(
+                    f"The dense model gives NaN or infinite values on the calibration text: the input of {name} has "
+                    "them. Its config or its weights are broken; see that it generates text with transformers."
+                )
+        write_safetensors(path, sums, {"owner": json.dumps(self.owner)})
+
+
+def calibrate(engine: Engine, inventory: Inventory, tokens: Tensor, out_folder: Path) -> None:
+    """Write the Hessians of all modules under `out_folder`, one file per block and one for the head.
+
+    Args:
+        engine: runs the dense model.
+        inventory: its modules.
+        tokens: (N, T) calibration sequences.
+        out_folder: made if missing; files are written atomically.
+
+    """
+    runner = engine.runner
+    modules = dict(runner.model.named_modules())
+    batches = list(tokens.to(engine.device).split(_BATCH))
+    outputs: list[Any] = [None] * len(batches)
+    for index in range(runner.num_blocks):
+        inside = {m.name: modules[m.name] for m in inventory.modules if m.block == index}
+        with engine.holding_dense(index), _collecting(inside, out_folder / f"block-{index:04d}.safetensors"):
+            outputs = [runner.run_block(index, b, o) for b, o in zip(batches, outputs, strict=True)]
+    heads = {m.name: modules[(m.tied or (m.name,))[0]] for m in inventory.modules if m.block is None and _is_head(m)}
+    with engine.holding_dense(runner.num_blocks), _collecting(heads, out_folder / "head.safetensors"):
+        for batch, output in zip(batches, outputs, strict=True):
+            runner.run_to_head(runner.model.get_output_embeddings(), batch, output)
+
+
+@contextmanager
+def _collecting(modules: Mapping[str, nn.Module], path: Path) -> Iterator[None]:
+    collector = _HessianCollector(modules)
+    try:
+        yield
+    finally:
+        collector.close()
+    collector.write(path)
+
+
+def _is_head(module: Any) -> bool:
+    return module.kind == "linear" or bool(module.tied)
+
+
+def is_calibrated(folder: Path, inventory: Inventory) -> bool:
+    """Tell whether all of a calibration's files are there and whole."""
+    names = [f"block-{i:04d}" for i in range(inventory.num_blocks)] + ["head"]
+    return all(is_whole(folder / f"{name}.safetensors") for name in names)
+
+
+def load_hessian(folder: Path, inventory: Inventory, module_name: str) -> Tensor:
+    """Return the (I, I) Hessian of a module's input; the identity for an embedding that is only looked up.
+
+    Raises:
+        CalibrationError: the text does not call the module.
+
+    """
+    module = inventory.module(module_name)
+    if module.block is None and not _is_head(module):
+        return torch.eye(module.in_features)
+    name = "head" if module.block is None else f"block-{module.block:04d}"
+    with safe_open(folder / f"{name}.safetensors", framework="pt") as file:
+        owners = json.loads(file.metadata()["owner"])
+        if module_name not in owners:
+            raise CalibrationError(
+                f"{module_name}: the model does not call it on the calibration text, so that it cannot be compressed: "
+                f"leave it as it is with --pin '{module_name}=dense', or give --calibration text that needs it."
+            )
+        hessian: Tensor = file.get_tensor(owners[module_name])
+    if module.kind == "embedding":
+        hessian = hessian + torch.eye(len(hessian)) * hessian.diagonal().mean() * _LOOKUP_SHARE
+    return hessian

@@ -1,0 +1,1 @@
+"""Executors: the contract, the one in this process, Ray."""

@@ -1,0 +1,1 @@
+"""What changes values after a plan is chosen."""

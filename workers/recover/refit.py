@@ -1,0 +1,299 @@
+"""A chosen plan fitted once more, block by block in order, to what the compressed model really computes: same bytes.
+
+Each module is compressed again for the inputs that the compressed blocks before it produce, towards the outputs of the
+dense model (GPTAQ, arXiv 2504.02692, equation 7); then each row's scales are tuned together for a few steps, so that
+the block's output comes near the dense block's (as OmniQuant, arXiv 2308.13137, does). Embeddings and heads stay.
+Shape legend: B sequences, T tokens, O out_features, I in_features.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from space.digest import digest
+from space.inventory import Inventory, ModuleInfo
+from space.level import Level
+from space.plan import Plan
+from space.results.front import paired_interval
+from workers.compress.build import BuiltLevel, build_levels
+from workers.compress.packing import unpack
+from workers.compress.rounding_inputs import damped
+from workers.devices import Device
+from workers.families.blocks import BlockOutput, BlockRunner
+from workers.families.load_modules import load_model
+from workers.levels.level_store import LevelStore
+from workers.run.memory_limits import ITEM_BYTES, building_bytes
+from workers.tasks import Evaluate, Teach, Workspace
+from workers.text.tokens import TokenSet
+from workers.worker import Worker
+
+_REFIT_VERSION = 2  # part of the name of what is refitted
+_NUM_SEQUENCES = 128  # at most: with 64, and 32, a 2.5-bit plan keeps 0.77 and 0.89 of its KL instead of 0.74
+_BATCH = 8
+_STATISTICS_BYTES = 40  # for each pair of inputs of a module: its sums, and their factors in double precision
+_FORWARD_FLOPS = 11  # for each weight and token: about five forward passes
+_FLOPS_PER_CORE = 4e10
+_SECONDS_PER_VALUE = 4e-6  # of a level's search
+_LEARNING_RATE = 2e-3
+Progress = Callable[[int, int], None]
+
+
+def refitted_tokens(tokens: TokenSet, plan: Plan) -> TokenSet:
+    """Return the same text under the name that refitted levels of a plan have in a level store."""
+    name = digest([tokens.of("calibration"), plan.digest, "refit", _REFIT_VERSION])
+    return TokenSet(tokens.path, tokens.note, (name, *tokens.digests[1:]))
+
+
+@dataclass(frozen=True, slots=True)
+class Refitted:
+    """What a refit came to.
+
+    Attributes:
+        tokens: names the levels to export: the refitted ones if they are kept, else those that the search measured.
+        kl_before, kl_after: on held-out text, nats per token.
+        kept: whether it helped measurably: the paired 95 % interval of the difference lies below zero.
+
+    """
+
+    tokens: TokenSet
+    kl_before: float
+    kl_after: float
+    kept: bool
+
+
+def refit_if_better(
+    workspace: Workspace, plan: Plan, tokens: TokenSet, progress: Progress = lambda *_: None
+) -> Refitted:
+    """Fit a plan again and keep that only where its KL on held-out text is measurably lower; see `refit`."""
+    named = refit(workspace, plan, tokens, progress)
+    Worker(workspace).run(Teach(tokens, "held_out"))
+    # a worker knows levels by their text, so each store's are measured by one of its own
+    before, after = (Worker(workspace).run(Evaluate(t, plan, "held_out")) for t in (tokens, named))
+    kept = paired_interval(after.sequence_kl, before.sequence_kl)[1] < 0
+    return Refitted(named if kept else tokens, before.kl_divergence, after.kl_divergence, kept)
+
+
+def needed_bytes(inventory: Inventory, num_tokens: int, device: Device = "cpu") -> int:
+    """Return the memory that a refit takes: both models, a block's inputs on all text, one module's statistics."""
+    inside, inputs = [m for m in inventory.modules if m.block is not None], Counter[int | None]()
+    for module in inside:
+        inputs[module.block] += module.in_features
+    widest = max(m.in_features for m in inventory.modules)
+    values = 2 * inventory.num_parameters + num_tokens * max(inputs.values(), default=0)
+    # a GPU has no other memory to turn to
+    building = 0 if device == "cpu" else max(map(building_bytes, inside), default=0)
+    return ITEM_BYTES[device] * values + _STATISTICS_BYTES * widest**2 + building
+
+
+def estimated_seconds(inventory: Inventory, num_tokens: int) -> float:
+    """Return about how long a refit takes on one core."""
+    forwards = _FORWARD_FLOPS * num_tokens / _FLOPS_PER_CORE
+    return (forwards + _SECONDS_PER_VALUE) * inventory.num_parameters
+
+
+def tokens_read(tokens: TokenSet) -> int:
+    """Return how many tokens of calibration text a refit reads."""
+    return tokens.load("calibration")[:_NUM_SEQUENCES].numel()
+
+
+def can_help(inventory: Inventory, plan: Plan) -> bool:
+    """Tell whether a plan compresses anything inside a block."""
+    return any(m.block is not None and not plan[m.name].is_dense for m in inventory.modules)
+
+
+def refit(workspace: Workspace, plan: Plan, tokens: TokenSet, progress: Progress = lambda *_: None) -> TokenSet:
+    """Fit every level of a plan again and store it; return the token set that names the refitted levels.
+
+    Args:
+        workspace: the dense model and its cache, which holds the plan's levels.
+        plan: what is exported.
+        tokens: the text that its levels were calibrated on.
+        progress: told (blocks done, blocks).
+
+    """
+    named = refitted_tokens(tokens, plan)
+    folder = Path(workspace.cache_folder) / "levels"
+    stores = [LevelStore(folder, workspace.model_digest, t.of("calibration")) for t in (tokens, named)]
+    packed = [(m, plan[m.name]) for m in workspace.inventory.modules if not plan[m.name].is_dense]
+    if all(stores[1].output_error(m.name, level) is not None for m, level in packed):
+        return named
+    with torch.no_grad():
+        refitter = _Refitter(workspace, packed, stores[0], tokens.load("calibration")[:_NUM_SEQUENCES])
+        for index in range(refitter.num_blocks):
+            for built, name in refitter.refit_block(index):
+                stores[1].write(name, built)
+            progress(index + 1, refitter.num_blocks)
+    for module, level in packed:  # what belongs to no block, or never ran on this text, stays as it is
+        error = stores[0].output_error(module.name, level)
+        if error is not None and stores[1].output_error(module.name, level) is None:
+            stores[1].write(module.name, BuiltLevel(level, stores[0].tensors(module.name, level), error))
+    return named
+
+
+@dataclass(slots=True)
+class _Batch:
+    """A batch of text, and what the block before gives for it in both models."""
+
+    ids: Tensor
+    dense: BlockOutput = None
+    fitted: BlockOutput = None
+
+
+class _ReachedError(Exception):
+    """Ends a forward at the module that was asked for."""
+
+
+class _Refitter:
+    """The dense model and the compressed one side by side, as far as they have come."""
+
+    def __init__(
+        self, workspace: Workspace, packed: Sequence[tuple[ModuleInfo, Level]], store: LevelStore, tokens: Tensor
+    ) -> None:
+        models = [load_model(Path(workspace.model_folder), workspace.device) for _ in range(2)]
+        self._dense, self._fitted = (BlockRunner(model) for model in models)
+        self._modules = [dict(model.named_modules()) for model in models]
+        self._levels = {m.name: level for m, level in packed}
+        self._blocks = {m.name: m.block for m, _ in packed}
+        parameters = dict(models[1].named_parameters())
+        self._weights = {m.name: parameters[m.weight.name] for m, _ in packed}
+        for module, level in packed:
+            target = self._weights[module.name]
+            target.copy_(store.weight(module.name, level, target.shape))
+        self._batches = [_Batch(ids) for ids in tokens.to(workspace.device).split(_BATCH)]
+
+    @property
+    def num_blocks(self) -> int:
+        return self._dense.num_blocks
+
+    def refit_block(self, index: int) -> list[tuple[BuiltLevel, str]]:
+        """Return the new levels of a block's modules; both models have run it afterwards."""
+        built: dict[str, BuiltLevel] = {}
+        for group, inputs in self._run_dense(index):
+            found = self._statistics(index, group[0], inputs)
+            if found is None:  # not called on every batch, or for other tokens than in the dense model: it stays
+                continue
+            hessian, shared = found
+            for name in group:
+                weight = self._modules[0][name].get_parameter("weight").float()
+                (built[name],) = build_levels(_towards_dense(weight, hessian, shared), hessian, [self._levels[name]])
+                self._take(name, built[name])
+        built = self._tuned(index, built)
+        for batch in self._batches:
+            batch.fitted = self._fitted.run_block(index, batch.ids, batch.fitted)
+        return [(level, name) for name, level in built.items()]
+
+    def _take(self, name: str, built: BuiltLevel) -> None:
+        target = self._weights[name]
+        target.copy_(unpack(built.tensors, built.level, target.shape[1]))
+
+    def _scaled(self, name: str, factor: Tensor) -> Tensor:
+        weight = self._weights[name]
+        scaled: Tensor = (weight * factor).to(weight.dtype)
+        return scaled
+
+    def _run_dense(self, index: int) -> list[tuple[list[str], list[Tensor]]]:
+        """Run a block of the dense model.
+
+        Returns:
+            its packed modules in the order they run, those that read the same input together, and that (B, T, I) input
+            in each batch.
+
+        """
+        groups: dict[str, list[str]] = {}
+        inputs: dict[str, list[Tensor]] = {}
+        last: list[tuple[str, Tensor]] = []
+
+        def noting(name: str) -> Any:
+            def note(_: nn.Module, args: tuple[Tensor, ...]) -> None:
+                if not last or last[0][1] is not args[0]:
+                    last[:] = [(name, args[0])]
+                    inputs.setdefault(name, []).append(args[0])
+                first = groups.setdefault(last[0][0], [])
+                first += [name] if name not in first else []
+
+            return note
+
+        names = [name for name, block in self._blocks.items() if block == index]
+        hooks = [self._modules[0][name].register_forward_pre_hook(noting(name)) for name in names]
+        for batch in self._batches:
+            batch.dense = self._dense.run_block(index, batch.ids, batch.dense)
+            last.clear()
+        for hook in hooks:
+            hook.remove()
+        return [(group, inputs[first]) for first, group in groups.items()]
+
+    def _statistics(self, index: int, name: str, inputs: Sequence[Tensor]) -> tuple[Tensor, Tensor] | None:
+        """Return sums over the text of x xᵀ and of d xᵀ: x the fitted, d the dense model's (I,) input of a module."""
+        if len(inputs) != len(self._batches):
+            return None
+        sums: list[Tensor] = []
+        for batch, of_dense in zip(self._batches, inputs, strict=True):
+            reached = self._reached(index, batch, self._modules[1][name])
+            if reached is None or reached[0][0].shape != of_dense.shape:
+                return None
+            fitted, dense = (x.flatten(0, -2).float() for x in (reached[0][0], of_dense))
+            found = [fitted.T @ fitted, dense.T @ fitted]
+            sums = [a + b for a, b in zip(sums, found, strict=True)] if sums else found
+        return sums[0], sums[1]
+
+    def _reached(self, index: int, batch: _Batch, module: nn.Module) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
+        """Return the arguments that a module of a block is called with in the fitted model, and run no further."""
+        found: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
+
+        def stop(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            found.append((args, kwargs))
+            raise _ReachedError
+
+        hook = module.register_forward_pre_hook(stop, with_kwargs=True)
+        try:
+            self._fitted.run_block(index, batch.ids, batch.fitted)
+        except _ReachedError:
+            pass
+        finally:
+            hook.remove()
+        return found[0] if found else None
+
+    def _tuned(self, index: int, built: Mapping[str, BuiltLevel]) -> dict[str, BuiltLevel]:
+        """Return levels whose rows are scaled so that the block's output comes nearer to the dense block's."""
+        block, prefix = self._fitted.block(index), f"{self._fitted.block_name(index)}."
+        rows = {n: b for n, b in built.items() if b.level.rank == 0}
+        if not rows:
+            return dict(built)
+        factors = {n: torch.ones(len(self._weights[n]), 1, device=self._weights[n].device) for n in rows}
+        with torch.enable_grad():
+            for factor in factors.values():
+                factor.requires_grad_()
+            optimizer = torch.optim.Adam(list(factors.values()), lr=_LEARNING_RATE)
+            for batch in self._batches:
+                call = self._reached(index, batch, block)
+                assert call is not None  # noqa: S101 (every batch runs every block)
+                weights = {f"{n.removeprefix(prefix)}.weight": self._scaled(n, f) for n, f in factors.items()}
+                found = _hidden(torch.func.functional_call(block, weights, *call))
+                loss = nn.functional.mse_loss(found.float(), _hidden(batch.dense).float())
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+        found_levels = dict(built)
+        for name, factor in factors.items():
+            tensors = dict(rows[name].tensors)
+            tensors["scale"] = (tensors["scale"].float() * factor.detach()).half()
+            found_levels[name] = BuiltLevel(rows[name].level, tensors, rows[name].output_error)
+            self._take(name, found_levels[name])
+        return found_levels
+
+
+def _towards_dense(weight: Tensor, hessian: Tensor, shared: Tensor) -> Tensor:
+    """Return the (O, I) weight whose output on the fitted inputs is nearest to the dense weight's on the dense ones."""
+    factor = torch.linalg.cholesky(damped(hessian).double())
+    change: Tensor = torch.cholesky_solve((weight @ (shared - hessian)).T.double(), factor)
+    return weight + change.T.float()
+
+
+def _hidden(output: BlockOutput) -> Tensor:
+    hidden: Tensor = output[0] if isinstance(output, tuple) else output
+    return hidden

@@ -1,0 +1,1 @@
+"""The engine that runs plans: held weights, kept outputs, limits of memory."""

@@ -1,0 +1,1 @@
+"""Exports in transformers: the packed format, and the fresh process that verifies."""

@@ -1,0 +1,113 @@
+"""Registers the `packed` format with transformers by its own hooks for quantizers; no code comes from a checkpoint."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from transformers.quantizers import HfQuantizer, register_quantization_config, register_quantizer
+from transformers.utils.quantization_config import QuantizationConfigMixin
+
+from workers.models.digests import check_digests
+from workers.models.headers import read_header
+from workers.runtime.packed_format import QUANT_METHOD, SCHEMA_VERSION, WEIGHTS_FIELD
+from workers.runtime.packed_modules import install_dense, install_packed, keep_parameter, packed_modules
+
+
+@register_quantization_config(QUANT_METHOD)
+class PackedConfig(QuantizationConfigMixin):  # type: ignore[misc]
+    """The `quantization_config` of a packed checkpoint.
+
+    Attributes:
+        plan: module name -> level text.
+        tied: head name -> embedding name.
+        schema_version: of this object.
+        digests: name of a weight file -> its sha256.
+
+    """
+
+    def __init__(
+        self,
+        plan: dict[str, str],
+        tied: dict[str, str],
+        schema_version: int = 1,
+        digests: dict[str, str] | None = None,
+        **_: Any,
+    ) -> None:
+        """Take the fields as stored."""
+        self.quant_method, self.digests = QUANT_METHOD, digests or {}
+        self.plan, self.tied, self.schema_version = plan, tied, schema_version
+        if schema_version not in (1, SCHEMA_VERSION):
+            reads = f"this tightfit reads 1 to {SCHEMA_VERSION}. Update tightfit."
+            raise ValueError(f"This checkpoint has schema {schema_version}; {reads}")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields to store; files that transformers writes have other bytes, so digests are left out."""
+        return {name: value for name, value in super().to_dict().items() if name != "digests"}
+
+
+@register_quantizer(QUANT_METHOD)
+class PackedQuantizer(HfQuantizer):  # type: ignore[misc]
+    """Puts packed modules in place before the weights are read."""
+
+    requires_calibration = True
+
+    def update_attn_implementation(self, config: Any) -> Any:
+        """Take out of the config what keeps others from loading; of the hooks before loading, this one is given it."""
+        if hasattr(config, WEIGHTS_FIELD):
+            delattr(config, WEIGHTS_FIELD)
+        return config
+
+    update_tp_plan = update_attn_implementation  # the one that is given it in releases before (5.17, say)
+
+    def _process_model_before_weight_loading(self, model: Any, **options: Any) -> None:
+        files = [Path(path) for path in options.get("checkpoint_files") or ()]
+        for path in files:
+            read_header(path)  # names a truncated file; what reads it later does not
+        check_digests(files, self.quantization_config.digests)
+        prefix = "" if hasattr(model, model.base_model_prefix) else f"{model.base_model_prefix}."
+        plan, tied = (
+            {name.removeprefix(prefix): value.removeprefix(prefix) for name, value in names.items()}
+            for names in (self.quantization_config.plan, self.quantization_config.tied)
+        )
+        for head in install_packed(model, plan, tied):
+            model.all_tied_weights_keys.pop(f"{head}.weight", None)  # there is no such parameter any more
+        names = "|".join(map(re.escape, packed_modules(model)))
+        if names:  # what is in the way of others
+            model._keys_to_ignore_on_load_unexpected.add(rf"(?:^|\.)(?:{names})\.weight$")  # noqa: SLF001 (transformers')
+
+    def _process_model_after_weight_loading(self, model: nn.Module, **_: Any) -> nn.Module:
+        keep_parameter(model)
+        return model
+
+    def get_state_dict_and_metadata(self, model: nn.Module) -> tuple[dict[str, Any], dict[str, str]]:
+        """Return what `save_pretrained` writes: the model, and in the way of others a weight of one byte per module."""
+        others = {f"{name}.weight": torch.zeros(1, dtype=torch.uint8) for name in packed_modules(model)}
+        return model.state_dict() | others, {}
+
+    def _dequantize(self, model: Any, dtype: torch.dtype | None = None) -> nn.Module:
+        """Answer `model.dequantize()`: every weight is unpacked once and held, and the whole model is of one type.
+
+        What transformers keeps in float32 when it loads a model of that type stays so; buffers that it computes stay
+        as they are.
+        """
+        dtype = dtype or torch.float32
+        install_dense(model, dtype)
+        kept = "|".join(name.replace("*", ".*") for name in model._get_dtype_plan(dtype))  # noqa: SLF001 (transformers')
+        stored = model.state_dict(keep_vars=True)
+        for name, tensor in stored.items():
+            if tensor.is_floating_point():
+                tensor.data = tensor.to(torch.float32 if kept and re.search(kept, name) else dtype)
+        for config in (model.config, model.config.get_text_config()):
+            config.dtype = dtype
+        return model  # type: ignore[no-any-return]
+
+    def is_serializable(self, *_: Any, **__: Any) -> bool:
+        """Tell transformers that `save_pretrained` works."""
+        return True
+
+    @property
+    def is_trainable(self) -> bool:
+        """Tell transformers that packed weights cannot be trained."""
+        return False

@@ -1,0 +1,46 @@
+"""Text sampled from the model itself, for a user who gives none."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from workers.text.text_sources import Split
+from workers.text.tokens import SPLITS, TextRequest, TokenSet, save_tokens
+
+_BATCH = 16
+
+
+def sample_tokens(model: Any, request: TextRequest, out_folder: Path, opening: Sequence[int] = ()) -> TokenSet:
+    """Sample sequences at temperature 1 for all three splits; a seed gives the same text again.
+
+    Args:
+        model: held as a whole.
+        request: how much text.
+        out_folder: where the sequences are written.
+        opening: what the model's tokenizer begins every sequence with; each of these does too.
+
+    """
+    chosen: dict[Split, Tensor] = {}
+    generator = torch.Generator().manual_seed(request.seed)
+    for split in SPLITS:
+        count = request.count(split)
+        sizes = [min(_BATCH, count - i) for i in range(0, count, _BATCH)]
+        chosen[split] = torch.cat([_sample(model, size, request, opening, generator) for size in sizes])
+    return save_tokens(chosen, out_folder, f"text: sampled from the model itself, seed {request.seed}")
+
+
+def _sample(model: Any, count: int, request: TextRequest, opening: Sequence[int], generator: torch.Generator) -> Tensor:
+    """Return (count, T) sampled tokens behind the opening; without one, behind a token that is left out again."""
+    device = next(model.parameters()).device
+    first = model.config.get_text_config().bos_token_id
+    start = list(opening) or [first if isinstance(first, int) else 0]
+    ids, cache = torch.tensor(start, device=device).expand(count, -1), None
+    for _ in range(request.sequence_length - len(opening)):
+        output = model(input_ids=ids[:, -1:] if cache is not None else ids, past_key_values=cache, use_cache=True)
+        cache = output.past_key_values
+        p = output.logits[:, -1].float().softmax(-1).cpu()
+        ids = torch.cat([ids, torch.multinomial(p, 1, generator=generator).to(device)], dim=1)
+    return ids[:, -request.sequence_length :].cpu()
