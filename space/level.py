@@ -1,19 +1,15 @@
 """One setting of one module: bits, group size, coding, rotation, sparsity and rank, and the text form users write."""
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Literal
 
+from space.codings.coding_table import CODINGS, coding_of
+from space.codings.masks import PATTERNS, UNSTRUCTURED, pattern_of
 from space.errors import SpecError
 
-Pattern = Literal["unstructured", "2:4"]
-Coding = Literal["integer", "trellis"]
 BITS = (2, 3, 4, 5, 6, 7, 8)
-_TEXT = re.compile(
-    r"b(?P<bits>\d+)(-g(?P<group>\d+|ch))?(?P<trellis>-t)?(?P<rotated>-h)?"
-    r"(-s(?P<sparsity>0?\.\d+|2:4))?(-r(?P<rank>\d+))?"
-)
 
 
 @dataclass(frozen=True, order=True, slots=True)
@@ -24,9 +20,9 @@ class Level:
         bits: 2-8, or None: the weight is kept as it is in the checkpoint ("dense").
         group_size: consecutive columns that share one float16 scale; None is one scale per output channel.
         sparsity: share of zeros in each row, 0 <= sparsity < 1.
-        pattern: where zeros may stand; "2:4" keeps two of every four consecutive columns (sparsity 0.5).
+        pattern: where zeros may stand (`space/codings/masks.py`); "2:4" keeps two of every four consecutive columns.
         rank: rank of the 8-bit low-rank correction added to the quantized weight; 0 is none.
-        coding: what the stored bits stand for: symmetric integers, or steps through a trellis over 2^(bits + 1) values.
+        coding: what the stored bits stand for, by name (`space/codings`): symmetric integers, or steps of a trellis.
         rotated: whether what is stored is the weight times a fixed random rotation of its columns.
 
     """
@@ -34,9 +30,9 @@ class Level:
     bits: int | None = None
     group_size: int | None = None
     sparsity: float = 0.0
-    pattern: Pattern = "unstructured"
+    pattern: str = "unstructured"
     rank: int = 0
-    coding: Coding = "integer"
+    coding: str = "integer"
     rotated: bool = False
 
     def __post_init__(self) -> None:
@@ -46,7 +42,7 @@ class Level:
             raise SpecError(
                 "A dense level has no group size, coding, rotation, sparsity or rank; give it bits (2-8) or drop them."
             )
-        if self.bits is not None and self.bits not in BITS:
+        if self.bits is not None and self.bits not in coding_of(self.coding).bits:
             raise SpecError(f"bits={self.bits} cannot be stored; use 2 to 8, or `dense`.")
         if self.group_size is not None and self.group_size < 1:
             raise SpecError(f"group_size={self.group_size} must be at least 1; `channel` is one scale per row.")
@@ -54,8 +50,9 @@ class Level:
             raise SpecError(f"sparsity={self.sparsity} must be at least 0 and below 1.")
         if round(self.sparsity, 4) != self.sparsity:
             raise SpecError(f"sparsity={self.sparsity} has more than four decimals; round it.")
-        if self.pattern == "2:4" and self.sparsity != 0.5:  # noqa: PLR2004 (two of four)
-            raise SpecError(f"The 2:4 pattern has sparsity 0.5, not {self.sparsity}.")
+        fixed = pattern_of(self.pattern).sparsity
+        if fixed is not None and self.sparsity != fixed:
+            raise SpecError(f"The {self.pattern} pattern has sparsity {fixed}, not {self.sparsity}.")
         if self.rank < 0:
             raise SpecError(f"rank={self.rank} must not be negative.")
 
@@ -81,11 +78,7 @@ class Level:
         >>> Level(4).kind, Level(2, coding="trellis", rotated=True).kind, Level(2, rotated=True).kind, Level().kind
         ('integer', 'rotated-trellis', 'rotated', 'dense')
         """
-        if self.bits is None:
-            return "dense"
-        if self.coding == "trellis":
-            return "rotated-trellis" if self.rotated else "trellis"
-        return "rotated" if self.rotated else "integer"
+        return "dense" if self.bits is None else kind_of(self.coding, rotated=self.rotated)
 
     def __str__(self) -> str:
         """Return the text form, such as `b4-g64-s.5-r16`, `b3-gch-s2:4`, `b2-gch-t-h` or `dense`.
@@ -96,15 +89,32 @@ class Level:
         if self.bits is None:
             return "dense"
         text = f"b{self.bits}-g{self.group_size or 'ch'}"
-        text += "-t" * (self.coding == "trellis") + "-h" * self.rotated
-        if self.pattern == "2:4":
-            text += "-s2:4"
+        text += CODINGS[self.coding].mark + "-h" * self.rotated
+        if self.pattern != UNSTRUCTURED.name:
+            text += f"-s{self.pattern}"
         elif self.sparsity:
             text += f"-s{self.sparsity:.4f}".rstrip("0")
         return text + (f"-r{self.rank}" if self.rank else "")
 
 
 DENSE = Level()
+
+
+def kind_of(coding: str, *, rotated: bool) -> str:
+    """Return what a menu calls values of a coding, stored of the weight itself or of the rotated weight."""
+    if not rotated:
+        return coding
+    return "rotated" if coding == "integer" else f"rotated-{coding}"
+
+
+def num_groups(level: Level, in_features: int) -> int:
+    """Return the number of scales per row; the last group may be smaller."""
+    return 1 if level.group_size is None else -(-in_features // level.group_size)
+
+
+def kept_columns(level: Level, in_features: int) -> int:
+    """Return how many values of each row are kept."""
+    return PATTERNS[level.pattern].kept(in_features, level.sparsity)
 
 
 @lru_cache(maxsize=4096)
@@ -122,19 +132,30 @@ def parse_level(text: str) -> Level:
     """
     if text.strip() in ("dense", "16"):
         return DENSE
-    match = _TEXT.fullmatch(text.strip())
+    match = _pattern_of_texts(tuple(CODINGS), tuple(PATTERNS)).fullmatch(text.strip())
     if match is None:
         raise SpecError(
             f"{text!r} is not a level; write for example `b4-g64`, `b2-gch-t-h`, `b3-gch-s2:4-r16` or `dense`."
         )
     group = match["group"] or "64"
-    sparsity = match["sparsity"] or "0"
+    sparsity, pattern = match["sparsity"] or "0", match["pattern"] or UNSTRUCTURED.name
     return Level(
         bits=int(match["bits"]),
         group_size=None if group == "ch" else int(group),
-        sparsity=0.5 if sparsity == "2:4" else float(sparsity),
-        pattern="2:4" if sparsity == "2:4" else "unstructured",
+        sparsity=float(sparsity) if match["pattern"] is None else PATTERNS[pattern].sparsity or 0.0,
+        pattern=pattern,
         rank=int(match["rank"] or 0),
-        coding="trellis" if match["trellis"] else "integer",
+        coding=next(coding.name for coding in CODINGS.values() if coding.mark == match["coding"]),
         rotated=bool(match["rotated"]),
+    )
+
+
+@lru_cache
+def _pattern_of_texts(codings: Iterable[str], patterns: Iterable[str]) -> re.Pattern[str]:
+    """Return the expression of all texts of levels: a part for each slot, in the order of `Level.__str__`."""
+    marks = "|".join(re.escape(CODINGS[name].mark) for name in codings)
+    names = "|".join(re.escape(name) for name in patterns if name != UNSTRUCTURED.name)
+    return re.compile(
+        rf"b(?P<bits>\d+)(-g(?P<group>\d+|ch))?(?P<coding>{marks})(?P<rotated>-h)?"
+        rf"(-s((?P<pattern>{names})|(?P<sparsity>0?\.\d+)))?(-r(?P<rank>\d+))?"
     )

@@ -7,15 +7,16 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
 from math import prod
-from typing import Literal
 
-from space.cost import Target, module_bytes
+from space.codings.coding_table import CODINGS
+from space.codings.masks import PATTERNS, UNSTRUCTURED
+from space.cost import module_bytes
 from space.errors import SpecError
-from space.inventory import Inventory, ModuleInfo
-from space.level import DENSE, Coding, Level, Pattern
+from space.inventory import Inventory
+from space.level import DENSE, Level, kind_of
 from space.plan import Choice, Plan
+from space.targets.target_table import is_legal
 
-Kind = Literal["integer", "rotated", "trellis", "rotated-trellis"]
 UNIFORM_GROUP_SIZE = 64
 
 
@@ -26,7 +27,7 @@ class Menu:
     Attributes:
         bits: bit-widths, 2-8; 16 stands for "keep dense".
         group_sizes: columns per scale; None is one scale per channel.
-        sparsities: shares of zeros; the text "2:4" is the semi-structured pattern.
+        sparsities: shares of zeros, or the name of a pattern that has its own: "2:4" is the semi-structured one.
         ranks: ranks of the low-rank correction.
         kinds: codings and rotations; all but plain integers take one scale per channel (see docs/levels.md).
 
@@ -36,18 +37,18 @@ class Menu:
     group_sizes: tuple[int | None, ...] = (32, 64, 128, None)
     sparsities: tuple[float | str, ...] = (0.0, 0.5)
     ranks: tuple[int, ...] = (0, 8)
-    kinds: tuple[Kind, ...] = ("integer", "rotated-trellis")
+    kinds: tuple[str, ...] = ("integer", "rotated-trellis")
 
     def levels(self) -> tuple[Level, ...]:
         """Return every level of the menu."""
         found = [DENSE] if 16 in self.bits else []  # noqa: PLR2004 (16 means dense)
         bits = [b for b in self.bits if b != 16]  # noqa: PLR2004
         for kind, b, sparsity, rank in product(self.kinds, bits, self.sparsities, self.ranks):
-            pattern: Pattern = "2:4" if sparsity == "2:4" else "unstructured"
-            share = 0.5 if sparsity == "2:4" else float(sparsity)
-            groups = self.group_sizes if kind == "integer" else (None,)
-            coding: Coding = "trellis" if kind.endswith("trellis") else "integer"
-            found += [Level(b, g, share, pattern, rank, coding, kind.startswith("rotated")) for g in groups]
+            coding, rotated = parts_of_kind(kind)
+            pattern = str(sparsity) if sparsity in PATTERNS else UNSTRUCTURED.name
+            share = PATTERNS[pattern].sparsity or float(sparsity)
+            groups = self.group_sizes if CODINGS[coding].has_groups and not rotated else (None,)
+            found += [Level(b, g, share, pattern, rank, coding, rotated) for g in groups]
         return tuple(dict.fromkeys(found))
 
     def uniform_levels(self) -> tuple[Level, ...]:
@@ -56,21 +57,16 @@ class Menu:
         return tuple(Level(b, group) for b in sorted(set(self.bits)) if b != 16)  # noqa: PLR2004
 
 
-def is_legal(module: ModuleInfo, level: Level, target: Target) -> bool:
-    """Tell whether a target's container can hold a level of a module."""
-    if level.is_dense:
-        return True
-    columns = module.in_features
-    if target == "compressed-tensors":
-        divides = level.group_size is None or columns % level.group_size == 0
-        return module.kind == "linear" and level.is_integer and level.is_plain and divides
-    if module.kind == "embedding" and not level.is_plain:
-        return False
-    if level.group_size is not None and level.group_size > columns:
-        return False
-    if level.pattern == "2:4" and columns % 4:
-        return False
-    return level.rank < min(module.out_features, columns)
+def kinds() -> dict[str, tuple[str, bool]]:
+    """Return what a menu calls values -> (coding, rotated): every coding of the table, plain and rotated."""
+    return {kind_of(name, rotated=rotated): (name, rotated) for name in CODINGS for rotated in (False, True)}
+
+
+def parts_of_kind(kind: str) -> tuple[str, bool]:
+    """Return (coding, rotated) of what a menu calls values. Raises SpecError."""
+    if kind not in kinds():
+        raise SpecError(f"{kind!r} is no kind of values; there are {', '.join(kinds())}.")
+    return kinds()[kind]
 
 
 @dataclass(frozen=True)
@@ -78,7 +74,7 @@ class SearchSpace:
     """Levels allowed per module, in the inventory's order; each tuple is sorted by bytes."""
 
     inventory: Inventory
-    target: Target
+    target: str
     allowed: tuple[tuple[str, tuple[Level, ...]], ...]
     uniform_levels: tuple[Level, ...]
     pinned: tuple[str, ...] = ()
@@ -147,7 +143,7 @@ def nearest_level(levels: Sequence[Level], wanted: Level) -> Level:
     return min(levels, key=distance)
 
 
-def build_space(inventory: Inventory, menu: Menu, target: Target, pins: Sequence[tuple[str, Level]]) -> SearchSpace:
+def build_space(inventory: Inventory, menu: Menu, target: str, pins: Sequence[tuple[str, Level]]) -> SearchSpace:
     """Return the search space of a model.
 
     Args:
@@ -169,7 +165,7 @@ def build_space(inventory: Inventory, menu: Menu, target: Target, pins: Sequence
     return SearchSpace(inventory, target, tuple(allowed), menu.uniform_levels(), tuple(pinned))
 
 
-def _match_pins(inventory: Inventory, pins: Sequence[tuple[str, Level]], target: Target) -> dict[str, Level]:
+def _match_pins(inventory: Inventory, pins: Sequence[tuple[str, Level]], target: str) -> dict[str, Level]:
     pinned: dict[str, Level] = {}
     for pattern, level in pins:
         try:

@@ -2,14 +2,15 @@
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 from space.budget import parse_budget, parse_bytes
-from space.cost import Target
+from space.codings.masks import PATTERNS
 from space.digest import digest
 from space.errors import SpecError
 from space.level import BITS, Level, parse_level
-from space.menu import Kind, Menu
+from space.menu import Menu, kinds
+from space.targets.target_table import TARGETS
 
 SamplerName = Literal["front", "nsga2", "tpe", "random"]
 DENSE_BITS = 16
@@ -42,17 +43,17 @@ class JobSpec(BaseModel):
     """Sequences of key/value cache inside the budget."""
     calibration: str | None = None
     """A text or JSONL file or a dataset name; None samples text from the model itself."""
-    target: Target = "packed"
+    target: str = "packed"
     """The container that the result is for."""
     bits: tuple[int, ...] = Menu().bits
     """Bit-widths of the menu, 2-8; 16 keeps a module dense."""
     group_sizes: tuple[int | None, ...] = Menu().group_sizes
     """Columns per scale; None is one scale per output channel."""
-    sparsities: tuple[float | Literal["2:4"], ...] = Menu().sparsities  # type: ignore[assignment]
-    """Shares of zeros, or the text `2:4`."""
+    sparsities: tuple[float | str, ...] = Menu().sparsities
+    """Shares of zeros, or names of patterns that have their own, such as `2:4`."""
     ranks: tuple[int, ...] = Menu().ranks
     """Ranks of the low-rank correction."""
-    kinds: tuple[Kind, ...] = Menu().kinds
+    kinds: tuple[str, ...] = Menu().kinds
     """Codings and rotations of the menu."""
     pins: tuple[tuple[str, str], ...] = ()
     """(regular expression, level text) pairs."""
@@ -109,17 +110,20 @@ class JobSpec(BaseModel):
             )
         return value
 
+    @field_validator("target", "kinds", "sparsities")
+    @classmethod
+    def _names_are_known(cls, value: Any, info: ValidationInfo) -> Any:
+        tables = {"target": tuple(TARGETS), "kinds": tuple(kinds()), "sparsities": tuple(PATTERNS)}
+        known = tables[str(info.field_name)]
+        names = [value] if isinstance(value, str) else [name for name in value if isinstance(name, str)]
+        if wrong := [name for name in names if name not in known]:
+            raise ValueError(f"{', '.join(wrong)} is not known; there are {', '.join(known)}")
+        return value
+
     @property
     def menu(self) -> Menu:
-        """Return the values of each axis; the compressed-tensors target has plain integers only."""
-        plain = self.target == "compressed-tensors"
-        return Menu(
-            self.bits,
-            self.group_sizes,
-            (0.0,) if plain else self.sparsities,
-            (0,) if plain else self.ranks,
-            ("integer",) if plain else self.kinds,
-        )
+        """Return the values of each axis."""
+        return Menu(self.bits, self.group_sizes, self.sparsities, self.ranks, self.kinds)
 
     @property
     def parsed_pins(self) -> tuple[tuple[str, Level], ...]:

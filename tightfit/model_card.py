@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from space.budget import format_bytes
-from space.cost import Target
 from space.inventory import Inventory
 from space.model_name import model_name
 from space.plan import Plan
 from space.results.document import FrontPoint
 from storage.records import Job
 from tightfit.export.checkpoint import Written
+from tightfit.export.targets.writer import Program
+from tightfit.export.targets.writer_table import WRITERS
 from tightfit.export.verify import Verified
 from tightfit.origin import Origin
 from workers.models.hub import repository_of
@@ -49,7 +50,7 @@ class Facts:
     inventory: Inventory
     point: FrontPoint
     plan: Plan
-    target: Target
+    target: str
     written: Written
     verified: Verified
     refitted: "Refitted | None"
@@ -118,7 +119,7 @@ Measured on these files, loaded again in a fresh process.{_told_of_refit(facts.r
 
 ## Loading
 
-{_LOADING[facts.target](facts.origin)}
+{WRITERS[facts.target].loading(_program(facts.origin))}
 """
 
 
@@ -158,43 +159,9 @@ def _told_of_refit(refitted: "Refitted | None") -> str:
     )
 
 
-def _packed_loading(origin: Origin) -> str:
+def _program(origin: Origin) -> Program:
+    """Return where the program that wrote an export is installed from."""
     source = f"git+{origin.url or 'URL-OF-ITS-REPOSITORY'}{f'@{origin.commit}' if origin.commit else ''}"
     told = " (that commit, with changes that are in no repository)" if origin.is_changed else ""
     told += "" if origin.url else ", whose address the installation that wrote this did not know"
-    return f"""The format is tightfit's own. Loading takes torch, transformers, safetensors and tightfit. That is on no
-package index: it is installed from its repository{told}. `--no-deps` leaves out what only searching needs.
-
-```
-pip install "torch=={_public(version("torch"))}" "transformers=={version("transformers")}" safetensors
-pip install --no-deps "tightfit @ {source}"
-```
-
-```python
-import tightfit.hf  # without it transformers refuses the folder
-{_PYTHON}
-```"""
-
-
-def _compressed_tensors_loading(_: Origin) -> str:
-    return f"""Loading takes transformers and compressed-tensors.
-
-```
-pip install torch transformers accelerate compressed-tensors
-```
-
-```python
-{_PYTHON}
-```"""
-
-
-_LOADING = {"packed": _packed_loading, "compressed-tensors": _compressed_tensors_loading}
-_PYTHON = """from transformers import AutoModelForCausalLM, AutoTokenizer
-
-model = AutoModelForCausalLM.from_pretrained("this folder")
-tokenizer = AutoTokenizer.from_pretrained("this folder")"""
-
-
-def _public(version_text: str) -> str:
-    """Return a version without the name of a build of it, such as `+cpu`."""
-    return version_text.partition("+")[0]
+    return Program(source, told)

@@ -11,10 +11,10 @@ from torch import Tensor
 
 from space.level import Level
 from workers.compress.gptq import gptq, integer_rounder
-from workers.compress.packing import column_scale
-from workers.compress.rotation import rotate, rotate_back, rotate_hessian
 from workers.compress.rounding_inputs import Inputs
 from workers.compress.scales import search_scales
+from workers.kernels.rotation import rotate, rotate_back, rotate_hessian
+from workers.kernels.unpack import column_scale
 
 Built = tuple[Tensor, int]
 """the (O, I) weight that would be stored, and its bytes"""

@@ -22,7 +22,7 @@ from benchmarks.levels.matrices import Matrix, ModelName, matrices
 from space.level import Level, parse_level
 from workers.compress.build import build_levels
 from workers.compress.gptq import output_energy
-from workers.compress.packing import unpack
+from workers.kernels.unpack import unpack
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULT = ROOT / "benchmarks" / "results" / "levels.json"

@@ -20,7 +20,7 @@ import torch
 from benchmarks.levels.run import ROOT
 from space.level import parse_level
 from workers.compress.build import build_levels
-from workers.compress.packing import unpack
+from workers.kernels.unpack import unpack
 
 RESULT = ROOT / "benchmarks" / "results" / "levels_speed.json"
 LEVELS = (

@@ -24,8 +24,8 @@ from torch import Tensor
 
 from benchmarks.levels.run import ROOT
 from space.level import DENSE, Level, parse_level
-from space.menu import is_legal
 from space.plan import Plan
+from space.targets.target_table import is_legal
 from tightfit.export.checkpoint import Source, write_checkpoint
 from workers.compress.build import BuiltLevel, build_levels
 from workers.families.load_modules import load_model

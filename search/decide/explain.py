@@ -10,7 +10,7 @@ from typing import Any
 
 from search.decide.additive_model import AdditiveModel
 from search.decide.knapsack import Option, lower_hull, undominated
-from space.cost import Target, module_bytes
+from space.cost import module_bytes
 from space.errors import NotFoundError
 from space.inventory import Inventory, ModuleInfo
 from space.level import Level, parse_level
@@ -37,7 +37,7 @@ def losses_to_json(model: AdditiveModel) -> dict[str, Any]:
 
 
 def explain(
-    inventory: Inventory, target: Target, model: AdditiveModel, plan: Plan, point: str, kl_divergence: float
+    inventory: Inventory, target: str, model: AdditiveModel, plan: Plan, point: str, kl_divergence: float
 ) -> Explanation:
     """Return why each module of a measured plan has its level, the largest share of the loss first.
 
@@ -92,7 +92,7 @@ def _check(model: AdditiveModel, plan: Plan, point: str) -> None:
             )
 
 
-def _choices(module: ModuleInfo, target: Target, losses: Mapping[Level, float], scale: float) -> list[Option]:
+def _choices(module: ModuleInfo, target: str, losses: Mapping[Level, float], scale: float) -> list[Option]:
     return [Option(level, module_bytes(module, level, target), scale * kl) for level, kl in losses.items()]
 
 

@@ -11,7 +11,7 @@ from benchmarks.levels.matrices import Matrix
 from benchmarks.levels.refit import plans
 from benchmarks.levels.run import BASE, measure, summarise
 from benchmarks.levels.speed import in_turn
-from space.menu import is_legal
+from space.targets.target_table import is_legal
 from tests.workers.weights import correlated_hessian, output_error, random_weight
 from workers.families.read_inventory import inspect_model
 from workers.models.model_files import resolve_model

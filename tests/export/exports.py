@@ -12,7 +12,6 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from space.cost import Target
 from space.plan import Plan
 from tests.workers.tiny_models import Bench
 from tightfit.export.checkpoint import Source, Written, write_checkpoint, write_papers
@@ -47,7 +46,7 @@ def source_of(bench: Bench, plan: Plan) -> Source:
     return Source(bench.folder, bench.workspace.inventory, bench.store, plan)
 
 
-def write_export(bench: Bench, plan: Plan, target: Target, folder: Path) -> Export:
+def write_export(bench: Bench, plan: Plan, target: str, folder: Path) -> Export:
     """Write a plan, without provenance."""
     folder.mkdir(parents=True)
     written = write_checkpoint(folder, source_of(bench, plan), target)

@@ -10,7 +10,6 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from space.cost import Target
 from space.errors import OutputError, SpecError, VerificationError
 from space.inventory import TensorInfo
 from space.level import Level
@@ -154,6 +153,6 @@ def test_format_refuses_what_it_cannot_hold(bench: Callable[[TinyKind], Bench], 
     with pytest.raises(SpecError, match=f"{name} is {level}, which compressed-tensors cannot hold.*--format packed"):
         check_format(source_of(at, plan), "compressed-tensors")
     check_format(source_of(at, plan), "packed")
-    targets: list[Target] = ["packed", "compressed-tensors"]
+    targets: list[str] = ["packed", "compressed-tensors"]
     for target in targets:
         check_format(source_of(at, at.dense_plan().replace({"lm_head": Level(8)})), target)

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 from huggingface_hub import ModelCard
 
-from space.cost import Target
 from tests.storage.sample_job import SampleJob, sample_job
 from tightfit import origin as origin_module
 from tightfit.export.checkpoint import Written
@@ -25,7 +24,7 @@ def sample() -> SampleJob:
     return sample_job("calm-otter-7")
 
 
-def _facts(sample: SampleJob, folder: Path, target: Target = "packed", **spec: Any) -> Facts:
+def _facts(sample: SampleJob, folder: Path, target: str = "packed", **spec: Any) -> Facts:
     point = sample.document.front[1]
     job = replace(sample.job, spec=sample.job.spec.model_copy(update={"model": str(folder), **spec}))
     written = Written(folder, 1000, 1100, 1000, {"model.safetensors": "0" * 64})
@@ -41,7 +40,7 @@ def _snapshot(folder: Path) -> Path:
 
 
 @pytest.mark.parametrize("target", ["packed", "compressed-tensors"])
-def test_front_matter_holds_what_is_known(sample: SampleJob, tmp_path: Path, target: Target) -> None:
+def test_front_matter_holds_what_is_known(sample: SampleJob, tmp_path: Path, target: str) -> None:
     """The hub's own parser reads it: base model and licence where they are known, and never a path."""
     (local := tmp_path / "mine").mkdir()
     snapshot = _snapshot(tmp_path)

@@ -108,10 +108,10 @@ def test_stored_bytes_are_the_predicted_ones(packed: Reloaded, compressed: Reloa
         inventory, name = export.bench.workspace.inventory, export.written
         stored = {n: t.nbytes for n, t in load_file(export.folder / WEIGHTS).items()}
         assert sum(stored.values()) == name.size_bytes == name.predicted_bytes
-        assert name.predicted_bytes == plan_cost(inventory, export.plan, target).weight_bytes  # type: ignore[arg-type]
+        assert name.predicted_bytes == plan_cost(inventory, export.plan, target).weight_bytes
         for module in inventory.modules:
             parts = [b for n, b in stored.items() if n.startswith(f"{module.name}.") and not n.endswith(".bias")]
-            assert sum(parts) == module_bytes(module, export.plan[module.name], target)  # type: ignore[arg-type]
+            assert sum(parts) == module_bytes(module, export.plan[module.name], target)
 
 
 def test_folder_holds_what_users_need(packed: Reloaded) -> None:

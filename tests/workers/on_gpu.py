@@ -28,7 +28,7 @@ from tests.workers.pretended_gpu import NAME, register
 from tests.workers.tiny_models import EVERY_KIND, Bench, TinyKind, make_bench, make_tiny, text_request, write_text_file
 from tests.workers.weights import correlated_hessian, random_weight
 from workers.compress.build import BuiltLevel, build_levels
-from workers.compress.packing import unpack
+from workers.kernels.unpack import unpack
 from workers.pool.executor import InlineExecutor
 from workers.recover.refit import refit
 from workers.run import memory_limits

@@ -8,10 +8,10 @@ from typing import Any, Literal
 
 import torch
 
-from space.cost import Target, module_bytes
+from space.cost import module_bytes
 from space.level import DENSE, Level, parse_level
-from space.menu import is_legal
 from space.plan import Plan
+from space.targets.target_table import is_legal
 from workers.families.read_inventory import inspect_model
 from workers.levels.level_store import LevelStore
 from workers.models.model_files import model_digest
@@ -171,7 +171,7 @@ class Bench:
         """Return the names of the modules."""
         return [module.name for module in self.workspace.inventory.modules]
 
-    def plan(self, texts: Sequence[str], target: Target = "packed") -> Plan:
+    def plan(self, texts: Sequence[str], target: str = "packed") -> Plan:
         """Return a plan that takes levels in turn where they are legal, and builds them; others are b8-gch or dense."""
         levels, turn = {}, cycle(map(parse_level, texts))
         for module in self.workspace.inventory.modules:

@@ -10,6 +10,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from space.errors import TightfitError, UsageError
+from space.targets.target_table import TARGETS
 from tightfit import __version__
 from tightfit.cli import submit_options as asked
 from tightfit.cli.base import (
@@ -196,7 +197,7 @@ def export(
     point: Annotated[str | None, typer.Option(help="A point of the front [default: the recommended one].")] = None,
     budget: Annotated[str | None, typer.Option(help="The best point within this size.")] = None,
     fmt: Annotated[
-        str | None, asked.one_of(asked.TARGETS, "--format", help="What it is written as [default: the job's target].")
+        str | None, asked.one_of(tuple(TARGETS), "--format", help="What it is written as [default: the job's target].")
     ] = None,
     refit: Annotated[
         bool | None,

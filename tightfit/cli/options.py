@@ -1,11 +1,16 @@
 """From command-line text to a checked request."""
 
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 from typing import Any
 
+from space.codings.masks import PATTERNS
 from space.errors import SpecError
+from space.menu import Menu
 from space.spec import JobSpec, make_spec, sequences_of
+from space.targets.target_table import target_of
 
+_PLAIN = Menu(bits=(4,), group_sizes=(None,), sparsities=(0.0,), ranks=(0,), kinds=("integer",))
 _LISTS = {"group_sizes": "group_size", "sparsities": "sparsity", "ranks": "rank", "kinds": "kind", "pins": "pin"}
 
 
@@ -31,9 +36,6 @@ def spec_from_options(
         SpecError, BudgetError: an option cannot be read.
 
     """
-    target = values.get("target") if like is None or "target" in given else like.target
-    if target == "compressed-tensors":
-        _refuse_unless_plain({"--sparsity": sparsity, "--rank": rank, "--kind": kind})
     if bits is not None:
         values["bits"] = tuple(sorted({_number(text, "--bits") for text in _split(bits)}))
     if group_size is not None:
@@ -53,14 +55,18 @@ def spec_from_options(
         values["sequence_length"] = sequence_length
     if num_sequences is not None:
         values |= sequences_of(num_sequences)
-    return make_spec(**values)
+    spec = make_spec(**values)
+    _refuse_what_no_file_holds(spec, {"sparsities": sparsity, "ranks": rank, "kinds": kind})
+    return spec
 
 
-def _refuse_unless_plain(given: Mapping[str, str | None]) -> None:
-    """Refuse what the compressed-tensors container cannot hold."""
-    for option, text in given.items():
-        if text is not None and set(_split(text)) - {"0", "0.0", "integer"}:
-            raise SpecError(f"{option} {text}: compressed-tensors holds plain integers only; use --target packed.")
+def _refuse_what_no_file_holds(spec: JobSpec, given: Mapping[str, str | None]) -> None:
+    """Refuse options that the target's files cannot hold; `given` is field of the request -> its option's text."""
+    target = target_of(spec.target)
+    for field, text in given.items():
+        levels = () if text is None else replace(_PLAIN, **{field: getattr(spec, field)}).levels()
+        for why in filter(None, map(target.why_not, levels)):
+            raise SpecError(f"--{_LISTS[field]} {text}: {target.name} {why}; use --target packed.")
 
 
 def _split(text: str) -> list[str]:
@@ -79,7 +85,7 @@ def _group(text: str) -> int | None:
 
 
 def _sparsity(text: str) -> float | str:
-    if text == "2:4":
+    if text in PATTERNS:
         return text
     try:
         return float(text)

@@ -5,9 +5,9 @@ from typing import Annotated, Any
 
 import typer
 
+from space.targets.target_table import TARGETS
 from tightfit.cli.base import complete_job
 
-TARGETS = ("packed", "compressed-tensors")
 SAMPLERS = ("front", "nsga2", "tpe", "random")
 
 
@@ -28,7 +28,7 @@ SequenceLength = Annotated[int | None, typer.Option(help="Tokens of each sequenc
 NumSequences = Annotated[
     int | None, typer.Option(help="Sequences to calibrate on; a quarter to search, half to judge [default: 128].")
 ]
-Target = Annotated[str, one_of(TARGETS, help="What the result is written as.")]
+Target = Annotated[str, one_of(tuple(TARGETS), help="What the result is written as.")]
 Bits = Annotated[str | None, typer.Option(help="Such as `2,3,4`.")]
 GroupSize = Annotated[str | None, typer.Option(help="Such as `32,64,channel`.")]
 Sparsity = Annotated[str | None, typer.Option(help="Such as `0,0.5,2:4`.")]

@@ -10,15 +10,15 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from space.cost import Target, plan_cost
+from space.cost import plan_cost
 from space.errors import SpecError, VerificationError
 from space.inventory import Inventory
 from space.level import Level
-from space.menu import is_legal
 from space.plan import Plan
+from space.targets.target_table import is_legal
 from tightfit.export.container import Entry, stored_entry, write_container
 from tightfit.export.early import check_free
-from tightfit.export.formats import FORMATS
+from tightfit.export.targets.writer_table import WRITERS
 from workers.levels.level_store import LevelStore
 from workers.models.companions import check_inside, companion_files, licence_files, published, published_bytes
 from workers.models.digests import file_digest
@@ -52,7 +52,7 @@ class Source:
     plan: Plan
 
 
-def check_format(source: Source, target: Target) -> None:
+def check_format(source: Source, target: str) -> None:
     """Refuse a plan that a format cannot hold.
 
     Raises:
@@ -125,7 +125,7 @@ def check_companions(model_folder: Path) -> list[Path]:
     return found
 
 
-def write_checkpoint(folder: Path, source: Source, target: Target) -> Written:
+def write_checkpoint(folder: Path, source: Source, target: str) -> Written:
     """Write weights, config and tokenizer into a folder that exists and is empty.
 
     Raises:
@@ -137,8 +137,8 @@ def write_checkpoint(folder: Path, source: Source, target: Target) -> Written:
     digests = {WEIGHTS: file_digest(folder / WEIGHTS)}
     config = published(read_config(source.model_folder))
     config.pop(WEIGHTS_FIELD, None)  # they have their usual name here
-    config |= FORMATS[target].config(source.inventory, source.plan)
-    if target == "packed":  # our loader compares them; others refuse fields that they do not know
+    config |= WRITERS[target].config(source.inventory, source.plan)
+    if WRITERS[target].keeps_digests:
         config["quantization_config"]["digests"] = digests
     _write_json(folder / "config.json", config)
     for path in check_companions(source.model_folder):
@@ -155,7 +155,7 @@ def write_papers(written: Written, record: dict[str, Any], card: str) -> None:
     (written.folder / "README.md").write_text(card, encoding="utf-8")
 
 
-def _entries(source: Source, target: Target) -> list[Entry]:
+def _entries(source: Source, target: str) -> list[Entry]:
     stored = read_headers(source.model_folder)
     entries = [stored_entry(tensor.name, stored[tensor.name]) for tensor in source.inventory.others]
     for module in source.inventory.modules:
@@ -165,7 +165,7 @@ def _entries(source: Source, target: Target) -> list[Entry]:
         else:
             source.levels.tensors(module.name, level)  # raises where the file is damaged
             tensors = {t.info.name: t for t in read_header(source.levels.path(module.name, level))}
-            entries += FORMATS[target].entries(module, level, tensors)
+            entries += WRITERS[target].entries(module, level, tensors)
     return sorted(entries, key=lambda entry: entry.info.name)
 
 

@@ -2,12 +2,11 @@
 
 import os
 from pathlib import Path
-from typing import get_args
 
 from space.budget import parse_budget
-from space.cost import Target
 from space.errors import NotFoundError, OutputError, SpecError, UsageError
 from space.results.document import FrontDocument, FrontPoint
+from space.targets.target_table import TARGETS
 
 _NEW_FOLDER = "Give a new folder with --out."
 
@@ -32,12 +31,11 @@ def check_wish(document: FrontDocument, out: Path, point: str | None, budget: st
     check_free(out)
 
 
-def known_target(name: str) -> Target:
-    """Return the container of a name. Raises SpecError."""
-    for target in get_args(Target):
-        if name == target:
-            return target  # type: ignore[no-any-return]
-    raise SpecError(f"--format {name!r} is not known; use {' or '.join(get_args(Target))}.")
+def known_target(name: str) -> str:
+    """Return the name of a target. Raises SpecError."""
+    if name not in TARGETS:
+        raise SpecError(f"--format {name!r} is not known; use {' or '.join(TARGETS)}.")
+    return name
 
 
 def named_point(document: FrontDocument, name: str) -> FrontPoint:

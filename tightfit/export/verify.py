@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from space.cost import Target, module_bytes
+from space.cost import module_bytes
 from space.errors import VerificationError
 from space.inventory import Inventory
 from space.plan import Plan
@@ -56,7 +56,7 @@ class Verified:
 
 
 def verify_export(
-    written: Written, inventory: Inventory, plan: Plan, target: Target, promise: Promise, request: Mapping[str, Any]
+    written: Written, inventory: Inventory, plan: Plan, target: str, promise: Promise, request: Mapping[str, Any]
 ) -> Verified:
     """Check the files and reload them in a fresh process.
 
@@ -104,7 +104,7 @@ def _size_differences(written: Written, promise: Promise) -> list[str]:
     return found
 
 
-def _module_differences(folder: Path, inventory: Inventory, plan: Plan, target: Target) -> list[str]:
+def _module_differences(folder: Path, inventory: Inventory, plan: Plan, target: str) -> list[str]:
     """Compare the stored bytes of every module with its level."""
     stored: dict[str, int] = {}
     for tensor in read_header(folder / WEIGHTS):

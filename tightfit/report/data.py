@@ -7,16 +7,23 @@ from dataclasses import dataclass
 from math import isfinite
 from typing import Any
 
-from space.cost import Target, key_value_bytes, mask_row_bytes, module_bytes, num_groups
+from space.cost import key_value_bytes
 from space.inventory import Inventory, ModuleInfo
 from space.level import Level
 from space.plan import Plan
 from space.results.document import FrontDocument
 from space.results.explanation import Explanation
 from space.spec import JobSpec
+from space.targets.target_table import TARGETS
 from tightfit.report.why import reasons_data
 
 CATEGORIES = ("values", "scales", "masks", "low-rank factors", "dense modules", "tensors left alone", "KV cache")
+_CATEGORY_OF = {
+    **dict.fromkeys(("scale", "weight_scale"), "scales"),
+    "mask": "masks",
+    **dict.fromkeys(("left", "right", "factor_scale"), "low-rank factors"),
+}
+"""Name of a tensor within its module -> category; any other holds values."""
 MAX_CELLS = 20_000
 """Heat-map cells in one report, over all points: what keeps it small whatever the model."""
 _DENSE_BITS = 16
@@ -134,16 +141,14 @@ def _bytes_by_category(inventory: Inventory, plan: Plan, spec: JobSpec) -> list[
     return list(totals.values())
 
 
-def _module_parts(module: ModuleInfo, level: Level, target: Target) -> dict[str, int]:
-    total = module_bytes(module, level, target)
+def _module_parts(module: ModuleInfo, level: Level, target: str) -> dict[str, int]:
+    """Return category -> bytes of a module."""
     if level.is_dense:
-        return {"dense modules": total}
-    parts = {
-        "scales": 2 * module.out_features * num_groups(level, module.in_features),
-        "masks": module.out_features * mask_row_bytes(level, module.in_features),
-        "low-rank factors": level.rank * (module.out_features + module.in_features + 4),
-    }
-    return parts | {"values": total - sum(parts.values())}
+        return {"dense modules": module.weight.size_bytes}
+    parts: Counter[str] = Counter()
+    for tensor in TARGETS[target].layout(module, level):
+        parts[_CATEGORY_OF.get(tensor.name, "values")] += tensor.size_bytes
+    return parts
 
 
 def _finite(value: float) -> float | None:

@@ -10,15 +10,15 @@ import torch
 from torch import Tensor
 
 from space.level import Level
-from workers.compress.gptq import Rounder, gptq, integer_rounder, output_energy
+from workers.compress.builder_table import BUILDERS
+from workers.compress.gptq import gptq, output_energy
 from workers.compress.lowrank import low_rank
-from workers.compress.packing import Codes, column_scale, pack, unpack
+from workers.compress.packing import Codes, pack
 from workers.compress.prune import prune_mask
-from workers.compress.rotation import rotate, rotate_hessian
 from workers.compress.rounding_inputs import Inputs
-from workers.compress.scales import search_scales, spread_scales
-from workers.compress.trellis import TrellisRounder
+from workers.kernels.rotation import rotate, rotate_hessian
 from workers.kernels.trellis_code import SEGMENT_ROWS
+from workers.kernels.unpack import column_scale, unpack
 
 _MAX_STACKED_VALUES = 16_000_000  # bounds the memory of one GPTQ call to about 400 MB
 _GPU_STACKED_VALUES = 64_000_000  # the same on a GPU, for which a call of any size takes as long
@@ -123,7 +123,7 @@ def _stacked_values(device: torch.device) -> int:
 def _chunks(levels: Sequence[Level], weight: Tensor) -> list[list[Level]]:
     """Return lists of levels of one coding that fit into memory together."""
     size = max(1, _stacked_values(weight.device) // weight.numel())
-    by_coding = [[v for v in levels if v.coding == coding] for coding in ("integer", "trellis")]
+    by_coding = [[v for v in levels if v.coding == coding] for coding in BUILDERS]
     return [same[i : i + size] for same in by_coding for i in range(0, len(same), size)]
 
 
@@ -147,7 +147,7 @@ def _quantize(
     rows, columns = weight.shape
     level_masks = [masks.get((level.sparsity, level.pattern)) for level, _ in jobs]
     scales = [
-        known_scales[v] if v in known_scales else _scales(w, v, inputs.hessian, m)
+        known_scales[v] if v in known_scales else BUILDERS[v.coding].scales(w, v, inputs.hessian.diagonal(), m)
         for (v, w), m in zip(jobs, level_masks, strict=True)
     ]
     per_column = [column_scale(s, v, columns).expand(rows, columns) for (v, _), s in zip(jobs, scales, strict=True)]
@@ -157,24 +157,11 @@ def _quantize(
         if any(m is not None for m in level_masks)
         else None
     )
-    rounder = _rounder([level for level, _ in jobs], rows, weight.device)
+    stacked = [level for level, _ in jobs]
+    rounder = BUILDERS[stacked[0].coding].rounder(stacked, rows, weight.device)
     values = gptq(torch.cat([w for _, w in jobs]), torch.cat(per_column), rounder, inputs, stacked_mask)
     parts = zip(jobs, values.split(rows), scales, level_masks, strict=True)
     return {level: Codes(part, scale, mask) for (level, _), part, scale, mask in parts}
-
-
-def _scales(weight: Tensor, level: Level, hessian: Tensor, mask: Tensor | None) -> Tensor:
-    if level.coding == "trellis":
-        return spread_scales(weight, level, mask)
-    return search_scales(weight, level, hessian.diagonal(), mask)
-
-
-def _rounder(levels: Sequence[Level], rows: int, device: torch.device) -> Rounder:
-    """Return how stacked levels of one coding are rounded."""
-    if levels[0].coding == "trellis":
-        return TrellisRounder([level.bits or 8 for level in levels], rows, device)
-    halves = [2.0 ** ((level.bits or 8) - 1) for level in levels]
-    return integer_rounder(torch.tensor(halves, device=device).repeat_interleave(rows))
 
 
 def _with_correction(

@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from space.cost import PRUNING_BLOCK
+from space.codings.masks import PRUNING_BLOCK
 from space.level import Level
 from workers.compress.rounding_inputs import inverse_factor
 

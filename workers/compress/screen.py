@@ -15,12 +15,12 @@ import torch
 from torch import Tensor
 
 from space.level import Level
-from workers.compress.packing import column_scale
+from workers.compress.builder_table import BUILDERS
 from workers.compress.prune import prune_mask
-from workers.compress.rotation import rotate, rotate_hessian
 from workers.compress.rounding_inputs import conditional_energy
-from workers.compress.scales import search_scales, spread_scales
-from workers.kernels.trellis_code import GAUSSIAN_ERROR
+from workers.compress.scales import search_scales
+from workers.kernels.rotation import rotate, rotate_hessian
+from workers.kernels.unpack import column_scale
 
 _MAX_ROWS = 4096  # of a weight that errors are judged on: rows of a larger one are alike enough
 _MARGIN = 1.0
@@ -96,31 +96,17 @@ def _proxy_errors(
     for level in levels:
         view, plain = views[level.rotated], replace(level, sparsity=0.0, pattern="unstructured", rank=0)
         if plain not in rounding:
-            scale = _scales(view, plain)
-            rounding[plain] = _rounding_error(view, plain, column_scale(scale, plain, weight.shape[1]))
-            if plain.is_integer:
+            builder = BUILDERS[plain.coding]
+            scale = builder.scales(view.weight, plain, view.importance, None)
+            per_column = column_scale(scale, plain, weight.shape[1])
+            rounding[plain] = builder.proxy_error(view.weight, plain, per_column, view.energy)
+            if builder.keeps_scales and not plain.rotated:
                 scales[plain] = scale
         sparse = (level.sparsity, level.pattern, level.rotated)
         if sparse not in dropped:
             dropped[sparse] = _dropped_energy(view, level)
         errors[level] = (rounding[plain] * (1 - level.sparsity) + dropped[sparse]) * shares[level.rank]
     return errors
-
-
-def _scales(view: _View, level: Level) -> Tensor:
-    if level.coding == "trellis":
-        return spread_scales(view.weight, level)
-    return search_scales(view.weight, level, view.importance)
-
-
-def _rounding_error(view: _View, level: Level, scale: Tensor) -> float:
-    assert level.bits is not None  # noqa: S101 (dense levels are not screened)
-    if level.coding == "trellis":
-        spread = scale.square().expand_as(view.weight)
-        return float((spread * view.energy).sum()) * GAUSSIAN_ERROR[level.bits]
-    half = 2 ** (level.bits - 1)
-    rounded = (view.weight / scale).round_().clamp_(-half, half - 1).mul_(scale)
-    return float((rounded.sub_(view.weight).square_() * view.energy).sum())
 
 
 def _dropped_energy(view: _View, level: Level) -> float:

@@ -126,7 +126,7 @@ class LevelStore:
         """Return the (O, I) float32 weight of a level, on the store's device and unpacked there, as exports are."""
         import torch  # noqa: PLC0415 (slow)
 
-        from workers.compress.packing import unpack  # noqa: PLC0415 (torch)
+        from workers.kernels.unpack import unpack  # noqa: PLC0415 (torch)
 
         tensors = {name: tensor.to(self.device) for name, tensor in self.tensors(module_name, level).items()}
         if shape.numel() <= _WHOLE_VALUES or level.rank:  # a product of matrices rounds by its number of rows

@@ -21,11 +21,11 @@ from space.level import Level
 from space.plan import Plan
 from space.results.front import paired_interval
 from workers.compress.build import BuiltLevel, build_levels
-from workers.compress.packing import unpack
 from workers.compress.rounding_inputs import damped
 from workers.devices import Device
 from workers.families.blocks import BlockOutput, BlockRunner
 from workers.families.load_modules import load_model
+from workers.kernels.unpack import unpack
 from workers.levels.level_store import LevelStore
 from workers.run.memory_limits import ITEM_BYTES, building_bytes
 from workers.tasks import Evaluate, Teach, Workspace

@@ -10,28 +10,17 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from space.cost import kept_columns, mask_row_bytes, num_groups
 from space.level import Level, parse_level
-from workers.compress.packing import unpack
+from space.targets.packed_target import packed_layout
+from workers.kernels.unpack import unpack
 
+_DTYPES = {"U8": torch.uint8, "I8": torch.int8, "F16": torch.float16, "F32": torch.float32}
 _SAME_BITS = {torch.float16: torch.int16, torch.float32: torch.int32}
 
 
 def packed_shapes(level: Level, rows: int, columns: int) -> dict[str, tuple[tuple[int, ...], torch.dtype]]:
     """Return name -> (shape, dtype) of a level's stored tensors, for a (rows, columns) weight."""
-    assert level.bits is not None  # noqa: S101 (dense levels are never packed)
-    value_bytes = -(-kept_columns(level, columns) * level.bits // 8)
-    shapes: dict[str, tuple[tuple[int, ...], torch.dtype]] = {
-        "qweight": ((rows, value_bytes), torch.uint8),
-        "scale": ((rows, num_groups(level, columns)), torch.float16),
-    }
-    if level.sparsity:
-        shapes["mask"] = ((rows, mask_row_bytes(level, columns)), torch.uint8)
-    if level.rank:
-        shapes["left"] = ((rows, level.rank), torch.int8)
-        shapes["right"] = ((level.rank, columns), torch.int8)
-        shapes["factor_scale"] = ((level.rank,), torch.float32)
-    return shapes
+    return {info.name: (info.shape, _DTYPES[info.dtype]) for info in packed_layout(rows, columns, level)}
 
 
 class _Packed(nn.Module):

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from space.cost import module_bytes
 from space.inventory import ModuleInfo, TensorInfo
 from space.level import Level
-from space.menu import is_legal
+from space.targets.target_table import is_legal
 from tests.workers.weights import correlated_hessian, random_weight
 from workers.compress.build import build_levels
 from workers.levels.level_store import LevelStore
@@ -86,4 +86,4 @@ def test_any_level_of_any_shape_is_loaded_as_it_was_searched(
 def test_every_composition_is_loaded_as_it_was_searched(kind: tuple[str, bool]) -> None:
     """Each coding and rotation with each way of pruning, with and without groups and a low rank; 33 rows of 20."""
     for group, zeros, rank in product((None, 16), ZEROS, (0, 2)):
-        _check(Level(3, group, *zeros, rank, *kind), "linear", 33, 20, 7)  # type: ignore[arg-type]
+        _check(Level(3, group, *zeros, rank, *kind), "linear", 33, 20, 7)

@@ -10,10 +10,10 @@ from space.level import Level, parse_level
 from tests.workers.weights import correlated_hessian, output_error, random_weight
 from workers.compress.build import build_levels
 from workers.compress.gptq import gptq, integer_rounder
-from workers.compress.packing import column_scale, unpack
 from workers.compress.prune import prune_mask
 from workers.compress.rounding_inputs import Inputs, conditional_energy, damped, inverse_factor
 from workers.compress.scales import search_scales
+from workers.kernels.unpack import column_scale, unpack
 
 
 def _reference(weight: Tensor, scale: Tensor, half: float, hessian: Tensor, mask: Tensor | None) -> Tensor:

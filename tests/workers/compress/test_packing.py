@@ -6,14 +6,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from space.cost import PRUNING_BLOCK, module_bytes
+from space.codings.masks import PRUNING_BLOCK
+from space.cost import module_bytes
 from space.inventory import ModuleInfo, TensorInfo
 from space.level import Level
-from space.menu import is_legal
-from workers.compress.packing import Codes, column_scale, pack, pack_bits, pack_mask, unpack, unpack_bits, unpack_mask
+from space.targets.target_table import is_legal
+from workers.compress.packing import Codes, pack, pack_bits, pack_mask
 from workers.compress.prune import prune_mask
-from workers.compress.rotation import rotate_back
+from workers.kernels.bit_streams import unpack_bits, unpack_mask
+from workers.kernels.rotation import rotate_back
 from workers.kernels.trellis_code import SEGMENT_ROWS, codebook
+from workers.kernels.unpack import column_scale, unpack
 from workers.runtime.packed_modules import packed_shapes
 
 properties = settings(max_examples=60, deadline=None, database=None)

@@ -3,9 +3,10 @@
 import pytest
 import torch
 
-from space.cost import PRUNING_BLOCK, kept_columns, module_bytes
+from space.codings.masks import PRUNING_BLOCK
+from space.cost import module_bytes
 from space.inventory import ModuleInfo, TensorInfo
-from space.level import Level
+from space.level import Level, kept_columns
 from space.menu import Menu
 from tests.workers.weights import correlated_hessian, output_error, random_weight
 from workers.compress.build import build_levels

@@ -12,11 +12,11 @@ from space.level import parse_level
 from tests.workers.weights import correlated_hessian, output_error, random_weight
 from workers.compress.build import build_levels
 from workers.compress.gptq import gptq
-from workers.compress.packing import unpack
-from workers.compress.rotation import rotate, rotate_back, rotate_hessian
 from workers.compress.rounding_inputs import Inputs
 from workers.compress.trellis import TrellisRounder
+from workers.kernels.rotation import rotate, rotate_back, rotate_hessian
 from workers.kernels.trellis_code import GAUSSIAN_ERROR, codebook, decode, window_rows
+from workers.kernels.unpack import unpack
 
 properties = settings(max_examples=30, deadline=None, database=None, derandomize=True)
 

@@ -1,0 +1,15 @@
+"""All codings by name."""
+
+from space.codings.coding import Coding
+from space.codings.integer_coding import INTEGER
+from space.codings.trellis_coding import TRELLIS
+from space.errors import SpecError
+
+CODINGS: dict[str, Coding] = {coding.name: coding for coding in (INTEGER, TRELLIS)}
+
+
+def coding_of(name: str) -> Coding:
+    """Return the coding of a name. Raises SpecError."""
+    if name not in CODINGS:
+        raise SpecError(f"{name!r} is no coding; there are {', '.join(CODINGS)}.")
+    return CODINGS[name]

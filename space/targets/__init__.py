@@ -1,0 +1,1 @@
+"""What a runtime can hold, one file a target; `target_table` lists them."""

@@ -1,0 +1,52 @@
+"""Our own container: every level, each value in as many bits as it has.
+
+It stores one module as
+
+    qweight       uint8 (out, ceil(kept * bits / 8))   the kept values of a row, one little-endian bit stream per row
+    scale         float16 (out, groups)                one per `group_size` columns
+    mask          uint8 (out, ceil(in / 8))            unstructured: one bit per column
+                  uint8 (out, ceil(in / 4 * 3 / 8))    2:4: one of six codes, three bits per four columns
+    left, right   int8 (out, rank), int8 (rank, in)    low-rank correction
+    factor_scale  float32 (rank,)
+
+A rotated level stores the tensors of the rotated weight; the rotation follows from the number of columns.
+"""
+
+from space.codings.coding_table import CODINGS
+from space.codings.masks import PATTERNS
+from space.inventory import ModuleInfo, TensorInfo
+from space.level import Level, kept_columns, num_groups
+from space.targets.target import Target
+
+
+def packed_layout(rows: int, columns: int, level: Level) -> tuple[TensorInfo, ...]:
+    """Return the tensors of a (rows, columns) weight at a level that is not dense."""
+    assert level.bits is not None  # noqa: S101 (dense levels are stored as they are)
+    tensors = [*CODINGS[level.coding].layout(rows, kept_columns(level, columns), level.bits)]
+    tensors.append(TensorInfo("scale", (rows, num_groups(level, columns)), "F16"))
+    if level.sparsity:
+        tensors += PATTERNS[level.pattern].layout(rows, columns)
+    if level.rank:
+        tensors.append(TensorInfo("left", (rows, level.rank), "I8"))
+        tensors.append(TensorInfo("right", (level.rank, columns), "I8"))
+        tensors.append(TensorInfo("factor_scale", (level.rank,), "F32"))
+    return tuple(tensors)
+
+
+def _is_legal(module: ModuleInfo, level: Level) -> bool:
+    columns = module.in_features
+    if module.kind == "embedding" and not level.is_plain:
+        return False
+    if level.group_size is not None and level.group_size > columns:
+        return False
+    if columns % PATTERNS[level.pattern].divides:
+        return False
+    return level.rank < min(module.out_features, columns)
+
+
+PACKED = Target(
+    name="packed",
+    why_not=lambda _: None,
+    is_legal=_is_legal,
+    layout=lambda module, level: packed_layout(module.out_features, module.in_features, level),
+)

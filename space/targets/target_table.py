@@ -1,0 +1,23 @@
+"""All targets by name."""
+
+from space.errors import SpecError
+from space.inventory import ModuleInfo
+from space.level import Level
+from space.targets.compressed_tensors_target import COMPRESSED_TENSORS
+from space.targets.packed_target import PACKED
+from space.targets.target import Target
+
+TARGETS: dict[str, Target] = {target.name: target for target in (PACKED, COMPRESSED_TENSORS)}
+
+
+def target_of(name: str) -> Target:
+    """Return the target of a name. Raises SpecError."""
+    if name not in TARGETS:
+        raise SpecError(f"{name!r} is no target; there are {' and '.join(TARGETS)}.")
+    return TARGETS[name]
+
+
+def is_legal(module: ModuleInfo, level: Level, target: str) -> bool:
+    """Tell whether a target's files can hold a module at a level; dense weights are held by all of them."""
+    entry = TARGETS[target]
+    return level.is_dense or (entry.why_not(level) is None and entry.is_legal(module, level))

@@ -1,0 +1,1 @@
+"""How each target's files are written and loaded again, one file a target; `writer_table` lists them."""

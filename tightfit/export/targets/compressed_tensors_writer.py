@@ -1,0 +1,83 @@
+"""The `pack-quantized` format of compressed-tensors, which transformers and vLLM load."""
+
+import re
+import struct
+from dataclasses import replace
+from typing import Any
+
+from space.inventory import Inventory, ModuleInfo
+from space.level import Level
+from space.plan import Plan
+from space.targets.compressed_tensors_target import COMPRESSED_TENSORS
+from tightfit.export.container import Entry
+from tightfit.export.targets.writer import LOAD, LevelTensors, Program, Writer
+from workers.models.headers import StoredTensor
+
+
+def _entries(module: ModuleInfo, level: Level, tensors: LevelTensors) -> list[Entry]:
+    """Return int32 words, scales and shape: our little-endian rows are its words, padded to four bytes."""
+    packed, scale, shape = (
+        replace(tensor, name=f"{module.name}.{tensor.name}") for tensor in COMPRESSED_TENSORS.layout(module, level)
+    )
+    source, row_bytes = tensors["qweight"], 4 * packed.shape[1]
+    stored_bytes = source.info.shape[1]
+    values = source if stored_bytes == row_bytes else _padded_rows(source, stored_bytes, row_bytes)
+    numbers = struct.pack("<2q", module.out_features, module.in_features)
+    return [Entry(packed, values), Entry(scale, tensors["scale"]), Entry(shape, numbers)]
+
+
+def _padded_rows(source: StoredTensor, row_bytes: int, padded_bytes: int) -> bytes:
+    with source.file.open("rb") as file:
+        file.seek(source.start)
+        rows = [file.read(row_bytes) for _ in range(source.info.shape[0])]
+    return b"".join(row.ljust(padded_bytes, b"\0") for row in rows)
+
+
+def _config(inventory: Inventory, plan: Plan) -> dict[str, Any]:
+    """Return one config group per level, its modules named exactly; modules left dense are ignored."""
+    by_level: dict[Level, list[str]] = {}
+    for name, level in plan.levels:
+        by_level.setdefault(level, []).append(name)
+    packed = [(level, names) for level, names in by_level.items() if not level.is_dense]
+    groups = {
+        f"group_{index}": {
+            "targets": [f"re:^{re.escape(name)}$" for name in names],
+            "weights": {
+                "num_bits": level.bits,
+                "type": "int",
+                "symmetric": True,
+                "strategy": "channel" if level.group_size is None else "group",
+                "group_size": level.group_size,
+                "dynamic": False,
+            },
+            "input_activations": None,
+            "output_activations": None,
+        }
+        for index, (level, names) in enumerate(sorted(packed, key=lambda item: str(item[0])))
+    }
+    dense = [m.name for m in inventory.modules if plan[m.name].is_dense and m.kind == "linear"]
+    ignored = dense + [copy for m in inventory.modules if plan[m.name].is_dense for copy in m.tied]
+    settings = {
+        "quant_method": "compressed-tensors",
+        "format": "pack-quantized",
+        "quantization_status": "compressed",
+        "config_groups": groups,
+        "ignore": ignored,
+        "kv_cache_scheme": None,
+    }
+    return {"quantization_config": settings}
+
+
+def _loading(_: Program) -> str:
+    return f"""Loading takes transformers and compressed-tensors.
+
+```
+pip install torch transformers accelerate compressed-tensors
+```
+
+```python
+{LOAD}
+```"""
+
+
+COMPRESSED_TENSORS_WRITER = Writer(_entries, _config, keeps_digests=False, loading=_loading)

@@ -1,0 +1,46 @@
+"""Our own container: the tensors of the level store as they are."""
+
+from importlib.metadata import version
+from typing import Any
+
+from space.inventory import Inventory, ModuleInfo, TensorInfo
+from space.level import Level
+from space.plan import Plan
+from tightfit.export.container import Entry, stored_entry
+from tightfit.export.targets.writer import LOAD, LevelTensors, Program, Writer
+from workers.runtime.packed_format import NO_SHAPE, NO_WEIGHTS, QUANT_METHOD, SCHEMA_VERSION, WEIGHTS_FIELD
+
+
+def _entries(module: ModuleInfo, _: Level, tensors: LevelTensors) -> list[Entry]:
+    """Return a level's tensors, and one without bytes that loaders meet which do not know the format."""
+    stored = [stored_entry(f"{module.name}.{name}", tensor) for name, tensor in tensors.items()]
+    return [*stored, Entry(TensorInfo(f"{module.name}.weight", NO_SHAPE, "U8"), b"")]
+
+
+def _config(inventory: Inventory, plan: Plan) -> dict[str, Any]:
+    tied = {copy: module.name for module in inventory.modules for copy in module.tied}
+    settings = {"quant_method": QUANT_METHOD, "plan": plan.to_json(), "tied": tied, "schema_version": SCHEMA_VERSION}
+    return {"quantization_config": settings, WEIGHTS_FIELD: NO_WEIGHTS}
+
+
+def _loading(program: Program) -> str:
+    return f"""The format is tightfit's own. Loading takes torch, transformers, safetensors and tightfit. That is on no
+package index: it is installed from its repository{program.remark}. `--no-deps` leaves out what only searching needs.
+
+```
+pip install "torch=={_public("torch")}" "transformers=={_public("transformers")}" safetensors
+pip install --no-deps "tightfit @ {program.source}"
+```
+
+```python
+import tightfit.hf  # without it transformers refuses the folder
+{LOAD}
+```"""
+
+
+def _public(package: str) -> str:
+    """Return a package's version without the name of a build of it, such as `+cpu`."""
+    return version(package).partition("+")[0]
+
+
+PACKED_WRITER = Writer(_entries, _config, keeps_digests=True, loading=_loading)
