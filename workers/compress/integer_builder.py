@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from space.level import Level
-from workers.compress.builder import Builder
+from workers.compress.builder import Builder, store_bit_stream
 from workers.compress.gptq import Rounder, integer_rounder
 from workers.compress.scales import search_scales
 
@@ -23,4 +23,4 @@ def _proxy_error(weight: Tensor, level: Level, scale: Tensor, energy: Tensor) ->
     return float((rounded.sub_(weight).square_() * energy).sum())
 
 
-INTEGER_BUILDER = Builder(search_scales, _rounder, _proxy_error, keeps_scales=True)
+INTEGER_BUILDER = Builder(search_scales, _rounder, _proxy_error, store_bit_stream, keeps_scales=True)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from space.level import Level
-from workers.compress.builder import Builder
+from workers.compress.builder import Builder, store_bit_stream
 from workers.compress.gptq import Rounder
 from workers.compress.scales import spread_scales
 from workers.compress.trellis import TrellisRounder
@@ -28,4 +28,4 @@ def _proxy_error(weight: Tensor, level: Level, scale: Tensor, energy: Tensor) ->
     return float((spread * energy).sum()) * GAUSSIAN_ERROR[level.bits]
 
 
-TRELLIS_BUILDER = Builder(_scales, _rounder, _proxy_error, keeps_scales=False)
+TRELLIS_BUILDER = Builder(_scales, _rounder, _proxy_error, store_bit_stream, keeps_scales=False)

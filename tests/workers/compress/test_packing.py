@@ -11,7 +11,8 @@ from space.cost import module_bytes
 from space.inventory import ModuleInfo, TensorInfo
 from space.level import Level
 from space.targets.target_table import is_legal
-from workers.compress.packing import Codes, pack, pack_bits, pack_mask
+from workers.compress.bit_packing import pack_bits, pack_mask
+from workers.compress.packing import Codes, pack
 from workers.compress.prune import prune_mask
 from workers.kernels.bit_streams import unpack_bits, unpack_mask
 from workers.kernels.rotation import rotate_back
