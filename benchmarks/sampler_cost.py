@@ -6,7 +6,7 @@ The model has seven modules per block with twelve levels each. Known are the pla
 three operating points with the sketches of all their neighbours, and plans measured on the whole text for the rest;
 their losses are a quadratic form of random directions. Counted are the batches that follow (plans around the last
 operating point, then rounds of screening and racing). Memory is the resident set's growth, in two steps: the study
-that a ledger replays from as many records, and what all batches take on top of it.
+that a study replays from as many records, and what all batches take on top of it.
 """
 
 import argparse
@@ -29,9 +29,7 @@ from search.decide.additive_model import Errors
 from search.decide.observation import KNAPSACK, REFINE, SENSITIVITY, Observation, Proposal
 from search.decide.operating_points import Points
 from search.decide.steps import FrontStrategy
-from search.study.proposers import make_proposer
-from search.study.samplers import PlanCodec
-from search.study.study import Ledger
+from search.study.job_study import JobStudy
 from space.inventory import CacheLayer, Inventory, ModuleInfo, TensorInfo
 from space.level import Level
 from space.measurement import Measurement
@@ -149,19 +147,17 @@ def _variants(space: SearchSpace, observations: Sequence[Observation], count: in
     return found
 
 
-def replay(case: Case) -> Ledger:
-    """Return a ledger that was rebuilt from a record of every observation."""
-    codec = PlanCodec(case.space)
+def replay(case: Case) -> JobStudy:
+    """Return a study that was rebuilt from a record of every observation."""
     trials = [_record(case, number, o) for number, o in enumerate(case.observations)]
     kept = {(o.plan.digest, o.base.digest): o.sketch for o in case.observations if o.base is not None}
-    ledger = Ledger(
-        make_proposer("front", case.strategy, codec),
-        codec,
-        case.strategy.budget,
+    study = JobStudy(
+        "front",
+        case.strategy,
         find_sketch=lambda p: kept[p.plan.digest, p.base.digest] if p.base else None,
     )
-    ledger.replay(trials)
-    return ledger
+    study.replay(trials)
+    return study
 
 
 def _record(case: Case, number: int, seen: Observation) -> Trial:
@@ -173,12 +169,12 @@ def _record(case: Case, number: int, seen: Observation) -> Trial:
     return Trial("one", number, seen.plan, seen.origin, TrialState.COMPLETE, size, measurement, sampler_state=state)
 
 
-def follow(case: Case, ledger: Ledger, num_rounds: int) -> list[dict[str, Any]]:
+def follow(case: Case, study: JobStudy, num_rounds: int) -> list[dict[str, Any]]:
     """Return origin, proposals and CPU seconds of the batches that follow."""
     rows = []
     for _ in range(1 + 2 * num_rounds):
         started = time.process_time()
-        asked = ledger.ask(10**6)
+        asked = study.ask(10**6)
         seconds = time.process_time() - started
         if not asked:
             break
@@ -186,7 +182,7 @@ def follow(case: Case, ledger: Ledger, num_rounds: int) -> list[dict[str, Any]]:
         for a in asked:
             seen = case.losses.observe(a.proposal)
             kl = list(seen.sequence_kl)
-            ledger.tell(a, Measurement.of_sequences(kl, kl, 31, 1.0, 0.0))
+            study.tell(a, Measurement.of_sequences(kl, kl, 31, 1.0, 0.0))
     return rows
 
 
@@ -207,12 +203,12 @@ def main() -> None:
     case = make_case(arguments.blocks, arguments.observations)
     gc.collect()
     start = resident_mib()
-    ledger = replay(case)
+    study = replay(case)
     replayed = resident_mib()
     profile = cProfile.Profile()
     if arguments.profile:
         profile.enable()
-    rows = follow(case, ledger, arguments.rounds)
+    rows = follow(case, study, arguments.rounds)
     profile.disable()
     proposals, seconds = sum(row["proposals"] for row in rows), sum(row["cpu_seconds"] for row in rows)
     result = {

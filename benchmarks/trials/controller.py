@@ -33,9 +33,7 @@ from search.measure.known_answers import Library, question_of
 from search.measure.questions import Measuring
 from search.measure.sketches import SketchBook
 from search.request.prepare import Prepared
-from search.study.proposers import make_proposer
-from search.study.samplers import PlanCodec
-from search.study.study import Ledger
+from search.study.job_study import JobStudy
 from space.measurement import Measurement
 from space.menu import SearchSpace
 from space.spec import make_spec
@@ -139,21 +137,14 @@ def make_loop(context: Context, executor: FormulaExecutor, folder: Path, patienc
     library = Library(
         context.store, "model", TOKENS, {"search": SEQUENCES, "held_out": SEQUENCES}, SketchBook(folder / "sketches")
     )
-    codec = PlanCodec(space)
-
-    ledger = Ledger(
-        make_proposer("front", strategy, codec),
-        codec,
-        budget,
-        find_sketch=lambda proposal: library.sketch(question_of(proposal)),
-    )
+    study = JobStudy("front", strategy, find_sketch=lambda proposal: library.sketch(question_of(proposal)))
     publisher = Publisher(context)
     return Loop(
         context,
-        ledger,
+        study,
         Measuring(library, executor, context.check_stop, lambda: None),
         StopRule(context.max_trials, patience=patience),
-        lambda trials: publisher.publish_if_due(trials, ledger.model_json),
+        lambda trials: publisher.publish_if_due(trials, study.model_json),
     )
 
 

@@ -25,9 +25,7 @@ from search.measure.rebuild_damaged import Repairing
 from search.measure.sketches import SketchBook
 from search.measure.trial_records import num_new
 from search.request.prepare import prepare
-from search.study.proposers import make_proposer
-from search.study.samplers import PlanCodec
-from search.study.study import Ledger
+from search.study.job_study import JobStudy
 from space.budget import parse_bytes
 from space.menu import SearchSpace
 from space.spec import JobSpec
@@ -78,7 +76,7 @@ class Run:
             LazyExecutor(partial(self._start, make_executor), job.spec.workers), self._context.note
         )
         self._ground = Groundwork(self._context, self._workspace, self._executor)
-        self._ledger: Ledger | None = None
+        self._study: JobStudy | None = None
 
     def close(self) -> None:
         """Stop the workers."""
@@ -102,10 +100,10 @@ class Run:
         measuring = Measuring(library, self._executor, context.check_stop, before)
         whole = self._whole_strategy(space, errors, library, is_warm=is_warm and not context.spec.refine)
         strategy = choose_strategy(whole, context, self._ground, text.tokens, self._stop)
-        self._ledger = self._make_ledger(strategy, library)
+        self._study = self._make_study(strategy, library)
         Loop(
             context,
-            self._ledger,
+            self._study,
             measuring,
             self._stop,
             lambda trials: self._publisher.publish_if_due(trials, self._model),
@@ -199,15 +197,13 @@ class Run:
             seed=self._context.spec.seed,
         )
 
-    def _make_ledger(self, strategy: FrontStrategy, library: Library) -> Ledger:
-        codec, budget = PlanCodec(strategy.space), self._context.prepared.weight_budget
-        proposer = make_proposer(self._context.spec.sampler, strategy, codec)
-        cache_bytes = self._context.prepared.cache_bytes
-        return Ledger(proposer, codec, budget, cache_bytes, lambda proposal: library.sketch(question_of(proposal)))
+    def _make_study(self, strategy: FrontStrategy, library: Library) -> JobStudy:
+        name, cache_bytes = self._context.spec.sampler, self._context.prepared.cache_bytes
+        return JobStudy(name, strategy, cache_bytes, lambda proposal: library.sketch(question_of(proposal)))
 
     def _model(self) -> dict[str, Any] | None:
         """Return what the search learnt about each module, where its sampler tells."""
-        return self._ledger.model_json() if self._ledger is not None else None
+        return self._study.model_json() if self._study is not None else None
 
 
 def _worker_memory(spec: JobSpec) -> int | None:

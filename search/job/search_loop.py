@@ -10,8 +10,7 @@ from search.measure.known_answers import question_of
 from search.measure.questions import Answer, Measuring
 from search.measure.trial_records import BATCH, is_known, num_new, proposal_of
 from search.progress.front_progress import Progress
-from search.study.proposers import Asked
-from search.study.study import Ledger
+from search.study.job_study import Asked, JobStudy
 from space.errors import JobFailedError
 from space.measurement import Measurement
 from storage.records import Trial, TrialState
@@ -21,18 +20,18 @@ _MIN_FAILURES = 3  # trials of whole batches that fail in a row before the job d
 
 
 class Loop:
-    """Searches with one ledger; resumes from what is recorded."""
+    """Searches with one study; resumes from what is recorded."""
 
     def __init__(
         self,
         context: Context,
-        ledger: Ledger,
+        study: JobStudy,
         measuring: Measuring,
         stop: StopRule,
         after_batch: Callable[[Sequence[Trial]], None],
     ) -> None:
         """Remember the parts; `after_batch` gets all trials after each batch."""
-        self._context, self._ledger, self._measuring = context, ledger, measuring
+        self._context, self._study, self._measuring = context, study, measuring
         self._stop, self._after_batch = stop, after_batch
         self._progress = progress_so_far(context)
 
@@ -47,7 +46,7 @@ class Loop:
         recorded = self._context.trials()
         self._context.reporter.enter_search(warm=any(is_known(t) for t in recorded) and not self._context.spec.refine)
         self._restore_sketches(recorded)
-        waiting = self._ledger.replay(recorded)
+        waiting = self._study.replay(recorded)
         self._replay_stop(recorded)
         if waiting:
             self._finish_batch(waiting)
@@ -55,7 +54,7 @@ class Loop:
             trials = self._context.trials()
             num_asked = num_new(trials)
             reason = self._stop.reason(num_asked) if trials else None  # the first batch is measured whatever the time
-            asked = [] if reason else self._ledger.ask(self._stop.trials_left(num_asked))
+            asked = [] if reason else self._study.ask(self._stop.trials_left(num_asked))
             if not asked:
                 self._context.note(f"search ended: {reason or NOTHING_LEFT}")
                 return
@@ -83,7 +82,7 @@ class Loop:
                     origin=a.proposal.origin,
                     state=TrialState.WAITING,
                     size_bytes=a.weight_bytes + prepared.cache_bytes,
-                    sampler_state={**self._ledger.sampler_state(a), BATCH: asked[0].number},
+                    sampler_state={**self._study.sampler_state(a), BATCH: asked[0].number},
                 )
                 for a in asked
             ]
@@ -92,7 +91,7 @@ class Loop:
     def _finish_batch(self, asked: Sequence[Asked]) -> None:
         measured = self._measure(asked)
         for a in asked:  # in the order of asking, so that the study never depends on who was faster
-            self._ledger.tell(a, measured.get(a.number))
+            self._study.tell(a, measured.get(a.number))
         trials = self._context.trials()
         _check_failures(trials)
         metrics = self._note_batch(trials)

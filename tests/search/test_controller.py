@@ -217,7 +217,7 @@ def test_minutes_that_end_amid_a_batch(house: House, monkeypatch: pytest.MonkeyP
 
     def tick(number: int) -> None:
         nonlocal now
-        now += 1000.0 if number == NUM_BY_HAND + 12 else 0.1
+        now += 1000.0 if number == NUM_BY_HAND + 24 else 0.1
 
     monkeypatch.setattr(job_steps, "StopRule", partial(StopRule, clock=lambda: now))
     house.submit(max_minutes=15)

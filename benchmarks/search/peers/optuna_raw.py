@@ -12,7 +12,7 @@ from optuna.samplers import BaseSampler, NSGAIISampler, TPESampler
 
 from benchmarks.search.arena import SEQUENCE_LENGTH, Arena
 from benchmarks.search.peers.common import Archive, Budgets, Plans
-from search.study.samplers import PlanCodec
+from search.study.plan_codec import PlanCodec
 
 SamplerKind = Literal["tpe", "nsga2"]
 NUM_SEQUENCES = 32

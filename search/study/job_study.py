@@ -1,12 +1,12 @@
-"""The Optuna study of a job: asked in batches, told in order, rebuilt from our own records.
+"""The Optuna study of a job: every plan is asked of it and every result told to it, whoever its sampler is.
 
-Optuna keeps no database here: our store is the truth, and the study is replayed from it, system attributes included
-(without them NSGA-II would start again at generation zero).
+Batches are asked whole and told in order. Optuna keeps no database here: our store is the truth, and the study is
+replayed from it, system attributes included (without them NSGA-II would start again at generation zero).
 """
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,11 +14,14 @@ import optuna
 from optuna.trial import TrialState as OptunaState
 
 from search.decide.observation import Observation, Proposal
+from search.decide.steps import FrontStrategy
 from search.measure.trial_records import proposal_of
-from search.study.proposers import Asked, Proposer
-from search.study.samplers import BUDGET, PlanCodec
+from search.study.drawn_sampler import DrawnSampler
+from search.study.front_sampler import FrontSampler
+from search.study.plan_codec import BUDGET, ORIGIN, PlanCodec
 from space.measurement import Measurement
 from space.plan import Plan
+from space.spec import SamplerName
 from storage.records import Trial, TrialState
 
 _ATTRS = "system_attrs"
@@ -27,35 +30,52 @@ FindSketch = Callable[[Proposal], np.ndarray | None]
 """probe -> its sketch, where it is kept"""
 
 
-class Ledger:
-    """Ask for batches of plans, tell results; the only holder of the study."""
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A trial that was asked, and the weight bytes of its plan."""
+
+    number: int
+    proposal: Proposal
+    weight_bytes: int
+
+
+class JobStudy:
+    """Ask for batches of plans, tell results; the only holder of the study.
+
+    Attributes:
+        study: Optuna's, of two objectives: weight bytes and KL divergence.
+
+    """
 
     def __init__(
         self,
-        proposer: Proposer,
-        codec: PlanCodec,
-        budget: int,
+        name: SamplerName,
+        strategy: FrontStrategy,
         cache_bytes: int = 0,
         find_sketch: FindSketch = lambda _: None,
     ) -> None:
-        """Make an empty study of two objectives: weight bytes and KL divergence.
+        """Make an empty study; all samplers see the same space, the same uniform plans and as many trials.
 
         Args:
-            proposer: fills the batches.
-            codec: of the space.
-            budget: weight bytes.
+            name: of the sampler.
+            strategy: of ours; others take its space, budget and seed.
             cache_bytes: that records count beside the weights: the key/value cache.
             find_sketch: of what was measured before.
 
         """
         optuna.logging.set_verbosity(optuna.logging.ERROR)
-        self._proposer, self._codec, self._budget, self._cache_bytes = proposer, codec, budget, cache_bytes
-        self._find_sketch = find_sketch
+        self._codec, self._space, self._budget = PlanCodec(strategy.space), strategy.space, strategy.budget_bytes
+        self._cache_bytes, self._find_sketch = cache_bytes, find_sketch
         self._observed: list[Observation] = []
         self._news: dict[int, Observation] = {}
         self._failed: set[Proposal] = set()
+        self._sampler = (
+            FrontSampler(strategy, self._codec, self._observed, self._failed)
+            if name == "front"
+            else DrawnSampler(name, strategy.seed, self._codec, self._space)
+        )
         self.study = optuna.create_study(
-            storage=optuna.storages.InMemoryStorage(), sampler=proposer.sampler, directions=["minimize", "minimize"]
+            storage=optuna.storages.InMemoryStorage(), sampler=self._sampler, directions=["minimize", "minimize"]
         )
         self._bases: dict[Plan, Plan] = {}
         self._last_base: tuple[Plan, dict[str, str]] | None = None
@@ -72,14 +92,23 @@ class Ledger:
                 self._observe(asked, trial.measurement)
             elif trial.state is TrialState.FAILED:
                 self._failed.add(asked.proposal)
-        self._proposer.replayed(self.study)
+        self._sampler.replayed(self.study)
         return waiting
 
     def ask(self, limit: int) -> list[Asked]:
         """Return the next batch, at most `limit` plans; empty when the sampler has nothing left."""
         if limit <= 0:
             return []
-        return self._proposer.open_batch(self.study, self.observations, self._failed, limit)
+        self._settle()
+        return [self._ask_one() for _ in range(self._sampler.batch_size(self.study, limit))]
+
+    def _ask_one(self) -> Asked:
+        trial = self.study.ask(self._codec.distributions)
+        proposal = self._sampler.proposal(trial)
+        weight_bytes = self._space.weight_bytes(proposal.plan)
+        trial.set_constraint(BUDGET, weight_bytes - self._budget)
+        trial.set_user_attr(ORIGIN, proposal.origin)
+        return Asked(trial.number, proposal, weight_bytes)
 
     def tell(self, asked: Asked, measurement: Measurement | None) -> None:
         """Tell a result; None is a failed trial."""
@@ -103,14 +132,19 @@ class Ledger:
 
     def model_json(self) -> dict[str, Any] | None:
         """Return what was learnt about each module, as a job keeps it; None where the sampler learns no such thing."""
-        return self._proposer.model_json(self.observations)
+        self._settle()
+        return self._sampler.model_json()
 
     @property
-    def observations(self) -> list[Observation]:
-        """Return everything observed, in the order of asking also where a batch was interrupted: sums round by it."""
+    def observations(self) -> Sequence[Observation]:
+        """Return everything observed."""
+        self._settle()
+        return self._observed
+
+    def _settle(self) -> None:
+        """Take up the news in the order of asking, also where a batch was interrupted: sums round by it."""
         self._observed += [seen for _, seen in sorted(self._news.items(), key=lambda news: news[0])]
         self._news.clear()
-        return self._observed
 
     def _observe(self, asked: Asked, measurement: Measurement) -> None:
         proposal, sketch = asked.proposal, measurement.sketch

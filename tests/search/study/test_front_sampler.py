@@ -8,7 +8,8 @@ from optuna.distributions import IntDistribution
 
 from search.decide.observation import KNAPSACK, SENSITIVITY, UNIFORM, Observation
 from search.decide.steps import FrontStrategy
-from search.study.samplers import FrontSampler, PlanCodec
+from search.study.front_sampler import FrontSampler
+from search.study.plan_codec import PlanCodec
 from space.plan import Plan
 from tests.search.scripted import errors_of, loss, observed, prepared, spec
 
@@ -37,11 +38,10 @@ def test_ask_and_tell() -> None:
     sampler = _sampler(observations)
     study = optuna.create_study(sampler=sampler, directions=["minimize", "minimize"])
     origins: list[str] = []
-    while sampler.batch_size() and len(origins) < 40:
-        asked = [study.ask(CODEC.distributions) for _ in range(sampler.batch_size())]
+    while sampler.batch_size(study) and len(origins) < 40:
+        asked = [study.ask(CODEC.distributions) for _ in range(sampler.batch_size(study))]
         for trial in asked:
-            proposal = sampler.proposal(trial.number)
-            assert proposal is not None
+            proposal = sampler.proposal(trial)
             assert CODEC.plan(trial.params) == proposal.plan
             origins.append(proposal.origin)
             study.tell(trial, [SPACE.weight_bytes(proposal.plan), loss(proposal.plan)])
@@ -78,6 +78,6 @@ def test_an_exhausted_strategy_says_so() -> None:
     known = [Observation(plan, UNIFORM, (1.0,))]
     sampler = FrontSampler(FrontStrategy(narrow, one, PREPARED.weight_budget), CODEC, known)
     study = optuna.create_study(sampler=sampler, directions=["minimize", "minimize"])
-    assert sampler.batch_size() == 0
+    assert sampler.batch_size(study) == 0
     with pytest.raises(optuna.exceptions.OptunaError, match="batch_size"):
         study.ask(CODEC.distributions)
