@@ -19,7 +19,7 @@ from tightfit.service import Service
 ROOT = Path(__file__).resolve().parent.parent
 VERBS = [
     *("cancel", "db", "demo", "doctor", "explain", "export", "front", "gc", "logs", "mlflow"),
-    *("pause", "resume", "run", "status", "submit", "ui", "work"),
+    *("pause", "resume", "run", "status", "study", "submit", "ui", "work"),
 ]
 SUBMIT_OPTIONS = {
     *{"--batch", "--bits", "--budget", "--calibration", "--context", "--detach", "--dry-run", "--group-size", "--home"},
@@ -45,7 +45,7 @@ SPEC_FIELDS = [
 ]
 SERVICE_VERBS = {
     *{"cancel", "dry_run", "export", "front", "mlflow_uri", "plans", "report", "requeue", "run", "start_detached"},
-    *{"explain", "explanations", "free_unneeded", "pause", "serve", "submit", "sync_mlflow"},
+    *{"explain", "explanations", "free_unneeded", "pause", "serve", "submit", "sync_mlflow", "write_study"},
 }
 
 

@@ -1,7 +1,6 @@
 """The verbs of tightfit, wired to their parts; the command line and any other face call only this."""
 
 import secrets
-import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -22,7 +21,7 @@ from tightfit.config import Settings, load_settings
 from tightfit.links import keep_link
 from tightfit.report.notebook_front import Front
 from tightfit.searched_model import check_plan, front_plans, lasting, searched_inventory
-from tightfit.work import Server, executor_maker, start_process
+from tightfit.work import Server, executor_maker, requeued, start_process
 from workers.bounded_files import user_path
 
 if TYPE_CHECKING:
@@ -33,7 +32,6 @@ if TYPE_CHECKING:
     from tightfit.gc import Freed
 
 _CLOSE_SECONDS = 30.0
-_WATCH_SECONDS = 1.0  # between two looks at a job whose controller may have gone
 
 
 class Service:
@@ -236,16 +234,9 @@ class Service:
         """
         from tightfit.gc import is_complete  # noqa: PLC0415
 
-        silence, job = Silence(self.settings.lease_seconds), self.store.get_job(job_id)
-        if is_complete(self.store, job, self.settings.cache_folder):
-            return job
-        seen = (job.token, job.beat)
-        while job.state is JobState.RUNNING and (job.token, job.beat) == seen:
-            if silence.lapsed([job]):
-                return self.store.resume_job(job_id, job)
-            time.sleep(min(_WATCH_SECONDS, self.settings.lease_seconds / 10))
-            job = self.store.get_job(job_id)
-        return self.store.resume_job(job_id)
+        job = self.store.get_job(job_id)
+        done = is_complete(self.store, job, self.settings.cache_folder)
+        return job if done else requeued(self.store, job, self.settings.lease_seconds)
 
     def free_unneeded(self, *, dry_run: bool = False) -> "Freed":
         """Delete from the cache what no job needs; return how much."""
@@ -273,6 +264,13 @@ class Service:
         link = sync(self.mlflow_uri, job, trials, document, report, steps, link_base=link_base, home_option=option)
         keep_link(self.store, job_id, link)
         return link
+
+    def write_study(self, job_id: str, storage: str) -> int:
+        """Write a job as a study into an Optuna storage (its URL); return of how many trials. Raises OutputError."""
+        from search.study.written_study import write_study  # noqa: PLC0415 (optuna)
+
+        job = self.store.get_job(job_id)
+        return write_study(job, self.store.list_trials(job_id), searched_inventory(job), storage)
 
     @property
     def mlflow_uri(self) -> str:

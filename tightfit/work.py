@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from workers.tasks import Workspace
 
 POLL_SECONDS = 1.0
+_WATCH_SECONDS = 1.0  # between two looks at a job whose controller may have gone
 _log = logging.getLogger("tightfit.work")
 
 
@@ -134,3 +135,14 @@ def executor_maker(*, inline: bool, num_workers: int | None) -> "MakeExecutor":
         return RayExecutor(workspace, num_workers or asked)
 
     return start
+
+
+def requeued(store: Store, job: Job, lease_seconds: float) -> Job:
+    """Queue a job again; a RUNNING one is watched for the time of a lease, and returned as it is if it goes on."""
+    silence, seen = Silence(lease_seconds), (job.token, job.beat)
+    while job.state is JobState.RUNNING and (job.token, job.beat) == seen:
+        if silence.lapsed([job]):
+            return store.resume_job(job.job_id, job)
+        time.sleep(min(_WATCH_SECONDS, lease_seconds / 10))
+        job = store.get_job(job.job_id)
+    return store.resume_job(job.job_id)

@@ -106,7 +106,7 @@ def test_resume_leaves_a_running_job_alone(cli: Cli, store: Store, monkeypatch: 
     lease = store.claim_job(owner_name(), "one")
     assert lease is not None
     store.request_pause("one")
-    monkeypatch.setattr("tightfit.service.time.sleep", lambda _: store.renew(lease))
+    monkeypatch.setattr("tightfit.work.time.sleep", lambda _: store.renew(lease))
     assert "is running; watch it" in cli("resume", "one").out
     assert not store.get_job("one").pause_requested
 

@@ -28,7 +28,7 @@ from tightfit.cli.base import (
     run_here,
     show_any_character,
 )
-from tightfit.cli.jobs import cancel, logs, pause, resume, status
+from tightfit.cli.jobs import cancel, logs, pause, resume, status, study
 from tightfit.cli.unforeseen import told_unforeseen
 from tightfit.cli.upkeep import db_app, doctor, gc, work
 
@@ -226,7 +226,7 @@ def export(
         tell(told) if told else None
 
 
-for command in (status, logs, pause, cancel, resume, work, gc, doctor):
+for command in (status, logs, study, pause, cancel, resume, work, gc, doctor):
     app.command()(command)
 
 

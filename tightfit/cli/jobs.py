@@ -84,6 +84,17 @@ def _print_log(service: "Service", job: str, log: "Path", *, follow: bool) -> No
         time.sleep(_FOLLOW_SECONDS)
 
 
+def study(
+    job: NewestJob = None,
+    storage: Annotated[str, typer.Option(help="Where to: a URL such as `sqlite:///study.db`.")] = "sqlite:///study.db",
+    home: Home = None,
+) -> None:
+    """Write a job as an Optuna study, for `optuna-dashboard URL` and for whoever knows Optuna."""
+    service = open_service(home)
+    count = service.write_study(job := job or chosen(service, None), storage)
+    print(f"Study {job}: {count} plans, those that were measured on all of the search text.")
+
+
 def cancel(job: JobName, home: Home = None) -> None:
     """Stop a job; its front so far is kept."""
     _ask_to_rest("cancel", job, home)
