@@ -18,6 +18,7 @@ from search.decide.steps import FrontStrategy
 from search.measure.trial_records import proposal_of
 from search.study.drawn_sampler import DrawnSampler
 from search.study.front_sampler import FrontSampler
+from search.study.job_sampler import JobSampler
 from search.study.plan_codec import BUDGET, ORIGIN, PlanCodec
 from space.measurement import Measurement
 from space.plan import Plan
@@ -69,13 +70,14 @@ class JobStudy:
         self._observed: list[Observation] = []
         self._news: dict[int, Observation] = {}
         self._failed: set[Proposal] = set()
-        self._sampler = (
+        sampler = (
             FrontSampler(strategy, self._codec, self._observed, self._failed)
             if name == "front"
             else DrawnSampler(name, strategy.seed, self._codec, self._space)
         )
+        self._sampler: JobSampler = sampler
         self.study = optuna.create_study(
-            storage=optuna.storages.InMemoryStorage(), sampler=self._sampler, directions=["minimize", "minimize"]
+            storage=optuna.storages.InMemoryStorage(), sampler=sampler, directions=["minimize", "minimize"]
         )
         self._bases: dict[Plan, Plan] = {}
         self._last_base: tuple[Plan, dict[str, str]] | None = None
