@@ -1,4 +1,4 @@
-"""Jobs from QUEUED to their end. The only writer of their records; what is recorded is recorded before it is told."""
+"""Jobs from QUEUED to their end: the only writer of a running job's records, which come before all else."""
 
 from contextlib import closing, suppress
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The decision space: which levels each module may take, under a menu, pins and what the target can hold."""
+"""The search space: which levels each module may take, by the values of a menu, pins and the target's rules."""
 
 import re
 import warnings

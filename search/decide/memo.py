@@ -1,4 +1,4 @@
-"""What a search works out again and again, kept while what it was made of stays the same; it decides nothing."""
+"""What a search would work out again and again, kept; it decides nothing."""
 
 from collections.abc import Callable, Sequence
 from operator import is_

@@ -1,4 +1,4 @@
-"""What a search has seen, sorted as its steps ask for it: each observation is looked at once, when it comes."""
+"""What a search has seen, sorted as its steps ask for it."""
 
 from bisect import bisect_right
 

@@ -1,4 +1,4 @@
-"""One run of one job, step by step: ground, what earlier jobs know, search, held-out judgement, front."""
+"""One run of one job, step by step: text and levels, what earlier jobs know, search, held-out text, front."""
 
 from collections.abc import Callable, Mapping
 from functools import partial

@@ -1,4 +1,4 @@
-"""What earlier jobs, and this one so far, know about a model and a text: every answer under its key, found again.
+"""Known answers: what any job measured about a model and a text, found again by its key.
 
 A measurement of the first sequences of a text is the start of one of more sequences: racing pays only for the rest.
 """

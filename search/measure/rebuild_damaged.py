@@ -1,4 +1,4 @@
-"""An executor that mends: a task that met a damaged or missing level waits until its module was built again."""
+"""An executor that builds damaged levels again: a task that met one waits so long."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass

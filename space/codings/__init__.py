@@ -1,1 +1,1 @@
-"""How the values of a level are stored, one file a coding; `coding_table` lists them."""
+"""How values of a level are stored; a coding is a line here, in builder_table and in kernel_table."""

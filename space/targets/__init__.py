@@ -1,1 +1,1 @@
-"""What a runtime can hold, one file a target; `target_table` lists them."""
+"""What a runtime can hold; a target is a line here, and in writer_table."""

@@ -1,4 +1,4 @@
-"""SQLite's files as URLs and back: what SQLAlchemy (and through it MLflow) would read as more than a path is quoted."""
+"""SQLite's files as URLs and back: what SQLAlchemy and MLflow would read as more than a path is quoted."""
 
 from pathlib import Path
 from urllib.parse import quote, unquote

@@ -1,4 +1,4 @@
-"""How far jobs are, by their summaries alone: as tables, as JSON, and watched until they rest."""
+"""`tightfit status`: how far jobs are, by their summaries alone."""
 
 import sys
 import time

@@ -1,4 +1,4 @@
-"""How a plan changes the model's answers, as a vector whose mean products are parts of the KL divergence.
+"""How a plan changes the answers, as a vector: products of vectors tell how errors of modules add up.
 
 To second order KL(p || q) = ½ Σ_e p_e (d_e - d̄)², with d = log q - log p and d̄ its mean under p. So with
 s = √p (d - d̄) a plan's KL is ½|s|² per position, and where the changes of single modules add up in d, the KL of any

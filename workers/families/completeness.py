@@ -1,4 +1,4 @@
-"""Whether the stored tensors and the model that a config describes are the same: none lacks, none is left over."""
+"""Whether stored tensors and the model that a config describes are the same: none is missing, none is left over."""
 
 import re
 from collections.abc import Mapping

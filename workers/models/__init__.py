@@ -1,1 +1,1 @@
-"""Models and text: resolve and check a model folder, list its modules, read text, load weights, run block by block."""
+"""Model folders and the hub: found, checked, pinned to their content, read where they lie."""

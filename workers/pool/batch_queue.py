@@ -1,4 +1,4 @@
-"""Batches that wait for a worker: each has a lane, and batches of one lane are best done by the same worker."""
+"""Batches that wait, each for the worker that can do it at the least cost."""
 
 from collections import deque
 from dataclasses import dataclass, field

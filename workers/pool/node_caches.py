@@ -1,7 +1,7 @@
-"""Which cache folder a node's workers use: the controller's, or, where a node does not see that one, its own.
+"""Which cache folder the workers of a node use: the controller's, or their own.
 
 A controller leaves a marker in its cache folder while it has workers, and whoever sees the marker sees the folder.
-Only text is carried between folders: all else is made where it is needed (see provident.py).
+Only text is carried between folders: all else is made where it is needed (see `cluster_worker`).
 """
 
 import os

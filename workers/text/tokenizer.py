@@ -1,4 +1,4 @@
-"""A model's own tokenizer: ids of text, what it begins every sequence with, and how it writes a chat."""
+"""A model's own tokenizer: ids of text, chat templates, and what every sequence begins with."""
 
 from dataclasses import dataclass
 from functools import cached_property

@@ -1,4 +1,4 @@
-"""Token sequences of the three splits, made once per (model, text, lengths) and kept beside the model's cache.
+"""Token sequences of the three splits, made once and kept beside the model's cache.
 
 Shape legend: N sequences, T sequence_length.
 """

@@ -1,1 +1,1 @@
-"""How each target's files are written and loaded again, one file a target; `writer_table` lists them."""
+"""How each target's files are written, and what a user types to load them."""
