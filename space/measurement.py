@@ -61,7 +61,7 @@ class Measurement:
         loss = (log(first.perplexity) * first.num_tokens + log(second.perplexity) * second.num_tokens) / tokens
         sketch = None
         if first.sketch is not None and second.sketch is not None:
-            import numpy as np  # noqa: PLC0415 (records without sketches need none)
+            import numpy as np  # records without sketches need none
 
             sketch = np.concatenate([first.sketch, second.sketch])
         return replace(

@@ -32,7 +32,7 @@ def open_store(url: str) -> Store:
     if path is not None:
         _make_parent(path)
         make_private_file(path)
-    from storage.sql.sql_store import SqlStore  # noqa: PLC0415 (slow to import)
+    from storage.sql.sql_store import SqlStore
 
     return SqlStore(url)
 
@@ -54,7 +54,7 @@ def check_version(url: str) -> str:
     path = _sqlite_path(url)
     if path is not None and not path.exists():
         raise StoreError(f"There is no database {path}: `tightfit db upgrade` or the first job makes it.")
-    from storage.sql import sql_engine  # noqa: PLC0415 (slow to import)
+    from storage.sql import sql_engine
 
     return sql_engine.check_version(url)
 

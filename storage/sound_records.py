@@ -76,7 +76,7 @@ def _plain_kinds(record: Any) -> Mapping[str, Any]:
 
 def sound_spec(value: Any) -> "JobSpec":
     """Return a request of a JSON value. Raises what `reading` tells."""
-    from space.spec import JobSpec  # noqa: PLC0415 (pydantic)
+    from space.spec import JobSpec
 
     with _inside("spec"):
         spec = JobSpec(**readable(value))
@@ -114,7 +114,7 @@ def sound_measurement(value: Any) -> Measurement:
 
 def sound_document(job_id: str, value: Any) -> FrontDocument:
     """Return a job's front of a JSON value. Raises what `reading` tells."""
-    from space.parsing.checked import check_kind  # noqa: PLC0415 (pydantic)
+    from space.parsing.checked import check_kind
 
     with _inside("document"):
         check_kind(FrontDocument, readable(value))
@@ -129,7 +129,7 @@ def sound_facts(value: Any) -> dict[str, Any]:
 
     Raises what `reading` tells.
     """
-    from space.parsing.checked import check_kind  # noqa: PLC0415 (pydantic)
+    from space.parsing.checked import check_kind
 
     with _inside("facts"):
         check_kind(dict[str, Any], readable(value))

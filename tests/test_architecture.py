@@ -29,6 +29,14 @@ DOORS = {
     "typer": ("tightfit/cli",),
     "rich": ("tightfit/cli/show.py",),
 }
+HEAVY = {"torch", "transformers", "ray", "optuna", "mlflow", "sqlalchemy"}
+LOADS_HEAVY = (  # importing these takes seconds; whatever else needs them imports them late
+    *("storage.sql", "storage.migrations", "search.controller", "search.job.job_steps", "search.job.search_loop"),
+    *("search.study", "workers.worker", "workers.compress", "workers.evaluate", "workers.families", "workers.kernels"),
+    *("workers.levels.statistics", "workers.models.mapped_checkpoint", "workers.models.plausible", "workers.recover"),
+    *("workers.pool.cluster", "workers.pool.ray_driver", "workers.pool.ray_pool", "workers.run", "workers.runtime"),
+    *("workers.text.sampled_text", "tightfit.exporting", "tightfit.hf"),
+)
 MAX_FILES, MAX_LINES, MAX_FUNCTION_LINES = 15, 300, 60
 LINT = "from importlinter.cli import lint_imports; raise SystemExit(lint_imports(no_cache=True, no_logo=True))"
 
@@ -158,6 +166,42 @@ def test_one_door_per_library(library: str) -> None:
     found = [str(path.relative_to(ROOT)) for path in _files() if library in _imported(ast.parse(path.read_text()))]
     assert found
     assert [name for name in found if not name.startswith(DOORS[library])] == []
+
+
+def _loaded(body: list[ast.stmt]) -> Iterator[str]:
+    """Yield what is imported as soon as a module is."""
+    for node in body:
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING"):
+            yield from _loaded(node.orelse)
+        elif not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            yield from _loaded([child for child in ast.iter_child_nodes(node) if isinstance(child, ast.stmt)])
+
+
+def test_what_is_light_stays_light() -> None:
+    """Only named rooms load a heavy library when they are imported: commands that look at jobs are there at once."""
+    loads = {}
+    for path in _files():
+        parts = path.relative_to(ROOT).with_suffix("").parts
+        name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+        loads[name] = set(_loaded(ast.parse(path.read_text(encoding="utf-8")).body))
+
+    def heavy(name: str, seen: set[str]) -> bool:
+        while name and name not in loads:
+            if name in HEAVY:
+                return True
+            name = name.rpartition(".")[0]
+        if not name or name in seen:
+            return False
+        seen.add(name)
+        return any(heavy(imported, seen) for imported in loads[name])
+
+    found = {name for name in loads if heavy(name, set())}
+    assert {"workers.worker", "storage.sql.sql_store"} <= found
+    assert sorted(name for name in found if not name.startswith(LOADS_HEAVY)) == []
 
 
 def test_late_imports_count() -> None:

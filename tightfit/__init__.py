@@ -26,7 +26,7 @@ _LAZY = {"JobSpec": "space.spec", "Service": "tightfit.service", "TightfitError"
 def __getattr__(name: str) -> Any:
     """Import public names on first use, so that `tightfit --help` and `import tightfit` stay light."""
     if name in _LAZY:
-        from importlib import import_module  # noqa: PLC0415 (kept out of the namespace)
+        from importlib import import_module  # kept out of the namespace
 
         return getattr(import_module(_LAZY[name]), name)
     raise AttributeError(f"module 'tightfit' has no attribute {name!r}")

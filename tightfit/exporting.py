@@ -155,7 +155,7 @@ def _device(job: Job, tell: Tell) -> Device:
 
 def _make_missing(workspace: Workspace, source: Source, tokens: TokenSet) -> None:
     """Make what is not here, because other nodes have it in folders of their own: the same bytes again."""
-    from workers.worker import Worker  # noqa: PLC0415 (slow)
+    from workers.worker import Worker
 
     worker, task = Worker(workspace), Evaluate(tokens, source.plan, "held_out")
     if Path(tokens.path).exists() and worker.lacks(task):  # without its text there is nothing to make it of
@@ -164,7 +164,7 @@ def _make_missing(workspace: Workspace, source: Source, tokens: TokenSet) -> Non
 
 def _is_refitted(source: Source, tokens: TokenSet, device: Device, wish: bool | None, tell: Tell) -> bool:  # noqa: FBT001
     """Tell whether to refit: as wished, else wherever it can help and both models fit into memory."""
-    from workers.recover.refit import can_help, estimated_seconds, needed_bytes, tokens_read  # noqa: PLC0415 (slow)
+    from workers.recover.refit import can_help, estimated_seconds, needed_bytes, tokens_read
 
     if wish is False or not can_help(source.inventory, source.plan):
         return False
@@ -180,7 +180,7 @@ def _is_refitted(source: Source, tokens: TokenSet, device: Device, wish: bool | 
 
 
 def _refit(workspace: Workspace, source: Source, tokens: TokenSet, tell: Tell) -> "Refitted":
-    from workers.recover.refit import refit_if_better  # noqa: PLC0415 (slow)
+    from workers.recover.refit import refit_if_better
 
     def progress(done: int, blocks: int) -> None:
         tell(f"refit: block {done} of {blocks}")

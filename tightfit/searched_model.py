@@ -61,7 +61,7 @@ def searched_inventory(job: Job) -> Inventory:
     """
     if (kept := job.facts.get("inventory")) is not None:
         return Inventory.from_json(kept)
-    from search.request.prepare import read_inventory  # noqa: PLC0415 (torch)
+    from search.request.prepare import read_inventory
 
     cache = job.facts.get("cache_folder")  # of the model, in the one of all models
     return read_inventory(searched_folder(job, offline=True), Path(cache).parent if cache else None)

@@ -45,8 +45,8 @@ class Service:
 
     def dry_run(self, spec: "JobSpec") -> "DryRun":
         """Return what a job would search and cost; reads no weights."""
-        from search.request.acceptance import accept  # noqa: PLC0415 (torch)
-        from tightfit.estimate import estimate  # noqa: PLC0415
+        from search.request.acceptance import accept
+        from tightfit.estimate import estimate
 
         return estimate(spec, accept(spec, self.settings.cache_folder))
 
@@ -58,7 +58,7 @@ class Service:
             InfeasibleBudgetError: no plan has the asked size.
 
         """
-        from search.request.acceptance import accept  # noqa: PLC0415 (torch)
+        from search.request.acceptance import accept
 
         prepared = accept(spec, self.settings.cache_folder, remember=True)
         return self.store.create_job(f"j{secrets.token_hex(3)}", lasting(spec, prepared.folder))
@@ -95,8 +95,8 @@ class Service:
         run: "Callable[[Controller], Job]",
         make_executor: "MakeExecutor",
     ) -> Job:
-        from search.controller import Controller  # noqa: PLC0415 (torch)
-        from tightfit.listen import LoggingListener, TerminalListener, TrackingListener  # noqa: PLC0415
+        from search.controller import Controller
+        from tightfit.listen import LoggingListener, TerminalListener, TrackingListener
 
         tracker, settings = self._tracker(), self.settings
         settings.make_home()
@@ -148,20 +148,20 @@ class Service:
             InfeasibleBudgetError: no point is named and none fits the budget.
 
         """
-        from tightfit.explaining import explain_point  # noqa: PLC0415
+        from tightfit.explaining import explain_point
 
         job, document, inventory, plans = self._searched(job_id)
         return explain_point(job, document, inventory, plans, point)
 
     def explanations(self, job_id: str) -> dict[str, Explanation]:
         """Return point -> explanation of a whole front; empty where the job kept no model of its losses."""
-        from tightfit.explaining import explain_front  # noqa: PLC0415
+        from tightfit.explaining import explain_front
 
         return explain_front(*self._searched(job_id))
 
     def report(self, job_id: str) -> str:
         """Return a job's report: one self-contained HTML page."""
-        from tightfit.job_page import job_report  # noqa: PLC0415
+        from tightfit.job_page import job_report
 
         job, document, inventory, _ = self._searched(job_id)
         return job_report(self.settings, job, document, inventory, self.store.list_trials(job_id))
@@ -196,12 +196,12 @@ class Service:
             VerificationError: the files do not hold what was promised.
 
         """
-        from tightfit.export.early import check_wish  # noqa: PLC0415 (before what is slow)
+        from tightfit.export.early import check_wish  # before what is slow
 
         job, document, out = self.store.get_job(job_id), self.front(job_id), user_path(out)
         check_wish(document, out, point, budget, target)
-        from tightfit.exporting import export_point  # noqa: PLC0415 (torch)
-        from tightfit.gc import at_home  # noqa: PLC0415
+        from tightfit.exporting import export_point
+        from tightfit.gc import at_home
 
         job, trials = at_home(job, self.settings.cache_folder), self.store.list_trials(job_id)
         return export_point(job, document, trials, out, point, budget, target, refit, tell)
@@ -232,7 +232,7 @@ class Service:
         one is watched for the time of a lease where its controller is on another machine. If it goes on, its requests
         to stop are taken back, and it is returned as RUNNING.
         """
-        from tightfit.gc import is_complete  # noqa: PLC0415
+        from tightfit.gc import is_complete
 
         job = self.store.get_job(job_id)
         done = is_complete(self.store, job, self.settings.cache_folder)
@@ -240,7 +240,7 @@ class Service:
 
     def free_unneeded(self, *, dry_run: bool = False) -> "Freed":
         """Delete from the cache what no job needs; return how much."""
-        from tightfit.gc import free_unneeded  # noqa: PLC0415
+        from tightfit.gc import free_unneeded
 
         return free_unneeded(self.store, self.settings.cache_folder, dry_run=dry_run)
 
@@ -253,8 +253,8 @@ class Service:
             StoreError: MLflow is not installed, cannot be reached or refuses.
 
         """
-        from search.progress.front_progress import progress_of  # noqa: PLC0415
-        from storage.tracking.mlflow_runs import sync  # noqa: PLC0415 (mlflow)
+        from search.progress.front_progress import progress_of
+        from storage.tracking.mlflow_runs import sync
 
         check_mlflow()
         job, trials = self.store.get_job(job_id), self.store.list_trials(job_id)
@@ -267,7 +267,7 @@ class Service:
 
     def write_study(self, job_id: str, storage: str) -> int:
         """Write a job as a study into an Optuna storage (its URL); return of how many trials. Raises OutputError."""
-        from search.study.written_study import write_study  # noqa: PLC0415 (optuna)
+        from search.study.written_study import write_study
 
         job = self.store.get_job(job_id)
         return write_study(job, self.store.list_trials(job_id), searched_inventory(job), storage)
@@ -275,7 +275,7 @@ class Service:
     @property
     def mlflow_uri(self) -> str:
         """Return where fronts are recorded: MLFLOW_TRACKING_URI or the home's own database."""
-        from storage.tracking.mlflow_server import tracking_database  # noqa: PLC0415
+        from storage.tracking.mlflow_server import tracking_database
 
         return self.settings.mlflow_uri or tracking_database(self.settings.home)
 

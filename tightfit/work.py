@@ -124,13 +124,13 @@ def start_process(settings: Settings, job_id: str) -> int:
 
 def executor_maker(*, inline: bool, num_workers: int | None) -> "MakeExecutor":
     """Return what starts a job's workers: in this process, or on Ray, as many as given or as the job asked for."""
-    from workers.pool.executor import InlineExecutor  # noqa: PLC0415
+    from workers.pool.executor import InlineExecutor
 
     if inline:
         return lambda workspace, _: InlineExecutor(workspace)
 
     def start(workspace: "Workspace", asked: int) -> "Executor":
-        from workers.pool.ray_executor import RayExecutor  # noqa: PLC0415 (only where a task must run)
+        from workers.pool.ray_executor import RayExecutor  # only where a task must run
 
         return RayExecutor(workspace, num_workers or asked)
 

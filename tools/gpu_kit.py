@@ -45,7 +45,7 @@ _SITE, _ABOUT = "site", "kit.json"
 
 def needed_packages(python: str) -> dict[str, str]:
     """Return package -> version of all that goes into the archive, from the metadata of this environment."""
-    from packaging.requirements import Requirement  # noqa: PLC0415 (not on the machine that unpacks)
+    from packaging.requirements import Requirement  # not on the machine that unpacks
 
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     waiting, seen = [Requirement(text) for text in (*project["dependencies"], *TESTS)], set[str]()

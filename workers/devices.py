@@ -22,7 +22,7 @@ def device_here() -> Device:
     """Return "cuda" where this process can use a GPU, else "cpu"."""
     if not any(Path(driver).exists() for driver in _DRIVERS):
         return "cpu"
-    import torch  # noqa: PLC0415 (slow)
+    import torch
 
     return "cuda" if torch.cuda.is_available() else "cpu"
 
@@ -44,7 +44,7 @@ def check_device(device: Device) -> Device:
 
 def gpu_bytes(share: float) -> int:
     """Return what a worker may take of its GPU's memory."""
-    import torch  # noqa: PLC0415 (slow)
+    import torch
 
     _, total = torch.cuda.mem_get_info()
     return int(total * share)
@@ -52,7 +52,7 @@ def gpu_bytes(share: float) -> int:
 
 def free_gpu_bytes() -> int:
     """Return what nobody uses of this process' GPU's memory."""
-    import torch  # noqa: PLC0415 (slow)
+    import torch
 
     free, _ = torch.cuda.mem_get_info()
     return int(free)
@@ -60,7 +60,7 @@ def free_gpu_bytes() -> int:
 
 def compute_dtype(device: str) -> "torch.dtype":
     """Return what models are run in: float32 on CPU, bfloat16 on a GPU."""
-    import torch  # noqa: PLC0415 (slow)
+    import torch
 
     return torch.float32 if device == "cpu" else torch.bfloat16
 

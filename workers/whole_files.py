@@ -68,7 +68,7 @@ def _system_error(error: Exception) -> int:
 
 def write_safetensors(path: Path, tensors: "Mapping[str, Tensor]", metadata: dict[str, str] | None = None) -> None:
     """Write tensors atomically."""
-    from safetensors.torch import save_file  # noqa: PLC0415 (torch)
+    from safetensors.torch import save_file
 
     with replacing(path) as temporary:
         save_file(dict(tensors), temporary, metadata)
@@ -76,7 +76,7 @@ def write_safetensors(path: Path, tensors: "Mapping[str, Tensor]", metadata: dic
 
 def is_whole(path: Path) -> bool:
     """Tell whether a safetensors file is there with all of its bytes: a power cut may leave an empty one."""
-    from safetensors import SafetensorError, safe_open  # noqa: PLC0415 (torch)
+    from safetensors import SafetensorError, safe_open
 
     try:
         with safe_open(path, framework="pt"):

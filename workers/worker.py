@@ -68,7 +68,7 @@ class Worker:
 
     def warm_up(self) -> None:
         """Import what the first task needs, which takes seconds, while others are still starting."""
-        import transformers.models.auto  # noqa: F401, PLC0415 (slow)
+        import transformers.models.auto  # noqa: F401 (slow)
 
     @cached_property
     def engine(self) -> Engine:

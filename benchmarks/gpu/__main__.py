@@ -116,7 +116,7 @@ def write(device: str, steps: Sequence[Step], out: Path) -> None:
 
 def tables(document: Mapping[str, Any]) -> str:
     """Return a run's figures as Markdown."""
-    from benchmarks.search.tables import table  # noqa: PLC0415 (a step's end needs no numpy)
+    from benchmarks.search.tables import table  # a step's end needs no numpy
 
     steps = document["steps"]
     states = [(s["name"], s["state"], f"{s['seconds']:g} s", "; ".join(s["failures"])) for s in steps]
@@ -139,7 +139,7 @@ def main() -> int:
     parser.add_argument("--table", type=Path, help="a gpu.json whose figures go into docs/benchmarks.md")
     options = parser.parse_args()
     if options.table is not None:
-        from benchmarks.search.tables import between_markers  # noqa: PLC0415
+        from benchmarks.search.tables import between_markers
 
         inside = tables(json.loads(options.table.read_text(encoding="utf-8")))
         PAGE.write_text(between_markers(PAGE.read_text(encoding="utf-8"), inside, "gpu"), encoding="utf-8")

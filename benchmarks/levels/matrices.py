@@ -69,7 +69,7 @@ def _bundled(folder: Path) -> list[Matrix]:
 
 
 def _encoder() -> list[Matrix]:
-    from transformers import AutoModel, AutoTokenizer  # noqa: PLC0415 (slow)
+    from transformers import AutoModel, AutoTokenizer
 
     package = find_spec(_ENCODER_PACKAGE)
     if package is None or package.origin is None:

@@ -140,7 +140,7 @@ def main() -> None:
 
 def draw(results: Path, docs: Path) -> None:
     """Draw the plots of the leagues that were run."""
-    from benchmarks.search.plots import PLOTS  # noqa: PLC0415 (matplotlib is optional)
+    from benchmarks.search.plots import PLOTS  # matplotlib is optional
 
     for league, plots in PLOTS.items():
         if (document := read_results(results, league)) is not None:

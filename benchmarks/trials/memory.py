@@ -40,7 +40,7 @@ def level_store(arena: Arena) -> dict[str, Any]:
 def worker_memory(arena: Arena) -> dict[str, Any]:
     """Return the private memory that a worker adds to its libraries, after few levels and after all."""
     torch.ones(8, 8) @ torch.ones(8, 8)
-    import transformers.models.auto  # noqa: F401, PLC0415 (a worker's library)
+    import transformers.models.auto  # noqa: F401 (a worker's library)
 
     plans = [plan for _, plan in arena.space.uniform_plans()]
     arena.teach("search")

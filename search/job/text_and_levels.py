@@ -74,7 +74,7 @@ class Groundwork:
         self._is_taught = True
         text = Text(tokens, answers[2])
         if (path := self._text_path()) is not None and Path(tokens.path).exists():
-            from workers.whole_files import write_text  # noqa: PLC0415 (torch)
+            from workers.whole_files import write_text
 
             write_text(path, json.dumps({"tokens": tokens.to_json(), "dense_perplexity": text.dense_perplexity}))
         return text
@@ -134,7 +134,7 @@ class Groundwork:
         found: ModulePrices = self._require([PriceModules(tokens, num_sequences)])[0]
         self._context.spend("gradient pass", found.token_forwards)
         if found.prices:
-            from workers.whole_files import write_text  # noqa: PLC0415 (torch)
+            from workers.whole_files import write_text
 
             path = self._prices_path(tokens, num_sequences)
             write_text(path, json.dumps({"prices": found.prices, "seconds": found.seconds}))

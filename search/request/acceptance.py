@@ -35,7 +35,7 @@ def accept(spec: JobSpec, cache_folder: Path, *, remember: bool = False) -> Prep
     if seen is None or not seen.exists():
         _check_text(spec, prepared)
         if seen is not None and remember:
-            from workers.whole_files import write_text  # noqa: PLC0415 (torch)
+            from workers.whole_files import write_text
 
             write_text(seen, json.dumps({"text": spec.calibration}))
     return prepared
@@ -84,8 +84,8 @@ def _check_positions(spec: JobSpec, prepared: Prepared) -> None:
 
 def _check_text(spec: JobSpec, prepared: Prepared) -> None:
     """Tokenize what tells whether text, tokenizer and model can be used together."""
-    from workers.text.tokenizer import load_tokenizer, opening_of  # noqa: PLC0415 (transformers)
-    from workers.text.tokens import check_text  # noqa: PLC0415 (torch)
+    from workers.text.tokenizer import load_tokenizer, opening_of
+    from workers.text.tokens import check_text
 
     folder, inventory = prepared.folder, prepared.inventory
     if spec.calibration is None:

@@ -123,11 +123,11 @@ def _remembered(path: Path) -> Inventory | None:
 
 def _made(folder: Path, path: Path | None) -> Inventory:
     """Return a new inventory; it is left at a path if there is one."""
-    from workers.families.read_inventory import inspect_model  # noqa: PLC0415 (torch and transformers)
+    from workers.families.read_inventory import inspect_model
 
     inventory = inspect_model(folder)
     if path is not None:
-        from workers.whole_files import write_text  # noqa: PLC0415 (torch)
+        from workers.whole_files import write_text
 
         write_text(path, json.dumps(inventory.to_json()))
     return inventory

@@ -82,7 +82,7 @@ def paired_interval(ours: Sequence[float], theirs: Sequence[float], seed: int = 
 
 def _studentised_interval(values: Sequence[float], seed: int, num_resamples: int) -> Interval:
     """Return mean - t * spread at the quantiles of t (and of |t|) that resamples of the values show."""
-    import numpy as np  # noqa: PLC0415 (whoever reads fronts needs none)
+    import numpy as np  # whoever reads fronts needs none
 
     mean = sum(values) / len(values)
     centred = np.asarray(values, dtype=np.float64) - mean
@@ -101,7 +101,7 @@ def _studentised_interval(values: Sequence[float], seed: int, num_resamples: int
 @lru_cache(maxsize=16)
 def _resampling(count: int, seed: int, num_resamples: int) -> "np.ndarray":
     """Return the share that each of `count` values has in each resample: (num_resamples, count)."""
-    import numpy as np  # noqa: PLC0415
+    import numpy as np
 
     drawn = np.random.default_rng([seed, count]).multinomial(count, np.full(count, 1 / count), size=num_resamples)
     return drawn / count

@@ -48,8 +48,8 @@ def upgrade(connection: Connection, place: str) -> None:
     if version is None:
         _check_is_free(connection, place)
     with _quiet("alembic"):
-        from alembic import command  # noqa: PLC0415 (slow to import)
-        from alembic.script import ScriptDirectory  # noqa: PLC0415
+        from alembic import command
+        from alembic.script import ScriptDirectory
 
         config = alembic_config(connection)
         known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
@@ -82,7 +82,7 @@ def _newer(place: str, version: str) -> StoreError:
 
 def alembic_config(connection: Connection) -> "Config":
     """Return the configuration for alembic's commands on a connection; they print nothing."""
-    from alembic.config import Config  # noqa: PLC0415 (slow to import)
+    from alembic.config import Config
 
     config = Config(stdout=StringIO(), attributes={"connection": connection})
     config.set_main_option("script_location", str(Path(__file__).parent).replace("%", "%%"))

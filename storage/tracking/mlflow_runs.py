@@ -100,7 +100,7 @@ class JobRuns:
 
     def add_steps(self, steps: Sequence[Step]) -> None:
         """Add the metrics of steps that are not there yet."""
-        from mlflow.entities import Metric  # noqa: PLC0415
+        from mlflow.entities import Metric
 
         names = {name for step in steps for name in step.metrics}
         known = {(name, m.step) for name in names for m in self._client.get_metric_history(self._shelf.run_id, name)}
@@ -201,7 +201,7 @@ class JobRuns:
             self._files_of(artifact_uri).log_artifacts(folder)  # type: ignore[no-untyped-call]
 
     def _files_of(self, artifact_uri: str) -> "ArtifactRepository":
-        from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository  # noqa: PLC0415
+        from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
         return get_artifact_repository(artifact_uri, tracking_uri=self._client.tracking_uri)
 
@@ -232,7 +232,7 @@ class JobRuns:
         params: Mapping[str, str] | None = None,
     ) -> None:
         """Record values at once; MLflow writes tags after all else."""
-        from mlflow.entities import Metric, Param, RunTag  # noqa: PLC0415
+        from mlflow.entities import Metric, Param, RunTag
 
         self._client.log_batch(
             run_id,
@@ -250,7 +250,7 @@ class JobRuns:
 def _client(tracking_uri: str) -> "MlflowClient":
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
-    from mlflow import MlflowClient  # noqa: PLC0415
+    from mlflow import MlflowClient
 
     database = sqlite_path(tracking_uri)
     if database is None:
@@ -263,7 +263,7 @@ def _client(tracking_uri: str) -> "MlflowClient":
 
 
 def _experiment(client: "MlflowClient", tracking_uri: str, name: str) -> str:
-    from mlflow.exceptions import MlflowException  # noqa: PLC0415
+    from mlflow.exceptions import MlflowException
 
     found = client.get_experiment_by_name(name)
     if found is None:

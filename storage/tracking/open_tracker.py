@@ -7,6 +7,6 @@ def open_tracker(uri: str, *, home_option: str) -> Tracker:
     """Return what shows jobs in MLflow at a tracking URI; `home_option` completes the commands that it tells."""
     if not has_mlflow():
         return NullTracker()
-    from storage.tracking.mlflow_tracker import MlflowTracker  # noqa: PLC0415 (mlflow)
+    from storage.tracking.mlflow_tracker import MlflowTracker
 
     return MlflowTracker(uri, home_option=home_option)

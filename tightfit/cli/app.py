@@ -63,7 +63,7 @@ def face(
 @app.command()
 def demo(home: Home = None) -> None:
     """Search the bundled model, export the best point under the budget and verify it."""
-    from tightfit.cli.demo import run_demo  # noqa: PLC0415
+    from tightfit.cli.demo import run_demo
 
     run_demo(home)
 
@@ -100,7 +100,7 @@ def submit(
     home: Home = None,
 ) -> None:
     """Search how to compress MODEL so that it fits BUDGET."""
-    from tightfit.cli.options import spec_from_options  # noqa: PLC0415
+    from tightfit.cli.options import spec_from_options
 
     sources = {name: ctx.get_parameter_source(name) for name in ctx.params}
     given = {name for name, source in sources.items() if source is not None and source.name != "DEFAULT"}
@@ -113,7 +113,7 @@ def submit(
         worker_memory=worker_memory, seed=seed, like=earlier, given=given,
     )  # fmt: skip
     service = open_service(home, create=not dry_run, needed=not dry_run)
-    from tightfit.cli.show import show_dry_run, show_result  # noqa: PLC0415
+    from tightfit.cli.show import show_dry_run, show_result
 
     if dry_run:
         found = service.dry_run(spec)
@@ -153,8 +153,8 @@ def front(
     job = chosen(service, job)
     document = service.front(job)
     if html is not None:
-        from workers.bounded_files import user_path  # noqa: PLC0415
-        from workers.whole_files import writing  # noqa: PLC0415
+        from workers.bounded_files import user_path
+        from workers.whole_files import writing
 
         html = user_path(html)
         text = service.report(job)
@@ -165,11 +165,11 @@ def front(
         found = {point: e.to_json() for point, e in service.explanations(job).items()} if explained else None
         print_json(document.to_json() if found is None else {**document.to_json(), "explanations": found})
     elif as_csv:
-        from tightfit.report.notebook_front import front_csv  # noqa: PLC0415
+        from tightfit.report.notebook_front import front_csv
 
         print(front_csv(document), end="")
     elif html is None:
-        from tightfit.cli.show import show_front  # noqa: PLC0415
+        from tightfit.cli.show import show_front
 
         show_front(document)
 
@@ -182,7 +182,7 @@ def explain(
     home: Home = None,
 ) -> None:
     """Show why each module has its level: its share of the loss, and what the next levels would cost."""
-    from tightfit.cli.show import show_explanation  # noqa: PLC0415
+    from tightfit.cli.show import show_explanation
 
     service = open_service(home)
     job = chosen(service, job)
@@ -214,12 +214,12 @@ def export(
         typer.echo(sentence, err=True)
 
     exported = service.export(job, out, point, budget, fmt, refit=refit, tell=tell)
-    from tightfit.cli.hints import unfilled  # noqa: PLC0415
-    from tightfit.cli.show import show_export  # noqa: PLC0415
+    from tightfit.cli.hints import unfilled
+    from tightfit.cli.show import show_export
 
     print_json(asdict(exported)) if as_json else show_export(exported)
     if budget is not None:
-        from tightfit.export.early import named_point  # noqa: PLC0415
+        from tightfit.export.early import named_point
 
         size = named_point(service.front(job), exported.point).size_bytes
         told = unfilled(service.store.get_job(job), size, budget, exported.budget_bytes, home)
@@ -237,7 +237,7 @@ def ui(
     home: Home = None,
 ) -> None:
     """Serve MLflow and print the address of the job's Pareto view; Ctrl-C stops it."""
-    from tightfit.cli.ui import serve_ui  # noqa: PLC0415
+    from tightfit.cli.ui import serve_ui
 
     serve_ui(open_service(home), job, port)
 

@@ -40,9 +40,9 @@ def open_service(home: Path | None = None, *, create: bool = False, needed: bool
         NotFoundError: it is not there.
 
     """
-    from storage.open_store import is_there  # noqa: PLC0415 (keeps --help fast)
-    from tightfit.config import load_settings  # noqa: PLC0415
-    from tightfit.service import Service  # noqa: PLC0415
+    from storage.open_store import is_there
+    from tightfit.config import load_settings
+    from tightfit.service import Service
 
     settings = load_settings(home)
     if home is not None and needed and not create and not is_there(settings.database_url):
@@ -69,7 +69,7 @@ def chosen(service: "Service", job: str | None) -> str:
     """Return a job's id; where none is named that of the newest with a front, and says so. Raises NotFoundError."""
     if job is not None:
         return job
-    from tightfit.cli.overviews import newest_front  # noqa: PLC0415 (keeps --help fast)
+    from tightfit.cli.overviews import newest_front
 
     found = newest_front(service.store.list_overviews())
     print(f"Job {found.job_id}: {found.model} to {found.budget}.", file=sys.stderr)
@@ -78,7 +78,7 @@ def chosen(service: "Service", job: str | None) -> str:
 
 def home_of(arguments: Sequence[str]) -> Path | None:
     """Return the home that a command line means; None where it means none that could be."""
-    from tightfit.config import load_settings  # noqa: PLC0415 (keeps --help fast)
+    from tightfit.config import load_settings
 
     named = [text.removeprefix("--home=") for text in arguments if text.startswith("--home=")]
     named += [text for option, text in pairwise(arguments) if option == "--home"]
@@ -101,7 +101,7 @@ def print_json(value: Any) -> None:
 
 def left(service: "Service", job_id: str, home: Path | None, *, detach: bool) -> str:
     """Leave a queued job to a process of its own, or to those that work; return a sentence about it."""
-    from tightfit.cli.hints import command  # noqa: PLC0415
+    from tightfit.cli.hints import command
 
     if detach:
         service.start_detached(job_id)
@@ -111,8 +111,8 @@ def left(service: "Service", job_id: str, home: Path | None, *, detach: bool) ->
 
 def run_here(service: "Service", job_id: str, home: Path | None, num_workers: int | None = None) -> None:
     """Run a queued job in this process, or follow it where others run it."""
-    from tightfit.cli.hints import command  # noqa: PLC0415
-    from tightfit.listen import TerminalListener  # noqa: PLC0415
+    from tightfit.cli.hints import command
+    from tightfit.listen import TerminalListener
 
     again = f"`{command(f'resume {job_id}', home)}` goes on from here."
     try:
@@ -131,7 +131,7 @@ def run_here(service: "Service", job_id: str, home: Path | None, num_workers: in
 
 def _watch(service: "Service", job_id: str) -> "Job":
     """Follow a job to its end that others run: between two commands of ours a `tightfit work` may have taken it."""
-    from tightfit.cli.overviews import watch  # noqa: PLC0415
+    from tightfit.cli.overviews import watch
 
     print(f"Job {job_id} is not waiting any more: another process runs it. This one follows.", file=sys.stderr)
     watch(service.store, job_id)

@@ -38,7 +38,7 @@ def status(
     home: Home = None,
 ) -> None:
     """Show jobs and how far they are: share done, time left, best KL under the budget, what more memory would buy."""
-    from tightfit.cli.overviews import overview_json, show_overview, show_overviews, watch  # noqa: PLC0415
+    from tightfit.cli.overviews import overview_json, show_overview, show_overviews, watch
 
     service = open_service(home)
     store, log_path = service.store, service.settings.log_path
@@ -125,7 +125,7 @@ def resume(
     home: Home = None,
 ) -> None:
     """Go on with a job that was paused, cancelled, failed or whose process has gone."""
-    from tightfit.cli.hints import command  # noqa: PLC0415
+    from tightfit.cli.hints import command
 
     if workers is not None and (detach or queue):
         raise UsageError("--workers is for a run in this process: leave it out, or --detach and --queue.")
@@ -134,7 +134,7 @@ def resume(
     if state == "RUNNING":
         print(f"Job {job} is running; {watched}")
     elif state == "DONE":
-        from tightfit.cli.show import show_result  # noqa: PLC0415
+        from tightfit.cli.show import show_result
 
         print(f"Job {job} is done already: all that it asked for was measured and judged.", file=sys.stderr)
         show_result(service.front(job), home)
@@ -142,6 +142,6 @@ def resume(
         print(left(service, job, home, detach=detach))
     else:
         run_here(service, job, home, workers)
-        from tightfit.cli.show import show_result  # noqa: PLC0415
+        from tightfit.cli.show import show_result
 
         show_result(service.front(job), home)

@@ -13,8 +13,8 @@ db_app = typer.Typer(help="The version of the database's tables.", no_args_is_he
 @db_app.command()
 def check(home: Home = None) -> None:
     """Compare the database with this program, changing nothing; exit code 4 unless they fit."""
-    from storage.open_store import check_version  # noqa: PLC0415 (keeps --help fast)
-    from tightfit.config import load_settings  # noqa: PLC0415
+    from storage.open_store import check_version
+    from tightfit.config import load_settings
 
     print(f"The database {check_version(load_settings(home).database_url)} has this program's tables.")
 
@@ -22,8 +22,8 @@ def check(home: Home = None) -> None:
 @db_app.command()
 def upgrade(home: Home = None) -> None:
     """Bring the database to this program's version; every other command that opens it does so too."""
-    from storage.open_store import check_version, open_store  # noqa: PLC0415
-    from tightfit.config import load_settings  # noqa: PLC0415
+    from storage.open_store import check_version, open_store
+    from tightfit.config import load_settings
 
     url = load_settings(home).database_url
     open_store(url).close()
@@ -36,7 +36,7 @@ def gc(
     home: Home = None,
 ) -> None:
     """Free what no job needs: fronts can still be exported, and what a running or paused job uses stays."""
-    from space.budget import format_bytes  # noqa: PLC0415 (keeps --help fast)
+    from space.budget import format_bytes
 
     freed = open_service(home).free_unneeded(dry_run=dry_run)
     if as_json:
@@ -61,7 +61,7 @@ def work(
     home: Home = None,
 ) -> None:
     """Run queued jobs one after another; any number of these may serve one database, on any number of machines."""
-    from tightfit.listen import TerminalListener  # noqa: PLC0415
+    from tightfit.listen import TerminalListener
 
     count = open_service(home, create=True).serve(TerminalListener(), until_idle=until_idle, num_workers=workers)
     print(f"{count} jobs were run; none is left.", file=sys.stderr)
@@ -69,7 +69,7 @@ def work(
 
 def doctor(as_json: AsJson = False, home: Home = None) -> None:
     """Check the installation: versions, folders, database, workers, MLflow."""
-    from tightfit.cli.doctor import examine, show_findings  # noqa: PLC0415
+    from tightfit.cli.doctor import examine, show_findings
 
     findings = examine(home)
     print_json([f.to_json() for f in findings]) if as_json else show_findings(findings)

@@ -41,7 +41,7 @@ class Front(FrontDocument):
 
         """
         try:
-            import pandas as pd  # noqa: PLC0415 (slow, and not everywhere)
+            import pandas as pd  # slow, and not everywhere
         except ImportError as error:
             raise UsageError("A front as a data frame needs pandas: `pip install pandas`.") from error
         return pd.DataFrame(front_rows(self)).set_index("point")
@@ -54,7 +54,7 @@ class Front(FrontDocument):
 
         """
         try:
-            from matplotlib import pyplot as plt  # noqa: PLC0415 (slow, and not everywhere)
+            from matplotlib import pyplot as plt  # slow, and not everywhere
         except ImportError as error:
             raise UsageError("A front as a plot needs matplotlib: `pip install matplotlib`.") from error
         axes = axes if axes is not None else plt.subplots()[1]
@@ -67,7 +67,7 @@ class Front(FrontDocument):
 
     def _repr_html_(self) -> str:
         """Return what a notebook shows: the chart and the points."""
-        from tightfit.report.chart import front_chart  # noqa: PLC0415 (for notebooks only)
+        from tightfit.report.chart import front_chart
 
         names = ("point", "size_bytes", "bits_per_weight", "kl_divergence", "kl_low", "kl_high", "perplexity")
         rows = front_rows(self)

@@ -21,7 +21,7 @@ def build_model(folder: Path, made_in: AbstractContextManager[Any] | None = None
         ModelError: transformers has no such architecture, it is of another class, or the config is inconsistent.
 
     """
-    from transformers import AutoConfig, AutoModelForCausalLM  # noqa: PLC0415 (slow)
+    from transformers import AutoConfig, AutoModelForCausalLM
 
     named = _named_class(read_config(folder))
     with _told(folder):
@@ -47,7 +47,7 @@ def _told(folder: Path) -> Iterator[None]:
 
 def _check_class(folder: Path, named: str | None, config: Any) -> None:
     """Refuse a config whose model is not the causal language model of its type."""
-    from transformers import MODEL_FOR_CAUSAL_LM_MAPPING  # noqa: PLC0415 (slow)
+    from transformers import MODEL_FOR_CAUSAL_LM_MAPPING
 
     built = MODEL_FOR_CAUSAL_LM_MAPPING.get(type(config), None)
     if built is None:
@@ -61,7 +61,7 @@ def _check_class(folder: Path, named: str | None, config: Any) -> None:
 
 def _why_not(named: str, built: str) -> str:
     """Return the rest of a sentence about a class that is not the one that transformers builds."""
-    import transformers  # noqa: PLC0415 (slow)
+    import transformers
 
     if hasattr(transformers, named):
         return (

@@ -77,8 +77,8 @@ def _why_missing(name: str, model: Any, stored: Mapping[str, StoredTensor]) -> s
 
 def _why_converted(name: str, model: Any, stored: Mapping[str, StoredTensor]) -> str | None:
     """Return one sentence where transformers makes a tensor of stored ones that have other names."""
-    from transformers.conversion_mapping import get_model_conversion_mapping  # noqa: PLC0415 (slow)
-    from transformers.core_model_loading import WeightConverter, rename_source_key  # noqa: PLC0415 (slow)
+    from transformers.conversion_mapping import get_model_conversion_mapping
+    from transformers.core_model_loading import WeightConverter, rename_source_key
 
     transforms = get_model_conversion_mapping(model, add_legacy=False)
     converters = [t for t in transforms if isinstance(t, WeightConverter)]

@@ -34,7 +34,7 @@ _checked: set[tuple[Path, int, int]] = set()  # files, as they are, whose digest
 
 def _content_digest(tensors: "Mapping[str, Tensor]", metadata: Mapping[str, str]) -> str:
     """Return the sha256 over metadata, and names, types, shapes and bytes of tensors."""
-    import torch  # noqa: PLC0415 (slow)
+    import torch
 
     whole = hashlib.sha256(json.dumps(sorted(metadata.items())).encode())
     for name, tensor in sorted(tensors.items()):
@@ -124,9 +124,9 @@ class LevelStore:
 
     def weight(self, module_name: str, level: Level, shape: "torch.Size") -> "Tensor":
         """Return the (O, I) float32 weight of a level, on the store's device and unpacked there, as exports are."""
-        import torch  # noqa: PLC0415 (slow)
+        import torch
 
-        from workers.kernels.unpack import unpack  # noqa: PLC0415 (torch)
+        from workers.kernels.unpack import unpack
 
         tensors = {name: tensor.to(self.device) for name, tensor in self.tensors(module_name, level).items()}
         if shape.numel() <= _WHOLE_VALUES or level.rank:  # a product of matrices rounds by its number of rows

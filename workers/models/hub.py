@@ -26,8 +26,8 @@ def fetch(model: str, revision: str | None = None, *, offline: bool = False) -> 
         ModelError: the hub cannot give it, or it is not in the cache.
 
     """
-    from huggingface_hub import snapshot_download  # noqa: PLC0415 (slow, and only for hub names)
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError  # noqa: PLC0415
+    from huggingface_hub import snapshot_download  # slow, and only for hub names
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
     name, _, at_revision = model.partition("@")
     allowed, failures = [*_MODEL_FILES, *COMPANIONS], (HfHubHTTPError, HFValidationError, OSError)

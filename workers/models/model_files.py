@@ -80,7 +80,7 @@ def _without_needless_code(value: Any) -> Any:
 
 
 def _is_native(model_type: Any) -> bool:
-    from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES  # noqa: PLC0415 (slow)
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
 
     return isinstance(model_type, str) and model_type in CONFIG_MAPPING_NAMES
 

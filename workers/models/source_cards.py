@@ -28,14 +28,14 @@ def terms_of(folder: Path) -> dict[str, str]:
 
 def front_matter(values: Mapping[str, Any]) -> str:
     """Return the YAML between two lines that a card begins with; values that are None are left out."""
-    from huggingface_hub import ModelCardData  # noqa: PLC0415 (slow)
+    from huggingface_hub import ModelCardData
 
     text: str = ModelCardData(**values).to_yaml(line_break="\n")
     return f"---\n{text.rstrip()}\n---\n"
 
 
 def _front_matter(folder: Path) -> Mapping[str, Any]:
-    from huggingface_hub import metadata_load  # noqa: PLC0415 (slow)
+    from huggingface_hub import metadata_load
 
     card = folder / _CARD
     if not card.is_file() or not is_inside(folder, card) or card.stat().st_size > _MAX_CARD_BYTES:

@@ -65,9 +65,9 @@ class InlineExecutor:
 
     def __init__(self, workspace: Workspace) -> None:
         """Make the one worker."""
-        import torch  # noqa: PLC0415 (slow, and only where work is done)
+        import torch  # slow, and only where work is done
 
-        from workers.worker import Worker  # noqa: PLC0415 (torch)
+        from workers.worker import Worker
 
         torch.set_num_threads(1)
         self._worker = Worker(workspace)

@@ -41,10 +41,10 @@ class _Actor:
     """The actor's side: one worker, made before its first task."""
 
     def __init__(self, workspace: Workspace, marker: str) -> None:
-        import torch  # noqa: PLC0415 (in the actor's process only)
+        import torch  # in the actor's process only
 
-        from workers.pool.cluster_worker import Provident  # noqa: PLC0415 (torch)
-        from workers.worker import Worker  # noqa: PLC0415 (torch)
+        from workers.pool.cluster_worker import Provident
+        from workers.worker import Worker
 
         torch.set_num_threads(1)
         here = folder_here(workspace.cache_folder, marker) or workspace.cache_folder

@@ -52,9 +52,9 @@ class ReloadAnswer:
 
 def load_exported(folder: Path, device: Device = "cpu") -> tuple[Any, dict[str, list[str]]]:
     """Return the model as searches run it, and the loader's report of missing, unexpected and mismatched keys."""
-    from transformers import AutoModelForCausalLM  # noqa: PLC0415 (slow)
+    from transformers import AutoModelForCausalLM
 
-    import workers.runtime.transformers_hook  # noqa: F401, PLC0415 (registers the packed format)
+    import workers.runtime.transformers_hook  # noqa: F401 (registers the packed format)
 
     model, report = AutoModelForCausalLM.from_pretrained(
         folder,
@@ -69,7 +69,7 @@ def load_exported(folder: Path, device: Device = "cpu") -> tuple[Any, dict[str, 
 
 def tokenizer_problems(source: Path, exported: Path) -> dict[str, list[str]]:
     """Return how an export's tokenizer differs from the searched model's, where that has one."""
-    from transformers import AutoTokenizer  # noqa: PLC0415 (slow)
+    from transformers import AutoTokenizer
 
     def load(folder: Path) -> Any:
         return AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)

@@ -53,7 +53,7 @@ def text_of_dataset(name: str, render: Render) -> str:
 
 def _text_of_rows(source: str, render: Render, path: str, **options: Any) -> str:
     try:
-        from datasets import disable_progress_bars, load_dataset, logging  # noqa: PLC0415 (optional)
+        from datasets import disable_progress_bars, load_dataset, logging
 
         logging.set_verbosity(logging.CRITICAL)  # what it raises is told once, by us
         disable_progress_bars()

@@ -60,7 +60,7 @@ def load_tokenizer(folder: Path) -> TextTokenizer:
         ModelError: there is none, a file of it is too large, or this version of transformers cannot load it.
 
     """
-    from transformers import AutoTokenizer  # noqa: PLC0415 (slow)
+    from transformers import AutoTokenizer
 
     companion_files(folder)  # libraries read them whole, however large
     try:

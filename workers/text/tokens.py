@@ -168,7 +168,7 @@ def _encoded(tokenizer: TextTokenizer, slices: Sequence[str], vocabulary: int | 
         ModelError: one of them has no row in the embedding.
 
     """
-    import torch  # noqa: PLC0415 (slow)
+    import torch
 
     ids = torch.cat([torch.tensor(tokenizer.ids(text), dtype=torch.long) for text in slices])
     largest = max([*tokenizer.opening, *ids.max(dim=0, keepdim=True).values.tolist()] if len(ids) else [0])
@@ -182,7 +182,7 @@ def _encoded(tokenizer: TextTokenizer, slices: Sequence[str], vocabulary: int | 
 
 def _cut(ids: "Tensor", opening: Sequence[int], request: TextRequest) -> "Tensor":
     """Return (N, sequence_length) sequences: the opening, and as much text as then fits."""
-    import torch  # noqa: PLC0415 (slow)
+    import torch
 
     length = request.sequence_length - len(opening)
     rows = ids[: len(ids) // length * length].view(-1, length)
@@ -209,7 +209,7 @@ def _spread(rows: "Tensor", count: int, request: TextRequest, split: Split) -> "
             f"{STDLIB} holds {len(rows)} sequences for {split}, {count} were asked. Give a smaller --num-sequences or "
             "--sequence-length."
         )
-    import torch  # noqa: PLC0415 (slow)
+    import torch
 
     picks = torch.linspace(0, len(rows) - 1, min(count, len(rows))).round().long()
     return rows[picks]
