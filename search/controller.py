@@ -7,7 +7,7 @@ from search.job.context import Listener, PauseRequestedError
 from search.job.job_steps import MakeExecutor, Run
 from search.measure.dispatch import StopRequestedError
 from space.errors import JobTakenError, LeaseLostError, OutageError, StateError, StoreError, TightfitError
-from storage.leases.lease import LEASE_SECONDS, keeping, owner_name
+from storage.leases.lease import LEASE_SECONDS, holder_name, keeping
 from storage.leases.outage_retry import held_store
 from storage.records import Job, JobState, Lease
 from storage.store import Store
@@ -38,7 +38,7 @@ class Controller:
             JobTakenError: it is not QUEUED.
 
         """
-        lease = self._store.claim_job(owner_name(), job_id)
+        lease = self._store.claim_job(holder_name(), job_id)
         if lease is None:
             state = self._store.get_job(job_id).state
             raise JobTakenError(f"Job {job_id} is {state}; only QUEUED jobs run. `tightfit resume {job_id}` queues it.")

@@ -48,12 +48,12 @@ class MemoryStore:
         self._measurements: dict[tuple[str, str], Known] = {}
         self._lease: Lease | None = None
 
-    def create_job(self, job_id: str, spec: "JobSpec") -> Job:
+    def create_job(self, job_id: str, spec: "JobSpec", user: str | None = None) -> Job:
         """Create a QUEUED job. Raises StateError if the id exists."""
         with self._writing():
             if job_id in self._jobs:
                 raise StateError(f"Job {job_id} exists already; choose another id.")
-            self._jobs[job_id] = Job(job_id, spec, JobState.QUEUED, datetime.now(UTC))
+            self._jobs[job_id] = Job(job_id, spec, JobState.QUEUED, datetime.now(UTC), user=user)
             self._trials[job_id] = {}
             return self.get_job(job_id)
 
@@ -78,7 +78,7 @@ class MemoryStore:
         """Return a job in short. Raises NotFoundError."""
         with self._lock:
             job = self._job(job_id)
-            names = ("job_id", "state", "created_at", "started_at", "finished_at", "phase", "error", "owner")
+            names = ("job_id", "state", "created_at", "started_at", "finished_at", "phase", "error", "user", "holder")
             told = {name: getattr(job, name) for name in names}
             return Overview(**told, model=job.spec.model, budget=job.spec.budget, summary=self._summaries.get(job_id))
 
@@ -153,18 +153,18 @@ class MemoryStore:
                 self._jobs[job_id] = replace(job, cancel_requested=False, pause_requested=False)
             return self.get_job(job_id)
 
-    def claim_job(self, owner: str, job_id: str | None = None) -> Lease | None:
+    def claim_job(self, holder: str, job_id: str | None = None) -> Lease | None:
         """Claim a QUEUED job, the oldest unless one is named. Raises NotFoundError."""
         with self._lock:
             jobs = self._jobs.values() if job_id is None else [self._job(job_id)]
             job = next((job for job in jobs if job.state is JobState.QUEUED), None)
-            return None if job is None else self._claimed(job, owner)
+            return None if job is None else self._claimed(job, holder)
 
-    def take_over(self, job: Job, owner: str) -> Lease | None:
+    def take_over(self, job: Job, holder: str) -> Lease | None:
         """Claim a RUNNING job whose lease was not renewed since it was read."""
         with self._lock:
             now = self._job(job.job_id)
-            return self._claimed(now, owner) if _is_as_seen(now, job) else None
+            return self._claimed(now, holder) if _is_as_seen(now, job) else None
 
     def renew(self, lease: Lease) -> None:
         """Count one more beat of a lease. Raises LeaseLostError."""
@@ -264,11 +264,11 @@ class MemoryStore:
             raise lease_lost(lease, job)
         return job
 
-    def _claimed(self, job: Job, owner: str) -> Lease:
+    def _claimed(self, job: Job, holder: str) -> Lease:
         values = job_move_values(JobState.RUNNING, datetime.now(UTC), None)
-        claimed = replace(job, owner=owner, token=job.token + 1, beat=0, **values)
+        claimed = replace(job, holder=holder, token=job.token + 1, beat=0, **values)
         self._jobs[job.job_id] = claimed
-        return Lease(job.job_id, owner, claimed.token)
+        return Lease(job.job_id, holder, claimed.token)
 
     def _job(self, job_id: str) -> Job:
         if job_id not in self._jobs:

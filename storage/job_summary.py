@@ -74,7 +74,8 @@ class Overview:
     """A job as lists show it: the small part of its record, and its summary where one was written.
 
     Attributes:
-        owner: who runs it, or did last.
+        user: whose job it is, where that is known.
+        holder: who runs it, or did last.
 
     """
 
@@ -87,7 +88,8 @@ class Overview:
     finished_at: datetime | None = None
     phase: str = ""
     error: str | None = None
-    owner: str | None = None
+    user: str | None = None
+    holder: str | None = None
     summary: Summary | None = None
 
     @property

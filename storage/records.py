@@ -102,12 +102,12 @@ def job_move_values(state: JobState, now: datetime, error: str | None) -> dict[s
     """Return the fields of a job that change when it enters a state at `now` (UTC)."""
     if state is JobState.QUEUED:
         clean = {"error": None, "finished_at": None, "cancel_requested": False, "pause_requested": False}
-        return {"state": state, "owner": None, **clean}
+        return {"state": state, "holder": None, **clean}
     if state is JobState.RUNNING:
         return {"state": state, "started_at": now}
     if state is JobState.PAUSED:
-        return {"state": state, "owner": None, "pause_requested": False}
-    return {"state": state, "owner": None, "finished_at": now, "error": error}
+        return {"state": state, "holder": None, "pause_requested": False}
+    return {"state": state, "holder": None, "finished_at": now, "error": error}
 
 
 def granted(move: JobState, old: JobState, *, cancel_requested: bool, pause_requested: bool) -> JobState:
@@ -166,7 +166,8 @@ class Job:
         error: why it failed.
         cancel_requested: somebody asked to stop it.
         pause_requested: somebody asked to stop it for a while.
-        owner: the controller that holds it while it is RUNNING (see storage/leases/lease.py).
+        user: whose job it is, where that is known.
+        holder: the controller that holds it while it is RUNNING (see storage/leases/lease.py).
         token: how often it was claimed; a controller whose claim is not the last one writes nothing.
         beat: how often its lease was renewed; one that no longer changes has lapsed.
         facts: what the run found out and later verbs need: digests, folders, intervals, versions (JSON).
@@ -184,7 +185,8 @@ class Job:
     error: str | None = None
     cancel_requested: bool = False
     pause_requested: bool = False
-    owner: str | None = None
+    user: str | None = None
+    holder: str | None = None
     token: int = 0
     beat: int = 0
     facts: dict[str, Any] = field(default_factory=dict)
@@ -196,23 +198,23 @@ class Lease:
     """The right to run a job, until it lapses and another controller claims the job under a higher token."""
 
     job_id: str
-    owner: str
+    holder: str
     token: int
 
 
-def told_owner(owner: str | None) -> str:
-    """Return an owner for people: host and process."""
-    if owner is None:
+def told_holder(holder: str | None) -> str:
+    """Return a holder for people: host and process."""
+    if holder is None:
         return "nobody"
-    host, _, rest = owner.partition(":")
-    return f"process {rest.partition(':')[0]} on {host}" if rest else owner
+    host, _, rest = holder.partition(":")
+    return f"process {rest.partition(':')[0]} on {host}" if rest else holder
 
 
 def lease_lost(lease: Lease, job: Job) -> LeaseLostError:
     """Return the error of a controller that writes to a job which is no longer its own."""
-    now = f"held by {told_owner(job.owner)}" if job.state is JobState.RUNNING else str(job.state)
+    now = f"held by {told_holder(job.holder)}" if job.state is JobState.RUNNING else str(job.state)
     return LeaseLostError(
-        f"Job {lease.job_id} is no longer held by {told_owner(lease.owner)} but {now}: this controller stops, and "
+        f"Job {lease.job_id} is no longer held by {told_holder(lease.holder)} but {now}: this controller stops, and "
         "nothing of its own was written since."
     )
 

@@ -19,8 +19,8 @@ class Store(Protocol):
     All verbs raise StoreError when the database cannot be used or a value is not JSON (a number that is not finite).
     """
 
-    def create_job(self, job_id: str, spec: "JobSpec") -> Job:
-        """Create a QUEUED job. Raises StateError if the id exists."""
+    def create_job(self, job_id: str, spec: "JobSpec", user: str | None = None) -> Job:
+        """Create a QUEUED job of a user. Raises StateError if the id exists."""
 
     def get_job(self, job_id: str) -> Job:
         """Return a job. Raises NotFoundError, naming the newest jobs."""
@@ -76,13 +76,13 @@ class Store(Protocol):
         its lease since: its controller is gone then, for which the caller vouches. Idempotent. Raises NotFoundError.
         """
 
-    def claim_job(self, owner: str, job_id: str | None = None) -> Lease | None:
+    def claim_job(self, holder: str, job_id: str | None = None) -> Lease | None:
         """Claim a QUEUED job, the oldest one unless one is named, and make it RUNNING; None where there is none.
 
         Of any number of controllers that claim at once, one gets the job. Raises NotFoundError for an unknown name.
         """
 
-    def take_over(self, job: Job, owner: str) -> Lease | None:
+    def take_over(self, job: Job, holder: str) -> Lease | None:
         """Claim a RUNNING job whose lease was not renewed since `job` was read; None where it was."""
 
     def renew(self, lease: Lease) -> None:

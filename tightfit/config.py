@@ -1,5 +1,6 @@
 """Where tightfit keeps things, from the environment."""
 
+import getpass
 import os
 import shlex
 from collections.abc import Mapping
@@ -68,6 +69,14 @@ def load_settings(home: Path | None = None, environment: Mapping[str, str] | Non
     database = env.get("TIGHTFIT_DATABASE_URL") if home is None else None
     database = database or sqlite_url(folder / "tightfit.db")
     return Settings(folder, database, env.get("MLFLOW_TRACKING_URI"), _lease_seconds(env.get("TIGHTFIT_LEASE_SECONDS")))
+
+
+def login_name() -> str | None:
+    """Return who is at work here, as the system knows them; None where it does not."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return None
 
 
 def _lease_seconds(text: str | None) -> float:

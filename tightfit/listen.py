@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 from space.results.price import MarginalPrice
-from storage.leases.lease import owner_name
+from storage.leases.lease import holder_name
 from storage.private import make_private, make_private_file
-from storage.records import Job, told_owner
+from storage.records import Job, told_holder
 from storage.tracking.contract import Tracker
 
 if TYPE_CHECKING:
@@ -88,7 +88,9 @@ class LoggingListener:
             make_private_file(self._log)
             self._out = self._log.open("a", encoding="utf-8", errors="backslashreplace")
             self._lines = TerminalListener(self._out)
-            print(f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC, {told_owner(owner_name())}", file=self._out, flush=True)
+            print(
+                f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC, {told_holder(holder_name())}", file=self._out, flush=True
+            )
         return self._lines
 
 

@@ -11,13 +11,13 @@ from space.inventory import Inventory
 from space.plan import Plan
 from space.results.document import FrontDocument
 from space.results.explanation import Explanation
-from storage.leases.lease import Silence, is_gone, owner_name
+from storage.leases.lease import Silence, holder_name, is_gone
 from storage.open_store import is_there, open_store
 from storage.records import Job, JobState, Lease
 from storage.store import Store
 from storage.tracking.contract import Tracker, check_mlflow
 from storage.tracking.open_tracker import open_tracker
-from tightfit.config import Settings, load_settings
+from tightfit.config import Settings, load_settings, login_name
 from tightfit.links import keep_link
 from tightfit.report.notebook_front import Front
 from tightfit.searched_model import check_plan, front_plans, lasting, searched_inventory
@@ -61,7 +61,7 @@ class Service:
         from search.request.acceptance import accept
 
         prepared = accept(spec, self.settings.cache_folder, remember=True)
-        return self.store.create_job(f"j{secrets.token_hex(3)}", lasting(spec, prepared.folder))
+        return self.store.create_job(f"j{secrets.token_hex(3)}", lasting(spec, prepared.folder), login_name())
 
     def run(
         self, job_id: str, listener: "Listener | None" = None, *, inline: bool = False, num_workers: int | None = None
@@ -219,8 +219,8 @@ class Service:
     def _rested(self, job_id: str, state: JobState) -> Job:
         """Move a RUNNING job whose controller has gone, since nobody will read the request; return the job."""
         job = self.store.get_job(job_id)
-        if job.state is JobState.RUNNING and is_gone(job.owner):
-            lease = self.store.take_over(job, owner_name())
+        if job.state is JobState.RUNNING and is_gone(job.holder):
+            lease = self.store.take_over(job, holder_name())
             if lease is not None:
                 return self.store.holding(lease).set_job_state(job_id, state)
         return job

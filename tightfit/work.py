@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from space.errors import JobFailedError, LeaseLostError, OutageError, TightfitError
 from storage.leases.deaths import count_death
-from storage.leases.lease import Silence, owner_name
+from storage.leases.lease import Silence, holder_name
 from storage.leases.outage_retry import held_store
 from storage.private import make_private, make_private_file
 from storage.records import Job, JobState, Lease
@@ -63,10 +63,10 @@ class Server:
         """Claim a job that was left behind, or else the oldest that waits."""
         try:
             for job in self.silence.lapsed(self.store.list_jobs([JobState.RUNNING])):
-                if (lease := self.store.take_over(job, owner_name())) is not None and self._may_try(job, lease):
+                if (lease := self.store.take_over(job, holder_name())) is not None and self._may_try(job, lease):
                     _log.warning("Job %s is taken over: its controller is gone.", job.job_id)
                     return lease
-            return self.store.claim_job(owner_name())
+            return self.store.claim_job(holder_name())
         except OutageError as error:
             _log.warning("%s Trying again.", error)
             return None

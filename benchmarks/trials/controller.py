@@ -37,7 +37,7 @@ from search.study.job_study import JobStudy
 from space.measurement import Measurement
 from space.menu import SearchSpace
 from space.spec import make_spec
-from storage.leases.lease import owner_name
+from storage.leases.lease import holder_name
 from storage.leases.outage_retry import held_store
 from storage.records import Job
 from storage.sql.sql_store import SqlStore
@@ -121,7 +121,7 @@ def make_context(store: Store, space: SearchSpace, listener: Quiet, num_trials: 
     """Return a running job on a space, held by a lease as every controller's is."""
     budget = budget_of(space)
     store.create_job("one", make_spec(model="synthetic", budget=f"{budget}B", max_trials=num_trials))
-    lease = store.claim_job(owner_name(), "one")
+    lease = store.claim_job(holder_name(), "one")
     assert lease is not None  # noqa: S101 (nobody else is there)
     store, job = held_store(store, lease), store.get_job("one")
     prepared = Prepared(Path("/synthetic"), space.inventory, space, budget, 0)

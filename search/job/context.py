@@ -113,7 +113,7 @@ class Context:
         """
         job = self.store.glance(self.job_id)
         if job.state is not JobState.RUNNING or job.token != self.job.token:
-            raise lease_lost(Lease(self.job_id, str(self.job.owner), self.job.token), job)
+            raise lease_lost(Lease(self.job_id, str(self.job.holder), self.job.token), job)
         if job.cancel_requested:
             raise StopRequestedError
         if job.pause_requested:

@@ -3,7 +3,7 @@
 from typing import Any
 
 from space.errors import JobFailedError
-from storage.records import Job, Lease, told_owner
+from storage.records import Job, Lease, told_holder
 from storage.store import Store
 
 MAX_DEATHS = 5
@@ -33,6 +33,6 @@ def count_death(store: Store, job: Job, lease: Lease) -> None:
     if count >= MAX_DEATHS:
         raise JobFailedError(
             f"{count} controllers in a row ended or fell silent at the same step ({step[0]}, {finished} trials "
-            f"finished); the last was {told_owner(job.owner)}. Look at its machine's memory and log; "
+            f"finished); the last was {told_holder(job.holder)}. Look at its machine's memory and log; "
             f"`tightfit resume {job.job_id}` tries again."
         )

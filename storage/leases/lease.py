@@ -25,17 +25,17 @@ _BEATS = 6  # renewals in that time
 _HIDDEN = -1
 
 
-def owner_name() -> str:
+def holder_name() -> str:
     """Return this process's name: host, process id, start time of the process, and which machine counts so."""
     return f"{socket.gethostname()}:{os.getpid()}:{_start_of(os.getpid()) or 0}:{_machine()}"
 
 
-def is_gone(owner: str | None) -> bool:
-    """Tell whether an owner has certainly ended, which only processes of the same machine can see of each other."""
-    if owner is None:
+def is_gone(holder: str | None) -> bool:
+    """Tell whether a holder has certainly ended, which only processes of the same machine can see of each other."""
+    if holder is None:
         return True  # an older tightfit ran the job
     try:
-        _, pid, start, machine = owner.rsplit(":", 3)
+        _, pid, start, machine = holder.rsplit(":", 3)
         return machine == _machine() != "" and _start_of(int(pid)) not in (int(start), _HIDDEN)
     except ValueError:
         return False
@@ -96,7 +96,7 @@ class Silence:
             if before is not None and before.count == count:
                 silent = before.silent_seconds + min(now - before.at, self._lease_seconds / _BEATS)
             seen[job.job_id] = _Seen(count, silent, now)
-            if silent >= self._lease_seconds or is_gone(job.owner):
+            if silent >= self._lease_seconds or is_gone(job.holder):
                 found.append(job)
         self._seen = seen
         return found

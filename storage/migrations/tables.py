@@ -136,7 +136,8 @@ class JobRow(Base):
     error: Mapped[str | None]
     cancel_requested: Mapped[bool]
     pause_requested: Mapped[bool]
-    owner: Mapped[str | None]
+    user: Mapped[str | None]
+    holder: Mapped[str | None]
     token: Mapped[int] = mapped_column(BigInteger)
     beat: Mapped[int] = mapped_column(BigInteger)
     facts: Mapped[dict[str, Any]]
@@ -198,7 +199,8 @@ def job_of(row: Any, *, whole: bool = True) -> Job:
                 error=row.error,
                 cancel_requested=row.cancel_requested,
                 pause_requested=row.pause_requested,
-                owner=row.owner,
+                user=row.user,
+                holder=row.holder,
                 token=row.token,
                 beat=row.beat,
                 facts=sound_facts(row.facts) if whole else {},
@@ -221,7 +223,8 @@ def overview_of(row: Any) -> Overview:
                 finished_at=row.finished_at,
                 phase=row.phase,
                 error=row.error,
-                owner=row.owner,
+                user=row.user,
+                holder=row.holder,
                 summary=None if row.value is None else sound_summary(row.value),
             )
         )

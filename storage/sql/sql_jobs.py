@@ -70,7 +70,7 @@ class SqlJobs:
             self._engine.dispose()
             raise
 
-    def create_job(self, job_id: str, spec: "JobSpec") -> Job:
+    def create_job(self, job_id: str, spec: "JobSpec", user: str | None = None) -> Job:
         """Create a QUEUED job. Raises StateError if the id exists."""
         values = {
             "job_id": job_id,
@@ -78,6 +78,7 @@ class SqlJobs:
             "state": JobState.QUEUED,
             "created_at": datetime.now(UTC),
             "phase": "",
+            "user": user,
             "facts": {},
             "token": 0,
             "beat": 0,
@@ -177,7 +178,7 @@ class SqlJobs:
                 num_changed(session, update(JobRow).where(JobRow.job_id == job_id).values(_CLEAN))
             return _job(session, job_id)
 
-    def claim_job(self, owner: str, job_id: str | None = None) -> Lease | None:
+    def claim_job(self, holder: str, job_id: str | None = None) -> Lease | None:
         """Claim a QUEUED job, the oldest unless one is named. Raises NotFoundError."""
         queued = JobRow.state == JobState.QUEUED
         first = select(JobRow.position).where(queued if job_id is None else queued & (JobRow.job_id == job_id))
@@ -185,15 +186,15 @@ class SqlJobs:
         if self._engine.dialect.name == "postgresql":  # SQLite ignores it, and needs none: one writes at a time
             first = first.with_for_update(skip_locked=job_id is None)
         with self._session(write=True) as session:
-            lease = _claim(session, update(JobRow).where(JobRow.position == first.scalar_subquery(), queued), owner)
+            lease = _claim(session, update(JobRow).where(JobRow.position == first.scalar_subquery(), queued), holder)
             if lease is None and job_id is not None:
                 check_job_exists(session, job_id)
             return lease
 
-    def take_over(self, job: Job, owner: str) -> Lease | None:
+    def take_over(self, job: Job, holder: str) -> Lease | None:
         """Claim a RUNNING job whose lease was not renewed since it was read."""
         with self._session(write=True) as session:
-            return _claim(session, update(JobRow).where(JobRow.job_id == job.job_id, _as_seen(job)), owner)
+            return _claim(session, update(JobRow).where(JobRow.job_id == job.job_id, _as_seen(job)), holder)
 
     def renew(self, lease: Lease) -> None:
         """Count one more beat of a lease. Raises LeaseLostError."""
@@ -276,13 +277,13 @@ def _as_seen(job: Job) -> ColumnElement[bool]:
     return and_(JobRow.state == JobState.RUNNING, JobRow.token == job.token, JobRow.beat == job.beat)
 
 
-def _claim(session: Session, claim: Update, owner: str) -> Lease | None:
+def _claim(session: Session, claim: Update, holder: str) -> Lease | None:
     """Claim the job of a guarded UPDATE, in that one statement; None where it changes no row."""
     values = job_move_values(JobState.RUNNING, datetime.now(UTC), None)
-    claim = claim.values(owner=owner, token=JobRow.token + 1, beat=0, **values)
+    claim = claim.values(holder=holder, token=JobRow.token + 1, beat=0, **values)
     options = {"synchronize_session": False}
     found = session.execute(claim.returning(JobRow.job_id, JobRow.token), execution_options=options).first()
-    return None if found is None else Lease(found.job_id, owner, found.token)
+    return None if found is None else Lease(found.job_id, holder, found.token)
 
 
 def _check_lease(connection: Connection, lease: Lease) -> None:

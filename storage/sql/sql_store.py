@@ -47,7 +47,7 @@ _CHANGE_SUMMARY = (
     .where(SummaryRow.job_id == bindparam("key_job"))
     .values(value=bindparam("value"))
 )
-_SHORT = ("job_id", "spec", "state", "created_at", "started_at", "finished_at", "phase", "error", "owner")
+_SHORT = ("job_id", "spec", "state", "created_at", "started_at", "finished_at", "phase", "error", "user", "holder")
 _OVERVIEWS = (
     select(*(JobRow.__table__.c[name] for name in _SHORT), SummaryRow.value)
     .outerjoin_from(JobRow, SummaryRow, SummaryRow.job_id == JobRow.job_id)

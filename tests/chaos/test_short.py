@@ -45,9 +45,9 @@ class Scene:
 
     def kill_holder(self, store: Store) -> None:
         """Kill the controller that holds the job."""
-        owner = str(store.get_job("one").owner)
+        holder = str(store.get_job("one").holder)
         for process in self.processes:
-            if f":{process.pid}:" in owner:
+            if f":{process.pid}:" in holder:
                 process.kill()
                 process.wait(60)
 

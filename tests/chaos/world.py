@@ -96,13 +96,13 @@ class World:
 
     def _kill_controller(self, at: Installation) -> bool:
         """Kill the one that holds the job, if it is known, or else any."""
-        owners = []
+        holders = []
         with suppress(Exception):  # the database may be starting
             store = open_store(at.database_url)
-            owners = [str(job.owner).split(":")[1] for job in store.list_jobs([JobState.RUNNING]) if job.owner]
+            holders = [str(job.holder).split(":")[1] for job in store.list_jobs([JobState.RUNNING]) if job.holder]
             store.close()
         alive = [process for process in at.processes if process.poll() is None]
-        for process in sorted(alive, key=lambda p: str(p.pid) not in owners):
+        for process in sorted(alive, key=lambda p: str(p.pid) not in holders):
             process.kill()
             process.wait(60)
             return True

@@ -8,7 +8,7 @@ from time import sleep
 import pytest
 
 from storage.job_summary import Summary
-from storage.leases.lease import owner_name
+from storage.leases.lease import holder_name
 from storage.open_store import open_store
 from storage.records import JobState
 from tests.cli.conftest import Cli, Done
@@ -55,7 +55,7 @@ def test_a_running_job_tells_what_is_left(cli: Cli, done: SampleJob) -> None:
     """As its controller said last; where that is gone, what to do."""
     store = open_store(load_settings().database_url)
     store.create_job("young-wren-1", done.job.spec)
-    assert store.claim_job(owner_name(), "young-wren-1")
+    assert store.claim_job(holder_name(), "young-wren-1")
     store.update_job("young-wren-1", phase="measuring 7 plans")
     store.put_summary("young-wren-1", Summary(done.job.created_at, {"COMPLETE": 12}, 754.0, 0.25, 7384.0))
     row = next(line for line in cli("status").out.splitlines() if line.startswith("young-wren-1"))
@@ -66,7 +66,7 @@ def test_a_running_job_tells_what_is_left(cli: Cli, done: SampleJob) -> None:
     assert "25%, about 2 h 3 min left, 13 min so far" in told
     assert "is gone" not in told
     store.set_job_state("young-wren-1", JobState.QUEUED)
-    host, pid, start, machine = owner_name().rsplit(":", 3)
+    host, pid, start, machine = holder_name().rsplit(":", 3)
     assert store.claim_job(f"{host}:{pid}:{int(start) + 1}:{machine}", "young-wren-1")
     assert "is gone; `tightfit resume young-wren-1` goes on" in cli("status", "young-wren-1").out
     row = next(line for line in cli("status").out.splitlines() if line.startswith("young-wren-1"))
@@ -91,7 +91,7 @@ def test_a_log_is_followed(cli: Cli, done: SampleJob, home: Path) -> None:
     """From before its first line to the end of its job."""
     store = open_store(load_settings().database_url)
     store.create_job("young-wren-1", done.job.spec)
-    lease = store.claim_job(owner_name(), "young-wren-1")
+    lease = store.claim_job(holder_name(), "young-wren-1")
     assert lease is not None
     found: list[Done] = []
     follower = Thread(target=lambda: found.append(cli("logs", "young-wren-1", "--follow")))

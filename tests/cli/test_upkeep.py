@@ -7,7 +7,7 @@ from time import sleep
 
 import pytest
 
-from storage.leases.lease import owner_name
+from storage.leases.lease import holder_name
 from storage.open_store import open_store
 from storage.records import JobState
 from storage.store import Store
@@ -28,7 +28,7 @@ def store(home: Path) -> Store:
 
 def gone() -> str:
     """Return the name of a controller of this machine that has ended."""
-    host, pid, start, machine = owner_name().rsplit(":", 3)
+    host, pid, start, machine = holder_name().rsplit(":", 3)
     return f"{host}:{pid}:{int(start) + 1}:{machine}"
 
 
@@ -63,7 +63,7 @@ def test_job_that_waits_rests_at_once(cli: Cli, store: Store, verb: str, state: 
 @pytest.mark.parametrize(("end", "exit_code"), [("CANCELLED", 0), ("FAILED", 4)])
 def test_job_that_others_took_is_followed(cli: Cli, store: Store, end: str, exit_code: int) -> None:
     """Between a job's making and its start a `tightfit work` may claim it: that is no error, and its end is told."""
-    lease = store.claim_job(owner_name(), "one")
+    lease = store.claim_job(holder_name(), "one")
     assert lease is not None
     held, found = store.holding(lease), []
     follower = Thread(target=lambda: found.append(cli("run", "one")))
@@ -89,7 +89,7 @@ def test_home_that_takes_no_log_is_told(cli: Cli, store: Store, home: Path) -> N
 @pytest.mark.parametrize(("verb", "told"), [("pause", "pausing"), ("cancel", "stopping")])
 def test_job_that_runs_is_asked(cli: Cli, store: Store, verb: str, told: str) -> None:
     """Its controller lives and will read it."""
-    assert store.claim_job(owner_name(), "one")
+    assert store.claim_job(holder_name(), "one")
     assert cli(verb, "one").out == f"Job one: {told}.\n"
     assert store.get_job("one").state is JobState.RUNNING
 
@@ -103,7 +103,7 @@ def test_job_whose_controller_is_gone_rests_at_once(cli: Cli, store: Store, verb
 
 def test_resume_leaves_a_running_job_alone(cli: Cli, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is watched until it shows a sign of life, and a request to pause is taken back."""
-    lease = store.claim_job(owner_name(), "one")
+    lease = store.claim_job(holder_name(), "one")
     assert lease is not None
     store.request_pause("one")
     monkeypatch.setattr("tightfit.work.time.sleep", lambda _: store.renew(lease))

@@ -46,7 +46,7 @@ def test_job_that_all_die_of_has_failed(store: MemoryStore) -> None:
         store.update_job("one", phase="measuring 5 knapsack plans; of several words")
         assert serve(store, num_deaths=MAX_DEATHS).state is JobState.RUNNING
         job = serve(store)
-        assert (job.state, job.owner) == (JobState.FAILED, None)
+        assert (job.state, job.holder) == (JobState.FAILED, None)
         told = str(job.error)
         assert told.startswith(f"{MAX_DEATHS} controllers in a row ended or fell silent at the same step (measuring 5 ")
         assert "knapsack plans, 0 trials finished); the last was process " in told

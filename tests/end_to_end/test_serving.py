@@ -110,7 +110,7 @@ def test_each_queued_job_runs_once(store: Store, start: Start, tmp_path: Path) -
     ended([start(30.0, 0.0, "tiny") for _ in range(NUM_CONTROLLERS)])
     assert sorted(runs(tmp_path)) == sorted((f"job{number}", 1) for number in range(NUM_JOBS))
     jobs = store.list_jobs()
-    assert {(job.state, job.token, job.owner) for job in jobs} == {(JobState.DONE, 1, None)}
+    assert {(job.state, job.token, job.holder) for job in jobs} == {(JobState.DONE, 1, None)}
     assert all([t.state for t in store.list_trials(job.job_id)] == [TrialState.COMPLETE] * 3 for job in jobs)
 
 
@@ -161,7 +161,7 @@ def test_requests_reach_another_process(store: Store, start: Start, request_: st
     until(lambda: store.get_job("one").state is not JobState.RUNNING)
     assert time.monotonic() - asked < 60
     found = store.get_job("one")
-    assert (found.state, found.owner) == (state, None)
+    assert (found.state, found.holder) == (state, None)
     assert found.document is not None
     assert found.document.state == state
     ended([process])

@@ -29,7 +29,7 @@ COMMANDS = (
     *(["export", JOB, "--out", "out"], ["export", JOB, "--out", "out", "--budget", "5MB"], ["pause", JOB]),
 )
 COLUMNS = {
-    "jobs": ("spec", "facts", "document", "state", "created_at", "finished_at", "phase", "error", "token", "owner"),
+    "jobs": ("spec", "facts", "document", "state", "created_at", "finished_at", "phase", "error", "token", "holder"),
     "trials": ("plan", "measurement", "held_out", "sampler_state", "state", "size_bytes", "origin", "number", "reason"),
     "summaries": ("value",),
 }

@@ -88,7 +88,7 @@ class JobContract:
         assert [o.job_id for o in overviews] == ["c", "one", "b"]
         times = (failed.created_at, failed.started_at, failed.finished_at)
         expected = Overview("one", JobState.FAILED, "org/one", "60%", *times, phase="halfway", error="why")
-        assert overviews[1] == replace(expected, owner=failed.owner, summary=SUMMARY)
+        assert overviews[1] == replace(expected, holder=failed.holder, summary=SUMMARY)
         assert overviews[0] == Overview("c", JobState.QUEUED, "org/c", "60%", made[2].created_at)
         assert [o.has_front for o in overviews] == [False, True, False]
         assert [store.overview(o.job_id) for o in overviews] == overviews
@@ -138,7 +138,7 @@ class JobContract:
         for verb in asked.split():
             (store.request_pause if verb == "pause" else store.request_cancel)("one")
         found = store.set_job_state("one", JobState(move))
-        assert (found.state, found.owner) == (JobState(state), None)
+        assert (found.state, found.holder) == (JobState(state), None)
         assert (found.finished_at is not None) == found.state.is_finished
         assert store.claim_job("next", "one") is None or state == "QUEUED"
 

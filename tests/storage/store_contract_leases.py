@@ -25,9 +25,9 @@ WRITES: dict[str, Callable[[Store], object]] = {
 }
 
 
-def claimed(store: Store, owner: str = "a") -> Lease:
+def claimed(store: Store, holder: str = "a") -> Lease:
     """Claim job "one"."""
-    lease = store.claim_job(owner, "one")
+    lease = store.claim_job(holder, "one")
     assert lease is not None
     return lease
 
@@ -40,7 +40,7 @@ class LeaseContract:
         assert claimed(store) == Lease("one", "a", 1)
         found = store.get_job("one")
         assert found.started_at is not None
-        expected = replace(job, state=JobState.RUNNING, owner="a", token=1, started_at=found.started_at)
+        expected = replace(job, state=JobState.RUNNING, holder="a", token=1, started_at=found.started_at)
         assert found == expected
 
     def test_oldest_queued_job_is_claimed_first(self, store: Store) -> None:
@@ -84,7 +84,7 @@ class LeaseContract:
         store.renew(lease)
         assert store.get_job("one") == replace(seen, beat=1)
         assert store.take_over(seen, "b") is None
-        assert store.get_job("one").owner == "a"
+        assert store.get_job("one").holder == "a"
 
     @pytest.mark.usefixtures("job")
     def test_silent_lease_is_taken_over_once(self, store: Store) -> None:
@@ -98,7 +98,7 @@ class LeaseContract:
 
         assert num_winners(take) == 1
         found = store.get_job("one")
-        assert (found.state, found.owner, found.token, found.beat) == (JobState.RUNNING, "b", 2, 0)
+        assert (found.state, found.holder, found.token, found.beat) == (JobState.RUNNING, "b", 2, 0)
 
     @pytest.mark.usefixtures("job")
     def test_only_running_jobs_are_taken_over(self, store: Store) -> None:
@@ -173,7 +173,7 @@ class LeaseContract:
         store.request_pause("one")
         assert store.get_job("one") == replace(before, pause_requested=True)
         held.set_job_state("one", JobState.PAUSED)
-        assert store.get_job("one") == replace(before, state=JobState.PAUSED, owner=None)
+        assert store.get_job("one") == replace(before, state=JobState.PAUSED, holder=None)
 
     @pytest.mark.parametrize("state", FINISHED)
     @pytest.mark.usefixtures("job")
@@ -224,7 +224,7 @@ class LeaseContract:
         store.renew(lease)
         assert store.resume_job("one", seen).state is JobState.RUNNING
         resumed = store.resume_job("one", store.get_job("one"))
-        assert (resumed.state, resumed.owner) == (JobState.QUEUED, None)
+        assert (resumed.state, resumed.holder) == (JobState.QUEUED, None)
         with pytest.raises(LeaseLostError, match="but QUEUED"):
             store.renew(lease)
 

@@ -124,7 +124,7 @@ def _database(settings: Settings) -> list[Finding]:
     except TightfitError as error:
         return [Finding("database", ok=False, seen=str(error), mend="Set TIGHTFIT_DATABASE_URL, or mend the database.")]
     states = ", ".join(f"{count} {state}" for state, count in sorted(Counter(j.state for j in jobs).items()))
-    left = [job.job_id for job in jobs if job.state is JobState.RUNNING and is_gone(job.owner)]
+    left = [job.job_id for job in jobs if job.state is JobState.RUNNING and is_gone(job.holder)]
     mend = "Run `tightfit work`, or `tightfit resume` each."
     seen = (
         f"{len(left)} run without a controller: {', '.join(left[:3])}"

@@ -23,6 +23,7 @@ def overview_json(found: Overview, log: Path) -> dict[str, Any]:
     return {
         "job": found.job_id,
         "state": str(found.state),
+        "user": found.user,
         "model": found.model,
         "budget": found.budget,
         "phase": found.phase,
@@ -71,7 +72,7 @@ def _cells(job: Overview) -> Iterator[str]:
 
 def _is_stopped(job: Overview) -> bool:
     """Tell whether the process that runs a job has certainly ended, and nobody took it over."""
-    return job.state is JobState.RUNNING and is_gone(job.owner)
+    return job.state is JobState.RUNNING and is_gone(job.holder)
 
 
 def _short(model: str) -> str:
@@ -87,7 +88,7 @@ def show_overview(job: Overview, log: Path) -> None:
 
 def _lines(job: Overview, log: Path) -> Iterator[tuple[str, str]]:
     summary = job.summary
-    yield "job", f"{job.job_id}  {job.state}"
+    yield "job", f"{job.job_id}  {job.state}" + (f"  of {job.user}" if job.user else "")
     yield "model", f"{job.model} to {job.budget}"
     if _is_stopped(job):
         yield "stopped", f"the process that ran it is gone; `tightfit resume {job.job_id}` goes on"

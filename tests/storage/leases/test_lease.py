@@ -14,9 +14,9 @@ import pytest
 from space.errors import LeaseLostError, OutageError, StateError
 from storage.in_memory import MemoryStore
 from storage.leases import lease
-from storage.leases.lease import Silence, is_gone, keeping, owner_name
+from storage.leases.lease import Silence, holder_name, is_gone, keeping
 from storage.leases.outage_retry import held_store
-from storage.records import Job, JobState, Lease, TrialState, told_owner
+from storage.records import Job, JobState, Lease, TrialState, told_holder
 from tests.storage.values import MEASURED, only, spec, trial
 
 ALIVE = "elsewhere:7:70:0123456789ab"
@@ -31,9 +31,11 @@ class Clock:
         return self.now
 
 
-def running(beat: int, owner: str = ALIVE, token: int = 1) -> Job:
+def running(beat: int, holder: str = ALIVE, token: int = 1) -> Job:
     """Return a RUNNING job."""
-    return replace(MemoryStore().create_job("one", spec()), state=JobState.RUNNING, owner=owner, token=token, beat=beat)
+    return replace(
+        MemoryStore().create_job("one", spec()), state=JobState.RUNNING, holder=holder, token=token, beat=beat
+    )
 
 
 def is_lapsed(silence: Silence, clock: Clock, seconds: float, job: Job) -> bool:
@@ -44,32 +46,32 @@ def is_lapsed(silence: Silence, clock: Clock, seconds: float, job: Job) -> bool:
 
 def test_own_process_is_not_gone() -> None:
     """And its name tells where it is."""
-    name = owner_name()
+    name = holder_name()
     assert not is_gone(name)
-    assert told_owner(name) == f"process {os.getpid()} on {os.uname().nodename}"
+    assert told_holder(name) == f"process {os.getpid()} on {os.uname().nodename}"
 
 
 def test_ended_process_is_gone_and_a_stopped_one_is_not() -> None:
     """Also before its parent took note, and also where another process has its number."""
-    code = "from storage.leases.lease import owner_name; print(owner_name(), flush=True); input()"
+    code = "from storage.leases.lease import holder_name; print(holder_name(), flush=True); input()"
     command = [sys.executable, "-c", code]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
-    owner = process.stdout.readline().strip()
-    assert not is_gone(owner)
-    host, pid, start, machine = owner.rsplit(":", 3)
+    holder = process.stdout.readline().strip()
+    assert not is_gone(holder)
+    host, pid, start, machine = holder.rsplit(":", 3)
     assert is_gone(f"{host}:{pid}:{int(start) - 1}:{machine}")
     process.kill()
     os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # a zombie now
-    assert is_gone(owner)
+    assert is_gone(holder)
     process.communicate(timeout=60)
-    assert is_gone(owner)
+    assert is_gone(holder)
 
 
-@pytest.mark.parametrize("owner", [ALIVE, "a", "", "x:y:z:w", "a:b"])
-def test_other_machines_cannot_be_judged(owner: str) -> None:
+@pytest.mark.parametrize("holder", [ALIVE, "a", "", "x:y:z:w", "a:b"])
+def test_other_machines_cannot_be_judged(holder: str) -> None:
     """Whoever is not of this machine may live."""
-    assert not is_gone(owner)
+    assert not is_gone(holder)
 
 
 def test_hidden_process_is_not_gone(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -90,7 +92,7 @@ def test_hidden_process_is_not_gone(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_job_of_an_older_program_has_nobody() -> None:
     """Nothing ever renews it."""
     assert is_gone(None)
-    assert told_owner(None) == "nobody"
+    assert told_holder(None) == "nobody"
 
 
 def test_silence_of_a_lease_lapses() -> None:
@@ -135,13 +137,13 @@ def test_clock_on_the_wall_takes_no_part(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_gone_controllers_job_needs_no_waiting() -> None:
     """A process of this machine that has ended will not come back."""
-    host, pid, start, machine = owner_name().rsplit(":", 3)
+    host, pid, start, machine = holder_name().rsplit(":", 3)
     assert Silence(30.0).lapsed([running(0, f"{host}:{pid}:{int(start) + 1}:{machine}")])
 
 
 def test_only_running_jobs_lapse() -> None:
     """A job that waits or ended is nobody's."""
-    assert Silence(30.0).lapsed([replace(running(0), state=JobState.QUEUED, owner=None)]) == []
+    assert Silence(30.0).lapsed([replace(running(0), state=JobState.QUEUED, holder=None)]) == []
 
 
 def held() -> tuple[MemoryStore, Lease]:

@@ -53,10 +53,10 @@ def test_records_of_every_version_are_kept(database: Path) -> None:
     expected = replace(DONE_SUMMARY, updated_at=summary.updated_at)
     assert summary in (expected, replace(expected, share_done=None, seconds_left=None))  # older programs told no more
     assert [o.summary for o in store.list_overviews()] == [None, None, summary]
-    assert (two.state, two.owner, is_gone(two.owner)) == (JobState.RUNNING, None, True)
+    assert (two.state, two.holder, is_gone(two.holder)) == (JobState.RUNNING, None, True)
     assert store.resume_job("two", two).state is JobState.QUEUED
-    assert three.state is (JobState.RUNNING if three.owner else JobState.QUEUED)
-    assert (three.pause_requested, three.token, three.beat) == ((True, 1, 1) if three.owner else (False, 0, 0))
+    assert three.state is (JobState.RUNNING if three.holder else JobState.QUEUED)
+    assert (three.pause_requested, three.token, three.beat) == ((True, 1, 1) if three.holder else (False, 0, 0))
     assert store.claim_job("me") is not None
     store.close()
     check_version(f"sqlite:///{database}")
