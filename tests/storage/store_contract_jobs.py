@@ -77,7 +77,7 @@ class JobContract:
 
     def test_overviews_are_jobs_in_short(self, store: Store) -> None:
         """Newest first, each with its last summary, or none; in whatever state they are."""
-        made = [store.create_job(job_id, spec(model=f"org/{job_id}")) for job_id in ("b", "one", "c")]
+        made = [store.create_job(job_id, spec(model=f"org/{job_id}"), "ann") for job_id in ("b", "one", "c")]
         self.move(store, PATH_TO[JobState.FAILED][:-1])
         failed = store.set_job_state("one", JobState.FAILED, "why")
         store.update_job("one", phase="halfway")
@@ -88,8 +88,8 @@ class JobContract:
         assert [o.job_id for o in overviews] == ["c", "one", "b"]
         times = (failed.created_at, failed.started_at, failed.finished_at)
         expected = Overview("one", JobState.FAILED, "org/one", "60%", *times, phase="halfway", error="why")
-        assert overviews[1] == replace(expected, holder=failed.holder, summary=SUMMARY)
-        assert overviews[0] == Overview("c", JobState.QUEUED, "org/c", "60%", made[2].created_at)
+        assert overviews[1] == replace(expected, user="ann", holder=failed.holder, summary=SUMMARY)
+        assert overviews[0] == Overview("c", JobState.QUEUED, "org/c", "60%", made[2].created_at, user="ann")
         assert [o.has_front for o in overviews] == [False, True, False]
         assert [store.overview(o.job_id) for o in overviews] == overviews
 

@@ -35,7 +35,7 @@ def claimed(store: Store, holder: str = "a") -> Lease:
 class LeaseContract:
     """One test per behaviour of claims, leases and requests."""
 
-    def test_claimed_job_runs_and_names_its_owner(self, store: Store, job: Job) -> None:
+    def test_claimed_job_runs_and_names_its_holder(self, store: Store, job: Job) -> None:
         """A claim is the first of its token, and the job has a start."""
         assert claimed(store) == Lease("one", "a", 1)
         found = store.get_job("one")
