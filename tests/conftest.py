@@ -2,13 +2,13 @@
 
 import os
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import asdict
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import HealthCheck, settings
 
 from space.errors import VerificationError
 from space.plan import Plan
@@ -17,8 +17,11 @@ if TYPE_CHECKING:
     from tests.end_to_end.jobs import PlainService
     from tests.workers.tiny_models import Bench, TinyKind
 
-settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("untimed")  # a busy machine decides no test
+with suppress(ImportError):  # the kit of tools/gpu_check.sh has none
+    from hypothesis import HealthCheck, settings
+
+    settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    settings.load_profile("untimed")  # a busy machine decides no test
 pytest.register_assert_rewrite("tests.workers.pool.executor_contract")
 ROOT = Path(__file__).resolve().parents[1]
 NOT_QUICK = {  # whole jobs, servers, browsers, fresh processes
