@@ -38,6 +38,7 @@ class Reporter:
         self._found = Summary(datetime.now(UTC))
         self._next = 0.0
         self._spent_tokens, self._expected_tokens = 0.0, 0.0
+        self._num_ended = 0  # of the job's own trials; all are looked at once per batch, not once per trial
 
     @property
     def elapsed_seconds(self) -> float:
@@ -61,15 +62,18 @@ class Reporter:
         share = 1.0 if seconds is None else seconds / whole
         self._expected_tokens = share * sequences * spec.sequence_length
         self._spent_tokens = sum(t.measurement.token_forwards for t in self._trials() if t.measurement)
+        self._count_ended()
         self._forecast.enter(SEARCH, self._search_share(), seconds)
 
     def measured(self, token_forwards: float) -> None:
         """Take note of a measurement of the search."""
         self._spent_tokens += token_forwards
+        self._num_ended += 1
         self._forecast.advance(self._search_share())
 
     def found(self, metrics: Mapping[str, float]) -> None:
         """Take note of how far the search is, by its own text; where a front is judged already, that one stands."""
+        self._count_ended()
         if self._found.measured_on == "held_out":
             return
         price = None
@@ -131,8 +135,10 @@ class Reporter:
             seconds_left=left,
         )
 
+    def _count_ended(self) -> None:
+        self._num_ended = sum(t.state.is_finished and not is_known(t) for t in self._trials())
+
     def _search_share(self) -> float:
-        spec, left = self._job.spec, None
-        if spec.max_trials is not None:
-            left = max(0, spec.max_trials - sum(t.state.is_finished and not is_known(t) for t in self._trials()))
+        spec = self._job.spec
+        left = None if spec.max_trials is None else max(0, spec.max_trials - self._num_ended)
         return search_share(spec, self._expected_tokens, self._spent_tokens, left)
