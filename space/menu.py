@@ -57,6 +57,10 @@ class Menu:
         return tuple(Level(b, group) for b in sorted(set(self.bits)) if b != 16)  # noqa: PLR2004
 
 
+PLAIN = Menu(bits=(4,), group_sizes=(None,), sparsities=(0.0,), ranks=(0,), kinds=("integer",))
+"""Plain integers alone."""
+
+
 def kinds() -> dict[str, tuple[str, bool]]:
     """Return what a menu calls values -> (coding, rotated): every coding of the table, plain and rotated."""
     return {kind_of(name, rotated=rotated): (name, rotated) for name in CODINGS for rotated in (False, True)}

@@ -1,5 +1,6 @@
 """All that a user may ask of a job: the only place of configuration."""
 
+from dataclasses import replace
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
@@ -9,7 +10,7 @@ from space.codings.masks import PATTERNS
 from space.digest import digest
 from space.errors import SpecError
 from space.level import BITS, Level, parse_level
-from space.menu import Menu, kinds
+from space.menu import PLAIN, Menu, kinds
 from space.targets.target_table import TARGETS
 
 SamplerName = Literal["front", "nsga2", "tpe", "random"]
@@ -122,8 +123,18 @@ class JobSpec(BaseModel):
 
     @property
     def menu(self) -> Menu:
-        """Return the values of each axis."""
-        return Menu(self.bits, self.group_sizes, self.sparsities, self.ranks, self.kinds)
+        """Return the values of each axis that levels of the target can have; the plain one where they can have none."""
+        return Menu(
+            self.bits,
+            self.group_sizes,
+            tuple(v for v in self.sparsities if self._is_held("sparsities", v)) or PLAIN.sparsities,
+            tuple(v for v in self.ranks if self._is_held("ranks", v)) or PLAIN.ranks,
+            tuple(v for v in self.kinds if self._is_held("kinds", v)) or PLAIN.kinds,
+        )
+
+    def _is_held(self, axis: str, value: Any) -> bool:
+        levels = replace(PLAIN, **{axis: (value,)}).levels()
+        return all(TARGETS[self.target].why_not(level) is None for level in levels)
 
     @property
     def parsed_pins(self) -> tuple[tuple[str, Level], ...]:

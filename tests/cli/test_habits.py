@@ -46,7 +46,7 @@ def test_short_help(cli: Cli, verb: list[str]) -> None:
 
 @pytest.mark.parametrize(
     ("line", "expected"),
-    [("tightfit st", "status"), ("tightfit submit m --sampler n", "nsga2"), ("tightfit front c", "calm-otter-7")],
+    [("tightfit sta", "status"), ("tightfit submit m --sampler n", "nsga2"), ("tightfit front c", "calm-otter-7")],
 )
 def test_completion(done: SampleJob, line: str, expected: str) -> None:
     """Of verbs, of values, and of jobs, which are read from the home."""

@@ -6,11 +6,10 @@ from typing import Any
 
 from space.codings.masks import PATTERNS
 from space.errors import SpecError
-from space.menu import Menu
+from space.menu import PLAIN
 from space.spec import JobSpec, make_spec, sequences_of
 from space.targets.target_table import target_of
 
-_PLAIN = Menu(bits=(4,), group_sizes=(None,), sparsities=(0.0,), ranks=(0,), kinds=("integer",))
 _LISTS = {"group_sizes": "group_size", "sparsities": "sparsity", "ranks": "rank", "kinds": "kind", "pins": "pin"}
 
 
@@ -64,7 +63,7 @@ def _refuse_what_no_file_holds(spec: JobSpec, given: Mapping[str, str | None]) -
     """Refuse options that the target's files cannot hold; `given` is field of the request -> its option's text."""
     target = target_of(spec.target)
     for field, text in given.items():
-        levels = () if text is None else replace(_PLAIN, **{field: getattr(spec, field)}).levels()
+        levels = () if text is None else replace(PLAIN, **{field: getattr(spec, field)}).levels()
         for why in filter(None, map(target.why_not, levels)):
             raise SpecError(f"--{_LISTS[field]} {text}: {target.name} {why}; use --target packed.")
 
