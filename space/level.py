@@ -9,8 +9,6 @@ from space.codings.coding_table import CODINGS, coding_of
 from space.codings.masks import PATTERNS, UNSTRUCTURED, pattern_of
 from space.errors import SpecError
 
-BITS = (2, 3, 4, 5, 6, 7, 8)
-
 
 @dataclass(frozen=True, order=True, slots=True)
 class Level:

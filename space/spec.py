@@ -6,10 +6,11 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 from space.budget import parse_budget, parse_bytes
+from space.codings.coding import BITS
 from space.codings.masks import PATTERNS
 from space.digest import digest
 from space.errors import SpecError
-from space.level import BITS, Level, parse_level
+from space.level import Level, parse_level
 from space.menu import PLAIN, Menu, kinds
 from space.targets.target_table import TARGETS
 

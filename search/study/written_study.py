@@ -7,6 +7,7 @@ their KL is of other sequences, and could seem better than it is.
 
 import warnings
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import optuna
@@ -42,7 +43,7 @@ def write_study(job: Job, trials: Sequence[Trial], inventory: Inventory, storage
         study = optuna.create_study(storage=storage, study_name=job.job_id, directions=["minimize", "minimize"])
         with warnings.catch_warnings(action="ignore", category=optuna.exceptions.ExperimentalWarning):
             study.set_metric_names(["size_bytes", "kl_divergence"])
-        study.add_trials([_written(trial, distributions, points) for trial in whole])
+        _add_all(storage, study, [_written(trial, distributions, points) for trial in whole])
     except optuna.exceptions.DuplicatedStudyError as error:
         raise OutputError(
             f"{without_password(storage)}: there is a study {job.job_id} already; name another --storage."
@@ -52,6 +53,16 @@ def write_study(job: Job, trials: Sequence[Trial], inventory: Inventory, storage
             f"{without_password(storage)}: no study can be written there: {in_one_line(error)}."
         ) from error
     return len(whole)
+
+
+def _add_all(storage: str, study: optuna.Study, trials: Sequence[FrozenTrial]) -> None:
+    """Add trials; where that fails nothing is left of the study."""
+    try:
+        study.add_trials(trials)
+    except BaseException:
+        with suppress(Exception):  # what is raised already says why
+            optuna.delete_study(study_name=study.study_name, storage=storage)
+        raise
 
 
 def _is_whole(trial: Trial) -> bool:

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 from space.inventory import TensorInfo
 
+BITS = (2, 3, 4, 5, 6, 7, 8)
+
 
 @dataclass(frozen=True, slots=True)
 class Coding:

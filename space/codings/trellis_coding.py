@@ -1,5 +1,5 @@
 """Symbols of a trellis over 2^(bits + 1) values, times the scale of their row; the codebook follows from the bits."""
 
-from space.codings.coding import Coding, bit_stream
+from space.codings.coding import BITS, Coding, bit_stream
 
-TRELLIS = Coding(name="trellis", mark="-t", bits=(2, 3, 4, 5, 6, 7, 8), has_groups=False, layout=bit_stream)
+TRELLIS = Coding(name="trellis", mark="-t", bits=BITS, has_groups=False, layout=bit_stream)

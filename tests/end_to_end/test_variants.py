@@ -14,6 +14,7 @@ from torch import Tensor
 
 from space.codings.coding import Coding
 from space.codings.coding_table import CODINGS
+from space.codings.masks import PATTERNS
 from space.inventory import TensorInfo
 from space.level import Level, kept_columns, parse_level
 from space.menu import Menu
@@ -23,9 +24,11 @@ from tests.end_to_end.jobs import PlainService, run_job, small_spec
 from tests.workers.tiny_models import TinyKind
 from tightfit.export.targets.packed_writer import PACKED_WRITER
 from tightfit.export.targets.writer_table import WRITERS
+from workers.compress.bit_packing import PACK_MASK
 from workers.compress.builder_table import BUILDERS
 from workers.compress.integer_builder import INTEGER_BUILDER
-from workers.kernels.bit_streams import unpack_mask
+from workers.compress.prune import KEEP
+from workers.kernels.bit_streams import UNPACK_MASK, unpack_mask
 from workers.kernels.kernel import Kernel, Tensors
 from workers.kernels.kernel_table import KERNELS
 
@@ -37,6 +40,11 @@ def test_every_coding_is_whole() -> None:
     assert set(CODINGS) == set(BUILDERS) == set(KERNELS)
     assert all(name == coding.name for name, coding in CODINGS.items())
     assert len({coding.mark for coding in CODINGS.values()}) == len(CODINGS)
+
+
+def test_every_pattern_is_whole() -> None:
+    """Each can be chosen, packed and unpacked."""
+    assert set(PATTERNS) == set(KEEP) == set(PACK_MASK) == set(UNPACK_MASK)
 
 
 def test_every_target_is_whole() -> None:

@@ -6,9 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from space.codings.coding import BITS
 from space.cost import Cost, key_value_bytes, module_bytes, plan_cost
 from space.inventory import Inventory, ModuleInfo
-from space.level import BITS, DENSE, Level
+from space.level import DENSE, Level
 from space.plan import Plan
 from tests.space.values import inventory, module, semi_structured, unstructured
 

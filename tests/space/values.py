@@ -2,8 +2,9 @@
 
 from hypothesis import strategies as st
 
+from space.codings.coding import BITS
 from space.inventory import CacheLayer, Inventory, ModuleInfo, TensorInfo
-from space.level import BITS, DENSE, Level
+from space.level import DENSE, Level
 from space.menu import Menu, SearchSpace, build_space
 
 EMBEDDING = "embed_tokens"

@@ -10,8 +10,9 @@ from typing import Any
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
+from space.codings.coding import BITS
 from space.errors import StateError
-from space.level import BITS, DENSE, Level
+from space.level import DENSE, Level
 from space.measurement import Measurement
 from space.plan import Plan
 from space.results.document import DensePoint, FrontDocument, FrontPoint, SearchCost, UniformPoint

@@ -3,6 +3,8 @@
 Shape legend: O out_features, I in_features, K kept values per row.
 """
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -29,13 +31,23 @@ def _pack_bytes(padded: Tensor) -> Tensor:
     return words
 
 
-def pack_mask(mask: Tensor, level: Level) -> Tensor:
-    """Pack a (O, I) mask: one bit per column, or for 2:4 one three-bit code per four columns."""
-    if level.pattern == "2:4":
-        quads = mask.view(mask.shape[0], -1, 4)
-        weights = torch.tensor([8, 4, 2, 1], device=mask.device)
-        table = torch.zeros(16, dtype=torch.int64, device=mask.device)
-        for code, (first, second) in enumerate(PAIRS):
-            table[weights[first] + weights[second]] = code
-        return pack_bits(table[(quads * weights).sum(-1)], 3)
+def _pack_columns(mask: Tensor) -> Tensor:
     return pack_bits(mask.to(torch.int64), 1)
+
+
+def _pack_quads(mask: Tensor) -> Tensor:
+    quads = mask.view(mask.shape[0], -1, 4)
+    weights = torch.tensor([8, 4, 2, 1], device=mask.device)
+    table = torch.zeros(16, dtype=torch.int64, device=mask.device)
+    for code, (first, second) in enumerate(PAIRS):
+        table[weights[first] + weights[second]] = code
+    return pack_bits(table[(quads * weights).sum(-1)], 3)
+
+
+PACK_MASK: dict[str, Callable[[Tensor], Tensor]] = {"unstructured": _pack_columns, "2:4": _pack_quads}
+"""pattern -> (O, I) mask -> packed rows: one bit per column, or one three-bit code per four columns"""
+
+
+def pack_mask(mask: Tensor, level: Level) -> Tensor:
+    """Pack a (O, I) mask of a level's pattern."""
+    return PACK_MASK[level.pattern](mask)

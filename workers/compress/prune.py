@@ -4,6 +4,7 @@ Every method keeps the same exact number of values in each row and block of 128 
 Shape legend: O out_features, I in_features, B columns of one block.
 """
 
+from collections.abc import Callable
 from typing import Literal
 
 import torch
@@ -27,15 +28,25 @@ def prune_mask(weight: Tensor, hessian: Tensor, level: Level, method: PruningMet
     return torch.cat(blocks, dim=1)
 
 
-def _keep(score: Tensor, level: Level) -> Tensor:
-    """Keep the highest scores of each row of one (O, B) block: an exact count, or two of every four."""
-    if level.pattern == "2:4":
-        quads = score.reshape(score.shape[0], -1, 4)
-        kept = torch.zeros_like(quads, dtype=torch.bool).scatter_(-1, quads.topk(2, dim=-1).indices, value=True)
-        return kept.view(score.shape)
-    dropped = int(score.shape[1] * level.sparsity)
+def _keep_share(score: Tensor, sparsity: float) -> Tensor:
+    """Keep an exact count of the highest scores of each row of one (O, B) block."""
+    dropped = int(score.shape[1] * sparsity)
     indices = score.topk(score.shape[1] - dropped, dim=-1).indices
     return torch.zeros_like(score, dtype=torch.bool).scatter_(-1, indices, value=True)
+
+
+def _keep_two_of_four(score: Tensor, _: float) -> Tensor:
+    quads = score.reshape(score.shape[0], -1, 4)
+    kept = torch.zeros_like(quads, dtype=torch.bool).scatter_(-1, quads.topk(2, dim=-1).indices, value=True)
+    return kept.view(score.shape)
+
+
+KEEP: dict[str, Callable[[Tensor, float], Tensor]] = {"unstructured": _keep_share, "2:4": _keep_two_of_four}
+"""pattern -> ((O, B) scores of a block, sparsity) -> (O, B) bool mask of the highest ones"""
+
+
+def _keep(score: Tensor, level: Level) -> Tensor:
+    return KEEP[level.pattern](score, level.sparsity)
 
 
 def _sparsegpt_mask(weight: Tensor, hessian: Tensor, level: Level) -> Tensor:

@@ -3,11 +3,16 @@
 Shape legend: O out_features, I in_features, K kept values per row.
 """
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
 from space.level import Level
 from workers.kernels.unpack_tables import bit_mask, quad_mask
+
+UNPACK_MASK: dict[str, Callable[[Tensor, int], Tensor]] = {"unstructured": bit_mask, "2:4": quad_mask}
+"""pattern -> ((O, bytes) packed rows, in_features) -> (O, I) bool mask"""
 
 
 def unpack_bits(stream: Tensor, bits: int, count: int) -> Tensor:
@@ -22,4 +27,4 @@ def unpack_bits(stream: Tensor, bits: int, count: int) -> Tensor:
 
 def unpack_mask(stream: Tensor, level: Level, in_features: int) -> Tensor:
     """Return the (O, I) bool mask."""
-    return quad_mask(stream, in_features) if level.pattern == "2:4" else bit_mask(stream, in_features)
+    return UNPACK_MASK[level.pattern](stream, in_features)

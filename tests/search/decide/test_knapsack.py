@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from search.decide.knapsack import Knapsack, Option, spread_sizes
-from space.level import BITS, Level
+from space.codings.coding import BITS
+from space.level import Level
 
 options = st.lists(st.tuples(st.integers(1, 60), st.integers(0, 50)), min_size=1, max_size=len(BITS)).map(
     lambda rows: [Option(Level(bits), size, loss / 16) for bits, (size, loss) in zip(BITS, rows, strict=False)]

@@ -15,12 +15,12 @@ def test_batches_that_follow() -> None:
     """Neighbours on all text, plans around the last point, rounds; all that is known is replayed, shared bases too."""
     case = _case()
     assert len(case.observations) == NUM_OBSERVATIONS
-    ledger = replay(case)
-    bases = {id(o.base) for o in ledger.observations if o.base is not None}
+    study = replay(case)
+    bases = {id(o.base) for o in study.observations if o.base is not None}
     assert len(bases) == 4
-    assert [o.plan for o in ledger.observations] == [o.plan for o in case.observations]
-    assert all(o.sketch is not None for o in ledger.observations if o.base is not None)
-    origins = [row["origin"] for row in follow(case, ledger, 1)]
+    assert [o.plan for o in study.observations] == [o.plan for o in case.observations]
+    assert all(o.sketch is not None for o in study.observations if o.base is not None)
+    origins = [row["origin"] for row in follow(case, study, 1)]
     assert origins == [SENSITIVITY, EXCHANGE, SCREEN]
 
 

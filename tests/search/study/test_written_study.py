@@ -55,3 +55,20 @@ def test_a_study_is_written_once(sample: SampleJob, tmp_path: Path) -> None:
     write_study(sample.job, sample.trials, sample.inventory, url)
     with pytest.raises(OutputError, match="there is a study calm-otter-7 already"):
         write_study(sample.job, sample.trials, sample.inventory, url)
+
+
+def test_half_a_study_is_taken_back(sample: SampleJob, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A storage that fails amid the trials keeps none of them, and the study can be written once more."""
+    url, add = f"sqlite:///{tmp_path}/study.db", optuna.Study.add_trial
+
+    def failing(study: optuna.Study, trial: optuna.trial.FrozenTrial) -> None:
+        if len(study.get_trials(deepcopy=False)) == 3:
+            raise OSError("no space left on device")
+        add(study, trial)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(optuna.Study, "add_trial", failing)
+        with pytest.raises(OutputError, match="no study can be written there: no space left on device"):
+            write_study(sample.job, sample.trials, sample.inventory, url)
+    assert optuna.get_all_study_names(url) == []
+    assert write_study(sample.job, sample.trials, sample.inventory, url) > 20
