@@ -19,7 +19,7 @@ from search.measure.trial_records import proposal_of
 from search.study.drawn_sampler import DrawnSampler
 from search.study.front_sampler import FrontSampler
 from search.study.job_sampler import JobSampler
-from search.study.plan_codec import BUDGET, ORIGIN, PlanCodec
+from search.study.plan_codec import BUDGET, ORIGIN, PlanCodec, SharedIndex
 from space.measurement import Measurement
 from space.plan import Plan
 from space.spec import SamplerName
@@ -65,7 +65,11 @@ class JobStudy:
 
         """
         optuna.logging.set_verbosity(optuna.logging.ERROR)
-        self._codec, self._space, self._budget = PlanCodec(strategy.space), strategy.space, strategy.budget_bytes
+        self._codec, self._space, self._budget = (
+            PlanCodec(strategy.space, SharedIndex),
+            strategy.space,
+            strategy.budget_bytes,
+        )
         self._cache_bytes, self._find_sketch = cache_bytes, find_sketch
         self._observed: list[Observation] = []
         self._news: dict[int, Observation] = {}

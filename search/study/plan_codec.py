@@ -15,6 +15,16 @@ from space.plan import Choice, Plan
 ORIGIN, BUDGET = "origin", "budget"
 
 
+class SharedIndex(IntDistribution):
+    """An index of levels; never changed, so never copied: Optuna copies all of a trial's when it is asked and told."""
+
+    def __copy__(self) -> "SharedIndex":
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "SharedIndex":
+        return self
+
+
 class _Shared(dict[str, BaseDistribution]):
     """Distributions that all trials of a study share: Optuna copies those of each added trial, 100 KB of them."""
 
@@ -44,8 +54,8 @@ class _Params(Mapping[str, int]):
 class PlanCodec:
     """Translates plans to Optuna's parameters and trials, and back; plans name the modules in the space's order."""
 
-    def __init__(self, space: SearchSpace) -> None:
-        """Remember the space."""
+    def __init__(self, space: SearchSpace, distribution: type[IntDistribution] = IntDistribution) -> None:
+        """Remember the space; Optuna takes parameters of one kind of `distribution` only in a study."""
         self._space = space
         self._index: Mapping[Choice, int | None] = {  # None: the module has no other level, and no parameter
             (name, level): i if len(levels) > 1 else None
@@ -55,7 +65,7 @@ class PlanCodec:
         free = [name for name, levels in space.levels.items() if len(levels) > 1]
         self._positions = {name: position for position, name in enumerate(free)}
         self.distributions: dict[str, BaseDistribution] = _Shared(
-            {name: IntDistribution(0, len(space.levels[name]) - 1) for name in free}
+            {name: distribution(0, len(space.levels[name]) - 1) for name in free}
         )
 
     def params(self, plan: Plan) -> dict[str, int]:
