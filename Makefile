@@ -1,9 +1,10 @@
-# Words: setup demo quick test check bench chaos fuzz clean. `make demo` and `make test` do their own set-up.
+# Words: setup demo quick test slow check bench chaos fuzz clean. `make demo` and `make test` do their own set-up.
 PYTHON ?= python3
 BIN := .venv/bin
 DEMO_HOME ?= .tightfit-demo
+PARALLEL := -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
-.PHONY: setup demo quick test check bench chaos fuzz clean
+.PHONY: setup demo quick test slow check bench chaos fuzz clean
 
 setup: .venv/installed
 
@@ -17,10 +18,13 @@ demo: setup
 	$(BIN)/tightfit demo --home $(DEMO_HOME)
 
 quick: check
-	$(BIN)/python -m pytest --quick
+	$(BIN)/python -m pytest --quick $(PARALLEL)
 
 test: check
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(PARALLEL)
+
+slow: check
+	$(BIN)/python -m pytest --slow $(PARALLEL)
 
 check: setup
 	$(BIN)/ruff check .

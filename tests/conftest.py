@@ -34,15 +34,21 @@ SERVERS = {"ray_of_two", "postgres_server"}
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add what `make quick` runs with."""
+    """Add what `make quick` and `make slow` run with."""
     parser.addoption("--quick", action="store_true", help="without Ray, PostgreSQL, browsers and whole jobs")
+    parser.addoption("--slow", action="store_true", help="those marked `slow`, and no others")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what is not quick."""
-    if config.getoption("--quick"):
-        config.hook.pytest_deselected(items=[item for item in items if not _is_quick(item)])
-        items[:] = [item for item in items if _is_quick(item)]
+    """Leave out what was not asked for: slow tests by default, all but the slow or all but the quick ones."""
+    is_slow, is_quick = config.getoption("--slow"), config.getoption("--quick")
+    wanted = [i for i in items if _is_slow(i) == is_slow and (not is_quick or _is_quick(i))]
+    config.hook.pytest_deselected(items=[item for item in items if item not in set(wanted)])
+    items[:] = wanted
+
+
+def _is_slow(item: pytest.Item) -> bool:
+    return item.get_closest_marker("slow") is not None
 
 
 def _is_quick(item: pytest.Item) -> bool:

@@ -1,5 +1,6 @@
 """Documents: every verb is explained, and links lead somewhere."""
 
+import os
 import re
 import subprocess
 import sys
@@ -43,9 +44,11 @@ def test_links_lead_somewhere(document: Path) -> None:
             assert anchor[1:] in _anchors(path), f"{document.name} links to {target}{anchor}, which is no heading"
 
 
-def test_the_tree_of_the_house_is_current() -> None:
-    """Every file has its line in docs/architecture.md, and the line is what the file says of itself."""
+@pytest.mark.parametrize("tool", ["tools/architecture_tree.py", "tools/command_reference.py"])
+def test_what_is_written_from_the_code_is_current(tool: str) -> None:
+    """The tree of docs/architecture.md, README's table of commands and docs/commands.md say what the code says."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(
-        [sys.executable, "tools/architecture_tree.py", "--check"], cwd=ROOT, capture_output=True, text=True, check=False
+        [sys.executable, tool, "--check"], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
