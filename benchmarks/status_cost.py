@@ -21,8 +21,9 @@ from space.plan import Plan
 from space.results.document import DensePoint, FrontDocument, FrontPoint, SearchCost
 from space.spec import make_spec
 from storage.job_summary import Recommended, Summary
-from storage.migrations.tables import TrialRow, trial_values
+from storage.migrations.tables import TrialRow
 from storage.records import JobState, Trial, TrialState
+from storage.sql.sql_rows import trial_values
 from storage.sql.sql_store import SqlStore
 from tightfit.cli.overviews import overview_json, show_overviews
 

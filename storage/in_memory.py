@@ -1,17 +1,16 @@
 """A store in memory: the reference of the contract, for tests and for searches that nobody asks about later."""
 
-from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
-from copy import copy
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from threading import RLock
 from typing import TYPE_CHECKING, Any
 
 from space.errors import StateError
 from space.measurement import Measurement
 from space.plan import Plan
 from space.results.document import FrontDocument
+from storage.events import front_news, job_news, phase_news, request_news, trial_news
+from storage.in_memory_tasks import MemoryTasks
 from storage.job_summary import Overview, Summary
 from storage.records import (
     Job,
@@ -24,29 +23,23 @@ from storage.records import (
     check_trial_finish,
     granted,
     job_move_values,
-    job_not_found,
     json_copy,
-    lease_lost,
     trial_not_found,
 )
 
 if TYPE_CHECKING:
     from space.spec import JobSpec
 
-_NUM_NEWEST = 5
 
-
-class MemoryStore:
+class MemoryStore(MemoryTasks):
     """Keeps every record in dicts, under one lock; see `Store` for the verbs. Nothing outlives the process."""
 
     def __init__(self) -> None:
         """Make an empty store."""
-        self._lock = RLock()
-        self._jobs: dict[str, Job] = {}
+        super().__init__()
         self._trials: dict[str, dict[int, Trial]] = {}
         self._summaries: dict[str, Summary] = {}
         self._measurements: dict[tuple[str, str], Known] = {}
-        self._lease: Lease | None = None
 
     def create_job(self, job_id: str, spec: "JobSpec", user: str | None = None) -> Job:
         """Create a QUEUED job. Raises StateError if the id exists."""
@@ -55,6 +48,7 @@ class MemoryStore:
                 raise StateError(f"Job {job_id} exists already; choose another id.")
             self._jobs[job_id] = Job(job_id, spec, JobState.QUEUED, datetime.now(UTC), user=user)
             self._trials[job_id] = {}
+            self._add_event(job_id, job_news(JobState.QUEUED))
             return self.get_job(job_id)
 
     def get_job(self, job_id: str) -> Job:
@@ -101,6 +95,7 @@ class MemoryStore:
             asked = {"cancel_requested": job.cancel_requested, "pause_requested": job.pause_requested}
             state = granted(state, job.state, **asked)
             self._jobs[job_id] = replace(job, **job_move_values(state, datetime.now(UTC), error))
+            self._add_event(job_id, job_news(state, error=self._jobs[job_id].error))
             return self.get_job(job_id)
 
     def update_job(
@@ -120,16 +115,22 @@ class MemoryStore:
                 facts={**job.facts, **json_copy(facts or {})},
                 document=job.document if document is None else FrontDocument.from_json(json_copy(document.to_json())),
             )
+            if phase is not None:
+                self._add_event_if_new(job_id, phase_news(phase))
+            if document is not None:
+                self._add_event_if_new(job_id, front_news(document))
 
     def request_cancel(self, job_id: str) -> None:
         """Ask a job to stop; a QUEUED or PAUSED one is CANCELLED at once. Raises NotFoundError."""
         with self._writing():
             job = self._job(job_id)
             if job.state in (JobState.QUEUED, JobState.PAUSED):
-                job = replace(job, **job_move_values(JobState.CANCELLED, datetime.now(UTC), None))
-            elif job.state.is_finished:
-                return
-            self._jobs[job_id] = replace(job, cancel_requested=True)
+                moved = job_move_values(JobState.CANCELLED, datetime.now(UTC), None)
+                self._jobs[job_id] = replace(job, cancel_requested=True, **moved)
+                self._add_event(job_id, job_news(JobState.CANCELLED))
+            elif job.state is JobState.RUNNING and not job.cancel_requested:
+                self._jobs[job_id] = replace(job, cancel_requested=True)
+                self._add_event(job_id, request_news("cancel"))
 
     def request_pause(self, job_id: str) -> None:
         """Ask a job to stop for a while; a QUEUED one is PAUSED at once. Raises NotFoundError."""
@@ -137,8 +138,10 @@ class MemoryStore:
             job = self._job(job_id)
             if job.state is JobState.QUEUED:
                 self._jobs[job_id] = replace(job, **job_move_values(JobState.PAUSED, datetime.now(UTC), None))
-            elif job.state is JobState.RUNNING:
+                self._add_event(job_id, job_news(JobState.PAUSED))
+            elif job.state is JobState.RUNNING and not job.pause_requested:
                 self._jobs[job_id] = replace(job, pause_requested=True)
+                self._add_event(job_id, request_news("pause"))
 
     def resume_job(self, job_id: str, seen: Job | None = None) -> Job:
         """Queue a job that rests or whose controller has gone. Raises NotFoundError."""
@@ -149,8 +152,10 @@ class MemoryStore:
                 trials = self._trials[job_id]
                 again = [t for t in trials.values() if t.state in (TrialState.RUNNING, TrialState.STOPPED)]
                 trials.update({t.number: replace(t, state=TrialState.WAITING, reason=None) for t in again})
-            else:
+                self._add_event(job_id, job_news(JobState.QUEUED))
+            elif job.cancel_requested or job.pause_requested:
                 self._jobs[job_id] = replace(job, cancel_requested=False, pause_requested=False)
+                self._add_event(job_id, request_news("resume"))
             return self.get_job(job_id)
 
     def claim_job(self, holder: str, job_id: str | None = None) -> Lease | None:
@@ -165,17 +170,6 @@ class MemoryStore:
         with self._lock:
             now = self._job(job.job_id)
             return self._claimed(now, holder) if _is_as_seen(now, job) else None
-
-    def renew(self, lease: Lease) -> None:
-        """Count one more beat of a lease. Raises LeaseLostError."""
-        with self._lock:
-            self._jobs[lease.job_id] = replace(self._held(lease), beat=self._held(lease).beat + 1)
-
-    def holding(self, lease: Lease) -> "MemoryStore":
-        """Return this store for a job's controller: every write first checks the lease."""
-        held = copy(self)
-        held._lease = lease  # noqa: SLF001 (our own copy)
-        return held
 
     def create_trials(self, trials: Sequence[Trial]) -> None:
         """Add trials of one job, all or none. Raises NotFoundError, StateError if a number exists."""
@@ -210,6 +204,7 @@ class MemoryStore:
             )
             if known is not None:
                 self.put_measurement(known)
+            self._add_event(job_id, trial_news(number, state, trial.origin, trial.size_bytes, measurement, reason))
 
     def set_held_out(self, job_id: str, number: int, measurement: Measurement) -> None:
         """Record a COMPLETE trial's held-out measurement. Raises NotFoundError, StateError."""
@@ -251,29 +246,12 @@ class MemoryStore:
     def close(self) -> None:
         """Do nothing: there is no database to release."""
 
-    @contextmanager
-    def _writing(self) -> Iterator[None]:
-        with self._lock:
-            if self._lease is not None:
-                self._held(self._lease)
-            yield
-
-    def _held(self, lease: Lease) -> Job:
-        job = self._job(lease.job_id)
-        if job.state is not JobState.RUNNING or job.token != lease.token:
-            raise lease_lost(lease, job)
-        return job
-
     def _claimed(self, job: Job, holder: str) -> Lease:
         values = job_move_values(JobState.RUNNING, datetime.now(UTC), None)
         claimed = replace(job, holder=holder, token=job.token + 1, beat=0, **values)
         self._jobs[job.job_id] = claimed
+        self._add_event(job.job_id, job_news(JobState.RUNNING, holder=holder))
         return Lease(job.job_id, holder, claimed.token)
-
-    def _job(self, job_id: str) -> Job:
-        if job_id not in self._jobs:
-            raise job_not_found(job_id, list(reversed(self._jobs))[:_NUM_NEWEST])
-        return self._jobs[job_id]
 
     def _trial(self, job_id: str, number: int) -> Trial:
         self._job(job_id)

@@ -7,14 +7,16 @@ from space.measurement import Measurement
 from space.plan import Plan
 from space.results.document import FrontDocument
 from storage.job_summary import Overview, Summary
+from storage.point_tasks import TaskLease
 from storage.records import Job, JobState, Known, Lease, Trial, TrialState
+from storage.task_store import TaskStore
 
 if TYPE_CHECKING:
     from space.spec import JobSpec
 
 
-class Store(Protocol):
-    """Remembers jobs, trials and measurements, for any number of threads and processes.
+class Store(TaskStore, Protocol):
+    """Remembers jobs, trials, measurements, events and tasks, for any number of threads and processes.
 
     All verbs raise StoreError when the database cannot be used or a value is not JSON (a number that is not finite).
     """
@@ -85,14 +87,14 @@ class Store(Protocol):
     def take_over(self, job: Job, holder: str) -> Lease | None:
         """Claim a RUNNING job whose lease was not renewed since `job` was read; None where it was."""
 
-    def renew(self, lease: Lease) -> None:
+    def renew(self, lease: Lease | TaskLease) -> None:
         """Count one more beat of a lease. Raises LeaseLostError."""
 
-    def holding(self, lease: Lease) -> "Store":
-        """Return this store for a job's controller: every write first checks the lease, in the same transaction.
+    def holding(self, lease: Lease | TaskLease) -> "Store":
+        """Return this store for the controller of a job or task: every write first checks the lease, all in one.
 
-        Writes raise LeaseLostError once another controller claimed the job or it is not RUNNING any more; `close`
-        of either closes both.
+        Writes raise LeaseLostError once another controller claimed the job or task or it is not RUNNING any more;
+        `close` of either closes both.
         """
 
     def create_trials(self, trials: Sequence[Trial]) -> None:

@@ -1,7 +1,8 @@
-"""The tables as they are now, and records from and to their rows; `versions/` holds how a database gets there."""
+"""The tables as they are now; `versions/` holds how a database gets there."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime
+from enum import StrEnum
 from typing import Any
 
 from sqlalchemy import (
@@ -20,21 +21,10 @@ from sqlalchemy import (
 from sqlalchemy.orm import DeclarativeBase, Mapped, MappedAsDataclass, mapped_column
 from sqlalchemy.types import TypeEngine
 
-from space.measurement import Measurement
-from space.plan import Plan
-from storage.job_summary import Overview
-from storage.records import Asking, Job, JobState, Known, Trial, TrialState
-from storage.sound_records import (
-    Unreadable,
-    readable,
-    reading,
-    sound,
-    sound_document,
-    sound_facts,
-    sound_measurement,
-    sound_spec,
-    sound_summary,
-)
+from storage.events import EventKind
+from storage.point_tasks import TaskKind, TaskState
+from storage.records import JobState, TrialState
+from storage.sound_records import Unreadable
 
 
 class Readable(TypeDecorator[Any]):
@@ -64,7 +54,7 @@ class StoredJson(Readable):
 
 
 class StoredState(Readable):
-    """A state of a job or a trial."""
+    """One of a few words, such as the state of a job."""
 
     impl = Enum
     cache_ok = True
@@ -99,6 +89,10 @@ class UtcDateTime(Readable):
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
 
+def _stored(words: type[StrEnum]) -> StoredState:
+    return StoredState(words, native_enum=False, length=16, validate_strings=True)
+
+
 class Base(MappedAsDataclass, DeclarativeBase):
     """The tables; JSON stays text on PostgreSQL too, since JSONB would forget the order of a plan's modules."""
 
@@ -115,8 +109,11 @@ class Base(MappedAsDataclass, DeclarativeBase):
         str: Words(),
         datetime: UtcDateTime(),
         dict[str, Any]: StoredJson(none_as_null=True),
-        JobState: StoredState(JobState, native_enum=False, length=16, validate_strings=True),
-        TrialState: StoredState(TrialState, native_enum=False, length=16, validate_strings=True),
+        JobState: _stored(JobState),
+        TrialState: _stored(TrialState),
+        TaskState: _stored(TaskState),
+        TaskKind: _stored(TaskKind),
+        EventKind: _stored(EventKind),
     }
 
 
@@ -184,96 +181,43 @@ class MeasurementRow(Base):
     base: Mapped[dict[str, Any] | None]
 
 
-def job_of(row: Any, *, whole: bool = True) -> Job:
-    """Return a row's record, with facts and document where it is to be whole. Raises StoreError."""
-    with reading(f"Job {row.job_id}"):
-        return sound(
-            Job(
-                job_id=row.job_id,
-                spec=sound_spec(row.spec),
-                state=row.state,
-                created_at=row.created_at,
-                started_at=row.started_at,
-                finished_at=row.finished_at,
-                phase=row.phase,
-                error=row.error,
-                cancel_requested=row.cancel_requested,
-                pause_requested=row.pause_requested,
-                user=row.user,
-                holder=row.holder,
-                token=row.token,
-                beat=row.beat,
-                facts=sound_facts(row.facts) if whole else {},
-                document=sound_document(row.job_id, row.document) if whole and row.document is not None else None,
-            )
-        )
+class EventRow(Base):
+    """One event of a job; `seq` rises by one with each of them."""
+
+    __tablename__ = "events"
+
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.job_id"), primary_key=True)
+    seq: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    kind: Mapped[EventKind]
+    at: Mapped[datetime]
+    facts: Mapped[dict[str, Any]]
 
 
-def overview_of(row: Any) -> Overview:
-    """Return a job's overview of a row with its summary's value. Raises StoreError."""
-    with reading(f"Job {row.job_id}"):
-        return sound(
-            Overview(
-                job_id=row.job_id,
-                state=row.state,
-                model=row.spec["model"],
-                budget=row.spec["budget"],
-                created_at=row.created_at,
-                started_at=row.started_at,
-                finished_at=row.finished_at,
-                phase=row.phase,
-                error=row.error,
-                user=row.user,
-                holder=row.holder,
-                summary=None if row.value is None else sound_summary(row.value),
-            )
-        )
+class TaskRow(Base):
+    """One task on a point of a job's front; `position` rises with every task."""
 
+    __tablename__ = "tasks"
 
-def trial_of(row: TrialRow) -> Trial:
-    """Return a row's record. Raises StoreError."""
-    with reading(f"Trial {row.number} of job {row.job_id}"):
-        return sound(
-            Trial(
-                job_id=row.job_id,
-                number=row.number,
-                plan=Plan.from_json(readable(row.plan)),
-                origin=row.origin,
-                state=row.state,
-                size_bytes=row.size_bytes,
-                measurement=None if row.measurement is None else sound_measurement(row.measurement),
-                held_out=None if row.held_out is None else sound_measurement(row.held_out),
-                sampler_state=row.sampler_state,
-                reason=row.reason,
-            )
-        )
-
-
-def known_of(row: MeasurementRow) -> Known:
-    """Return a row's record; the row has a plan. Raises StoreError."""
-    with reading(f"The measurement of plan {row.plan_digest}"):
-        base = None if row.base is None else Plan.from_json(row.base)
-        asking = None if row.origin is None else Asking(row.origin, base)
-        measured = sound_measurement(row.measurement)
-        return Known(Plan.from_json(row.plan or {}), row.evaluation_digest, measured, asking)
-
-
-def trial_values(trial: Trial) -> dict[str, Any]:
-    """Return the columns of a trial."""
-    return {
-        "job_id": trial.job_id,
-        "number": trial.number,
-        "plan": trial.plan.to_json(),
-        "origin": trial.origin,
-        "state": trial.state,
-        "size_bytes": trial.size_bytes,
-        "measurement": measurement_json(trial.measurement),
-        "held_out": measurement_json(trial.held_out),
-        "sampler_state": trial.sampler_state,
-        "reason": trial.reason,
-    }
-
-
-def measurement_json(measurement: Measurement | None) -> dict[str, Any] | None:
-    """Return the column of a measurement."""
-    return None if measurement is None else measurement.to_json()
+    position: Mapped[int] = mapped_column(BigInteger().with_variant(Integer(), "sqlite"), primary_key=True, init=False)
+    task_id: Mapped[str] = mapped_column(unique=True)
+    kind: Mapped[TaskKind]
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.job_id"), index=True)
+    point: Mapped[str]
+    trial: Mapped[int]
+    options: Mapped[dict[str, Any]]
+    state: Mapped[TaskState]
+    created_at: Mapped[datetime]
+    out: Mapped[str]
+    host: Mapped[str | None]
+    started_at: Mapped[datetime | None]
+    finished_at: Mapped[datetime | None]
+    progress: Mapped[str]
+    share_done: Mapped[float | None]
+    result: Mapped[dict[str, Any] | None]
+    error: Mapped[str | None]
+    cancel_requested: Mapped[bool]
+    user: Mapped[str | None]
+    holder: Mapped[str | None]
+    token: Mapped[int] = mapped_column(BigInteger)
+    beat: Mapped[int] = mapped_column(BigInteger)
+    deaths: Mapped[int]

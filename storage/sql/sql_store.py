@@ -1,4 +1,4 @@
-"""A store in SQLite or PostgreSQL: with sql_jobs.py and sql_engine.py the only door to SQLAlchemy."""
+"""A store in SQLite or PostgreSQL: trials and measurements, and all the rest by its parts."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -12,21 +12,15 @@ from sqlalchemy.orm import Session
 from space.errors import StateError
 from space.measurement import Measurement
 from space.plan import Plan
+from storage.events import trial_news
 from storage.job_summary import Overview, Summary
-from storage.migrations.tables import (
-    JobRow,
-    MeasurementRow,
-    SummaryRow,
-    TrialRow,
-    known_of,
-    measurement_json,
-    overview_of,
-    trial_of,
-    trial_values,
-)
+from storage.migrations.tables import JobRow, MeasurementRow, SummaryRow, TrialRow
 from storage.records import Known, Trial, TrialState, check_trial_finish, finish_sources, trial_not_found
 from storage.sound_records import readable, reading, sound_measurement
-from storage.sql.sql_jobs import SqlJobs, check_job_exists, num_changed
+from storage.sql.sql_jobs import SqlJobs
+from storage.sql.sql_rows import known_of, measurement_json, overview_of, trial_of, trial_values
+from storage.sql.sql_tasks import SqlTasks
+from storage.sql.sql_transactions import check_job_exists, num_changed
 
 _TRIALS, _MEASUREMENTS = TrialRow.__table__, MeasurementRow.__table__
 # What is executed for every trial is built once: building a statement takes longer than executing it.
@@ -35,6 +29,7 @@ _FINISH = (
     .where(_TRIALS.c.job_id == bindparam("key_job"), _TRIALS.c.number == bindparam("key_number"))
     .where(or_(_TRIALS.c.state == bindparam("key_one"), _TRIALS.c.state == bindparam("key_other")))
     .values({name: bindparam(name) for name in ("state", "measurement", "reason")})
+    .returning(_TRIALS.c.origin, _TRIALS.c.size_bytes)
 )
 _FIND = select(_MEASUREMENTS.c.plan_digest, _MEASUREMENTS.c.measurement).where(
     _MEASUREMENTS.c.evaluation_digest == bindparam("key_evaluation"),
@@ -55,7 +50,7 @@ _OVERVIEWS = (
 )
 
 
-class SqlStore(SqlJobs):
+class SqlStore(SqlJobs, SqlTasks):
     """Keeps records in a database; see `Store` for the verbs. Opening it brings its tables up to date."""
 
     def overview(self, job_id: str) -> Overview:
@@ -111,12 +106,16 @@ class SqlStore(SqlJobs):
         old_states = finish_sources(state)
         key = {"key_job": job_id, "key_number": number, "key_one": old_states[0], "key_other": old_states[-1]}
         with self._connection(write=True) as connection:
-            if not connection.execute(_FINISH, key | values).rowcount:
+            self._lock_job(connection, job_id)
+            found = connection.execute(_FINISH, key | values).first()
+            if found is None:
                 old = _trial_state(Session(connection), job_id, number)
                 check_trial_finish(job_id, number, old, state)
                 raise StateError(f"Trial {number} of job {job_id} was moved by somebody else just now.")
             if known is not None:
                 connection.execute(_PUT[connection.dialect.name], _measurement_values(known))
+            news = trial_news(number, state, found.origin, found.size_bytes, measurement, reason)
+            self._add_event(connection, job_id, news)
 
     def set_held_out(self, job_id: str, number: int, measurement: Measurement) -> None:
         """Record a COMPLETE trial's held-out measurement. Raises NotFoundError, StateError."""

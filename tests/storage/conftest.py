@@ -9,7 +9,9 @@ from space.spec import make_spec
 from storage.records import Job
 from storage.store import Store
 
-pytest.register_assert_rewrite(*(f"tests.storage.store_contract{part}" for part in ("", "_jobs", "_leases", "_trials")))
+pytest.register_assert_rewrite(
+    *(f"tests.storage.store_contract{part}" for part in ("", "_events", "_jobs", "_leases", "_tasks", "_trials"))
+)
 
 
 @pytest.fixture

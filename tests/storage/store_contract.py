@@ -15,10 +15,13 @@ from space.plan import Plan
 from space.spec import JobSpec
 from storage.records import Asking, JobState, Known, Trial, TrialState
 from storage.store import Store
+from tests.storage.store_contract_events import EventContract
 from tests.storage.store_contract_jobs import JobContract
 from tests.storage.store_contract_leases import LeaseContract
+from tests.storage.store_contract_tasks import TaskContract
 from tests.storage.store_contract_trials import TrialContract
 from tests.storage.values import (
+    ASKED,
     MEASURED,
     PLAN,
     SUMMARY,
@@ -33,7 +36,7 @@ from tests.storage.values import (
 )
 
 
-class StoreContract(JobContract, LeaseContract, TrialContract):
+class StoreContract(JobContract, LeaseContract, TrialContract, EventContract, TaskContract):
     """One test per behaviour and per error of each verb; here those of measurements and those of all verbs."""
 
     def test_measurement_is_found_under_its_key_only(self, store: Store) -> None:
@@ -94,6 +97,9 @@ class StoreContract(JobContract, LeaseContract, TrialContract):
             lambda store: store.request_pause("none"),
             lambda store: store.resume_job("none"),
             lambda store: store.claim_job("me", "none"),
+            lambda store: store.list_events("none"),
+            lambda store: store.list_tasks("none"),
+            lambda store: store.create_task("t1", replace(ASKED, job_id="none")),
         ],
     )
     @pytest.mark.usefixtures("job")

@@ -8,7 +8,19 @@ import pytest
 from space.errors import LeaseLostError, StateError
 from storage.records import JOB_MOVES, Job, JobState, Known, Lease, TrialState
 from storage.store import Store
-from tests.storage.values import DOCUMENT, FINISHED, MEASURED, PATH_TO, PLAN, SUMMARY, num_winners, only, spec, trial
+from tests.storage.values import (
+    ASKED,
+    DOCUMENT,
+    FINISHED,
+    MEASURED,
+    PATH_TO,
+    PLAN,
+    SUMMARY,
+    num_winners,
+    only,
+    spec,
+    trial,
+)
 
 WRITES: dict[str, Callable[[Store], object]] = {
     "create_job": lambda store: store.create_job("two", spec()),
@@ -21,6 +33,7 @@ WRITES: dict[str, Callable[[Store], object]] = {
     "finish_trial": lambda store: store.finish_trial("one", 0, TrialState.COMPLETE, MEASURED),
     "set_held_out": lambda store: store.set_held_out("one", 2, MEASURED),
     "put_summary": lambda store: store.put_summary("one", SUMMARY),
+    "create_task": lambda store: store.create_task("t1", ASKED),
     "put_measurement": lambda store: store.put_measurement(Known(PLAN, "e" * 64, MEASURED)),
 }
 
@@ -131,10 +144,11 @@ class LeaseContract:
         else:
             store.set_job_state("one", JobState.QUEUED)
             assert lost == "queued again" or claimed(store)
-        before = (store.list_jobs(), store.list_trials("one"))
+        before = (store.list_jobs(), store.list_trials("one"), store.list_events("one"), store.list_tasks())
         with pytest.raises(LeaseLostError, match=r"Job one is no longer held by a but .*: this controller stops"):
             write(held)
-        assert (store.list_jobs(), store.list_trials("one")) == before
+        after = (store.list_jobs(), store.list_trials("one"), store.list_events("one"), store.list_tasks())
+        assert after == before
         assert list(store.find_measurements([(PLAN, "e" * 64)])) == [None]
 
     @pytest.mark.usefixtures("job")

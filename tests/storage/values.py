@@ -19,6 +19,7 @@ from space.results.document import DensePoint, FrontDocument, FrontPoint, Search
 from space.results.price import MarginalPrice
 from space.spec import JobSpec, make_spec
 from storage.job_summary import Recommended, Summary
+from storage.point_tasks import NewTask, TaskKind
 from storage.records import JobState, Trial, TrialState
 from storage.store import Store
 
@@ -51,6 +52,7 @@ SUMMARY = Summary(
     num_points=1,
     recommended=Recommended("p1", 10**10, 0.05),
 )
+ASKED = NewTask(TaskKind.EXPORT, "one", "p1", 3, "/out", {"target": "packed", "refit": None}, user="ann")
 PATH_TO: dict[JobState, tuple[JobState, ...]] = {
     JobState.QUEUED: (),
     JobState.RUNNING: (JobState.RUNNING,),

@@ -16,6 +16,7 @@ from storage.in_memory import MemoryStore
 from storage.leases import lease
 from storage.leases.lease import Silence, holder_name, is_gone, keeping
 from storage.leases.outage_retry import held_store
+from storage.point_tasks import TaskLease
 from storage.records import Job, JobState, Lease, TrialState, told_holder
 from tests.storage.values import MEASURED, only, spec, trial
 
@@ -163,7 +164,7 @@ class CountingStore(MemoryStore):
         super().__init__()
         self.left, self.renewed = num_failures, Event()
 
-    def renew(self, lease: Lease) -> None:
+    def renew(self, lease: Lease | TaskLease) -> None:
         if self.left:
             self.left -= 1
             raise OutageError("away")

@@ -13,8 +13,8 @@ from storage.migrations import versions
 from storage.migrations.upgrade import VERSION_TABLE
 from storage.open_store import check_version, open_store
 from storage.records import Asking, JobState, Known
-from tests.storage.sql.golden.make import DONE_SUMMARY, FACTS, OTHER, TRIALS
-from tests.storage.values import DOCUMENT, MEASURED, PLAN, spec
+from tests.storage.sql.golden.make import DONE_SUMMARY, FACTS, OTHER, TASK_PROGRESS, TRIALS
+from tests.storage.values import ASKED, DOCUMENT, MEASURED, PLAN, spec
 
 GOLDEN = Path(__file__).with_name("golden")
 FILES = sorted(GOLDEN.glob("*.db"))
@@ -58,6 +58,13 @@ def test_records_of_every_version_are_kept(database: Path) -> None:
     assert three.state is (JobState.RUNNING if three.holder else JobState.QUEUED)
     assert (three.pause_requested, three.token, three.beat) == ((True, 1, 1) if three.holder else (False, 0, 0))
     assert store.claim_job("me") is not None
+    if store.list_tasks("one"):  # older programs had neither tasks nor events
+        t2, t1 = store.list_tasks("one")
+        assert (t1.state, t1.progress, t1.share_done, is_gone(t1.holder)) == ("RUNNING", *TASK_PROGRESS, False)
+        assert t2 == replace(replace(ASKED, host="host").queued("t2"), created_at=t2.created_at)
+        assert [event.seq for event in store.list_events("one")] == list(range(1, 10))
+    else:
+        assert [event.facts["state"] for event in store.list_events("two")][:1] == ["QUEUED"]
     store.close()
     check_version(f"sqlite:///{database}")
 

@@ -12,7 +12,7 @@ from space.level import Level
 from storage.migrations.upgrade import HEAD
 from storage.open_store import open_store
 from storage.records import Asking, JobState, Known, TrialState
-from tests.storage.values import DOCUMENT, MEASURED, PLAN, SUMMARY, spec, trial
+from tests.storage.values import ASKED, DOCUMENT, MEASURED, PLAN, SUMMARY, spec, trial
 
 OTHER = PLAN.replace({PLAN.levels[0][0]: Level(2, 64)})
 FACTS = {"model_digest": "m" * 64, "wall_seconds": 60.5}
@@ -30,11 +30,12 @@ TRIALS = [
     trial(3),
     trial(4, TrialState.STOPPED, reason="time is over"),
 ]
+TASK_PROGRESS = ("refit: block 3 of 8", 0.25)
 DONE_SUMMARY = replace(SUMMARY, share_done=1.0, seconds_left=0.0, measured_on="held_out", marginal_price=None)
 
 
 def make(path: Path) -> None:
-    """Write a database with a job that is DONE, and two that run, one of them held and asked to pause."""
+    """Write a database with a job that is DONE, and two that run, one of them held and asked to pause; two exports."""
     store = open_store(f"sqlite:///{path}")
     for job_id in ("one", "two", "three"):
         store.create_job(job_id, spec(seed=3))
@@ -50,6 +51,10 @@ def make(path: Path) -> None:
     assert lease is not None
     store.renew(lease)
     store.request_pause("three")
+    store.create_task("t1", ASKED)
+    store.claim_task("host:7:70:abc", "host", "t1")
+    store.update_task("t1", progress=TASK_PROGRESS[0], share_done=TASK_PROGRESS[1])
+    store.create_task("t2", replace(ASKED, host="host"))
     store.close()
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("PRAGMA journal_mode=DELETE")
