@@ -1,7 +1,7 @@
 """One setting of one module: bits, group size, coding, rotation, sparsity and rank, and the text form users write."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -15,12 +15,13 @@ class Level:
     """How one module's weight is stored.
 
     Attributes:
-        bits: 2-8, or None: the weight is kept as it is in the checkpoint ("dense").
+        bits: of a value, 2-8 for our own codings, or None: the weight is kept as it is in the checkpoint ("dense").
         group_size: consecutive columns that share one float16 scale; None is one scale per output channel.
         sparsity: share of zeros in each row, 0 <= sparsity < 1.
         pattern: where zeros may stand (`space/codings/masks.py`); "2:4" keeps two of every four consecutive columns.
         rank: rank of the 8-bit low-rank correction added to the quantized weight; 0 is none.
         coding: what the stored bits stand for, by name (`space/codings`): symmetric integers, or steps of a trellis.
+            A coding that stands alone has no other field than bits.
         rotated: whether what is stored is the weight times a fixed random rotation of its columns.
 
     """
@@ -40,8 +41,8 @@ class Level:
             raise SpecError(
                 "A dense level has no group size, coding, rotation, sparsity or rank; give it bits (2-8) or drop them."
             )
-        if self.bits is not None and self.bits not in coding_of(self.coding).bits:
-            raise SpecError(f"bits={self.bits} cannot be stored; use 2 to 8, or `dense`.")
+        if self.bits is not None:
+            self._check_coding(self.bits)
         if self.group_size is not None and self.group_size < 1:
             raise SpecError(f"group_size={self.group_size} must be at least 1; `channel` is one scale per row.")
         if not 0 <= self.sparsity < 1:
@@ -53,6 +54,16 @@ class Level:
             raise SpecError(f"The {self.pattern} pattern has sparsity {fixed}, not {self.sparsity}.")
         if self.rank < 0:
             raise SpecError(f"rank={self.rank} must not be negative.")
+
+    def _check_coding(self, bits: int) -> None:
+        coding = coding_of(self.coding)
+        if bits not in coding.bits:
+            raise SpecError(f"bits={bits} cannot be stored; use {_told(coding.bits)}, or `dense`.")
+        if coding.stands_alone and (self.group_size, self.sparsity, self.rank, self.rotated) != (None, 0.0, 0, False):
+            raise SpecError(
+                f"A level of {self.coding} has blocks and scales of its own: give it no group size, rotation, sparsity "
+                "or rank."
+            )
 
     @property
     def is_dense(self) -> bool:
@@ -68,6 +79,11 @@ class Level:
     def is_integer(self) -> bool:
         """Tell whether the stored values are scaled integers of the weight itself, as ordinary runtimes hold them."""
         return self.coding == "integer" and not self.rotated
+
+    @property
+    def rate(self) -> float:
+        """Return the bits per weight that its name promises, scales aside; 16 for a dense one."""
+        return 16.0 if self.bits is None else CODINGS[self.coding].rate(self.bits)
 
     @property
     def kind(self) -> str:
@@ -86,16 +102,35 @@ class Level:
         """
         if self.bits is None:
             return "dense"
-        text = f"b{self.bits}-g{self.group_size or 'ch'}"
-        text += CODINGS[self.coding].mark + "-h" * self.rotated
-        if self.pattern != UNSTRUCTURED.name:
-            text += f"-s{self.pattern}"
-        elif self.sparsity:
-            text += f"-s{self.sparsity:.4f}".rstrip("0")
-        return text + (f"-r{self.rank}" if self.rank else "")
+        return "".join(slot(self) for slot in SLOTS.values())
 
 
+def _values_text(level: Level) -> str:
+    coding = CODINGS[level.coding]
+    if coding.stands_alone:
+        return coding.texts[level.bits or 0]
+    return f"b{level.bits}-g{level.group_size or 'ch'}{coding.mark}"
+
+
+def _mask_text(level: Level) -> str:
+    if level.pattern != UNSTRUCTURED.name:
+        return f"-s{level.pattern}"
+    return f"-s{level.sparsity:.4f}".rstrip("0") if level.sparsity else ""
+
+
+SLOTS: dict[str, Callable[[Level], str]] = {
+    "values": _values_text,
+    "transform": lambda level: "-h" * level.rotated,
+    "mask": _mask_text,
+    "correction": lambda level: f"-r{level.rank}" if level.rank else "",
+}
+"""slot -> what a level's text has of it; joined in this order they are the text. No level says anything of inputs."""
 DENSE = Level()
+
+
+def _told(bits: Sequence[int]) -> str:
+    whole = len(bits) > 1 and list(bits) == list(range(bits[0], bits[-1] + 1))
+    return f"{bits[0]} to {bits[-1]}" if whole else ", ".join(map(str, bits))
 
 
 def kind_of(coding: str, *, rotated: bool) -> str:
@@ -130,6 +165,8 @@ def parse_level(text: str) -> Level:
     """
     if text.strip() in ("dense", "16"):
         return DENSE
+    if text.strip() in (alone := _texts_alone(tuple(CODINGS))):
+        return alone[text.strip()]
     match = _pattern_of_texts(tuple(CODINGS), tuple(PATTERNS)).fullmatch(text.strip())
     if match is None:
         raise SpecError(
@@ -143,15 +180,21 @@ def parse_level(text: str) -> Level:
         sparsity=float(sparsity) if match["pattern"] is None else PATTERNS[pattern].sparsity or 0.0,
         pattern=pattern,
         rank=int(match["rank"] or 0),
-        coding=next(coding.name for coding in CODINGS.values() if coding.mark == match["coding"]),
+        coding=next(c.name for c in CODINGS.values() if not c.stands_alone and c.mark == match["coding"]),
         rotated=bool(match["rotated"]),
     )
 
 
 @lru_cache
+def _texts_alone(codings: Iterable[str]) -> dict[str, Level]:
+    """Return text -> level of the codings that stand alone."""
+    return {text: Level(bits, coding=name) for name in codings for bits, text in CODINGS[name].texts.items()}
+
+
+@lru_cache
 def _pattern_of_texts(codings: Iterable[str], patterns: Iterable[str]) -> re.Pattern[str]:
     """Return the expression of all texts of levels: a part for each slot, in the order of `Level.__str__`."""
-    marks = "|".join(re.escape(CODINGS[name].mark) for name in codings)
+    marks = "|".join(re.escape(CODINGS[name].mark) for name in codings if not CODINGS[name].stands_alone)
     names = "|".join(re.escape(name) for name in patterns if name != UNSTRUCTURED.name)
     return re.compile(
         rf"b(?P<bits>\d+)(-g(?P<group>\d+|ch))?(?P<coding>{marks})(?P<rotated>-h)?"

@@ -25,7 +25,7 @@ class Menu:
     """The values each axis may take; a module's levels are their product, as far as the target can hold it.
 
     Attributes:
-        bits: bit-widths, 2-8; 16 stands for "keep dense".
+        bits: bit-widths, each for the codings that have it; 16 stands for "keep dense".
         group_sizes: columns per scale; None is one scale per channel.
         sparsities: shares of zeros, or the name of a pattern that has its own: "2:4" is the semi-structured one.
         ranks: ranks of the low-rank correction.
@@ -45,6 +45,11 @@ class Menu:
         bits = [b for b in self.bits if b != 16]  # noqa: PLR2004
         for kind, b, sparsity, rank in product(self.kinds, bits, self.sparsities, self.ranks):
             coding, rotated = parts_of_kind(kind)
+            if b not in CODINGS[coding].bits:
+                continue
+            if CODINGS[coding].stands_alone:
+                found.append(Level(b, coding=coding))
+                continue
             pattern = str(sparsity) if sparsity in PATTERNS else UNSTRUCTURED.name
             share = PATTERNS[pattern].sparsity or float(sparsity)
             groups = self.group_sizes if CODINGS[coding].has_groups and not rotated else (None,)
@@ -62,8 +67,13 @@ PLAIN = Menu(bits=(4,), group_sizes=(None,), sparsities=(0.0,), ranks=(0,), kind
 
 
 def kinds() -> dict[str, tuple[str, bool]]:
-    """Return what a menu calls values -> (coding, rotated): every coding of the table, plain and rotated."""
-    return {kind_of(name, rotated=rotated): (name, rotated) for name in CODINGS for rotated in (False, True)}
+    """Return what a menu calls values -> (coding, rotated): every coding, plain, and rotated unless it stands alone."""
+    return {
+        kind_of(name, rotated=rotated): (name, rotated)
+        for name, coding in CODINGS.items()
+        for rotated in (False, True)
+        if not (rotated and coding.stands_alone)
+    }
 
 
 def parts_of_kind(kind: str) -> tuple[str, bool]:

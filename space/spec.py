@@ -6,12 +6,12 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 from space.budget import parse_budget, parse_bytes
-from space.codings.coding import BITS
+from space.codings.coding_table import CODINGS, all_bits
 from space.codings.masks import PATTERNS
 from space.digest import digest
 from space.errors import SpecError
 from space.level import Level, parse_level
-from space.menu import PLAIN, Menu, kinds
+from space.menu import PLAIN, Menu, kinds, parts_of_kind
 from space.targets.target_table import TARGETS
 
 SamplerName = Literal["front", "nsga2", "tpe", "random"]
@@ -105,10 +105,11 @@ class JobSpec(BaseModel):
     @field_validator("bits")
     @classmethod
     def _bits_are_storable(cls, value: tuple[int, ...]) -> tuple[int, ...]:
-        wrong = [bits for bits in value if bits not in (*BITS, DENSE_BITS)]
+        wrong = [bits for bits in value if bits not in (*all_bits(), DENSE_BITS)]
         if wrong or set(value) == {DENSE_BITS}:
+            least, most = all_bits()[0], all_bits()[-1]
             raise ValueError(
-                f"{wrong or value} cannot be searched; use 2 to 8, and 16 beside them to keep modules dense"
+                f"{wrong or value} cannot be searched; use {least} to {most}, and 16 beside them to keep modules dense"
             )
         return value
 
@@ -134,7 +135,8 @@ class JobSpec(BaseModel):
         )
 
     def _is_held(self, axis: str, value: Any) -> bool:
-        levels = replace(PLAIN, **{axis: (value,)}).levels()
+        bits = CODINGS[parts_of_kind(value)[0]].bits if axis == "kinds" else PLAIN.bits
+        levels = replace(PLAIN, **{axis: (value,), "bits": bits}).levels()
         return all(TARGETS[self.target].why_not(level) is None for level in levels)
 
     @property
@@ -171,8 +173,10 @@ def make_spec(**values: Any) -> JobSpec:
         field = _OPTIONS.get(str(first["loc"][0]), str(first["loc"][0]))
         reason = first["msg"].removeprefix("Value error, ")
         raise SpecError(f"--{field.replace('_', '-')} {_as_typed(first['input'])}: {reason}.") from error
-    menu_levels = spec.menu.levels()  # refuses impossible combinations now, not in a worker
-    assert menu_levels  # noqa: S101 (bits are never empty)
+    levels = spec.menu.levels()  # refuses impossible combinations now, not in a worker
+    if all(level.is_dense for level in levels):
+        told = f"--bits {_as_typed(spec.bits)}: {_as_typed(spec.kinds)} has none of these bit-widths"
+        raise SpecError(f"{told}; name others, or another --kind.")
     spec.parsed_pins  # noqa: B018 (reads every pin now)
     return spec
 

@@ -5,7 +5,7 @@ time: a worker that dies loses nothing but its task.
 """
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from math import isfinite
@@ -20,6 +20,8 @@ from space.level import Level
 from space.measurement import Measurement
 from space.plan import Plan
 from workers.compress.build import build_levels
+from workers.compress.builders.builder_table import needs_of
+from workers.compress.module_statistics import Statistics
 from workers.compress.screen import screen_levels
 from workers.devices import check_device, gpu_bytes
 from workers.evaluate.gradients import GradientPass
@@ -27,7 +29,7 @@ from workers.evaluate.quality import sequence_quality
 from workers.evaluate.sketch import Sketcher
 from workers.evaluate.teacher import Teacher, read_teacher, write_teacher
 from workers.levels.level_store import LevelStore
-from workers.levels.statistics import calibrate, is_calibrated, load_hessian
+from workers.levels.statistics import calibrate, is_calibrated, load_statistics
 from workers.run.engine import Engine
 from workers.run.kept_outputs import Key
 from workers.run.memory_limits import building_bytes, must_stream
@@ -135,11 +137,11 @@ class Worker:
             return kept
         known = {v: store.output_error(task.module_name, v) for v in sizes if not v.is_dense}
         if any(error is None for error in known.values()):
-            weight, hessian = self._material(task.tokens, task.module_name)
+            weight, statistics = self._material(task.tokens, task.module_name, sizes)
             packed = {v: size for v, size in sizes.items() if not v.is_dense}
-            worthwhile, scales = screen_levels(weight, hessian, packed, task.required)
+            worthwhile, scales = screen_levels(weight, statistics, packed, task.required)
             missing = [v for v in worthwhile if known[v] is None]
-            for built in build_levels(weight, hessian, missing, scales) if missing else []:
+            for built in build_levels(weight, statistics, missing, scales) if missing else []:
                 store.write(task.module_name, built)
                 known[built.level] = built.output_error
         errors = {v: e for v, e in known.items() if e is not None} | {v: 0.0 for v in sizes if v.is_dense}
@@ -165,18 +167,19 @@ class Worker:
             self.run(Calibrate(task.tokens))
         for name, level in missing:
             with torch.no_grad():
-                (built,) = build_levels(*self._material(task.tokens, name), [level])
+                (built,) = build_levels(*self._material(task.tokens, name, [level]), [level])
             store.write(name, built)
 
-    def _material(self, tokens: TokenSet, module_name: str) -> tuple[Tensor, Tensor]:
-        """Return the (O, I) weight and the (I, I) Hessian that levels are made of, where they are built."""
+    def _material(self, tokens: TokenSet, module_name: str, levels: Iterable[Level]) -> tuple[Tensor, Statistics]:
+        """Return the (O, I) weight and the statistics that levels are made of, where they are built."""
         module, device = self._space.inventory.module(module_name), self._space.device
-        hessian = load_hessian(self._calibration_folder(tokens), self._space.inventory, module_name)
+        folder = self._calibration_folder(tokens)
+        statistics = load_statistics(folder, self._space.inventory, module_name, needs_of(levels))
         if device != "cpu" and building_bytes(module) > gpu_bytes(self._space.gpu_share):
             device = "cpu"
         if device != "cpu":
             self.engine.release()
-        return self.engine.dense_weight(module_name).to(device), hessian.to(device)
+        return self.engine.dense_weight(module_name).to(device), statistics.to(device)
 
     def evaluate(self, task: Evaluate) -> Measurement:
         """Measure a plan; only changed modules are swapped, and no block before the first change is run again."""

@@ -16,6 +16,7 @@ from benchmarks.levels.run import ROOT
 from benchmarks.trials.timing import paired, ratio
 from space.level import Level
 from workers.compress.build import build_levels
+from workers.compress.module_statistics import Statistics
 
 RESULT = ROOT / "benchmarks" / "results" / "levels_building.json"
 LEVELS = [Level(bits, 64) for bits in (2, 3, 4, 5, 6, 8)]
@@ -36,11 +37,11 @@ def main() -> None:
     hessian = inputs.T @ inputs
 
     def together(_turn: int) -> None:
-        build_levels(weight, hessian, LEVELS)
+        build_levels(weight, Statistics(hessian), LEVELS)
 
     def one_by_one() -> None:
         for level in LEVELS:
-            build_levels(weight, hessian, [level])
+            build_levels(weight, Statistics(hessian), [level])
 
     ours, theirs = paired(together, one_by_one, options.pairs)
     document = {

@@ -22,6 +22,7 @@ from benchmarks.levels.matrices import Matrix, ModelName, matrices
 from space.level import Level, parse_level
 from workers.compress.build import build_levels
 from workers.compress.gptq import output_energy
+from workers.compress.module_statistics import Statistics
 from workers.kernels.unpack import unpack
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -50,7 +51,7 @@ def measure(matrix: Matrix) -> list[Row]:
     """Return (kind, bits, bytes, errors) of every level of one matrix."""
     rows = []
     names = {parse_level(text): kind for kind, texts in KINDS.items() for text in texts}
-    for built in build_levels(matrix.weight, matrix.hessian, list(names)):
+    for built in build_levels(matrix.weight, Statistics(matrix.hessian), list(names)):
         weight = unpack(built.tensors, built.level, matrix.weight.shape[1])
         size = sum(tensor.nbytes for tensor in built.tensors.values())
         rows.append(_row(matrix, names[built.level], built.level, weight, size))

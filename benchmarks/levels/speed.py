@@ -20,6 +20,7 @@ import torch
 from benchmarks.levels.run import ROOT
 from space.level import parse_level
 from workers.compress.build import build_levels
+from workers.compress.module_statistics import Statistics
 from workers.kernels.unpack import unpack
 
 RESULT = ROOT / "benchmarks" / "results" / "levels_speed.json"
@@ -44,7 +45,7 @@ def main() -> None:
         _DENSE: partial(torch.nn.functional.linear, torch.randn(BATCH, _SIZE), weight),
         "dense product with one token": partial(torch.nn.functional.linear, torch.randn(1, _SIZE), weight),
     }
-    for built in build_levels(weight, torch.eye(_SIZE), [parse_level(text) for text in LEVELS]):
+    for built in build_levels(weight, Statistics(torch.eye(_SIZE)), [parse_level(text) for text in LEVELS]):
         work[str(built.level)] = partial(unpack, built.tensors, built.level, _SIZE)
     seconds = in_turn(work)
     document = {

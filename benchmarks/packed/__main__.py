@@ -28,6 +28,7 @@ from space.plan import Plan
 from space.targets.target_table import is_legal
 from tightfit.export.checkpoint import Source, write_checkpoint
 from workers.compress.build import BuiltLevel, build_levels
+from workers.compress.module_statistics import Statistics
 from workers.families.load_modules import load_model
 from workers.families.read_inventory import inspect_model
 from workers.levels.level_store import LevelStore
@@ -85,7 +86,7 @@ def export(folder: Path, text: str, out: Path, device: str = "cpu") -> int:
         if not level.is_dense:
             weight = dense.get_submodule(module.name).weight
             if (weight.shape, level) not in known:
-                inputs = torch.eye(weight.shape[1]).to(device)
+                inputs = Statistics(torch.eye(weight.shape[1])).to(device)
                 (known[weight.shape, level],) = build_levels(weight.to(device, torch.float32), inputs, [level])
             store.write(module.name, known[weight.shape, level])
     (out / "export").mkdir()

@@ -13,7 +13,7 @@ from search.job.earlier_jobs import Earlier
 from search.job.held_out import judge
 from search.job.job_device import device_of_job
 from search.job.publish_front import Publisher
-from search.job.resume_check import METHODS, check_continuity, check_same_model, recorded_text
+from search.job.resume_check import check_continuity, check_same_model, methods_of, recorded_text
 from search.job.search_loop import Loop, progress_so_far
 from search.job.stopping import StopRule
 from search.job.text_and_levels import Groundwork, Text
@@ -145,7 +145,7 @@ class Run:
             "device": self._workspace.device,
             "tokens": text.tokens.to_json(),
             "dense_perplexity": text.dense_perplexity,
-            "methods": METHODS,
+            "methods": methods_of(prepared.space),
             "inventory": prepared.inventory.to_json(),
             "budget_bytes": prepared.budget_bytes,
             "smallest_bytes": prepared.space.smallest_bytes + prepared.cache_bytes,

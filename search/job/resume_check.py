@@ -6,11 +6,15 @@ from search.job.context import Context
 from search.job.text_and_levels import Text
 from search.measure.answer_keys import PROTOCOL_VERSION
 from space.errors import UsageError
+from space.menu import SearchSpace
 from storage.sound_records import check_facts
-from workers.compress.method_version import METHOD_VERSION
+from workers.compress.versions import newest_version
 from workers.text.tokens import TokenSet
 
-METHODS = f"{PROTOCOL_VERSION}.{METHOD_VERSION}"
+
+def methods_of(space: SearchSpace) -> str:
+    """Return the versions of what measures and builds the levels of a space."""
+    return f"{PROTOCOL_VERSION}.{newest_version({v for levels in space.levels.values() for v in levels})}"
 
 
 def recorded_text(context: Context, cache_folder: Path) -> Text | None:
@@ -45,7 +49,8 @@ def check_continuity(context: Context, tokens: TokenSet) -> None:
     if "tokens" not in facts or not context.trials():
         return
     changed = [] if TokenSet.from_json(facts["tokens"]).digests == tokens.digests else ["the text"]
-    if facts.get("methods", METHODS) != METHODS:
+    methods = methods_of(context.prepared.space)
+    if facts.get("methods", methods) != methods:
         changed.append("tightfit's way to compress or measure")
     if changed:
         raise _cannot_go_on(context, " and ".join(changed))

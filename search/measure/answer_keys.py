@@ -7,7 +7,7 @@ from space.errors import ModelError
 from space.level import Level
 from space.menu import SearchSpace
 from space.spec import JobSpec
-from workers.compress.method_version import METHOD_VERSION
+from workers.compress.versions import MEASURED_AS_IT_IS
 from workers.models.headers import read_header
 from workers.text.text_sources import Split
 from workers.text.tokens import TextRequest, TokenSet
@@ -27,10 +27,15 @@ def text_request(spec: JobSpec) -> TextRequest:
     )
 
 
-def evaluation_digest(model: str, tokens: TokenSet, split: Split, num_sequences: int | None) -> str:
-    """Return the key of an evaluation: same model, text, calibration, protocol and compression methods, same answer."""
+def evaluation_digest(
+    model: str, tokens: TokenSet, split: Split, num_sequences: int | None, version: int = MEASURED_AS_IT_IS
+) -> str:
+    """Return the key of an evaluation: same model, text, calibration, protocol and builders, same answer.
+
+    `version` is the newest of what builds the levels of the plan that is evaluated.
+    """
     made_of = [model, tokens.of("calibration"), tokens.of(split)]  # levels are made of the calibration text
-    return digest([*made_of, num_sequences, PROTOCOL_VERSION, METHOD_VERSION])
+    return digest([*made_of, num_sequences, PROTOCOL_VERSION, version])
 
 
 def count_sequences(tokens: TokenSet, split: Split, num_asked: int) -> int:

@@ -15,6 +15,7 @@ from space.measurement import Measurement
 from space.plan import Plan
 from storage.records import Asking, Known
 from storage.store import Store
+from workers.compress.versions import every_version, version_of_texts
 from workers.tasks import Evaluate
 from workers.text.text_sources import Split
 from workers.text.tokens import TokenSet
@@ -62,11 +63,17 @@ class Library:
         self._store, self._tokens, self._counts = store, tokens, counts
         self._sketches = sketches
         parts: list[Part] = [(split, n) for split, count in counts.items() for n in (None, *range(1, count))]
-        self._digests = {part: evaluation_digest(model_digest, tokens, *part) for part in parts}
-        part_of = {name: part for part, name in self._digests.items()}
+        self._digests = {
+            (part, version): evaluation_digest(model_digest, tokens, *part, version)
+            for part in parts
+            for version in every_version()
+        }
+        key_of = {name: key for key, name in self._digests.items()}
         self._known: dict[Part, dict[str, Known]] = {part: {} for part in parts}
-        for known in store.list_measurements(list(part_of)):
-            self._known[part_of[known.evaluation_digest]][known.plan.digest] = known
+        for known in store.list_measurements(list(key_of)):
+            part, version = key_of[known.evaluation_digest]
+            if version == version_of_texts(known.plan.texts):  # else its levels are others by now
+                self._known[part][known.plan.digest] = known
 
     def count(self, split: Split) -> int:
         """Return the number of sequences of a split."""
@@ -82,7 +89,7 @@ class Library:
 
     def find(self, questions: Sequence[Question]) -> list[Measurement | None]:
         """Return the known answers, as ones that cost nothing again; a probe's is known where its sketch is too."""
-        found = self._store.find_measurements([(q.plan, self._digest(self._part(q))) for q in questions])
+        found = self._store.find_measurements([(q.plan, self._digest(q.plan, self._part(q))) for q in questions])
         return [known and self._with_sketch(q, known.free) for q, known in zip(questions, found, strict=True)]
 
     def _with_sketch(self, question: Question, known: Measurement) -> Measurement | None:
@@ -93,7 +100,7 @@ class Library:
 
     def sketch(self, question: Question) -> np.ndarray | None:
         """Return a probe's sketch, where it is kept."""
-        return self._sketches.get(question.plan, self._digest(self._part(question)))
+        return self._sketches.get(question.plan, self._digest(question.plan, self._part(question)))
 
     def task(self, question: Question) -> tuple[Evaluate, Measurement | None]:
         """Return what must be measured for an answer, and the known start that it continues."""
@@ -106,12 +113,12 @@ class Library:
     def keep_sketch(self, question: Question, measurement: Measurement) -> None:
         """Keep an answer's sketch, if it has one; it is found once the answer is remembered too."""
         if measurement.sketch is not None:
-            self._sketches.put(question.plan, self._digest(self._part(question)), measurement.sketch)
+            self._sketches.put(question.plan, self._digest(question.plan, self._part(question)), measurement.sketch)
 
     def known(self, question: Question, measurement: Measurement) -> Known:
         """Return an answer as all jobs find it, once it is recorded."""
         record = replace(measurement, sketch=None)
-        return Known(question.plan, self._digest(self._part(question)), record, question.asking)
+        return Known(question.plan, self._digest(question.plan, self._part(question)), record, question.asking)
 
     def learn(self, question: Question, known: Known) -> None:
         """Take a recorded answer."""
@@ -122,8 +129,8 @@ class Library:
         is_whole = count is None or count >= self._counts[question.split]
         return question.split, None if is_whole else count
 
-    def _digest(self, part: Part) -> str:
-        return self._digests[part]
+    def _digest(self, plan: Plan, part: Part) -> str:
+        return self._digests[part, version_of_texts(plan.texts)]
 
     def _longest_start(self, question: Question) -> Measurement | None:
         """Return the longest known start; it ends where workers begin a new batch, so that it rounds alike."""
@@ -136,6 +143,6 @@ class Library:
                 continue
             if not question.wants_sketch:
                 return known.measurement
-            if (sketch := self._sketches.get(question.plan, self._digest((split, n)))) is not None:
+            if (sketch := self._sketches.get(question.plan, self._digest(question.plan, (split, n)))) is not None:
                 return replace(known.measurement, sketch=sketch)
         return None

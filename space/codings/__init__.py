@@ -1,1 +1,1 @@
-"""How values of a level are stored; a coding is a line here, in builder_table and in kernel_table."""
+"""How values of a level are stored; a coding is a line here, in builder_table, versions and kernel_table."""

@@ -1,23 +1,33 @@
 """What every coding tells of itself: its text in a level, what it may be combined with, and its exact bytes."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 from space.inventory import TensorInfo
 
 BITS = (2, 3, 4, 5, 6, 7, 8)
+"""What our own codings store, and what a menu has unless its codings say otherwise."""
+
+
+def _fits_all(_rows: int, _columns: int) -> bool:
+    return True
 
 
 @dataclass(frozen=True, slots=True)
 class Coding:
-    """One way to store the values of a weight.
+    """One way to store the values of a weight: the `values` slot of a level.
 
     Attributes:
         name: as in `Level.coding`.
         mark: what a level's text has of it, behind bits and group; empty for integers.
-        bits: the bit-widths that it stores.
+        bits: the whole bit-widths that it stores, as a menu asks for them.
         has_groups: the menu gives it group sizes; else it takes one scale per output channel.
         layout: (rows, values kept in each row, bits) -> the tensors that hold the values, named within their module.
+        texts: bits -> the whole text of a level of a coding that stands alone: it has blocks, scales and, if any, a
+            transform of its own, so that its levels have no group size, rotation, zeros or correction, and its layout
+            is all that a module stores. Empty for codings that combine with other slots.
+        fits: (rows, columns) -> whether a weight of that shape can be stored.
+        rate: bits -> bits per weight, where blocks hold more than the values themselves.
 
     """
 
@@ -26,6 +36,14 @@ class Coding:
     bits: tuple[int, ...]
     has_groups: bool
     layout: Callable[[int, int, int], tuple[TensorInfo, ...]]
+    texts: Mapping[int, str] = field(default_factory=dict)
+    fits: Callable[[int, int], bool] = _fits_all
+    rate: Callable[[int], float] = float
+
+    @property
+    def stands_alone(self) -> bool:
+        """Tell whether levels of it have no other slot than their values."""
+        return bool(self.texts)
 
 
 def bit_stream(rows: int, kept: int, bits: int) -> tuple[TensorInfo, ...]:

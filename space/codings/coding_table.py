@@ -13,3 +13,8 @@ def coding_of(name: str) -> Coding:
     if name not in CODINGS:
         raise SpecError(f"{name!r} is no coding; there are {', '.join(CODINGS)}.")
     return CODINGS[name]
+
+
+def all_bits() -> tuple[int, ...]:
+    """Return the bit-widths that some coding stores, rising."""
+    return tuple(sorted({bits for coding in CODINGS.values() for bits in coding.bits}))

@@ -9,7 +9,8 @@ It stores one module as
     left, right   int8 (out, rank), int8 (rank, in)    low-rank correction
     factor_scale  float32 (rank,)
 
-A rotated level stores the tensors of the rotated weight; the rotation follows from the number of columns.
+A rotated level stores the tensors of the rotated weight; the rotation follows from the number of columns. A coding that
+stands alone stores what its layout says, and nothing beside.
 """
 
 from space.codings.coding_table import CODINGS
@@ -22,7 +23,10 @@ from space.targets.target import Target
 def packed_layout(rows: int, columns: int, level: Level) -> tuple[TensorInfo, ...]:
     """Return the tensors of a (rows, columns) weight at a level that is not dense."""
     assert level.bits is not None  # noqa: S101 (dense levels are stored as they are)
-    tensors = [*CODINGS[level.coding].layout(rows, kept_columns(level, columns), level.bits)]
+    coding = CODINGS[level.coding]
+    tensors = [*coding.layout(rows, kept_columns(level, columns), level.bits)]
+    if coding.stands_alone:
+        return tuple(tensors)
     tensors.append(TensorInfo("scale", (rows, num_groups(level, columns)), "F16"))
     if level.sparsity:
         tensors += PATTERNS[level.pattern].layout(rows, columns)
@@ -35,6 +39,8 @@ def packed_layout(rows: int, columns: int, level: Level) -> tuple[TensorInfo, ..
 
 def _is_legal(module: ModuleInfo, level: Level) -> bool:
     columns = module.in_features
+    if not CODINGS[level.coding].fits(module.out_features, columns):
+        return False
     if module.kind == "embedding" and not level.is_plain:
         return False
     if level.group_size is not None and level.group_size > columns:

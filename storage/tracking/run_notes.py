@@ -140,7 +140,7 @@ def plan_params(plan: Plan) -> dict[str, str]:
     levels = [level for _, level in plan.levels]
     kinds = sorted({level.kind for level in levels})
     return {
-        "mean_bits": f"{sum(level.bits or 16 for level in levels) / max(1, len(levels)):.3f}",
+        "mean_bits": f"{sum(level.rate for level in levels) / max(1, len(levels)):.3f}",
         "kinds": " + ".join(kinds),
         "sparse_modules": str(sum(level.sparsity > 0 for level in levels)),
         "low_rank_modules": str(sum(level.rank > 0 for level in levels)),

@@ -4,7 +4,7 @@ Each test adds an entry to the tables and takes a job from its request to a veri
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from torch import Tensor
 from space.codings.coding import Coding
 from space.codings.coding_table import CODINGS
 from space.codings.masks import PATTERNS
+from space.errors import SpecError
 from space.inventory import TensorInfo
 from space.level import Level, kept_columns, parse_level
 from space.menu import Menu
@@ -24,9 +25,12 @@ from tests.end_to_end.jobs import PlainService, run_job, small_spec
 from tests.workers.tiny_models import TinyKind
 from tightfit.export.targets.packed_writer import PACKED_WRITER
 from tightfit.export.targets.writer_table import WRITERS
+from workers.compress import versions
 from workers.compress.bit_packing import PACK_MASK
-from workers.compress.builder_table import BUILDERS
-from workers.compress.integer_builder import INTEGER_BUILDER
+from workers.compress.builders.builder import WholeBuilder
+from workers.compress.builders.builder_table import BUILDERS
+from workers.compress.builders.integer_builder import INTEGER_BUILDER
+from workers.compress.module_statistics import Statistics
 from workers.compress.prune import KEEP
 from workers.kernels.bit_streams import UNPACK_MASK, unpack_mask
 from workers.kernels.kernel import Kernel, Tensors
@@ -39,7 +43,12 @@ def test_every_coding_is_whole() -> None:
     """Each has a builder and a kernel, and its mark and kinds are its own."""
     assert set(CODINGS) == set(BUILDERS) == set(KERNELS)
     assert all(name == coding.name for name, coding in CODINGS.items())
-    assert len({coding.mark for coding in CODINGS.values()}) == len(CODINGS)
+    combining = [coding.mark for coding in CODINGS.values() if not coding.stands_alone]
+    assert len(set(combining)) == len(combining)
+    alone = [coding for coding in CODINGS.values() if coding.stands_alone]
+    assert all(set(coding.texts) == set(coding.bits) for coding in alone)
+    assert all(isinstance(BUILDERS[coding.name], WholeBuilder) == coding.stands_alone for coding in CODINGS.values())
+    assert set(versions.BUILDERS) == set(CODINGS)
 
 
 def test_every_pattern_is_whole() -> None:
@@ -77,6 +86,7 @@ def test_a_coding_is_a_layout_a_builder_and_a_kernel(
     """Here one that takes a byte a value: searched, pinned, pruned, rotated, stored, exported, loaded, verified."""
     monkeypatch.setitem(CODINGS, "bytes", Coding("bytes", "-x", (4,), has_groups=False, layout=_bytes))
     store = lambda values, _: {"codes": values.to(torch.uint8).contiguous()}  # noqa: E731
+    monkeypatch.setitem(versions.BUILDERS, "bytes", 1)
     monkeypatch.setitem(BUILDERS, "bytes", replace(INTEGER_BUILDER, store=store))
     monkeypatch.setitem(KERNELS, "bytes", Kernel(_values))
     parse_level.cache_clear()
@@ -87,6 +97,69 @@ def test_a_coding_is_a_layout_a_builder_and_a_kernel(
     plan = json.loads((tmp_path / "out" / "compression.json").read_text())["plan"]
     assert exported.point in {point.point for point in document.front}
     assert {"b4-gch-x", "b4-gch-x-h-s0.5", "b4-gch-x-s2:4-r2"} <= set(plan.values())
+    parse_level.cache_clear()
+
+
+_BLOCK = 8
+
+
+def _blocks(rows: int, kept: int, _: int) -> tuple[TensorInfo, ...]:
+    return (TensorInfo("blocks", (rows, kept // _BLOCK * (_BLOCK + 2)), "U8"),)
+
+
+def _build_blocks(weight: Tensor, statistics: Statistics, levels: Sequence[Level]) -> dict[Level, dict[str, Tensor]]:
+    """Round to 8 bits in blocks, each behind its scale."""
+    assert len(statistics.hessian) == weight.shape[1]
+    blocks = weight.view(len(weight), -1, _BLOCK)
+    scale = (blocks.abs().amax(-1, keepdim=True) / 127).half()
+    values = (blocks / scale.float().clamp_min(1e-7)).round().to(torch.int8)
+    stored = torch.cat([scale.view(torch.uint8), values.view(torch.uint8)], -1).view(len(weight), -1)
+    return {level: {"blocks": stored.contiguous()} for level in levels}
+
+
+def _block_values(tensors: Tensors, level: Level, in_features: int, rows: Tensor | None) -> Tensor:
+    stored = tensors["blocks"] if rows is None else tensors["blocks"][rows]
+    blocks = stored.view(len(stored), -1, _BLOCK + 2)
+    scale, values = blocks[..., :2].contiguous().view(torch.float16), blocks[..., 2:].contiguous().view(torch.int8)
+    assert str(level) == "blocks_8"
+    return (values * scale.float()).view(len(stored), in_features)
+
+
+@pytest.mark.usefixtures("reload_here")
+def test_a_coding_may_stand_alone(
+    service: PlainService, tiny: Tiny, text_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a text, blocks and scales of its own, a rate that is no whole number, and widths that it cannot hold."""
+    coding = Coding(
+        "blocks",
+        "",
+        (8,),
+        has_groups=False,
+        layout=_blocks,
+        texts={8: "blocks_8"},
+        fits=lambda _, columns: columns % (2 * _BLOCK) == 0,
+        rate=lambda bits: bits + 16 / _BLOCK,
+    )
+    monkeypatch.setitem(CODINGS, "blocks", coding)
+    monkeypatch.setitem(versions.BUILDERS, "blocks", 1)
+    monkeypatch.setitem(BUILDERS, "blocks", WholeBuilder(_build_blocks, lambda rows, *_: float(rows.square().sum())))
+    monkeypatch.setitem(KERNELS, "blocks", Kernel(_block_values))
+    parse_level.cache_clear()
+    assert (str(parse_level("blocks_8")), parse_level("blocks_8").rate) == ("blocks_8", 10.0)
+    for text in ("blocks_8-h", "blocks_8-r4", "b8-gblocks_8"):
+        with pytest.raises(SpecError):
+            parse_level(text)
+    with pytest.raises(SpecError, match="blocks and scales of its own"):
+        Level(8, 64, coding="blocks")
+    with pytest.raises(SpecError, match="--bits 2,3: blocks has none of these"):
+        small_spec(tiny("tied"), text_file, bits=(2, 3), kinds=("blocks",))
+    pins = (("up_proj", "blocks_8"),)
+    spec = small_spec(tiny("tied"), text_file, bits=(4, 8), kinds=("integer", "blocks"), pins=pins, budget="11bpw")
+    job_id, document = run_job(service, spec)
+    exported = service.export(job_id, tmp_path / "out", point=document.front[-1].point)
+    plan = json.loads((tmp_path / "out" / "compression.json").read_text())["plan"]
+    assert exported.point == document.front[-1].point
+    assert "blocks_8" in set(plan.values())
     parse_level.cache_clear()
 
 

@@ -15,6 +15,7 @@ from tests.export.exports import IDS
 from tests.workers.tiny_models import VOCABULARY
 from tightfit.export.checkpoint import Source, write_checkpoint
 from workers.compress.build import build_levels
+from workers.compress.module_statistics import Statistics
 from workers.families.blocks import BlockRunner
 from workers.families.load_modules import load_model
 from workers.families.read_inventory import inspect_model
@@ -95,7 +96,7 @@ def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     model = load_model(dense)
     modules = dict(model.named_modules())
     for info in inventory.modules:
-        (built,) = build_levels(modules[info.name].weight, torch.eye(info.in_features), [LEVEL])
+        (built,) = build_levels(modules[info.name].weight, Statistics(torch.eye(info.in_features)), [LEVEL])
         store.write(info.name, built)
         modules[info.name].weight.copy_(store.weight(info.name, LEVEL, modules[info.name].weight.shape))
     plan = Plan.of({m.name: LEVEL for m in inventory.modules})

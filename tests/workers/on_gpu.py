@@ -28,6 +28,7 @@ from tests.workers.pretended_gpu import NAME, register
 from tests.workers.tiny_models import EVERY_KIND, Bench, TinyKind, make_bench, make_tiny, text_request, write_text_file
 from tests.workers.weights import correlated_hessian, random_weight
 from workers.compress.build import BuiltLevel, build_levels
+from workers.compress.module_statistics import Statistics
 from workers.kernels.unpack import unpack
 from workers.pool.executor import InlineExecutor
 from workers.recover.refit import refit
@@ -51,9 +52,9 @@ def _built_on(at: Bench, plan: Plan) -> list[str]:
     """Return the devices that levels are built on."""
     devices: list[str] = []
 
-    def noting(weight: Tensor, hessian: Tensor, *rest: Any) -> list[BuiltLevel]:
-        devices.extend((weight.device.type, hessian.device.type))
-        return build_levels(weight, hessian, *rest)
+    def noting(weight: Tensor, statistics: Statistics, *rest: Any) -> list[BuiltLevel]:
+        devices.extend((weight.device.type, statistics.hessian.device.type))
+        return build_levels(weight, statistics, *rest)
 
     with patch("workers.worker.build_levels", noting):
         at.build(plan)
@@ -63,10 +64,10 @@ def _built_on(at: Bench, plan: Plan) -> list[str]:
 def _levels(device: str) -> dict[str, list[float]]:
     """Return level -> its output error on the CPU and on the device, and the share of values that differ."""
     rows, columns = (256, 512) if device == "cuda" else (32, 96)
-    weight, hessian = random_weight(rows, columns), correlated_hessian(columns)
+    weight, statistics = random_weight(rows, columns), Statistics(correlated_hessian(columns))
     levels = [parse_level(text) for text in EVERY_KIND if text != "dense"]
-    here = build_levels(weight, hessian, levels)
-    there = build_levels(weight.to(device), hessian.to(device), levels)
+    here = build_levels(weight, statistics, levels)
+    there = build_levels(weight.to(device), statistics.to(device), levels)
     found = {}
     for level, one, other in zip(levels, here, there, strict=True):
         back = {name: tensor.cpu() for name, tensor in other.tensors.items()}
@@ -81,9 +82,9 @@ def _levels(device: str) -> dict[str, list[float]]:
 def _memory() -> dict[str, int]:
     """Return the most that building levels of a large weight took of the GPU, and what is reckoned with."""
     rows, columns = 2048, 2048
-    weight, hessian = random_weight(rows, columns).cuda(), correlated_hessian(columns).cuda()
+    weight, statistics = random_weight(rows, columns).cuda(), Statistics(correlated_hessian(columns)).to("cuda")
     torch.cuda.reset_peak_memory_stats()
-    build_levels(weight, hessian, [parse_level(text) for text in ("b2-g64", "b3-g64", "b4-g64-s0.5", "b3-g64-r16")])
+    build_levels(weight, statistics, [parse_level(text) for text in ("b2-g64", "b3-g64", "b4-g64-s0.5", "b3-g64-r16")])
     module = ModuleInfo("m", "linear", TensorInfo("m.weight", (rows, columns), "BF16"), block=0)
     return {"peak": torch.cuda.max_memory_allocated(), "reckoned": building_bytes(module)}
 

@@ -26,7 +26,6 @@ _CATEGORY_OF = {
 """Name of a tensor within its module -> category; any other holds values."""
 MAX_CELLS = 20_000
 """Heat-map cells in one report, over all points: what keeps it small whatever the model."""
-_DENSE_BITS = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +122,7 @@ def _summary(levels: Sequence[Level]) -> tuple[Any, ...]:
     count = len(levels)
     texts = Counter(str(level) for level in levels)
     text = ", ".join(name if n == count else f"{n} x {name}" for name, n in texts.most_common(4))
-    bits = sum(level.bits or _DENSE_BITS for level in levels) / count
+    bits = sum(level.rate for level in levels) / count
     group = Counter("dense" if v.is_dense else "ch" if v.group_size is None else v.group_size for v in levels)
     sparsity = sum(level.sparsity for level in levels) / count
     rank = sum(level.rank for level in levels) / count

@@ -9,10 +9,13 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from space.codings.coding_table import CODINGS
 from space.level import Level
-from workers.compress.builder_table import BUILDERS
+from workers.compress.builders.builder import WholeBuilder
+from workers.compress.builders.builder_table import BUILDERS, column_builder
 from workers.compress.gptq import gptq, output_energy
 from workers.compress.lowrank import low_rank
+from workers.compress.module_statistics import Statistics
 from workers.compress.packing import Codes, pack
 from workers.compress.prune import prune_mask
 from workers.compress.rounding_inputs import Inputs
@@ -34,13 +37,13 @@ class BuiltLevel:
 
 
 def build_levels(
-    weight: Tensor, hessian: Tensor, levels: Sequence[Level], scales: Mapping[Level, Tensor] | None = None
+    weight: Tensor, statistics: Statistics, levels: Sequence[Level], scales: Mapping[Level, Tensor] | None = None
 ) -> list[BuiltLevel]:
     """Compress one weight at several levels; of a large one (an embedding) some rows at a time, corrections aside.
 
     Args:
         weight: (O, I) float32, on the device that is to compute.
-        hessian: (I, I) float32, there too; the identity gives plain round-to-nearest.
+        statistics: float32, there too; an identity as Hessian gives plain round-to-nearest.
         levels: no dense ones.
         scales: what screening found for plain levels, so that it is not searched again.
 
@@ -48,12 +51,25 @@ def build_levels(
         one result per level, in order.
 
     """
-    built: dict[Level, BuiltLevel] = {}
+    hessian = statistics.hessian
+    built = _alone(weight, statistics, [v for v in levels if CODINGS[v.coding].stands_alone])
     for rotated in (False, True):
-        if same := [v for v in levels if v.rotated == rotated]:
+        if same := [v for v in levels if v.rotated == rotated and v not in built]:
             inputs = Inputs(rotate_hessian(hessian) if rotated else hessian)
             built |= {b.level: b for b in _build(weight, hessian, inputs, same, scales or {})}
     return [built[level] for level in levels]
+
+
+def _alone(weight: Tensor, statistics: Statistics, levels: Sequence[Level]) -> dict[Level, BuiltLevel]:
+    """Return levels of codings that stand alone."""
+    built: dict[Level, BuiltLevel] = {}
+    signal = output_energy(weight, statistics.hessian) if levels else 0.0
+    for coding in dict.fromkeys(level.coding for level in levels):
+        builder = BUILDERS[coding]
+        assert isinstance(builder, WholeBuilder)  # noqa: S101 (the tables' tests hold codings against builders)
+        found = builder.build(weight, statistics, [v for v in levels if v.coding == coding])
+        built |= {v: _judged(weight, statistics.hessian, signal, v, tensors) for v, tensors in found.items()}
+    return built
 
 
 def _build(
@@ -101,7 +117,10 @@ def _codes(
 
 
 def _finish(weight: Tensor, hessian: Tensor, signal: float, level: Level, codes: Codes) -> BuiltLevel:
-    tensors = pack(codes, level)
+    return _judged(weight, hessian, signal, level, pack(codes, level))
+
+
+def _judged(weight: Tensor, hessian: Tensor, signal: float, level: Level, tensors: dict[str, Tensor]) -> BuiltLevel:
     noise = output_energy(weight - unpack(tensors, level, weight.shape[1]), hessian)
     return BuiltLevel(level, tensors, noise / max(signal, 1e-30))
 
@@ -147,7 +166,7 @@ def _quantize(
     rows, columns = weight.shape
     level_masks = [masks.get((level.sparsity, level.pattern)) for level, _ in jobs]
     scales = [
-        known_scales[v] if v in known_scales else BUILDERS[v.coding].scales(w, v, inputs.hessian.diagonal(), m)
+        known_scales[v] if v in known_scales else column_builder(v).scales(w, v, inputs.hessian.diagonal(), m)
         for (v, w), m in zip(jobs, level_masks, strict=True)
     ]
     per_column = [column_scale(s, v, columns).expand(rows, columns) for (v, _), s in zip(jobs, scales, strict=True)]
@@ -158,7 +177,7 @@ def _quantize(
         else None
     )
     stacked = [level for level, _ in jobs]
-    rounder = BUILDERS[stacked[0].coding].rounder(stacked, rows, weight.device)
+    rounder = column_builder(stacked[0]).rounder(stacked, rows, weight.device)
     values = gptq(torch.cat([w for _, w in jobs]), torch.cat(per_column), rounder, inputs, stacked_mask)
     parts = zip(jobs, values.split(rows), scales, level_masks, strict=True)
     return {level: Codes(part, scale, mask) for (level, _), part, scale, mask in parts}

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from space.level import Level
 from workers.compress.bit_packing import pack_mask
-from workers.compress.builder_table import BUILDERS
+from workers.compress.builders.builder_table import column_builder
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ def pack(codes: Codes, level: Level) -> dict[str, Tensor]:
     if codes.mask is not None:
         unsigned = unsigned[codes.mask].view(unsigned.shape[0], -1)
         tensors["mask"] = pack_mask(codes.mask, level)
-    tensors |= BUILDERS[level.coding].store(unsigned, level.bits)
+    tensors |= column_builder(level).store(unsigned, level.bits)
     if codes.left is not None and codes.right is not None and codes.factor_scale is not None:
         tensors |= {
             "left": codes.left.contiguous(),

@@ -15,7 +15,9 @@ import torch
 from torch import Tensor
 
 from space.level import Level
-from workers.compress.builder_table import BUILDERS
+from workers.compress.builders.builder import Builder, WholeBuilder
+from workers.compress.builders.builder_table import BUILDERS
+from workers.compress.module_statistics import Statistics
 from workers.compress.prune import prune_mask
 from workers.compress.rounding_inputs import conditional_energy
 from workers.compress.scales import search_scales
@@ -42,20 +44,20 @@ def _view(weight: Tensor, hessian: Tensor) -> _View:
 
 
 def screen_levels(
-    weight: Tensor, hessian: Tensor, sizes: Mapping[Level, int], required: Sequence[Level] = ()
+    weight: Tensor, statistics: Statistics, sizes: Mapping[Level, int], required: Sequence[Level] = ()
 ) -> tuple[list[Level], dict[Level, Tensor]]:
     """Return the levels worth building, in the order given, and scales of plain integers, if all rows were seen.
 
     Args:
         weight: (O, I) float32.
-        hessian: (I, I) float32.
+        statistics: of the module.
         sizes: level -> stored bytes.
         required: levels that stay whatever the screening says.
 
     """
     scales: dict[Level, Tensor] = {}
     stride = -(-len(weight) // _MAX_ROWS)
-    errors = _proxy_errors(weight[::stride], hessian, list(sizes), scales)
+    errors = _proxy_errors(weight[::stride], statistics.hessian, list(sizes), scales)
     if stride > 1:
         scales.clear()
 
@@ -95,8 +97,10 @@ def _proxy_errors(
     errors = {}
     for level in levels:
         view, plain = views[level.rotated], replace(level, sparsity=0.0, pattern="unstructured", rank=0)
-        if plain not in rounding:
-            builder = BUILDERS[plain.coding]
+        builder = BUILDERS[plain.coding]
+        if plain not in rounding and isinstance(builder, WholeBuilder):
+            rounding[plain] = builder.proxy_error(view.weight, plain, view.energy)
+        elif plain not in rounding and isinstance(builder, Builder):
             scale = builder.scales(view.weight, plain, view.importance, None)
             per_column = column_scale(scale, plain, weight.shape[1])
             rounding[plain] = builder.proxy_error(view.weight, plain, per_column, view.energy)

@@ -19,7 +19,8 @@ class Kernel:
 
     Attributes:
         values: (tensors of a module, level, in_features, (n,) rows or None for all) -> (n, I) float32 values before
-            scaling, zero where pruned; the same bits whichever rows are asked for.
+            scaling, zero where pruned; the same bits whichever rows are asked for. Of a coding that stands alone: the
+            weight itself.
 
     """
 

@@ -5,6 +5,7 @@ Shape legend: O out_features, I in_features, G groups, n rows.
 
 from torch import Tensor
 
+from space.codings.coding_table import CODINGS
 from space.level import Level
 from workers.kernels.kernel import Tensors
 from workers.kernels.kernel_table import KERNELS
@@ -21,6 +22,8 @@ def column_scale(scale: Tensor, level: Level, in_features: int) -> Tensor:
 def unpack(tensors: Tensors, level: Level, in_features: int, rows: Tensor | None = None) -> Tensor:
     """Return the (O, I) float32 weight that packed tensors stand for, or only its (n,) `rows`, to the same bits."""
     values = KERNELS[level.coding].values(tensors, level, in_features, rows)
+    if CODINGS[level.coding].stands_alone:
+        return values
     weight = _scaled(values, tensors["scale"] if rows is None else tensors["scale"][rows], level)
     if "left" in tensors:
         left = tensors["left"] if rows is None else tensors["left"][rows]

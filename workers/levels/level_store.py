@@ -1,8 +1,8 @@
 """The level store: every (module, level) of a model made once, packed, on disk, memory-mapped when read.
 
-A level's file name is the digest of all that decides its bytes: model, calibration tokens, module, level and method
-version. Files are whole or absent, so any number of workers and jobs may share a store. A file holds the digest of its
-tensors, which each process checks when it first reads it: what a disk damaged is deleted and built again.
+A level's file name is the digest of all that decides its bytes: model, calibration tokens, module, level and version
+of what builds it. Files are whole or absent, so any number of workers and jobs may share a store. A file holds the
+digest of its tensors, which each process checks when it first reads it: what a disk damaged is deleted and built again.
 """
 
 import hashlib
@@ -18,7 +18,7 @@ from space.digest import digest
 from space.errors import LevelDamagedError
 from space.level import Level, parse_level
 from space.plan import Plan
-from workers.compress.method_version import METHOD_VERSION
+from workers.compress.versions import level_version, newest_version
 from workers.tasks import BuildLevels, LevelRecord
 from workers.whole_files import write_safetensors, write_text
 
@@ -72,7 +72,7 @@ class LevelStore:
 
     def path(self, module_name: str, level: Level) -> Path:
         """Return a level's file."""
-        key = digest([self.model_digest, self.calibration_digest, module_name, str(level), METHOD_VERSION])
+        key = digest([self.model_digest, self.calibration_digest, module_name, str(level), level_version(level)])
         return self.folder / f"{key[:2]}" / f"{key}.safetensors"
 
     def write(self, module_name: str, built: "BuiltLevel") -> None:
@@ -139,7 +139,8 @@ class LevelStore:
     def _records_path(self, task: BuildLevels) -> Path:
         sizes = {str(level): size for level, size in task.sizes}
         required = sorted(str(level) for level in task.required)
-        key = digest([self.model_digest, self.calibration_digest, task.module_name, sizes, required, METHOD_VERSION])
+        version = newest_version(level for level, _ in task.sizes)
+        key = digest([self.model_digest, self.calibration_digest, task.module_name, sizes, required, version])
         return self.folder / f"{key[:2]}" / f"{key}.json"
 
     def write_records(self, task: BuildLevels, records: tuple[LevelRecord, ...]) -> None:

@@ -4,7 +4,7 @@ Modules that read the same input (q/k/v, gate/up) share one Hessian. Shape legen
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from space.errors import CalibrationError, ModelError
 from space.inventory import Inventory
+from workers.compress.module_statistics import Need, Statistics
 from workers.run.engine import Engine
 from workers.whole_files import is_whole, write_safetensors
 
@@ -110,6 +111,17 @@ def is_calibrated(folder: Path, inventory: Inventory) -> bool:
     """Tell whether all of a calibration's files are there and whole."""
     names = [f"block-{i:04d}" for i in range(inventory.num_blocks)] + ["head"]
     return all(is_whole(folder / f"{name}.safetensors") for name in names)
+
+
+def load_statistics(folder: Path, inventory: Inventory, module_name: str, needs: Collection[Need]) -> Statistics:
+    """Return what a calibration has of a module, of the parts that are needed.
+
+    Raises:
+        CalibrationError: the text does not call the module.
+
+    """
+    assert set(needs) <= {"hessian"}, needs  # noqa: S101 (no builder asks for more)
+    return Statistics(load_hessian(folder, inventory, module_name))
 
 
 def load_hessian(folder: Path, inventory: Inventory, module_name: str) -> Tensor:

@@ -21,6 +21,7 @@ from space.level import Level
 from space.plan import Plan
 from space.results.front import paired_interval
 from workers.compress.build import BuiltLevel, build_levels
+from workers.compress.module_statistics import Statistics
 from workers.compress.rounding_inputs import damped
 from workers.devices import Device
 from workers.families.blocks import BlockOutput, BlockRunner
@@ -179,8 +180,8 @@ class _Refitter:
                 continue
             hessian, shared = found
             for name in group:
-                weight = self._modules[0][name].get_parameter("weight").float()
-                (built[name],) = build_levels(_towards_dense(weight, hessian, shared), hessian, [self._levels[name]])
+                target = _towards_dense(self._modules[0][name].get_parameter("weight").float(), hessian, shared)
+                (built[name],) = build_levels(target, Statistics(hessian), [self._levels[name]])
                 self._take(name, built[name])
         built = self._tuned(index, built)
         for batch in self._batches:
@@ -261,7 +262,7 @@ class _Refitter:
     def _tuned(self, index: int, built: Mapping[str, BuiltLevel]) -> dict[str, BuiltLevel]:
         """Return levels whose rows are scaled so that the block's output comes nearer to the dense block's."""
         block, prefix = self._fitted.block(index), f"{self._fitted.block_name(index)}."
-        rows = {n: b for n, b in built.items() if b.level.rank == 0}
+        rows = {n: b for n, b in built.items() if b.level.rank == 0 and "scale" in b.tensors}
         if not rows:
             return dict(built)
         factors = {n: torch.ones(len(self._weights[n]), 1, device=self._weights[n].device) for n in rows}

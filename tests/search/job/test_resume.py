@@ -7,7 +7,7 @@ from typing import Any, get_args
 import pytest
 
 from search.controller import Controller
-from search.job import job_steps, resume_check
+from search.job import job_steps
 from search.job.stopping import StopRule
 from search.measure.sketches import SketchBook
 from space.errors import OutputError, UsageError
@@ -15,6 +15,7 @@ from space.spec import SamplerName
 from storage.records import JobState, TrialState
 from tests.search.house import House, cancel_after, comparable, forgetful, undisturbed
 from tests.search.scripted import DENSE_PERPLEXITY, ScriptedExecutor
+from workers.compress import versions
 
 SAMPLERS: tuple[SamplerName, ...] = get_args(SamplerName)
 
@@ -77,15 +78,15 @@ def test_recorded_text_outlives_its_source(house: House, tmp_path: Path) -> None
     assert house.store.get_job("one").facts["tokens"]["digests"] == ["a", "b", "c"]
 
 
-@pytest.mark.parametrize(("what", "told"), [("METHODS", "tightfit's way"), ("model", "the model")])
+@pytest.mark.parametrize(("what", "told"), [("methods", "tightfit's way"), ("model", "the model")])
 def test_another_program_or_model_is_another_job(
     house: House, monkeypatch: pytest.MonkeyPatch, what: str, told: str
 ) -> None:
     """Their numbers cannot be compared either."""
     house.submit(max_trials=60)
     house.run(ScriptedExecutor(on_evaluate=cancel_after(house, 25)))
-    if what == "METHODS":
-        monkeypatch.setattr(resume_check, "METHODS", "other")
+    if what == "methods":
+        monkeypatch.setitem(versions.BUILDERS, "integer", 99)
     else:
         monkeypatch.setattr(job_steps, "model_digest", lambda _: "n" * 64)
     with pytest.raises(UsageError, match=rf"since it began, {told}.* changed"):

@@ -17,6 +17,7 @@ from space.level import Level
 from space.targets.target_table import is_legal
 from tests.workers.weights import correlated_hessian, random_weight
 from workers.compress.build import build_levels
+from workers.compress.module_statistics import Statistics
 from workers.levels.level_store import LevelStore
 from workers.runtime.packed_modules import install_packed
 
@@ -38,7 +39,9 @@ def _info(kind: str, rows: int, columns: int) -> ModuleInfo:
 
 def _stored(level: Level, rows: int, columns: int, folder: str, seed: int) -> tuple[dict[str, Tensor], Tensor]:
     """Build and store a level; return the tensors of its file, and the weight that a search measures."""
-    (built,) = build_levels(random_weight(rows, columns, seed), correlated_hessian(columns, seed + 1), [level])
+    (built,) = build_levels(
+        random_weight(rows, columns, seed), Statistics(correlated_hessian(columns, seed + 1)), [level]
+    )
     store = LevelStore(Path(folder), "model", "text")
     store.write("part", built)
     return load_file(store.path("part", level)), store.weight("part", level, torch.Size((rows, columns)))

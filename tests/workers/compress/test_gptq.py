@@ -10,6 +10,7 @@ from space.level import Level, parse_level
 from tests.workers.weights import correlated_hessian, output_error, random_weight
 from workers.compress.build import build_levels
 from workers.compress.gptq import gptq, integer_rounder
+from workers.compress.module_statistics import Statistics
 from workers.compress.prune import prune_mask
 from workers.compress.rounding_inputs import Inputs, conditional_energy, damped, inverse_factor
 from workers.compress.scales import search_scales
@@ -56,9 +57,9 @@ def test_stacked_levels_do_not_touch_each_other() -> None:
     weight, hessian = random_weight(6, 64), correlated_hessian(64)
     levels = [Level(2, 16), Level(8, None), Level(3, 32, 0.5), Level(4, 64, 0.5, "2:4"), Level(3, 64, rank=4)]
     levels += map(parse_level, ("b2-gch-t-h", "b4-g16-t", "b3-gch-h", "b3-gch-t-h-s0.5-r2"))
-    together = build_levels(weight, hessian, levels)
+    together = build_levels(weight, Statistics(hessian), levels)
     for level, built in zip(levels, together, strict=True):
-        (alone,) = build_levels(weight, hessian, [level])
+        (alone,) = build_levels(weight, Statistics(hessian), [level])
         assert built.level == level
         assert built.output_error == pytest.approx(alone.output_error, rel=1e-4)
         assert all(t.equal(alone.tensors[n]) for n, t in built.tensors.items())
@@ -94,7 +95,7 @@ def test_mask_is_kept_exactly() -> None:
         Level(3, 32, 0.5, coding="trellis"),
     ):
         mask = prune_mask(weight, hessian, level)
-        (built,) = build_levels(weight, hessian, [level])
+        (built,) = build_levels(weight, Statistics(hessian), [level])
         assert (unpack(built.tensors, level, 128)[~mask] == 0).all()
 
 
@@ -108,10 +109,10 @@ def test_all_levels_share_a_factorization(monkeypatch: pytest.MonkeyPatch) -> No
 
     weight, hessian = random_weight(300, 64), correlated_hessian(64)
     levels = list(map(parse_level, ("b2-g16", "b3-g16", "b8-gch", "b4-g16-t", "b4-gch-h", "b2-gch-t-h")))
-    whole = build_levels(weight, hessian, levels)
+    whole = build_levels(weight, Statistics(hessian), levels)
     monkeypatch.setattr("workers.compress.rounding_inputs.inverse_factor", counting)
     monkeypatch.setattr("workers.compress.build._MAX_STACKED_VALUES", 10_000)
-    in_parts = build_levels(weight, hessian, levels)
+    in_parts = build_levels(weight, Statistics(hessian), levels)
     assert made == [64, 64]
     for one, other in zip(whole, in_parts, strict=True):
         assert one.output_error == pytest.approx(other.output_error, rel=1e-4)
@@ -128,16 +129,16 @@ def test_dead_columns_do_no_harm() -> None:
     weight, hessian = random_weight(4, 32), correlated_hessian(32)
     hessian[:, 5] = hessian[5] = 0
     for text in ("b4-g16-s0.5-r2", "b4-gch-t-h", "b3-gch-t"):
-        (built,) = build_levels(weight, hessian, [parse_level(text)])
+        (built,) = build_levels(weight, Statistics(hessian), [parse_level(text)])
         assert unpack(built.tensors, built.level, 32).isfinite().all()
-    (nothing,) = build_levels(weight, torch.zeros(32, 32), [Level(4, 16)])
+    (nothing,) = build_levels(weight, Statistics(torch.zeros(32, 32)), [Level(4, 16)])
     assert nothing.output_error == 0
 
 
 def test_zero_weight_stays_zero() -> None:
     """A module of zeros has no error at any level."""
     levels = [Level(2, 16), Level(4, None, 0.5), Level(3, 16, rank=2), parse_level("b2-gch-t-h-r2")]
-    for built in build_levels(torch.zeros(4, 32), correlated_hessian(32), levels):
+    for built in build_levels(torch.zeros(4, 32), Statistics(correlated_hessian(32)), levels):
         assert built.output_error == 0
         assert (unpack(built.tensors, built.level, 32) == 0).all()
 
@@ -181,9 +182,9 @@ def test_rows_of_a_large_weight_are_built_in_parts(text: str, monkeypatch: pytes
     """Parts give what the whole gives, but for the order of sums."""
     weight, hessian = random_weight(72, 32), correlated_hessian(32)
     level = parse_level(text)
-    (whole,) = build_levels(weight, hessian, [level])
+    (whole,) = build_levels(weight, Statistics(hessian), [level])
     monkeypatch.setattr("workers.compress.build._MAX_STACKED_VALUES", 4 * 32 * 32)
-    (parts,) = build_levels(weight, hessian, [level])
+    (parts,) = build_levels(weight, Statistics(hessian), [level])
     assert {n: t.shape for n, t in parts.tensors.items()} == {n: t.shape for n, t in whole.tensors.items()}
     assert parts.output_error == pytest.approx(whole.output_error, rel=0.02)
     found, expected = (unpack(b.tensors, level, 32) for b in (parts, whole))

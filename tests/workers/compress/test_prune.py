@@ -12,6 +12,7 @@ from tests.workers.weights import correlated_hessian, output_error, random_weigh
 from workers.compress.build import build_levels
 from workers.compress.gptq import gptq, integer_rounder
 from workers.compress.lowrank import low_rank
+from workers.compress.module_statistics import Statistics
 from workers.compress.prune import PruningMethod, prune_mask
 from workers.compress.rounding_inputs import Inputs
 from workers.compress.scales import search_scales
@@ -57,7 +58,7 @@ def test_better_methods_lose_less(level: Level) -> None:
 def test_correction_lowers_the_error() -> None:
     """A level with rank is better than the same one without, and more rank is better."""
     weight, hessian = random_weight(48, 64), correlated_hessian(64)
-    built = build_levels(weight, hessian, [Level(2, 32, rank=rank) for rank in (0, 4, 16)])
+    built = build_levels(weight, Statistics(hessian), [Level(2, 32, rank=rank) for rank in (0, 4, 16)])
     plain, some, more = (b.output_error for b in built)
     assert plain > some > more
 
@@ -86,14 +87,14 @@ def test_screening_keeps_good_plain_and_required_levels() -> None:
     menu = Menu((2, 4, 8), (32, None), (0.0, 0.5, "2:4"), (0, 4), ("integer",)).levels()
     sizes = {level: module_bytes(module, level) for level in menu}
     everything = [level for level in sizes if level.is_plain]
-    dropped = [level for level in sizes if level not in screen_levels(weight, hessian, sizes)[0]]
+    dropped = [level for level in sizes if level not in screen_levels(weight, Statistics(hessian), sizes)[0]]
     assert dropped
-    kept, _ = screen_levels(weight, hessian, sizes, dropped[:1])
+    kept, _ = screen_levels(weight, Statistics(hessian), sizes, dropped[:1])
     assert {*everything, dropped[0]} <= set(kept)
     assert kept == [level for level in sizes if level in kept]
     trellis = [Level(bits, None, coding="trellis", rotated=True) for bits in (2, 4, 8)]
     sizes |= {level: module_bytes(module, level) for level in trellis}
-    chosen, _ = screen_levels(weight, hessian, sizes, [Level(2, 32)])
+    chosen, _ = screen_levels(weight, Statistics(hessian), sizes, [Level(2, 32)])
     assert {*trellis, Level(2, 32)} <= set(chosen)
     assert not {Level(2), Level(4), Level(4, 32)} & set(chosen)
 
@@ -105,4 +106,4 @@ def test_screening_keeps_the_smallest_size() -> None:
     sizes = {v: module_bytes(module, v) for v in Menu((2, 4, 8), (None,), (0.0, "2:4"), (0,)).levels()}
     smallest = min(sizes, key=lambda level: sizes[level])
     assert not smallest.is_plain
-    assert smallest in screen_levels(weight, hessian, sizes)[0]
+    assert smallest in screen_levels(weight, Statistics(hessian), sizes)[0]

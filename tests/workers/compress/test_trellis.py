@@ -11,9 +11,10 @@ from torch import Tensor
 from space.level import parse_level
 from tests.workers.weights import correlated_hessian, output_error, random_weight
 from workers.compress.build import build_levels
+from workers.compress.builders.trellis import TrellisRounder
 from workers.compress.gptq import gptq
+from workers.compress.module_statistics import Statistics
 from workers.compress.rounding_inputs import Inputs
-from workers.compress.trellis import TrellisRounder
 from workers.kernels.rotation import rotate, rotate_back, rotate_hessian
 from workers.kernels.trellis_code import GAUSSIAN_ERROR, codebook, decode, window_rows
 from workers.kernels.unpack import unpack
@@ -109,7 +110,7 @@ def test_rotated_trellis_beats_integers(bits: int) -> None:
     """On correlated activations the error is well below integers in groups of 32, in fewer bytes."""
     weight, hessian = random_weight(64, 192), correlated_hessian(192)
     levels = [parse_level(f"b{bits}-g32"), parse_level(f"b{bits}-gch-t-h")]
-    integers, trellis = build_levels(weight, hessian, levels)
+    integers, trellis = build_levels(weight, Statistics(hessian), levels)
     assert sum(t.nbytes for t in trellis.tensors.values()) < sum(t.nbytes for t in integers.tensors.values())
     assert trellis.output_error < 0.8 * integers.output_error
     rebuilt = unpack(trellis.tensors, trellis.level, 192)

@@ -6,10 +6,10 @@ import torch
 from torch import Tensor
 
 from space.level import Level
-from workers.compress.builder import Builder, store_bit_stream
+from workers.compress.builders.builder import Builder, store_bit_stream
+from workers.compress.builders.trellis import TrellisRounder
 from workers.compress.gptq import Rounder
 from workers.compress.scales import spread_scales
-from workers.compress.trellis import TrellisRounder
 from workers.kernels.trellis_code import GAUSSIAN_ERROR
 
 

@@ -1,9 +1,9 @@
-"""What every builder of a coding does: scales of a weight, and the rounding of its columns.
+"""What every builder of a coding does: scales and rounding of columns, or a whole weight where a coding stands alone.
 
 Shape legend: O out_features, I in_features, G groups, K kept values per row, N stacked rows (levels x O).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -12,11 +12,12 @@ from torch import Tensor
 from space.level import Level
 from workers.compress.bit_packing import pack_bits
 from workers.compress.gptq import Rounder
+from workers.compress.module_statistics import Need, Statistics
 
 
 @dataclass(frozen=True, slots=True)
 class Builder:
-    """How values of one coding are made.
+    """How values of one coding that combines are made, column by column.
 
     Attributes:
         scales: ((O, I) weight, level, (I,) importance of columns, (O, I) mask or None) -> (O, G) float16 scales.
@@ -25,6 +26,7 @@ class Builder:
             that rounding leaves, for screening.
         store: ((O, K) unsigned kept values, bits) -> the tensors of the coding's layout.
         keeps_scales: what screening finds as scales is what building would find.
+        needs: parts of the statistics that it uses.
 
     """
 
@@ -33,6 +35,24 @@ class Builder:
     proxy_error: Callable[[Tensor, Level, Tensor, Tensor], float]
     store: Callable[[Tensor, int], dict[str, Tensor]]
     keeps_scales: bool
+    needs: tuple[Need, ...] = ("hessian",)
+
+
+@dataclass(frozen=True, slots=True)
+class WholeBuilder:
+    """How weights of a coding that stands alone are made, all of one at once.
+
+    Attributes:
+        build: ((O, I) weight, statistics, levels of the coding) -> level -> the tensors of its layout.
+        proxy_error: (some rows of a weight, level, (I,) energy of columns) -> about the squared error that it leaves,
+            for screening.
+        needs: parts of the statistics that it uses.
+
+    """
+
+    build: Callable[[Tensor, Statistics, Sequence[Level]], Mapping[Level, dict[str, Tensor]]]
+    proxy_error: Callable[[Tensor, Level, Tensor], float]
+    needs: tuple[Need, ...] = ("hessian",)
 
 
 def store_bit_stream(values: Tensor, bits: int) -> dict[str, Tensor]:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from space.level import Level
-from workers.compress.builder import Builder, store_bit_stream
+from workers.compress.builders.builder import Builder, store_bit_stream
 from workers.compress.gptq import Rounder, integer_rounder
 from workers.compress.scales import search_scales
 

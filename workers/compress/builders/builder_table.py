@@ -1,0 +1,24 @@
+"""All builders by the name of their coding."""
+
+from collections.abc import Iterable
+
+from space.level import Level
+from workers.compress.builders.builder import Builder, WholeBuilder
+from workers.compress.builders.integer_builder import INTEGER_BUILDER
+from workers.compress.builders.trellis_builder import TRELLIS_BUILDER
+from workers.compress.module_statistics import Need
+
+BUILDERS: dict[str, Builder | WholeBuilder] = {"integer": INTEGER_BUILDER, "trellis": TRELLIS_BUILDER}
+
+
+def column_builder(level: Level) -> Builder:
+    """Return the builder of a level whose columns are rounded one by one."""
+    builder = BUILDERS[level.coding]
+    assert isinstance(builder, Builder)  # noqa: S101 (codings that stand alone have been taken out)
+    return builder
+
+
+def needs_of(levels: Iterable[Level]) -> frozenset[Need]:
+    """Return the parts of the statistics that the builders of some levels use."""
+    codings = {level.coding for level in levels if not level.is_dense}
+    return frozenset(need for coding in codings for need in BUILDERS[coding].needs)
