@@ -8,7 +8,7 @@ import pytest
 
 from search.decide.explain import explain, losses_from_facts
 from tests.browser.chromium import CHROMIUM, opened
-from tests.storage.sample_job import SampleJob, sample_job, sample_losses
+from tests.storage.sample_job import CONTEXT, SampleJob, sample_job, sample_losses
 from tightfit.report.page import render_report
 
 if TYPE_CHECKING:
@@ -120,3 +120,43 @@ def test_sixty_points_can_all_be_selected(page: "Page", sample: SampleJob) -> No
     for point in ("p0", "p16", "p18", "p59"):
         page.locator(f".wide [data-point={point}] .dot").click()
         assert page.locator("#detail-title").inner_text() == f"Plan {point}"
+
+
+def test_another_budget_selects_the_best_point_within_it(page: "Page", sample: SampleJob) -> None:
+    """The slider ends where a point just fits; a longer context leaves less for weights, and none may fit."""
+    page.set_viewport_size({"width": 1400, "height": 1000})
+    page.goto("about:blank")
+    page.set_content(_html(sample))
+    title, told = page.locator("#detail-title"), page.locator("#what-told")
+    sync_api.expect(title).to_have_text("Plan p4 (recommended)")
+    page.locator("#what-budget").fill("1000")
+    sync_api.expect(title).to_have_text(f"Plan {min(sample.document.front, key=lambda p: p.kl_divergence).point}")
+    page.locator("#what-budget").fill("0")
+    sync_api.expect(told).to_contain_text("No point fits; the smallest takes")
+    page.locator("#what-context").fill("1024")
+    page.locator("#what-context").press("Tab")
+    cache = 8 * 512 * 1024
+    weights = {p.point: p.size_bytes - 8 * 512 * CONTEXT for p in sample.document.front}
+    within = [p for p in sample.document.front if weights[p.point] + cache <= sample.document.budget_bytes]
+    assert not within
+    sync_api.expect(told).to_contain_text("4.00 MiB of it cache")
+    page.locator("#what-context").fill("64")
+    page.locator("#what-context").press("Tab")
+    room = sample.document.budget_bytes - 8 * 512 * 64
+    best = min((p for p in sample.document.front if weights[p.point] <= room), key=lambda p: p.kl_divergence)
+    sync_api.expect(title).to_have_text(f"Plan {best.point}")
+
+
+def test_two_points_are_compared(page: "Page", sample: SampleJob) -> None:
+    """Every module whose level differs is told, with both levels, and none else."""
+    page.goto("about:blank")
+    page.set_content(_html(sample))
+    page.locator("#compare").select_option("p6")
+    rows = page.locator("#differences tbody tr")
+    here, there = sample.plans["p4"], sample.plans["p6"]
+    differing = {m.name.removeprefix("model."): m for m in sample.inventory.modules if here[m.name] != there[m.name]}
+    assert rows.count() == len(differing)
+    for row in rows.all()[:5]:
+        name, first, second = row.locator("th, td").all_inner_texts()
+        module = differing[name]
+        assert (first, second) == (str(here[module.name]), str(there[module.name]))

@@ -68,6 +68,10 @@ def report_data(
         )
     return {
         "points": points,
+        "budget": document.budget_bytes,
+        "context": spec.context,
+        "batch": spec.batch,
+        "cache": _cache_layers(inventory),
         "dense": {"size": document.dense.size_bytes, "perplexity": _finite(document.dense.perplexity)},
         "categories": CATEGORIES,
         "columns": list(dict.fromkeys(c.column for c in cells if c.block is not None)),
@@ -127,6 +131,14 @@ def _summary(levels: Sequence[Level]) -> tuple[Any, ...]:
     sparsity = sum(level.sparsity for level in levels) / count
     rank = sum(level.rank for level in levels) / count
     return text, round(bits, 1), group.most_common(1)[0][0], round(sparsity, 3), round(rank, 1)
+
+
+def _cache_layers(inventory: Inventory) -> list[tuple[int, int, int | None, int]] | None:
+    """Return [layers that are alike, bytes of a token, most tokens, bytes of the state], or None where unknown."""
+    if inventory.key_value is None:
+        return None
+    alike = Counter(inventory.key_value)
+    return [(count, layer.token_bytes, layer.window, layer.fixed_bytes) for layer, count in alike.items()]
 
 
 def _bytes_by_category(inventory: Inventory, plan: Plan, spec: JobSpec) -> list[int]:

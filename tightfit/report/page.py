@@ -76,7 +76,7 @@ def render_report(
         "measured_on": "held-out text" if document.measured_on == "held_out" else "the text of the search",
         "data": script_json(report_data(document, plans, inventory, spec, explanations, home_option)),
         "style": _resource("report.css"),
-        "script": _resource("report.js"),
+        "script": _resource("report_tools.js") + _resource("report.js"),
     }
     return _PLACEHOLDER.sub(lambda match: parts[match[1]], _resource("report_template.html"))
 

@@ -1,7 +1,8 @@
 "use strict";
-(function () {
-  const data = JSON.parse(document.getElementById("data").textContent);
-  const byId = (id) => document.getElementById(id);
+// Draws a report inside `root` (the page itself, or an element that holds its markup). `place` knows which point the
+// address names and is told which one is selected. Returns how to select a point by its name.
+function showReport(root, data, place) {
+  const byId = (id) => root.querySelector("#" + id);
   const points = data.points.slice().sort((a, b) => a.size - b.size);
   let selected = Math.max(0, points.findIndex((p) => p.best));
   let axis = "bits";
@@ -213,7 +214,8 @@
     showBytes(point);
     showMap(point);
     showReasons(point);
-    for (const mark of document.querySelectorAll("[data-point]")) {
+    tools.show(point);
+    for (const mark of root.querySelectorAll("[data-point]")) {
       const on = mark.dataset.point === point.id;
       mark.classList.toggle("on", on);
       if (mark.getAttribute("role") === "button") mark.setAttribute("aria-pressed", String(on));
@@ -223,9 +225,7 @@
     if (index < 0 || index >= points.length || index === selected) return;
     selected = index;
     show();
-    try {
-      history.replaceState(null, "", "#" + encodeURIComponent(points[index].id));
-    } catch (refused) {} // a page in a frame of another origin has no address of its own
+    place.set(points[index].id);
   }
 
   function reveal() {
@@ -233,16 +233,7 @@
     if (top < 0 || top > 0.7 * innerHeight) byId("detail").scrollIntoView();
   }
 
-  // report.html#p7 opens p7; MLflow's frame sees only its page's address, report?point=p7
-  const wanted = { hash: () => location.hash.slice(1), page: () => new URL(document.referrer).searchParams.get("point") };
-  function named(where) {
-    try {
-      const id = decodeURIComponent(wanted[where]() || "");
-      return points.findIndex((p) => p.id === id);
-    } catch (unreadable) {
-      return -1;
-    }
-  }
+  const named = () => points.findIndex((p) => p.id === place.named());
   function open(index) {
     if (index < 0) return;
     select(index);
@@ -271,7 +262,7 @@
     setTimeout(() => (button.textContent = label), 1600);
   }
 
-  document.addEventListener("click", (event) => {
+  root.addEventListener("click", (event) => {
     const button = event.target.closest(".copy");
     if (button) return void copy(button);
     const mark = event.target.closest("[data-point]");
@@ -279,7 +270,7 @@
     select(points.findIndex((p) => p.id === mark.dataset.point));
     if (mark.closest("table")) reveal();
   });
-  document.addEventListener("keydown", (event) => {
+  root.addEventListener("keydown", (event) => {
     const mark = event.target.closest("g[data-point]");
     if (!mark) return;
     const step = { ArrowRight: 1, ArrowLeft: -1, ArrowDown: 1, ArrowUp: -1 }[event.key] || 0;
@@ -293,7 +284,7 @@
   byId("smaller").addEventListener("click", () => select(selected - 1));
   byId("larger").addEventListener("click", () => select(selected + 1));
 
-  if (!points.length) return;
+  if (!points.length) return null;
   for (const name of Object.keys(axes)) {
     const button = make("button", "", axes[name].title);
     button.type = "button";
@@ -306,8 +297,34 @@
     byId("switch").append(button);
   }
   byId("detail").hidden = false;
-  if (window.self !== window.top) byId("elsewhere").hidden = true; // in MLflow already, whose frames open no links
+  const tools = reportTools(root, data, { make, size, number, points, select, current: () => points[selected] });
   show();
-  addEventListener("hashchange", () => open(named("hash")));
-  open(named(location.hash ? "hash" : "page"));
-})();
+  place.listen(() => open(named()));
+  open(named());
+  return { select: (id) => select(points.findIndex((p) => p.id === id)), current: () => points[selected] };
+}
+
+// report.html#p7 opens p7; MLflow's frame sees only its page's address, report?point=p7
+function reportPlace() {
+  return {
+    named() {
+      try {
+        const own = location.hash.slice(1);
+        return decodeURIComponent(own || new URL(document.referrer).searchParams.get("point") || "");
+      } catch (unreadable) {
+        return "";
+      }
+    },
+    set(id) {
+      try {
+        history.replaceState(null, "", "#" + encodeURIComponent(id));
+      } catch (refused) {} // a page in a frame of another origin has no address of its own
+    },
+    listen: (heard) => addEventListener("hashchange", heard),
+  };
+}
+
+if (document.getElementById("data")) {
+  if (window.self !== window.top) document.getElementById("elsewhere").hidden = true; // in MLflow, whose frames open no links
+  showReport(document, JSON.parse(document.getElementById("data").textContent), reportPlace());
+}
