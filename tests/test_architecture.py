@@ -25,11 +25,12 @@ DOORS = {
     "safetensors": ("workers/",),
     "huggingface_hub": ("workers/",),
     "datasets": ("workers/",),
+    "numba": ("workers/kernels/compiled.py",),
     "pydantic": ("space/spec.py", "space/parsing/checked.py"),
     "typer": ("tightfit/cli",),
     "rich": ("tightfit/cli/show.py",),
 }
-HEAVY = {"torch", "transformers", "ray", "optuna", "mlflow", "sqlalchemy"}
+HEAVY = {"torch", "transformers", "ray", "optuna", "mlflow", "sqlalchemy", "numba"}
 LOADS_HEAVY = (  # importing these takes seconds; whatever else needs them imports them late
     *("storage.sql", "storage.migrations", "search.controller", "search.job.job_steps", "search.job.search_loop"),
     *("search.study", "workers.worker", "workers.compress", "workers.evaluate", "workers.families", "workers.kernels"),

@@ -39,9 +39,9 @@ def _turned(weight: Tensor, *, back: bool) -> Tensor:
         for start, width, signs in reversed(passes) if back else passes:
             some = turned_in[start : start + len(signs)]
             if back:
-                some.copy_(_hadamard(some, width).mul_(signs * width**-0.5))
+                some.copy_(hadamard(some, width).mul_(signs * width**-0.5))
             else:
-                some.copy_(_hadamard(some * signs, width).mul_(width**-0.5))
+                some.copy_(hadamard(some * signs, width).mul_(width**-0.5))
         out.copy_(turned_in.T)
     return turned
 
@@ -67,7 +67,7 @@ def _signs(columns: int, index: int, count: int) -> Tensor:
     return torch.tensor([[1.0] if byte & 1 else [-1.0] for byte in drawn])
 
 
-def _hadamard(columns_sn: Tensor, width: int) -> Tensor:
+def hadamard(columns_sn: Tensor, width: int) -> Tensor:
     """Return the unnormalised Walsh-Hadamard transform of each block of `width` of (S, N) columns, by butterflies."""
     source, spare, half = columns_sn, torch.empty_like(columns_sn), 1
     while half < width:

@@ -1,0 +1,1 @@
+"""The coding of EXL3 files: what their bits stand for."""
