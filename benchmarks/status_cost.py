@@ -25,7 +25,8 @@ from storage.migrations.tables import TrialRow
 from storage.records import JobState, Trial, TrialState
 from storage.sql.sql_rows import trial_values
 from storage.sql.sql_store import SqlStore
-from tightfit.cli.overviews import overview_json, show_overviews
+from tightfit.cli.overviews import show_overviews
+from tightfit.jobs.job_status import overview_json
 
 PLAN = Plan.of({f"model.layers.{index}.mlp.up_proj": Level(4, 64) for index in range(8)})
 MEASURED = Measurement(0.02, 9.0, tuple(0.02 for _ in range(32)), 32 * 255, 8160.0, 1.0)

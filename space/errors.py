@@ -6,7 +6,11 @@ TightfitError
 │   ├── SpecError                           an option, level, pin or menu that makes no sense
 │   ├── ModelError                          a model folder that is missing, unsafe or broken
 │   ├── CalibrationError                    text that is missing or too short
-│   └── OutputError                         a place that cannot be written
+│   ├── OutputError                         a place that cannot be written
+│   ├── TooLargeError                       a request to the service that is larger than it takes
+│   └── AccessError                         who asks the service is not known
+│       ├── ForbiddenError                  who asks is known, and may not do this
+│       └── QuotaError                      who asks has as much already as may be had
 ├── NotFoundError (KeyError)       exit 2   no such job, trial or point
 ├── InfeasibleBudgetError          exit 3   no plan of the menu has the asked size
 ├── JobFailedError                 exit 4   a job ended without a front
@@ -53,6 +57,22 @@ class CalibrationError(UsageError):
 
 class OutputError(UsageError):
     """A place that cannot be written, such as a non-empty export folder."""
+
+
+class TooLargeError(UsageError):
+    """A request to the service that is larger than it takes."""
+
+
+class AccessError(UsageError):
+    """Who asks the service is not known: without a token, or with one that is not valid."""
+
+
+class ForbiddenError(AccessError):
+    """Who asks is known, and may not do this; or a request comes from a page of another site."""
+
+
+class QuotaError(AccessError):
+    """Who asks has as much already as may be had at a time."""
 
 
 class NotFoundError(TightfitError, KeyError):

@@ -31,7 +31,7 @@ _OPTIONS = {
 class JobSpec(BaseModel):
     """A request: which model, which budget, which menu, how much work. Frozen; its digest names it."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     model: str
     """A local folder or `org/name`."""

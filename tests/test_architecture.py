@@ -26,7 +26,11 @@ DOORS = {
     "huggingface_hub": ("workers/",),
     "datasets": ("workers/",),
     "numba": ("workers/kernels/compiled.py",),
-    "pydantic": ("space/spec.py", "space/parsing/checked.py"),
+    "pydantic": ("space/spec.py", "space/parsing/checked.py", "tightfit/http/"),
+    "fastapi": ("tightfit/http/",),
+    "starlette": ("tightfit/http/",),
+    "uvicorn": ("tightfit/http/",),
+    "prometheus_client": ("tightfit/http/figures.py",),
     "typer": ("tightfit/cli",),
     "rich": ("tightfit/cli/show.py",),
 }
@@ -76,7 +80,7 @@ def test_imports_go_one_way() -> None:
     assert done.returncode == 0, done.stdout
 
 
-@pytest.mark.parametrize("floor", [*PACKAGES, "tightfit.cli"])
+@pytest.mark.parametrize("floor", [*PACKAGES, "tightfit.cli", "tightfit.http"])
 def test_the_contracts_name_every_room(floor: str) -> None:
     """No floor, and no room or module directly on one, is left out."""
     options = ConfigParser()

@@ -1,6 +1,5 @@
 """The verbs of tightfit, wired to their parts; the command line and any other face call only this."""
 
-import secrets
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -18,9 +17,10 @@ from storage.store import Store
 from storage.tracking.contract import Tracker, check_mlflow
 from storage.tracking.open_tracker import open_tracker
 from tightfit.config import Settings, load_settings, login_name
+from tightfit.jobs.new_job import create_job, create_once
 from tightfit.links import keep_link
 from tightfit.report.notebook_front import Front
-from tightfit.searched_model import check_plan, front_plans, lasting, searched_inventory
+from tightfit.searched_model import check_plan, front_plans, searched_inventory
 from tightfit.work import Server, executor_maker, requeued, start_process
 from workers.bounded_files import user_path
 
@@ -50,8 +50,10 @@ class Service:
 
         return estimate(spec, accept(spec, self.settings.cache_folder))
 
-    def submit(self, spec: "JobSpec") -> Job:
-        """Check a request and queue it.
+    def submit(self, spec: "JobSpec", user: str | None = None, *, once: bool = False) -> Job:
+        """Check a request and queue it for a user (default: who is at work here).
+
+        `once` returns the job that the same request of the same user is already, if there is one.
 
         Raises:
             UsageError: the model, text or an option cannot be used.
@@ -60,8 +62,8 @@ class Service:
         """
         from search.request.acceptance import accept
 
-        prepared = accept(spec, self.settings.cache_folder, remember=True)
-        return self.store.create_job(f"j{secrets.token_hex(3)}", lasting(spec, prepared.folder), login_name())
+        folder = accept(spec, self.settings.cache_folder, remember=True).folder
+        return (create_once if once else create_job)(self.store, spec, folder, user or login_name())
 
     def run(
         self, job_id: str, listener: "Listener | None" = None, *, inline: bool = False, num_workers: int | None = None

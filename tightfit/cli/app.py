@@ -29,8 +29,9 @@ from tightfit.cli.base import (
     show_any_character,
 )
 from tightfit.cli.jobs import cancel, logs, pause, resume, status, study
-from tightfit.cli.unforeseen import told_unforeseen
+from tightfit.cli.serve import serve
 from tightfit.cli.upkeep import db_app, doctor, gc, work
+from tightfit.processes.unforeseen import told_unforeseen
 
 INTERRUPTED, TERMINATED = 130, 143
 app = typer.Typer(
@@ -226,7 +227,7 @@ def export(
         tell(told) if told else None
 
 
-for command in (status, logs, study, pause, cancel, resume, work, gc, doctor):
+for command in (status, logs, study, pause, cancel, resume, serve, work, gc, doctor):
     app.command()(command)
 
 

@@ -38,7 +38,8 @@ def status(
     home: Home = None,
 ) -> None:
     """Show jobs and how far they are: share done, time left, best KL under the budget, what more memory would buy."""
-    from tightfit.cli.overviews import overview_json, show_overview, show_overviews, watch
+    from tightfit.cli.overviews import show_overview, show_overviews, watch
+    from tightfit.jobs.job_status import overview_json
 
     service = open_service(home)
     store, log_path = service.store, service.settings.log_path

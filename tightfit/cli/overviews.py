@@ -4,44 +4,15 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from space.errors import NotFoundError
 from storage.job_summary import Overview, Summary, told_seconds
-from storage.leases.lease import is_gone
 from storage.records import JobState
 from storage.store import Store
+from tightfit.jobs.job_status import is_stopped, seconds_left, share_done
 
 _POLL_SECONDS = 1.0
 _NAMES = ("job", "state", "model", "budget", "trials", "done", "left", "best KL", "phase")
-
-
-def overview_json(found: Overview, log: Path) -> dict[str, Any]:
-    """Return a job's status as a JSON object; `log` is where its log would be."""
-    summary = found.summary or Summary(found.created_at)
-    value = summary.to_json()
-    return {
-        "job": found.job_id,
-        "state": str(found.state),
-        "user": found.user,
-        "model": found.model,
-        "budget": found.budget,
-        "phase": found.phase,
-        "error": found.error,
-        "is_stopped": _is_stopped(found),
-        "created_at": found.created_at.isoformat(),
-        "started_at": found.started_at.isoformat() if found.started_at else None,
-        "finished_at": found.finished_at.isoformat() if found.finished_at else None,
-        "trials": dict(summary.trials),
-        "elapsed_seconds": summary.elapsed_seconds,
-        "share_done": _share_done(found),
-        "seconds_left": _seconds_left(found),
-        **{name: value[name] for name in ("best_kl_divergence", "hypervolume", "marginal_price", "measured_on")},
-        "num_points": summary.num_points,
-        "recommended": value["recommended"],
-        "updated_at": None if found.summary is None else value["updated_at"],
-        "log": str(log) if log.exists() else None,
-    }
 
 
 def show_overviews(jobs: Sequence[Overview], home: Path) -> None:
@@ -60,19 +31,14 @@ def _cells(job: Overview) -> Iterator[str]:
     summary = job.summary
     yield from (job.job_id, str(job.state), _short(job.model), job.budget)
     yield str(sum(summary.trials.values())) if summary else "0"
-    share, left = _share_done(job), _seconds_left(job)
+    share, left = share_done(job), seconds_left(job)
     yield "" if share is None else f"{share:.0%}"
     yield "" if left is None else told_seconds(left)
     yield f"{summary.best_kl_divergence:.5f}" if summary and summary.best_kl_divergence is not None else ""
-    if _is_stopped(job):
+    if is_stopped(job):
         yield f"stopped: `tightfit resume {job.job_id}` goes on"
     else:
         yield " ".join((job.error or ("" if job.state is JobState.DONE else job.phase)).split())
-
-
-def _is_stopped(job: Overview) -> bool:
-    """Tell whether the process that runs a job has certainly ended, and nobody took it over."""
-    return job.state is JobState.RUNNING and is_gone(job.holder)
 
 
 def _short(model: str) -> str:
@@ -90,7 +56,7 @@ def _lines(job: Overview, log: Path) -> Iterator[tuple[str, str]]:
     summary = job.summary
     yield "job", f"{job.job_id}  {job.state}" + (f"  of {job.user}" if job.user else "")
     yield "model", f"{job.model} to {job.budget}"
-    if _is_stopped(job):
+    if is_stopped(job):
         yield "stopped", f"the process that ran it is gone; `tightfit resume {job.job_id}` goes on"
     if job.error or (job.phase and job.state is not JobState.DONE):
         yield ("error", job.error) if job.error else ("phase", job.phase)
@@ -115,7 +81,7 @@ def _lines(job: Overview, log: Path) -> Iterator[tuple[str, str]]:
 
 
 def _time(job: Overview, summary: Summary) -> Iterator[str]:
-    share, left = _share_done(job), _seconds_left(job)
+    share, left = share_done(job), seconds_left(job)
     if share is not None:
         yield f"{share:.0%}"
     if left is not None:
@@ -123,15 +89,6 @@ def _time(job: Overview, summary: Summary) -> Iterator[str]:
     yield (
         f"{told_seconds(summary.elapsed_seconds)} so far" if left is not None else told_seconds(summary.elapsed_seconds)
     )
-
-
-def _share_done(job: Overview) -> float | None:
-    return 1.0 if job.state is JobState.DONE else job.summary.share_done if job.summary else None
-
-
-def _seconds_left(job: Overview) -> float | None:
-    """Return what a running job still takes; who rests or waits takes nobody knows how long."""
-    return job.summary.seconds_left if job.summary and job.state is JobState.RUNNING else None
 
 
 def newest_front(jobs: Sequence[Overview]) -> Overview:

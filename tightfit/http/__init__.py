@@ -1,0 +1,1 @@
+"""The REST service: the verbs of `tightfit.service` as resources."""

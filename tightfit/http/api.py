@@ -1,0 +1,101 @@
+"""The REST service as an application: its resources, behind its guards."""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from fastapi import FastAPI
+from fastapi.routing import APIRoute
+
+from tightfit import __version__
+from tightfit.http.allowed_models import AllowedModels
+from tightfit.http.apart import Apart, Judge
+from tightfit.http.callers import Gate
+from tightfit.http.figures import Counting, Figures
+from tightfit.http.guards import Guard, allowed_hosts
+from tightfit.http.problems import Problem, handle_problems
+from tightfit.http.routes import front_routes, health_routes, job_routes
+from tightfit.service import Service
+
+MAX_BODY_BYTES = 2**20
+_ABOUT = """
+Find how to compress a model so that it fits a memory budget and loses as little as possible.
+
+Submit a job (`POST /v1/jobs`), watch it (`GET /v1/jobs/{job}`), look at its front while it grows
+(`GET /v1/jobs/{job}/front`). Errors are problem details (RFC 9457): `detail` says what, where and what to do next.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class ApiOptions:
+    """How a service is offered.
+
+    Attributes:
+        host: the address that it is bound to.
+        allowed_hosts: further names that requests may be addressed to.
+        model_folders: folders whose models and texts may be read.
+        max_body_bytes: of a request.
+
+    """
+
+    host: str = "127.0.0.1"
+    allowed_hosts: Sequence[str] = ()
+    model_folders: Sequence[Path] = field(default=())
+    max_body_bytes: int = MAX_BODY_BYTES
+
+
+def create_app(service: Service, gate: Gate, options: ApiOptions | None = None, judge: Judge | None = None) -> FastAPI:
+    """Return the application; `gate` knows who asks, `judge` (default: a process apart) judges requests."""
+    options = options or ApiOptions()
+    judge = judge or Apart(service.settings)
+
+    @asynccontextmanager
+    async def life(_: FastAPI) -> AsyncIterator[None]:
+        yield
+        judge.close()
+
+    app = FastAPI(
+        title="tightfit",
+        version=__version__,
+        description=_ABOUT,
+        openapi_url="/v1/openapi.json",
+        docs_url=None,  # their pages load scripts from elsewhere
+        redoc_url=None,
+        lifespan=life,
+        generate_unique_id_function=_operation_id,
+    )
+    app.state.service, app.state.gate, app.state.judge = service, gate, judge
+    app.state.allowed_models = AllowedModels(tuple(options.model_folders))
+    app.state.figures = Figures()
+    handle_problems(app, service.settings.home)
+    for router in (health_routes.router, job_routes.router, front_routes.router):
+        app.include_router(router)
+    hosts = allowed_hosts(options.host, options.allowed_hosts)
+    app.add_middleware(Guard, hosts=hosts, max_body_bytes=options.max_body_bytes)
+    app.add_middleware(Counting, figures=app.state.figures)
+    _describe(app)
+    return app
+
+
+def _operation_id(route: APIRoute) -> str:
+    return route.name
+
+
+def _describe(app: FastAPI) -> None:
+    """Add the shape of problems to the OpenAPI document, in place of the framework's own."""
+    make = app.openapi
+
+    def openapi() -> dict[str, object]:
+        if app.openapi_schema is None:
+            document = make()
+            shapes = document["components"]["schemas"]
+            for name in ("HTTPValidationError", "ValidationError"):
+                shapes.pop(name, None)
+            whole = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
+            shapes |= whole.pop("$defs", {})
+            shapes["Problem"] = whole
+            app.openapi_schema = document
+        return app.openapi_schema
+
+    app.openapi = openapi  # type: ignore[method-assign]

@@ -1,0 +1,112 @@
+"""Who asks: found by a token, or whoever sits at this machine where the service is for them alone."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Annotated, Protocol
+
+from fastapi import Depends, Request
+from fastapi.security import HTTPBearer
+from fastapi.security.http import HTTPAuthorizationCredentials
+
+from space.errors import AccessError, ForbiddenError, NotFoundError
+from storage.job_summary import Overview
+from tightfit.service import Service
+
+
+class Scope(StrEnum):
+    """What a token allows; each allows what stands before it too."""
+
+    READ = "read"
+    SUBMIT = "submit"
+    ADMIN = "admin"
+
+
+_ORDER = tuple(Scope)
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who asks, and what they may do: `admin` sees and may do everything, others see what is their own."""
+
+    user: str | None
+    scope: Scope
+
+    def may(self, scope: Scope) -> bool:
+        """Tell whether a scope is allowed."""
+        return _ORDER.index(scope) <= _ORDER.index(self.scope)
+
+    def sees(self, user: str | None) -> bool:
+        """Tell whether what belongs to a user can be seen."""
+        return self.scope is Scope.ADMIN or (user is not None and user == self.user)
+
+
+class Gate(Protocol):
+    """Knows callers by their tokens."""
+
+    def caller(self, token: str | None) -> Caller:
+        """Return who has a token, or who has none. Raises AccessError."""
+
+
+@dataclass(frozen=True, slots=True)
+class OpenGate:
+    """Lets in whoever reaches a service on loopback: the user whose service it is."""
+
+    user: str | None
+
+    def caller(self, token: str | None) -> Caller:  # noqa: ARG002 (none is known here)
+        """Return the user, who may do everything."""
+        return Caller(self.user, Scope.ADMIN)
+
+
+_bearer = HTTPBearer(auto_error=False, description="A token of `tightfit token add USER`.")
+
+
+def _caller(request: Request, given: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]) -> Caller:
+    if given is None and "authorization" in request.headers:
+        raise AccessError("The Authorization header cannot be read. Write `Authorization: Bearer TOKEN`.")
+    gate: Gate = request.app.state.gate
+    return gate.caller(None if given is None else given.credentials)
+
+
+def _checked(caller: Caller, scope: Scope) -> Caller:
+    if not caller.may(scope):
+        raise ForbiddenError(
+            f"This needs a token with the scope `{scope}`; that of {caller.user} has `{caller.scope}`. Ask an "
+            "administrator for another one."
+        )
+    return caller
+
+
+def _reader(caller: Annotated[Caller, Depends(_caller)]) -> Caller:
+    return _checked(caller, Scope.READ)
+
+
+def _submitter(caller: Annotated[Caller, Depends(_caller)]) -> Caller:
+    return _checked(caller, Scope.SUBMIT)
+
+
+def _administrator(caller: Annotated[Caller, Depends(_caller)]) -> Caller:
+    return _checked(caller, Scope.ADMIN)
+
+
+def _service(request: Request) -> Service:
+    found: Service = request.app.state.service
+    return found
+
+
+Reader = Annotated[Caller, Depends(_reader)]
+Submitter = Annotated[Caller, Depends(_submitter)]
+Administrator = Annotated[Caller, Depends(_administrator)]
+ServiceOfApp = Annotated[Service, Depends(_service)]
+
+
+def seen_job(service: Service, caller: Caller, job_id: str) -> Overview:
+    """Return a job in short that a caller may see. Raises NotFoundError, the same for one that is another user's."""
+    unseen = NotFoundError(f"There is no job {job_id[:100]!a} of yours. GET /v1/jobs lists those there are.")
+    try:
+        found = service.store.overview(job_id)
+    except NotFoundError as error:
+        raise unseen from error
+    if not caller.sees(found.user):
+        raise unseen
+    return found

@@ -1,0 +1,1 @@
+"""Resources of the REST service, one file each."""

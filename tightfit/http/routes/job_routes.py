@@ -1,0 +1,194 @@
+"""Jobs: submitted, listed, looked at, paused, resumed, stopped."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Path, Query, Request, Response
+from fastapi.responses import JSONResponse
+
+from space.errors import NotFoundError
+from space.spec import JobSpec, make_spec
+from storage.job_summary import Overview
+from tightfit.http.allowed_models import AllowedModels
+from tightfit.http.apart import Judge
+from tightfit.http.callers import Caller, Reader, ServiceOfApp, Submitter, seen_job
+from tightfit.http.problems import problem_responses
+from tightfit.http.shapes import Inspection, JobList, JobStateName, JobStatus, LogPart, Overrides
+from tightfit.http.waiting import in_turn
+from tightfit.jobs.job_status import overview_json
+from tightfit.service import Service
+from workers.bounded_files import open_regular
+
+router = APIRouter(prefix="/v1", tags=["jobs"], responses=problem_responses(400, 401, 403, 413, 422))
+JobId = Annotated[str, Path(description="The job's id.", max_length=100)]
+_MAX_LOG_BYTES = 2**20
+_LOCATION = {"Location": {"description": "The job's address.", "schema": {"type": "string"}}}
+_SUBMITTED = {
+    200: {
+        "model": JobStatus,
+        "description": "The same request is this job, which has begun.",
+        "headers": _LOCATION,
+    },
+    202: {"model": JobStatus, "description": "The job is queued.", "headers": _LOCATION},
+    **problem_responses(404, 409, 429, 503),
+}
+
+
+@router.post("/inspect", response_model=Inspection, tags=["models"])
+async def inspect_request(request: Request, _: Submitter, spec: JobSpec) -> JSONResponse:
+    """Say what a job would search and cost, before anything runs; reads no weights.
+
+    Its inventory of modules, the sizes of uniform plans, the range of sizes that can be reached, and an estimate of
+    time and disk. A budget that cannot be reached is refused with both sizes.
+    """
+    checked = _checked(request, spec)
+    found = await in_turn(_judge(request).dry_run, checked)
+    return JSONResponse(found.to_json())
+
+
+@router.post("/jobs", status_code=202, response_model=JobStatus, responses=_SUBMITTED)
+async def submit(
+    request: Request,
+    caller: Submitter,
+    service: ServiceOfApp,
+    spec: JobSpec,
+    anew: Annotated[bool, Query(description="Make another job even where the same request is one already.")] = False,
+) -> Response:
+    """Submit a job: the model, the budget and what may be tried.
+
+    Answers 202 once the job is queued; the same request, of the same user, on the same files, is the same job and is
+    answered with 200 once it has begun.
+    """
+    return await _submitted(request, caller, service, _checked(request, spec), anew=anew)
+
+
+@router.post("/jobs/{job}/again", status_code=202, response_model=JobStatus, responses=_SUBMITTED)
+async def submit_again(
+    request: Request, caller: Submitter, service: ServiceOfApp, job: JobId, changes: Overrides
+) -> Response:
+    """Submit a job like an earlier one, with other values where they are given: another budget, more trials.
+
+    It starts from all that the earlier job measured.
+    """
+    seen_job(service, caller, job)
+    spec = make_spec(**{**service.store.glance(job).spec.model_dump(), **changes.values()})
+    return await _submitted(request, caller, service, _checked(request, spec), anew=False)
+
+
+@router.get("/jobs", response_model=JobList)
+def list_jobs(
+    caller: Reader,
+    service: ServiceOfApp,
+    state: Annotated[list[JobStateName] | None, Query(description="Only jobs in these states.")] = None,
+    model: Annotated[str | None, Query(description="Only jobs whose model's name holds this.", max_length=500)] = None,
+    user: Annotated[str | None, Query(description="Only jobs of this user.", max_length=100)] = None,
+    limit: Annotated[int, Query(ge=1, le=1000, description="At most so many.")] = 50,
+    after: Annotated[str | None, Query(description="The `next` of the page before.", max_length=100)] = None,
+) -> Response:
+    """List the jobs that the caller may see, newest first."""
+
+    def fits(found: Overview) -> bool:
+        return (
+            caller.sees(found.user)
+            and (state is None or str(found.state) in state)
+            and (model is None or model in found.model)
+            and (user is None or user == found.user)
+        )
+
+    jobs = [found for found in service.store.list_overviews() if fits(found)]
+    start = 0 if after is None else 1 + _index(jobs, after)
+    page = jobs[start : start + limit]
+    more = start + limit < len(jobs)
+    told = [overview_json(found, service.settings.log_path(found.job_id)) for found in page]
+    return JSONResponse({"jobs": told, "next": page[-1].job_id if more else None, "total": len(jobs)})
+
+
+@router.get("/jobs/{job}", response_model=JobStatus, responses=problem_responses(404))
+def show_job(caller: Reader, service: ServiceOfApp, job: JobId) -> Response:
+    """Tell how far a job is."""
+    return _status(service, seen_job(service, caller, job))
+
+
+@router.get("/jobs/{job}/spec", response_model=JobSpec, responses=problem_responses(404))
+def show_spec(caller: Reader, service: ServiceOfApp, job: JobId) -> Response:
+    """Tell what was asked: the whole request, as it could be submitted again."""
+    seen_job(service, caller, job)
+    return JSONResponse(service.store.glance(job).spec.model_dump(mode="json"))
+
+
+@router.get("/jobs/{job}/logs", response_model=LogPart, responses=problem_responses(404))
+def show_log(
+    caller: Reader,
+    service: ServiceOfApp,
+    job: JobId,
+    after: Annotated[int, Query(ge=0, le=2**62, description="The `next` of the part before.")] = 0,
+) -> Response:
+    """Return a job's log from some byte on, at most 1 MiB of it; empty where it was not run on this machine."""
+    seen_job(service, caller, job)
+    log = service.settings.log_path(job)
+    if not log.exists():
+        return JSONResponse({"text": "", "next": 0})
+    with open_regular(log) as file:
+        file.seek(after)
+        part = file.read(_MAX_LOG_BYTES)
+    return JSONResponse({"text": part.decode(errors="replace"), "next": after + len(part)})
+
+
+@router.post("/jobs/{job}/pause", response_model=JobStatus, responses=problem_responses(404))
+def pause_job(caller: Submitter, service: ServiceOfApp, job: JobId) -> Response:
+    """Stop a job until it is resumed; its front so far is kept. Idempotent."""
+    seen_job(service, caller, job)
+    service.pause(job)
+    return _status(service, seen_job(service, caller, job))
+
+
+@router.post("/jobs/{job}/cancel", response_model=JobStatus, responses=problem_responses(404))
+def cancel_job(caller: Submitter, service: ServiceOfApp, job: JobId) -> Response:
+    """Stop a job; its front so far is kept. Idempotent."""
+    seen_job(service, caller, job)
+    service.cancel(job)
+    return _status(service, seen_job(service, caller, job))
+
+
+@router.post("/jobs/{job}/resume", response_model=JobStatus, responses=problem_responses(404, 409))
+async def resume_job(caller: Submitter, service: ServiceOfApp, job: JobId) -> Response:
+    """Queue a job again that was paused, cancelled, failed or left behind; finished trials are not run again."""
+    seen_job(service, caller, job)
+    await in_turn(service.requeue, job)  # one whose controller is elsewhere is watched for a while
+    return _status(service, seen_job(service, caller, job))
+
+
+async def _submitted(request: Request, caller: Caller, service: Service, spec: JobSpec, *, anew: bool) -> Response:
+    """Queue a request's job, and tell whether it was there before."""
+    job = await in_turn(lambda: _judge(request).submit(spec, caller.user, anew=anew))
+    found = service.store.overview(job.job_id)
+    is_new = found.started_at is None and not found.state.is_finished
+    headers = {"Location": f"/v1/jobs/{job.job_id}"}
+    return JSONResponse(_json(service, found), 202 if is_new else 200, headers)
+
+
+def _checked(request: Request, spec: JobSpec) -> JobSpec:
+    """Return a request whose parts belong together, of a model and text that may be read."""
+    allowed: AllowedModels = request.app.state.allowed_models
+    checked = make_spec(**spec.model_dump())
+    allowed.check(checked)
+    return checked
+
+
+def _judge(request: Request) -> Judge:
+    found: Judge = request.app.state.judge
+    return found
+
+
+def _index(jobs: list[Overview], job_id: str) -> int:
+    for index, found in enumerate(jobs):
+        if found.job_id == job_id:
+            return index
+    raise NotFoundError(f"after={job_id!a}: no such job is in this list. Begin without `after`.")
+
+
+def _json(service: Service, found: Overview) -> dict[str, object]:
+    return overview_json(found, service.settings.log_path(found.job_id))
+
+
+def _status(service: Service, found: Overview) -> JSONResponse:
+    return JSONResponse(_json(service, found))

@@ -1,0 +1,1 @@
+"""A job as the faces need it: made once, and told how far it is."""
