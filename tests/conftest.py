@@ -28,7 +28,13 @@ NOT_QUICK = {  # whole jobs, servers, browsers, fresh processes
     *("tests/browser", "tests/chaos", "tests/end_to_end", "tests/export", "tests/fuzz", "tests/workers/pool"),
     *("tests/workers/test_gpu.py", "tests/workers/test_devices.py"),
     *("tests/storage/tracking", "tests/cli/test_doctor.py", "tests/cli/test_errors.py", "tests/benchmarks"),
-    *("tests/search/job", "tests/workers/recover", "tests/cli/test_without_mlflow.py", "tests/storage/test_private.py"),
+    *(
+        "tests/http/test_serve.py",
+        "tests/search/job",
+        "tests/workers/recover",
+        "tests/cli/test_without_mlflow.py",
+        "tests/storage/test_private.py",
+    ),
 }
 SERVERS = {"ray_of_two", "postgres_server"}
 

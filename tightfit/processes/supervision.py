@@ -1,7 +1,8 @@
 """Child processes kept alive: started, watched, started again with growing pauses, and stopped, so that none is left.
 
 Each child lives in a process group of its own, so that a Ctrl-C of the terminal reaches its supervisor alone, and holds
-the end of a pipe: where the supervisor dies without a word, the pipe ends, and so does the child (`tightfit.processes.tethered`).
+the end of a pipe: where the supervisor dies without a word, the pipe ends, and so does the child (see
+`tethered`).
 """
 
 import os
