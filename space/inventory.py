@@ -95,6 +95,7 @@ class Inventory:
         vocabulary: rows of the input embedding; None: not known.
         num_positions: most tokens of a sequence; None: the config does not tell.
         first_token: what the config says that a sequence begins with, if anything.
+        family: the name of its kind (see `workers/families/family_table.py`).
 
     """
 
@@ -105,6 +106,7 @@ class Inventory:
     vocabulary: int | None = None
     num_positions: int | None = None
     first_token: int | None = None
+    family: str = "causal-decoder"
 
     @property
     def num_parameters(self) -> int:

@@ -32,7 +32,7 @@ from workers.tasks import Evaluate, Workspace
 from workers.text.tokens import TokenSet
 
 if TYPE_CHECKING:
-    from workers.recover.refit import Refitted
+    from workers.recover.recovery import Recovered, Recovery
 
 Tell = Callable[[str], None]
 
@@ -70,10 +70,10 @@ def export_point(
     point_name: str | None,
     budget: str | None,
     target_name: str | None,
-    refit: bool | None,  # noqa: FBT001 (one of three)
+    wish: tuple["Recovery", bool | None],
     tell: Tell,
 ) -> Exported:
-    """Export one point of a front; see `Service.export`."""
+    """Export one point of a front; see `Service.export`. A wish is a recovery: True, False, or where it can help."""
     folder = searched_folder(job)
     check_companions(folder)
     inventory = inspect_model(folder)
@@ -94,9 +94,8 @@ def export_point(
     if point_name is not None:  # asked for by name: what it takes in this format is what it may take
         limit = max(limit, plan_cost(inventory, plan, target).weight_bytes + cache)
     with new_folder(out) as temporary:
-        refitted = (
-            _refit(workspace, source, tokens, tell) if _is_refitted(source, tokens, device, refit, tell) else None
-        )
+        is_tried = _is_recovered(*wish, source, tokens, device, tell)
+        refitted = _recover(wish[0], workspace, source, tokens, tell) if is_tried else None
         promise = Promise(limit - cache, *_promised_kl(job, document, point, device, refitted))
         if refitted is not None and refitted.kept:
             tokens = refitted.tokens
@@ -124,7 +123,7 @@ def export_point(
 
 
 def _promised_kl(
-    job: Job, document: FrontDocument, point: FrontPoint, device: Device, refitted: "Refitted | None"
+    job: Job, document: FrontDocument, point: FrontPoint, device: Device, refitted: "Recovered | None"
 ) -> tuple[float | None, bool]:
     """Return the KL on held-out text that the files must show, if it is known, and whether it was measured here."""
     if refitted is not None and refitted.kept:
@@ -162,27 +161,32 @@ def _make_missing(workspace: Workspace, source: Source, tokens: TokenSet) -> Non
         worker.provide(task)
 
 
-def _is_refitted(source: Source, tokens: TokenSet, device: Device, wish: bool | None, tell: Tell) -> bool:  # noqa: FBT001
-    """Tell whether to refit: as wished, else wherever it can help and both models fit into memory."""
-    from workers.recover.refit import can_help, estimated_seconds, needed_bytes, tokens_read
-
-    if wish is False or not can_help(source.inventory, source.plan):
+def _is_recovered(
+    recovery: "Recovery",
+    wish: bool | None,  # noqa: FBT001 (one of three)
+    source: Source,
+    tokens: TokenSet,
+    device: Device,
+    tell: Tell,
+) -> bool:
+    """Tell whether to recover: as wished, else wherever it can help and both models fit into memory."""
+    if wish is False or not recovery.can_help(source.inventory, source.plan):
         return False
-    count = tokens_read(tokens)
-    needed, free = needed_bytes(source.inventory, count, device), free_bytes(device)
+    name, count = recovery.name, recovery.num_tokens(tokens)
+    needed, free = recovery.needed_bytes(source.inventory, count, device), free_bytes(device)
     if wish is None and needed > free:
-        told = f"it takes {format_bytes(needed)} of memory and {format_bytes(free)} are free; --refit tries it"
-        tell(f"refit: left out, since {told}")
+        told = f"it takes {format_bytes(needed)} of memory and {format_bytes(free)} are free; --{name} tries it"
+        tell(f"{name}: left out, since {told}")
         return False
-    minutes = max(1, round(estimated_seconds(source.inventory, count) / 60))
-    tell(f"refit: about {minutes} min on one core; --no-refit leaves it out")
+    minutes = max(1, round(recovery.estimated_seconds(source.inventory, count) / 60))
+    tell(f"{name}: about {minutes} min on one core; --no-{name} leaves it out")
     return True
 
 
-def _refit(workspace: Workspace, source: Source, tokens: TokenSet, tell: Tell) -> "Refitted":
-    from workers.recover.refit import refit_if_better
+def _recover(recovery: "Recovery", workspace: Workspace, source: Source, tokens: TokenSet, tell: Tell) -> "Recovered":
+    from workers.recover.recovery import recover_if_better
 
     def progress(done: int, blocks: int) -> None:
-        tell(f"refit: block {done} of {blocks}")
+        tell(f"{recovery.name}: block {done} of {blocks}")
 
-    return refit_if_better(workspace, source.plan, tokens, progress)
+    return recover_if_better(recovery, workspace, source.plan, tokens, progress)

@@ -22,7 +22,7 @@ from workers.models.model_files import local_folder
 from workers.models.source_cards import front_matter, terms_of
 
 if TYPE_CHECKING:
-    from workers.recover.refit import Refitted
+    from workers.recover.recovery import Recovered
 
 _LIBRARIES = ("torch", "transformers", "safetensors", "compressed-tensors", "optuna", "ray")
 
@@ -53,7 +53,7 @@ class Facts:
     target: str
     written: Written
     verified: Verified
-    refitted: "Refitted | None"
+    refitted: "Recovered | None"
     origin: Origin
 
 
@@ -85,7 +85,7 @@ def provenance(facts: Facts) -> dict[str, Any]:
     }
     if refitted is not None:
         kept = {"kept": refitted.kept, "kl_before": refitted.kl_before, "kl_after": refitted.kl_after}
-        record["refit"] = kept
+        record[refitted.recovery.name] = kept
     return record
 
 
@@ -115,7 +115,7 @@ Every module has its own level; `compression.json` lists them with seeds, digest
 | perplexity (held-out text) | {dense} | {verified.perplexity:.4f} |
 | KL divergence to dense, nats per token | 0 | {verified.kl_divergence:.6f} (95 % {low:.6f} to {high:.6f}) |
 
-Measured on these files, loaded again in a fresh process.{_told_of_refit(facts.refitted)}
+Measured on these files, loaded again in a fresh process.{_told_of_recovery(facts.refitted)}
 
 ## Loading
 
@@ -150,11 +150,11 @@ def _without_places(job: Job, value: Any) -> Any:
     return value.replace(source, Path(source).name) if isinstance(value, str) and source else value
 
 
-def _told_of_refit(refitted: "Refitted | None") -> str:
+def _told_of_recovery(refitted: "Recovered | None") -> str:
     if refitted is None or not refitted.kept:
         return ""
     return (
-        f"\nThe point was fitted once more after the search: KL {refitted.kl_before:.6f} before, "
+        f"\nThe point was {refitted.recovery.done}: KL {refitted.kl_before:.6f} before, "
         f"{refitted.kl_after:.6f} as exported."
     )
 

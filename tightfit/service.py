@@ -185,17 +185,17 @@ class Service:
         target: str | None = None,
         *,
         refit: bool | None = None,
+        recovery: str = "refit",
         tell: Callable[[str], None] = lambda _: None,
     ) -> "Exported":
         """Write a point of a job's front as a checkpoint and verify it by reloading.
 
-        `refit` fits it again before and keeps that where it is measurably better; None does so wherever it can help
-        and memory holds both models. `tell` hears sentences about it.
+        `refit` fits it again first and keeps that where it is measurably better; None does so where it can help and
+        memory holds both models; `recovery` names another way. `tell` hears sentences about it.
 
         Raises:
-            NotFoundError, InfeasibleBudgetError: no such point.
-            OutputError: `out` cannot be used.
-            VerificationError: the files do not hold what was promised.
+            NotFoundError, InfeasibleBudgetError, SpecError: no such point or recovery.
+            OutputError, VerificationError: `out` cannot be used, or its files do not hold what was promised.
 
         """
         from tightfit.export.early import check_wish  # before what is slow
@@ -204,9 +204,10 @@ class Service:
         check_wish(document, out, point, budget, target)
         from tightfit.exporting import export_point
         from tightfit.gc import at_home
+        from workers.recover.recovery_table import recovery_of
 
         job, trials = at_home(job, self.settings.cache_folder), self.store.list_trials(job_id)
-        return export_point(job, document, trials, out, point, budget, target, refit, tell)
+        return export_point(job, document, trials, out, point, budget, target, (recovery_of(recovery), refit), tell)
 
     def cancel(self, job_id: str) -> Job:
         """Ask a job to stop; its front so far is kept. Idempotent."""

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from space.errors import ModelError, TrialError
+from space.errors import CalibrationError, ModelError, TrialError
 from space.level import Level
 from space.measurement import Measurement
 from space.plan import Plan
@@ -28,6 +28,8 @@ from workers.evaluate.gradients import GradientPass
 from workers.evaluate.quality import sequence_quality
 from workers.evaluate.sketch import Sketcher
 from workers.evaluate.teacher import Teacher, read_teacher, write_teacher
+from workers.families.family import Family
+from workers.families.family_table import FAMILIES
 from workers.levels.level_store import LevelStore
 from workers.levels.statistics import calibrate, is_calibrated, load_statistics
 from workers.run.engine import Engine
@@ -50,7 +52,7 @@ from workers.tasks import (
 from workers.text.sampled_text import sample_tokens
 from workers.text.text_sources import Split
 from workers.text.tokenizer import opening_of
-from workers.text.tokens import TokenSet, tokenize
+from workers.text.tokens import TextRequest, TokenSet, tokenize
 from workers.whole_files import is_whole
 
 
@@ -96,8 +98,19 @@ class Worker:
         """Make the token sequences, from text or by sampling the model."""
         folder, vocabulary = Path(self._space.model_folder), self._space.inventory.vocabulary
         if task.request.source is None:
-            return sample_tokens(self.engine.whole_dense(), task.request, self._cache, opening_of(folder))
+            return self._sampled(task.request, opening_of(folder))
         return tokenize(folder, task.request, self._cache, task.excerpt, vocabulary)
+
+    def _sampled(self, request: TextRequest, opening: Sequence[int]) -> TokenSet:
+        step = self._family.sample
+        if step is None:
+            told = "Text cannot be sampled from a model of its kind"
+            raise CalibrationError(f"{self._space.model_folder}: {told}. Give a text or JSONL file with --calibration.")
+        return sample_tokens(self.engine.whole_dense(), step, request, self._cache, opening)
+
+    @property
+    def _family(self) -> Family:
+        return FAMILIES[self._space.inventory.family]
 
     def calibrate(self, task: Calibrate) -> None:
         """Collect the Hessians, once."""
@@ -189,13 +202,13 @@ class Worker:
         sketcher = Sketcher() if task.sketch else None
         batches = tokens.split(BATCH)
         logits = self.engine.logits(task.plan, self._level_store(task.tokens).weight, batches, _keys(task, batches))
-        kl, loss = sequence_quality(logits, batches, teacher, task.first_sequence, sketcher)
+        kl, loss = sequence_quality(logits, batches, teacher, self._family.loss, task.first_sequence, sketcher)
         if not all(map(isfinite, kl)):
             raise TrialError(f"plan {task.plan.digest[:12]}: the {task.split} text gives no finite KL divergence.")
         paid = self.engine.token_forwards - paid
         sketch = None if sketcher is None else sketcher.result().numpy()
         seconds = time.perf_counter() - started
-        return replace(Measurement.of_sequences(kl, loss, tokens.shape[1] - 1, paid, seconds), sketch=sketch)
+        return replace(Measurement.of_sequences(kl, loss, teacher.roots.shape[1], paid, seconds), sketch=sketch)
 
     def logits(self, plan: Plan, tokens: TokenSet, input_ids: Tensor) -> Tensor:
         """Return (B, T, V) logits of a plan for (B, T) tokens."""

@@ -180,7 +180,7 @@ def test_export_with_a_refit(
     service, job_id = finished
     best = service.front(job_id).recommended
     assert best is not None
-    monkeypatch.setattr("workers.recover.refit.paired_interval", lambda *_: (-2.0, -1.0 if helps else 1.0))
+    monkeypatch.setattr("workers.recover.recovery.paired_interval", lambda *_: (-2.0, -1.0 if helps else 1.0))
     said: list[str] = []
     exported = service.export(job_id, tmp_path / "out", tell=said.append)
     assert exported.verified

@@ -5,20 +5,23 @@ Each test adds an entry to the tables and takes a job from its request to a veri
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+import transformers
 from torch import Tensor
 
 from space.codings.coding import Coding
 from space.codings.coding_table import CODINGS
 from space.codings.masks import PATTERNS
-from space.errors import SpecError
+from space.errors import CalibrationError, SpecError
 from space.inventory import TensorInfo
 from space.level import Level, kept_columns, parse_level
 from space.menu import Menu
+from space.plan import Plan
 from space.targets.packed_target import PACKED
 from space.targets.target_table import TARGETS
 from tests.end_to_end.jobs import PlainService, run_job, small_spec
@@ -27,14 +30,24 @@ from tightfit.export.targets.packed_writer import PACKED_WRITER
 from tightfit.export.targets.writer_table import WRITERS
 from workers.compress import versions
 from workers.compress.bit_packing import PACK_MASK
+from workers.compress.build import BuiltLevel
 from workers.compress.builders.builder import WholeBuilder
 from workers.compress.builders.builder_table import BUILDERS
 from workers.compress.builders.integer_builder import INTEGER_BUILDER
 from workers.compress.module_statistics import Statistics
 from workers.compress.prune import KEEP
+from workers.families.causal_decoder import CAUSAL_DECODER
+from workers.families.family import Family
+from workers.families.family_table import FAMILIES
 from workers.kernels.bit_streams import UNPACK_MASK, unpack_mask
 from workers.kernels.kernel import Kernel, Tensors
 from workers.kernels.kernel_table import KERNELS
+from workers.levels.level_store import LevelStore
+from workers.recover.recovery import Progress, Recovery
+from workers.recover.recovery_table import RECOVERIES
+from workers.recover.refit import REFIT
+from workers.tasks import Workspace
+from workers.text.tokens import TokenSet
 
 Tiny = Callable[[TinyKind], Path]
 
@@ -62,6 +75,24 @@ def test_every_target_is_whole() -> None:
     for name, target in TARGETS.items():
         assert name == target.name
         assert any(target.why_not(level) is None for level in Menu().levels() if not level.is_dense)
+
+
+def test_every_family_is_whole() -> None:
+    """Each is listed under its own name, loads with a class that transformers has, and answers every question."""
+    for name, family in FAMILIES.items():
+        assert name == family.name
+        assert hasattr(transformers, family.loader)
+        parts = {part.name: getattr(family, part.name) for part in fields(Family)}
+        assert all(callable(part) for key, part in parts.items() if key not in ("name", "loader", "sample"))
+
+
+def test_every_recovery_is_whole() -> None:
+    """Each is listed under its own name, has a sentence, and all that an export asks of it."""
+    for name, recovery in RECOVERIES.items():
+        assert name == recovery.name
+        assert recovery.done
+        parts = {part.name: getattr(recovery, part.name) for part in fields(Recovery)}
+        assert all(callable(part) for key, part in parts.items() if key not in ("name", "done"))
 
 
 def _bytes(rows: int, kept: int, _: int) -> tuple[TensorInfo, ...]:
@@ -178,3 +209,58 @@ def test_a_target_is_its_rules_and_a_writer(
     record = json.loads((tmp_path / "out" / "compression.json").read_text())
     assert (document.target, record["format"]) == ("eight", "eight")
     assert {parse_level(text).bits for text in record["plan"].values()} <= {8, None}
+
+
+@pytest.mark.usefixtures("reload_here")
+def test_a_family_is_one_file(
+    service: PlainService, tiny: Tiny, text_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Here one that is asked for the second half of each sequence only, from tokens in reverse."""
+
+    def second_half(logits: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        half = tokens.shape[1] // 2
+        return logits[:, half:-1], tokens.flip(1)[:, half + 1 :]
+
+    asked: list[int] = []
+
+    def reversed_tokens(tokens: Tensor) -> dict[str, Any]:
+        asked.append(len(tokens))
+        return {"input_ids": tokens.flip(1), "use_cache": False}
+
+    backwards = replace(CAUSAL_DECODER, name="backwards", loss=second_half, inputs=reversed_tokens, sample=None)
+    monkeypatch.setitem(FAMILIES, CAUSAL_DECODER.name, replace(CAUSAL_DECODER, matches=lambda *_: False))
+    monkeypatch.setitem(FAMILIES, "backwards", backwards)
+    job_id, _ = run_job(service, small_spec(tiny("tied"), text_file))
+    service.export(job_id, tmp_path / "out", refit=True)
+    assert asked
+    with pytest.raises(CalibrationError, match="Text cannot be sampled from a model of its kind"):
+        run_job(service, small_spec(tiny("tied"), None))
+
+
+@pytest.mark.usefixtures("reload_here")
+def test_a_recovery_is_one_file(
+    service: PlainService, tiny: Tiny, text_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Here one that scales every module by what makes it worse: it is tried, and not kept."""
+
+    def louder(workspace: Workspace, plan: Plan, tokens: TokenSet, progress: Progress) -> TokenSet:
+        named = TokenSet(tokens.path, tokens.note, ("louder", *tokens.digests[1:]))
+        folder = Path(workspace.cache_folder) / "levels"
+        old, new = (LevelStore(folder, workspace.model_digest, t.of("calibration")) for t in (tokens, named))
+        for name, level in plan.levels:
+            if not level.is_dense:
+                found = {key: tensor.clone() for key, tensor in old.tensors(name, level).items()}
+                new.write(name, BuiltLevel(level, found | {"scale": found["scale"] * 1.5}, 1.0))
+        progress(1, 1)
+        return named
+
+    monkeypatch.setitem(RECOVERIES, "louder", replace(REFIT, name="louder", done="made louder", levels=louder))
+    job_id, _ = run_job(service, small_spec(tiny("tied"), text_file))
+    told: list[str] = []
+    exported = service.export(job_id, tmp_path / "out", recovery="louder", tell=told.append)
+    record = json.loads((tmp_path / "out" / "compression.json").read_text())
+    assert told == ["louder: about 1 min on one core; --no-louder leaves it out", "louder: block 1 of 1"]
+    assert exported.refitted is False
+    assert record["louder"]["kl_after"] > record["louder"]["kl_before"]
+    with pytest.raises(SpecError, match="'quieter' is no recovery; there are refit, louder"):
+        service.export(job_id, tmp_path / "other", recovery="quieter")

@@ -17,6 +17,7 @@ from tightfit.export.checkpoint import Source, write_checkpoint
 from workers.compress.build import build_levels
 from workers.compress.module_statistics import Statistics
 from workers.families.blocks import BlockRunner
+from workers.families.causal_decoder import CAUSAL_DECODER
 from workers.families.load_modules import load_model
 from workers.families.read_inventory import inspect_model
 from workers.levels.level_store import LevelStore
@@ -120,7 +121,7 @@ def test_export_is_the_searched_model(case: _Case) -> None:
 
 def test_every_start_gives_the_same_bits(case: _Case) -> None:
     """From every block on, and block by block, its logits are those of the whole run."""
-    runner, outputs = BlockRunner(case.model), list[Any]()
+    runner, outputs = BlockRunner(case.model, CAUSAL_DECODER), list[Any]()
     assert runner.logits(IDS, outputs).equal(case.searched)
     step = None
     for start in range(1, runner.num_blocks + 1):

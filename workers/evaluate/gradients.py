@@ -128,7 +128,8 @@ class GradientPass:
     def _head(self, row: Tensor, outputs: list[BlockOutput]) -> Tensor:
         """Return the (1, T, D) gradient at the last block's output of the loss of answers that the model draws."""
         before = _leaf(outputs[-1])
-        logits_pv = self._runner.logits(row, [*outputs[:-1], before], self._runner.num_blocks)[0, :-1].float()
+        logits = self._runner.logits(row, [*outputs[:-1], before], self._runner.num_blocks)
+        logits_pv = self._runner.family.loss(logits, row)[0][0].float()
         share = logits_pv.detach().softmax(-1).cpu()
         drawn_p = torch.multinomial(share, 1, generator=self._generator)[:, 0].to(logits_pv.device)
         functional.cross_entropy(logits_pv, drawn_p, reduction="sum").backward()

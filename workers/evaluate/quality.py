@@ -4,7 +4,7 @@ A few positions are scored at a time, so that they stay in the processor's cache
 Shape legend: B sequences, T tokens, P scored positions, V vocabulary.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -16,19 +16,25 @@ _CACHED_VALUES = 2**19  # logits scored at a time: 2 MiB
 _GPU_VALUES = 2**23  # the same on a GPU, which is slow to begin and needs no cache
 
 
+Scored = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+"""a family's loss: (logits, tokens) -> (B, P, V) logits of the scored positions, (B, P) right classes"""
+
+
 def sequence_quality(
     logits: Iterator[Tensor],
     batches: Sequence[Tensor],
     teacher: Teacher,
+    scored: Scored,
     first: int = 0,
     sketcher: Sketcher | None = None,
 ) -> tuple[list[float], list[float]]:
-    """Return KL(dense || now) and next-token loss of each sequence, in nats per token.
+    """Return KL(dense || now) and loss of each sequence, in nats per token.
 
     Args:
         logits: (B, T, V) for each batch.
         batches: (B, T) tokens: of the teacher's sequences from `first` on.
         teacher: the dense model's answers.
+        scored: which logits count, and what is right there.
         first: index of the first sequence.
         sketcher: takes each batch, where a sketch is wanted.
 
@@ -36,25 +42,25 @@ def sequence_quality(
     kl: list[float] = []
     loss: list[float] = []
     for logits_btv, batch in zip(logits, batches, strict=True):
-        for logits_tv, tokens_t in zip(logits_btv, batch.to(logits_btv.device), strict=True):
-            found = [_score(*part, sketcher) for part in _parts(logits_tv, tokens_t, teacher.sequence(first + len(kl)))]
+        for logits_pv, right_p in zip(*scored(logits_btv, batch.to(logits_btv.device)), strict=True):
+            found = [_score(*part, sketcher) for part in _parts(logits_pv, right_p, teacher.sequence(first + len(kl)))]
             kl.append(float(torch.cat([kl_p for kl_p, _ in found]).double().mean()))
             loss.append(float(torch.cat([loss_p for _, loss_p in found]).double().mean()))
     return kl, loss
 
 
-def _parts(logits_tv: Tensor, tokens_t: Tensor, teacher: Teacher) -> Iterator[tuple[Tensor, Tensor, Teacher]]:
-    """Yield the (P, V) logits, the next tokens and the answers of as many positions as a processor's cache holds."""
-    values = _CACHED_VALUES if logits_tv.device.type == "cpu" else _GPU_VALUES
-    count = max(1, values // (CYCLE * logits_tv.shape[-1])) * CYCLE
-    for begin in range(0, len(tokens_t) - 1, count):
-        end = min(begin + count, len(tokens_t) - 1)
-        yield logits_tv[begin:end], tokens_t[begin + 1 : end + 1], teacher.positions(begin, end, logits_tv.device)
+def _parts(logits_pv: Tensor, right_p: Tensor, teacher: Teacher) -> Iterator[tuple[Tensor, Tensor, Teacher]]:
+    """Yield the logits, the right classes and the answers of as many positions as a processor's cache holds."""
+    values = _CACHED_VALUES if logits_pv.device.type == "cpu" else _GPU_VALUES
+    count = max(1, values // (CYCLE * logits_pv.shape[-1])) * CYCLE
+    for begin in range(0, len(right_p), count):
+        end = min(begin + count, len(right_p))
+        yield logits_pv[begin:end], right_p[begin:end], teacher.positions(begin, end, logits_pv.device)
 
 
-def _score(logits_pv: Tensor, next_p: Tensor, teacher: Teacher, sketcher: Sketcher | None) -> tuple[Tensor, Tensor]:
+def _score(logits_pv: Tensor, right_p: Tensor, teacher: Teacher, sketcher: Sketcher | None) -> tuple[Tensor, Tensor]:
     log_q = logits_pv.float().log_softmax(-1)
-    loss = -log_q.gather(-1, next_p[:, None]).squeeze(-1)
+    loss = -log_q.gather(-1, right_p[:, None]).squeeze(-1)
     weighted = teacher.events(log_q).mul_(teacher.roots)
     kl = teacher.negative_entropy - torch.linalg.vecdot(teacher.roots, weighted)
     if sketcher is not None:

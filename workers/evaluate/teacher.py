@@ -3,7 +3,7 @@
 An answer is a distribution over events: all tokens, or with a large vocabulary the likeliest ones and "any other".
 Merging tokens can only lower a KL divergence (data processing inequality); benchmarks/trials tells by how much.
 
-Shape legend: N sequences, P = T - 1 scored positions, V vocabulary, E events, K dimensions of a sketch.
+Shape legend: N sequences, P scored positions, V vocabulary, E events, K dimensions of a sketch.
 """
 
 from collections.abc import Callable
@@ -68,9 +68,9 @@ def merge(log_q: Tensor, likeliest: Tensor) -> Tensor:
     return torch.cat([chosen, others], -1)
 
 
-def answers(log_p_bpv: Tensor, tokens_bt: Tensor) -> dict[str, Tensor]:
-    """Return the fields of the answers to a batch, given the dense model's log-probabilities."""
-    loss = -log_p_bpv.gather(-1, tokens_bt[:, 1:, None]).squeeze(-1).double().mean(-1)
+def answers(log_p_bpv: Tensor, right_bp: Tensor) -> dict[str, Tensor]:
+    """Return the fields of the answers to a batch, given the dense model's log-probabilities and what is right."""
+    loss = -log_p_bpv.gather(-1, right_bp[..., None]).squeeze(-1).double().mean(-1)
     found = {"loss": loss}
     if log_p_bpv.shape[-1] > WHOLE_VOCABULARY:
         found["likeliest"] = log_p_bpv.topk(NUM_LIKELIEST).indices.int()
@@ -87,7 +87,8 @@ def write_teacher(path: Path, engine: Engine, tokens: Tensor) -> None:
     with replacing(path) as temporary:
         out: dict[str, Tensor] = {}
         for logits, batch in zip(engine.logits(engine.dense_plan, no_level, batches), batches, strict=True):
-            found = answers(logits[:, :-1].float().log_softmax(-1), batch.to(logits.device))
+            scored, right = engine.runner.family.loss(logits, batch.to(logits.device))
+            found = answers(scored.float().log_softmax(-1), right)
             layout = {name: (t.dtype, (len(tokens), *t.shape[1:])) for name, t in found.items()}
             out = out or create_safetensors(temporary, layout)
             for name, tensor in found.items():

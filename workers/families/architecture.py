@@ -1,4 +1,4 @@
-"""From a model folder's config to the class that runs it, and only to the class that the config names."""
+"""From a model folder's config to its family and to the class that runs it: only the class that the config names."""
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from space.errors import ModelError, in_one_line
+from workers.families.family import Family
+from workers.families.family_table import family_of
 from workers.models.model_files import read_config
 
 
-def build_model(folder: Path, made_in: AbstractContextManager[Any] | None = None, **options: Any) -> Any:
-    """Return the causal language model that a config describes, without the weights of its folder, its ties tied.
+def build_model(folder: Path, made_in: AbstractContextManager[Any] | None = None, **options: Any) -> tuple[Any, Family]:
+    """Return the model that a config describes, without the weights of its folder, its ties tied, and its family.
 
     Args:
         folder: the model.
@@ -18,20 +20,22 @@ def build_model(folder: Path, made_in: AbstractContextManager[Any] | None = None
         options: for transformers' `from_config`.
 
     Raises:
-        ModelError: transformers has no such architecture, it is of another class, or the config is inconsistent.
+        ModelError: no family has such an architecture, or the config is inconsistent.
 
     """
-    from transformers import AutoConfig, AutoModelForCausalLM
+    import transformers
 
     named = _named_class(read_config(folder))
     with _told(folder):
-        config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
-    _check_class(folder, named, config)
+        config = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+    family = family_of(config, named)
+    if family is None:
+        raise ModelError(f"{folder}: {_why_none(config, named)}")
     with _told(folder):
         with made_in or nullcontext():
-            model: Any = AutoModelForCausalLM.from_config(config, trust_remote_code=False, **options)
+            model = getattr(transformers, family.loader).from_config(config, trust_remote_code=False, **options)
         model.tie_weights()
-    return model
+    return model, family
 
 
 @contextmanager
@@ -45,18 +49,17 @@ def _told(folder: Path) -> Iterator[None]:
         ) from error
 
 
-def _check_class(folder: Path, named: str | None, config: Any) -> None:
-    """Refuse a config whose model is not the causal language model of its type."""
+def _why_none(config: Any, named: str | None) -> str:
+    """Return one sentence about a config that no family claims."""
     from transformers import MODEL_FOR_CAUSAL_LM_MAPPING
 
     built = MODEL_FOR_CAUSAL_LM_MAPPING.get(type(config), None)
-    if built is None:
-        raise ModelError(
-            f"{folder}: config.json asks for {named or 'a model'} of the type {config.model_type}, of which "
+    if built is None or named is None:
+        return (
+            f"config.json asks for {named or 'a model'} of the type {config.model_type}, of which "
             "transformers has no causal language model; others are not supported yet."
         )
-    if named is not None and named.lower() != built.__name__.lower():
-        raise ModelError(f"{folder}: config.json asks for {named}, {_why_not(named, built.__name__)}")
+    return f"config.json asks for {named}, {_why_not(named, built.__name__)}"
 
 
 def _why_not(named: str, built: str) -> str:

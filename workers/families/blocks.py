@@ -1,4 +1,4 @@
-"""Run a decoder from any block on, through the model's own forward, so that every architecture keeps its own rules.
+"""Run a model from any block on, through the model's own forward, so that every architecture keeps its own rules.
 
 Blocks before the start are replaced by stubs that pass the remembered output on; indices and attributes stay as they
 were. Shape legend: B sequences, T tokens, D hidden, V vocabulary.
@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from space.errors import ModelError
+from workers.families.family import Family
 
 BlockOutput = Any  # a (B, T, D) tensor, or a tuple that starts with one, as the architecture returns it
 
@@ -44,12 +44,12 @@ class _StopForwardError(Exception):
 
 
 class BlockRunner:
-    """A causal language model whose forward can start at a block and remember block outputs."""
+    """A model whose forward can start at a block and remember block outputs."""
 
-    def __init__(self, model: Any) -> None:
-        """Find the model's list of transformer blocks."""
-        self.model = model
-        self._prefix, self._blocks = find_blocks(model)
+    def __init__(self, model: Any, family: Family) -> None:
+        """Find the model's list of blocks, as its family says."""
+        self.model, self.family = model, family
+        self._prefix, self._blocks = family.stages(model)
         self._is_recording = False
 
     @property
@@ -97,8 +97,11 @@ class BlockRunner:
             hook.remove()
         return found[0]
 
-    def run_to_head(self, head: nn.Module, input_ids: Tensor, previous: BlockOutput) -> None:
+    def run_to_head(self, head: nn.Module | None, input_ids: Tensor, previous: BlockOutput) -> None:
         """Run what lies between the last block and a head, for hooks: large vocabularies' logits are not computed."""
+        if head is None:
+            self.logits(input_ids, [None] * (self.num_blocks - 1) + [previous], self.num_blocks)
+            return
 
         def stop(_module: nn.Module, _inputs: Any) -> None:
             raise _StopForwardError
@@ -129,8 +132,7 @@ class BlockRunner:
 
     def _forward(self, input_ids: Tensor) -> Tensor:
         with torch.set_grad_enabled(self._is_recording):
-            logits: Tensor = self.model(input_ids=input_ids, use_cache=False).logits
-        return logits
+            return self.family.answers(self.model(**self.family.inputs(input_ids)))
 
     @contextmanager
     def _stubs(self, start: int, output: BlockOutput) -> Iterator[None]:
@@ -142,18 +144,3 @@ class BlockRunner:
         finally:
             for i, original in enumerate(originals):
                 self._blocks[i] = original
-
-
-def find_blocks(model: nn.Module) -> tuple[str, nn.ModuleList]:
-    """Return the longest list of equal-typed modules, the transformer blocks, and its name.
-
-    Raises:
-        ModelError: there is none.
-
-    """
-    lists = [
-        (n, m) for n, m in model.named_modules() if isinstance(m, nn.ModuleList) and len({type(b) for b in m}) == 1
-    ]
-    if not lists:
-        raise ModelError(f"{type(model).__name__} has no list of equal transformer blocks; it cannot be searched yet.")
-    return max(lists, key=lambda named: len(named[1]))

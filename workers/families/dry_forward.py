@@ -3,7 +3,6 @@
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -11,25 +10,12 @@ from torch import Tensor, nn
 
 from space.errors import ModelError
 from space.inventory import CacheLayer
+from workers.families.family import Seen
 
 _CHUNKS = 256  # tokens, a multiple of what models cut sequences into
 _SIZES = re.compile(r"size of tensor|cannot be multiplied|invalid for input of size|broadcast|must match")
 """in what torch says of shapes that do not fit"""
 _LENGTHS = 2, 3  # tokens of two forwards: what grows between them is kept of each token
-
-
-@dataclass(frozen=True, slots=True)
-class Seen:
-    """What two forwards of a model show.
-
-    Attributes:
-        cache: what each layer keeps of a sequence, in the type of the config; None: the model does not hand it out.
-        bypassed: linear modules that are never called, while the model's code takes their weight for itself.
-
-    """
-
-    cache: tuple[CacheLayer, ...] | None = None
-    bypassed: frozenset[str] = frozenset()
 
 
 def dry_forward(model: Any) -> Seen:

@@ -32,7 +32,8 @@ def load_model(folder: Path, device: str = "cpu", mapped: Collection[str] = ()) 
             are tied differ.
 
     """
-    model, checkpoint = build_model(folder, _weightless(), dtype=compute_dtype(device)), Checkpoint(folder)
+    model, _ = build_model(folder, _weightless(), dtype=compute_dtype(device))
+    checkpoint = Checkpoint(folder)
     check_ties(folder, tied_names(model), checkpoint.stored)
     for name, parameter in list(model.named_parameters()):
         if name not in checkpoint:

@@ -87,10 +87,11 @@ def calibrate(engine: Engine, inventory: Inventory, tokens: Tensor, out_folder: 
         inside = {m.name: modules[m.name] for m in inventory.modules if m.block == index}
         with engine.holding_dense(index), _collecting(inside, out_folder / f"block-{index:04d}.safetensors"):
             outputs = [runner.run_block(index, b, o) for b, o in zip(batches, outputs, strict=True)]
+    head = runner.family.head(runner.model)
     heads = {m.name: modules[(m.tied or (m.name,))[0]] for m in inventory.modules if m.block is None and _is_head(m)}
     with engine.holding_dense(runner.num_blocks), _collecting(heads, out_folder / "head.safetensors"):
         for batch, output in zip(batches, outputs, strict=True):
-            runner.run_to_head(runner.model.get_output_embeddings(), batch, output)
+            runner.run_to_head(head, batch, output)
 
 
 @contextmanager

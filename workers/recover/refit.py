@@ -7,7 +7,7 @@ Shape legend: B sequences, T tokens, O out_features, I in_features.
 """
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,19 +19,19 @@ from space.digest import digest
 from space.inventory import Inventory, ModuleInfo
 from space.level import Level
 from space.plan import Plan
-from space.results.front import paired_interval
 from workers.compress.build import BuiltLevel, build_levels
 from workers.compress.module_statistics import Statistics
 from workers.compress.rounding_inputs import damped
 from workers.devices import Device
 from workers.families.blocks import BlockOutput, BlockRunner
+from workers.families.family_table import FAMILIES
 from workers.families.load_modules import load_model
 from workers.kernels.unpack import unpack
 from workers.levels.level_store import LevelStore
+from workers.recover.recovery import Progress, Recovery
 from workers.run.memory_limits import ITEM_BYTES, building_bytes
-from workers.tasks import Evaluate, Teach, Workspace
+from workers.tasks import Workspace
 from workers.text.tokens import TokenSet
-from workers.worker import Worker
 
 _REFIT_VERSION = 2  # part of the name of what is refitted
 _NUM_SEQUENCES = 128  # at most: with 64, and 32, a 2.5-bit plan keeps 0.77 and 0.89 of its KL instead of 0.74
@@ -41,42 +41,12 @@ _FORWARD_FLOPS = 11  # for each weight and token: about five forward passes
 _FLOPS_PER_CORE = 4e10
 _SECONDS_PER_VALUE = 4e-6  # of a level's search
 _LEARNING_RATE = 2e-3
-Progress = Callable[[int, int], None]
 
 
 def refitted_tokens(tokens: TokenSet, plan: Plan) -> TokenSet:
     """Return the same text under the name that refitted levels of a plan have in a level store."""
     name = digest([tokens.of("calibration"), plan.digest, "refit", _REFIT_VERSION])
     return TokenSet(tokens.path, tokens.note, (name, *tokens.digests[1:]))
-
-
-@dataclass(frozen=True, slots=True)
-class Refitted:
-    """What a refit came to.
-
-    Attributes:
-        tokens: names the levels to export: the refitted ones if they are kept, else those that the search measured.
-        kl_before, kl_after: on held-out text, nats per token.
-        kept: whether it helped measurably: the paired 95 % interval of the difference lies below zero.
-
-    """
-
-    tokens: TokenSet
-    kl_before: float
-    kl_after: float
-    kept: bool
-
-
-def refit_if_better(
-    workspace: Workspace, plan: Plan, tokens: TokenSet, progress: Progress = lambda *_: None
-) -> Refitted:
-    """Fit a plan again and keep that only where its KL on held-out text is measurably lower; see `refit`."""
-    named = refit(workspace, plan, tokens, progress)
-    Worker(workspace).run(Teach(tokens, "held_out"))
-    # a worker knows levels by their text, so each store's are measured by one of its own
-    before, after = (Worker(workspace).run(Evaluate(t, plan, "held_out")) for t in (tokens, named))
-    kept = paired_interval(after.sequence_kl, before.sequence_kl)[1] < 0
-    return Refitted(named if kept else tokens, before.kl_divergence, after.kl_divergence, kept)
 
 
 def needed_bytes(inventory: Inventory, num_tokens: int, device: Device = "cpu") -> int:
@@ -156,7 +126,8 @@ class _Refitter:
         self, workspace: Workspace, packed: Sequence[tuple[ModuleInfo, Level]], store: LevelStore, tokens: Tensor
     ) -> None:
         models = [load_model(Path(workspace.model_folder), workspace.device) for _ in range(2)]
-        self._dense, self._fitted = (BlockRunner(model) for model in models)
+        family = FAMILIES[workspace.inventory.family]
+        self._dense, self._fitted = (BlockRunner(model, family) for model in models)
         self._modules = [dict(model.named_modules()) for model in models]
         self._levels = {m.name: level for m, level in packed}
         self._blocks = {m.name: m.block for m, _ in packed}
@@ -298,3 +269,14 @@ def _towards_dense(weight: Tensor, hessian: Tensor, shared: Tensor) -> Tensor:
 def _hidden(output: BlockOutput) -> Tensor:
     hidden: Tensor = output[0] if isinstance(output, tuple) else output
     return hidden
+
+
+REFIT = Recovery(
+    name="refit",
+    done="fitted once more after the search",
+    can_help=can_help,
+    needed_bytes=needed_bytes,
+    estimated_seconds=estimated_seconds,
+    num_tokens=tokens_read,
+    levels=refit,
+)

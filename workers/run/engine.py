@@ -16,6 +16,7 @@ from space.level import DENSE, Level
 from space.plan import Plan
 from workers.devices import Device, compute_dtype
 from workers.families.blocks import BlockRunner
+from workers.families.family_table import FAMILIES
 from workers.run.held_weights import Resident, Unpack
 from workers.run.kept_outputs import Key, Stages, Trail, Trails, names_by_stage
 
@@ -47,10 +48,11 @@ class Engine:
         lookups = {modules[m.name] for m in inventory.modules if m.kind == "embedding"}
         for module in {model.get_input_embeddings(), *lookups}:
             _look_up_anywhere(module, device)
-        head = model.get_output_embeddings()
+        family = FAMILIES[inventory.family]
+        head = family.head(model)
         head_name = next((name for name, module in model.named_modules() if module is head), None)
         self._names = names_by_stage(inventory, head_name)
-        self.runner = BlockRunner(model)
+        self.runner = BlockRunner(model, family)
         self.token_forwards = 0.0
 
     def dense_weight(self, module_name: str) -> Tensor:

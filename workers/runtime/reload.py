@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from space.measurement import Measurement
 from space.plan import Plan
@@ -20,6 +19,7 @@ from workers.devices import Device, compute_dtype
 from workers.evaluate.quality import sequence_quality
 from workers.evaluate.teacher import read_teacher
 from workers.families.blocks import BlockRunner
+from workers.families.family_table import FAMILIES
 from workers.families.read_inventory import inspect_model
 from workers.tasks import BATCH, Workspace
 from workers.text.tokens import TokenSet
@@ -50,13 +50,15 @@ class ReloadAnswer:
     perplexity: float
 
 
-def load_exported(folder: Path, device: Device = "cpu") -> tuple[Any, dict[str, list[str]]]:
-    """Return the model as searches run it, and the loader's report of missing, unexpected and mismatched keys."""
-    from transformers import AutoModelForCausalLM
+def load_exported(
+    folder: Path, device: Device = "cpu", loader: str = "AutoModelForCausalLM"
+) -> tuple[Any, dict[str, list[str]]]:
+    """Return the model as searches run it, and the loader's report: missing, unexpected, mismatched keys."""
+    import transformers
 
     import workers.runtime.transformers_hook  # noqa: F401 (registers the packed format)
 
-    model, report = AutoModelForCausalLM.from_pretrained(
+    model, report = getattr(transformers, loader).from_pretrained(
         folder,
         dtype=compute_dtype(device),
         use_safetensors=True,
@@ -90,36 +92,26 @@ def tokenizer_problems(source: Path, exported: Path) -> dict[str, list[str]]:
     return {"tokenizer": differs} if differs else {}
 
 
-def generation_problems(model: Any, token_ids: Tensor) -> dict[str, list[str]]:
-    """Return why a model cannot generate one token after (1, T) others; nothing where it can."""
-    try:
-        made = model.generate(
-            token_ids, max_new_tokens=1, do_sample=False, num_beams=1, num_return_sequences=1, pad_token_id=0
-        )
-    except Exception as error:  # noqa: BLE001 (whatever keeps users from generating)
-        return {"generate": [_first_line(error)]}
-    return {} if made.shape[1] == token_ids.shape[1] + 1 else {"generate": ["it makes no token"]}
-
-
 def _first_line(error: Exception) -> str:
     return (str(error).splitlines() or [""])[0] or type(error).__name__
 
 
 def reload(folder: Path, plan: Plan, workspace: Workspace, tokens: TokenSet) -> ReloadAnswer:
     """Measure the exported folder and compare it with the searched model."""
-    model, problems = load_exported(folder, workspace.device)
+    family = FAMILIES[workspace.inventory.family]
+    model, problems = load_exported(folder, workspace.device, family.loader)
     problems |= tokenizer_problems(Path(workspace.model_folder), folder)
-    runner, text = BlockRunner(model), tokens.load("held_out").to(workspace.device)
-    problems |= generation_problems(model, text[:1, :_PROMPT_TOKENS])
+    runner, text = BlockRunner(model, family), tokens.load("held_out").to(workspace.device)
+    problems |= family.problems(model, text[:1, :_PROMPT_TOKENS])
     worker = Worker(workspace)
     with torch.no_grad():
         logits = runner.logits(text[:BATCH])[:_LOGIT_SEQUENCES]
         searched = worker.logits(plan, tokens, text[:BATCH])[:_LOGIT_SEQUENCES]
         teacher = read_teacher(worker.teacher_path(tokens, "held_out"))
         batches = text.split(BATCH)
-        kl, loss = sequence_quality(map(runner.logits, batches), batches, teacher)
+        kl, loss = sequence_quality(map(runner.logits, batches), batches, teacher, family.loss)
     difference = float((logits.float() - searched.float()).abs().max())
-    found = Measurement.of_sequences(kl, loss, text.shape[1] - 1, 0.0, 0.0)
+    found = Measurement.of_sequences(kl, loss, teacher.roots.shape[1], 0.0, 0.0)
     return ReloadAnswer(problems, difference, found.kl_divergence, found.sequence_kl, found.perplexity)
 
 

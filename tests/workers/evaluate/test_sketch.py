@@ -119,7 +119,7 @@ def test_impossible_words_stay_finite() -> None:
     """A plan that takes all probability from what the dense model is sure of, and words that it rules out."""
     log_p = torch.tensor([[[0.0, -1e4, -1e4], [-0.7, -0.7, -1e4]]])
     log_q = torch.tensor([[-2000.0, -1.0, -1.0], [-1.0, -1.0, -1e4]])
-    dense = Teacher(**answers(log_p, torch.zeros(1, 3, dtype=torch.int64))).sequence(0)
+    dense = Teacher(**answers(log_p, torch.zeros(1, 2, dtype=torch.int64))).sequence(0)
     sketcher = Sketcher()
     sketcher.add(dense.roots * log_q, torch.tensor([2000.0, 0.3]), dense.origin, dense.direction)
     assert torch.isfinite(sketcher.result()).all()

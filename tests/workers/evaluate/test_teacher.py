@@ -7,6 +7,7 @@ from torch import Tensor
 from workers.evaluate import teacher
 from workers.evaluate.quality import sequence_quality
 from workers.evaluate.teacher import Teacher, answers, merge
+from workers.families.causal_decoder import CAUSAL_DECODER
 
 TOKENS = torch.randint(0, 50, (3, 9), generator=torch.Generator().manual_seed(1))
 
@@ -18,7 +19,8 @@ def _log_p(seed: int, scale: float) -> Tensor:
 
 def _kl(dense: Tensor, now: Tensor) -> list[float]:
     logits = torch.cat([now, now[:, -1:]], 1)
-    return sequence_quality(iter([logits]), [TOKENS], Teacher(**answers(dense, TOKENS)))[0]
+    teacher_ = Teacher(**answers(dense, TOKENS[:, 1:]))
+    return sequence_quality(iter([logits]), [TOKENS], teacher_, CAUSAL_DECODER.loss)[0]
 
 
 def test_merging_lowers_kl_a_little(monkeypatch: pytest.MonkeyPatch) -> None:

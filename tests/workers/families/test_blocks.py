@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from space.errors import ModelError
 from tests.workers.tiny_models import Bench, TinyKind
 from workers.families.blocks import BlockRunner
+from workers.families.causal_decoder import CAUSAL_DECODER
 from workers.families.load_modules import load_model
 from workers.levels.statistics import load_hessian
 
@@ -23,7 +24,7 @@ Benches = Callable[[TinyKind], Bench]
 def _runner(folder: Path) -> tuple[Any, BlockRunner, Tensor]:
     model = load_model(folder)
     tokens = torch.randint(2, 300, (3, 20), generator=torch.Generator().manual_seed(3))
-    return model, BlockRunner(model), tokens
+    return model, BlockRunner(model, CAUSAL_DECODER), tokens
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -101,7 +102,7 @@ def test_stubs_go_even_on_error(
 def test_model_without_blocks_is_refused() -> None:
     """What has no list of blocks cannot be searched, and says so."""
     with pytest.raises(ModelError, match="Linear has no list"):
-        BlockRunner(nn.Linear(2, 2))
+        BlockRunner(nn.Linear(2, 2), CAUSAL_DECODER)
 
 
 @pytest.mark.parametrize("kind", KINDS)

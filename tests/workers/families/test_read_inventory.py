@@ -9,6 +9,7 @@ import pytest
 from space.errors import ModelError
 from tests.workers.tiny_models import TinyKind
 from workers.families.blocks import BlockRunner
+from workers.families.causal_decoder import CAUSAL_DECODER
 from workers.families.load_modules import load_model
 from workers.families.read_inventory import inspect_model
 from workers.models.model_files import read_headers
@@ -37,7 +38,7 @@ def test_blocks_are_those_that_a_worker_runs(tiny: Callable[[TinyKind], Path]) -
     """A module's number is its place in the list of blocks, and what lies outside has none."""
     kinds: list[TinyKind] = ["tied", "untied", "phi", "opt"]
     for kind in kinds:
-        inventory, runner = inspect_model(tiny(kind)), BlockRunner(load_model(tiny(kind)))
+        inventory, runner = inspect_model(tiny(kind)), BlockRunner(load_model(tiny(kind)), CAUSAL_DECODER)
         assert inventory.num_blocks == runner.num_blocks
         prefixes = {runner.block_name(i) + ".": i for i in range(runner.num_blocks)}
         for module in inventory.modules:

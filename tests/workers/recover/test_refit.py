@@ -13,8 +13,10 @@ from space.plan import Plan
 from tests.workers.tiny_models import Bench, TinyKind
 from tests.workers.weights import correlated_hessian, random_weight
 from workers.levels.level_store import LevelStore
+from workers.recover import recovery
 from workers.recover import refit as refitting
-from workers.recover.refit import can_help, estimated_seconds, needed_bytes, refit, refit_if_better
+from workers.recover.recovery import recover_if_better
+from workers.recover.refit import REFIT, can_help, estimated_seconds, needed_bytes, refit
 from workers.run.memory_limits import building_bytes
 from workers.tasks import Evaluate
 from workers.text.tokens import TokenSet
@@ -79,8 +81,8 @@ def test_the_better_one_is_kept(bench: Callable[[TinyKind], Bench], monkeypatch:
         compared.append((sum(after) / len(after), sum(before) / len(before)))
         return interval
 
-    monkeypatch.setattr(refitting, "paired_interval", paired)
-    found = refit_if_better(at.workspace, plan, at.tokens)
+    monkeypatch.setattr(recovery, "paired_interval", paired)
+    found = recover_if_better(REFIT, at.workspace, plan, at.tokens)
     assert found.kl_after < found.kl_before
     assert compared[0] == pytest.approx((found.kl_after, found.kl_before))
     assert found.kept
@@ -88,10 +90,10 @@ def test_the_better_one_is_kept(bench: Callable[[TinyKind], Bench], monkeypatch:
     assert _kl(at, plan, at.tokens) == pytest.approx(found.kl_before, rel=1e-4)
     assert _kl(at, plan, found.tokens) == pytest.approx(found.kl_after, rel=1e-4)
     interval = (-1.0, 0.1)  # lower, but not measurably
-    assert refit_if_better(at.workspace, plan, at.tokens).tokens == at.tokens
+    assert recover_if_better(REFIT, at.workspace, plan, at.tokens).tokens == at.tokens
     monkeypatch.undo()
-    monkeypatch.setattr(refitting, "refit", lambda *_: at.tokens)  # one that changes nothing does not help
-    same = refit_if_better(at.workspace, plan, at.tokens)
+    nothing = replace(REFIT, levels=lambda *_: at.tokens)  # one that changes nothing does not help
+    same = recover_if_better(nothing, at.workspace, plan, at.tokens)
     assert (same.kept, same.tokens, same.kl_after) == (False, at.tokens, same.kl_before)
 
 
@@ -146,4 +148,4 @@ def test_weights_turn_towards_the_dense_outputs() -> None:
 def test_nothing_to_do_is_done(bench: Callable[[TinyKind], Bench]) -> None:
     """A plan that leaves all blocks dense has nothing to refit."""
     at = bench("untied")
-    assert not refit_if_better(at.workspace, at.dense_plan(), at.tokens).kept
+    assert not recover_if_better(REFIT, at.workspace, at.dense_plan(), at.tokens).kept

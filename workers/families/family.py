@@ -1,0 +1,63 @@
+"""What every family tells of itself: how its models are built, cut into blocks, fed and judged."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from space.inventory import CacheLayer, ModuleInfo
+from workers.models.headers import StoredTensor
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What two forwards of a model show.
+
+    Attributes:
+        cache: what each layer keeps of a sequence, in the type of the config; None: the model does not hand it out.
+        bypassed: linear modules that are never called, while the model's code takes their weight for itself.
+
+    """
+
+    cache: tuple[CacheLayer, ...] | None = None
+    bypassed: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """One kind of model, and the question that plans of it are judged by.
+
+    Shape legend: B sequences, T tokens, P scored positions, V classes (of the vocabulary, say).
+
+    Attributes:
+        name: as inventories name it.
+        loader: the name of transformers' class that builds its models from a config, and loads their exports.
+        matches: (config, the class that it names, if any) -> whether this is the kind of model.
+        sites: (folder, model, its stored tensors by name, name of its list of blocks) -> where levels may go, in
+            forward order.
+        stages: model -> the name of its list of blocks, and the list in the order they run. Raises ModelError.
+        head: model -> the module that makes its answers of what the last block gives; None: there is none.
+        inputs: (B, T) tokens -> the arguments of the model's forward.
+        answers: what the forward returns -> logits, positions before classes: (B, T, V).
+        loss: (logits, (B, T) tokens) -> (B, P, V) logits of the scored positions, and the (B, P) right classes.
+        cache: model on the meta device -> what it keeps of a sequence. Raises ModelError.
+        sample: (model, (B, T) tokens, what it returned before or None) -> (B, V) logits of the next token, and what
+            to give it next time; None: text cannot be sampled from such a model.
+        problems: (exported model, (1, T) tokens) -> why it cannot be used as its users do, kind -> sentences.
+
+    """
+
+    name: str
+    loader: str
+    matches: Callable[[Any, str | None], bool]
+    sites: Callable[[Path, nn.Module, Mapping[str, StoredTensor], str], list[ModuleInfo]]
+    stages: Callable[[nn.Module], tuple[str, nn.ModuleList]]
+    head: Callable[[Any], nn.Module | None]
+    inputs: Callable[[Tensor], dict[str, Any]]
+    answers: Callable[[Any], Tensor]
+    loss: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+    cache: Callable[[Any], Seen]
+    sample: Callable[[Any, Tensor, Any], tuple[Tensor, Any]] | None
+    problems: Callable[[Any, Tensor], dict[str, list[str]]]
