@@ -57,9 +57,15 @@ class Menu:
         return tuple(dict.fromkeys(found))
 
     def uniform_levels(self) -> tuple[Level, ...]:
-        """Return the plain levels that uniform plans compare: each bit-width at group 64 (or the menu's first)."""
+        """Return the plain levels that uniform plans compare: each bit-width at group 64 (or the menu's first).
+
+        Where all kinds stand alone it is the first kind of each bit-width.
+        """
+        if all(CODINGS[parts_of_kind(kind)[0]].stands_alone for kind in self.kinds):
+            firsts = {level.bits or 0: level for level in reversed(self.levels()) if not level.is_dense}
+            return tuple(firsts[bits] for bits in sorted(firsts))
         group = UNIFORM_GROUP_SIZE if UNIFORM_GROUP_SIZE in self.group_sizes else self.group_sizes[0]
-        return tuple(Level(b, group) for b in sorted(set(self.bits)) if b != 16)  # noqa: PLR2004
+        return tuple(Level(b, group) for b in sorted(set(self.bits)) if b in CODINGS["integer"].bits)
 
 
 PLAIN = Menu(bits=(4,), group_sizes=(None,), sparsities=(0.0,), ranks=(0,), kinds=("integer",))

@@ -1,11 +1,12 @@
 """All codings by name."""
 
 from space.codings.coding import Coding
+from space.codings.exl3_coding import EXL3
 from space.codings.integer_coding import INTEGER
 from space.codings.trellis_coding import TRELLIS
 from space.errors import SpecError
 
-CODINGS: dict[str, Coding] = {coding.name: coding for coding in (INTEGER, TRELLIS)}
+CODINGS: dict[str, Coding] = {coding.name: coding for coding in (INTEGER, TRELLIS, EXL3)}
 
 
 def coding_of(name: str) -> Coding:

@@ -195,3 +195,10 @@ def test_requests_have_digests() -> None:
     assert all(level.is_plain and level.is_integer for level in plain)
     wanted = [f"b{bits}-g{size}" for bits in (2, 3, 4, 5, 6, 8) for size in (32, 64, 128, "ch")]
     assert list(map(str, plain)) == ["dense", *wanted]
+
+
+def test_uniform_levels_of_a_menu_of_kinds_that_stand_alone() -> None:
+    """They are of that kind; where integers stand beside them, of integers, as far as these have the bit-width."""
+    menu = Menu(bits=(3, 1), kinds=("exl3",))
+    assert menu.uniform_levels() == (Level(1, coding="exl3"), Level(3, coding="exl3"))
+    assert Menu(bits=(3, 1), kinds=("integer", "exl3")).uniform_levels() == (Level(3, 64),)

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 from space.level import Level, parse_level
 
-BUILDERS = {"integer": 1, "trellis": 1}
+BUILDERS = {"integer": 1, "trellis": 1, "exl3": 1}
 """coding -> version of its builder and layout"""
 SLOTS = {"transform": 1, "mask": 1, "correction": 1}
 """other slot of a level -> version of what fills it"""

@@ -14,7 +14,14 @@ from space.level import Level, parse_level
 from space.targets.packed_target import packed_layout
 from workers.kernels.unpack import unpack
 
-_DTYPES = {"U8": torch.uint8, "I8": torch.int8, "I16": torch.int16, "F16": torch.float16, "F32": torch.float32}
+_DTYPES = {
+    "U8": torch.uint8,
+    "I8": torch.int8,
+    "I16": torch.int16,
+    "I32": torch.int32,
+    "F16": torch.float16,
+    "F32": torch.float32,
+}
 _SAME_BITS = {torch.float16: torch.int16, torch.float32: torch.int32}
 
 

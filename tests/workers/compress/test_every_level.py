@@ -90,3 +90,13 @@ def test_every_composition_is_loaded_as_it_was_searched(kind: tuple[str, bool]) 
     """Each coding and rotation with each way of pruning, with and without groups and a low rank; 33 rows of 20."""
     for group, zeros, rank in product((None, 16), ZEROS, (0, 2)):
         _check(Level(3, group, *zeros, rank, *kind), "linear", 33, 20, 7)
+
+
+@pytest.mark.parametrize("kind", ["linear", "embedding"])
+def test_tiles_of_exl3_are_loaded_as_they_were_searched(kind: str) -> None:
+    """Widths of whole blocks of 128 alone can be stored; an embedding's rows are read a few at a time."""
+    level = Level(5, coding="exl3")
+    assert not is_legal(_info(kind, 130, 128), level, "packed")
+    assert not is_legal(_info(kind, 128, 200), level, "packed")
+    assert is_legal(_info(kind, 128, 128), level, "packed")
+    _check(level, kind, 128, 128, 3)

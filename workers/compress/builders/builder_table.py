@@ -4,11 +4,16 @@ from collections.abc import Iterable
 
 from space.level import Level
 from workers.compress.builders.builder import Builder, WholeBuilder
+from workers.compress.builders.exl3_builder import EXL3_BUILDER
 from workers.compress.builders.integer_builder import INTEGER_BUILDER
 from workers.compress.builders.trellis_builder import TRELLIS_BUILDER
 from workers.compress.module_statistics import Need
 
-BUILDERS: dict[str, Builder | WholeBuilder] = {"integer": INTEGER_BUILDER, "trellis": TRELLIS_BUILDER}
+BUILDERS: dict[str, Builder | WholeBuilder] = {
+    "integer": INTEGER_BUILDER,
+    "trellis": TRELLIS_BUILDER,
+    "exl3": EXL3_BUILDER,
+}
 
 
 def column_builder(level: Level) -> Builder:
