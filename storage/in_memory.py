@@ -19,6 +19,7 @@ from storage.records import (
     Lease,
     Trial,
     TrialState,
+    check_deletion,
     check_job_move,
     check_trial_finish,
     granted,
@@ -29,6 +30,9 @@ from storage.records import (
 
 if TYPE_CHECKING:
     from space.spec import JobSpec
+
+
+_NEVER = datetime.min.replace(tzinfo=UTC)
 
 
 class MemoryStore(MemoryTasks):
@@ -158,12 +162,23 @@ class MemoryStore(MemoryTasks):
                 self._add_event(job_id, request_news("resume"))
             return self.get_job(job_id)
 
+    def delete_job(self, job_id: str) -> None:
+        """Delete a job that rests, with its trials, events and tasks. Raises NotFoundError, StateError."""
+        with self._writing():
+            state, tasks = self._job(job_id).state, self.list_tasks(job_id)
+            check_deletion(job_id, state, sum(not task.state.rests for task in tasks))
+            for task in tasks:
+                del self._tasks[task.task_id]
+            del self._jobs[job_id], self._trials[job_id]
+            self._events.pop(job_id, None)
+            self._summaries.pop(job_id, None)
+
     def claim_job(self, holder: str, job_id: str | None = None) -> Lease | None:
-        """Claim a QUEUED job, the oldest unless one is named. Raises NotFoundError."""
+        """Claim a QUEUED job, the one whose turn it is unless one is named. Raises NotFoundError."""
         with self._lock:
             jobs = self._jobs.values() if job_id is None else [self._job(job_id)]
-            job = next((job for job in jobs if job.state is JobState.QUEUED), None)
-            return None if job is None else self._claimed(job, holder)
+            queued = [job for job in jobs if job.state is JobState.QUEUED]
+            return self._claimed(min(queued, key=self._turn), holder) if queued else None
 
     def take_over(self, job: Job, holder: str) -> Lease | None:
         """Claim a RUNNING job whose lease was not renewed since it was read."""
@@ -245,6 +260,12 @@ class MemoryStore(MemoryTasks):
 
     def close(self) -> None:
         """Do nothing: there is no database to release."""
+
+    def _turn(self, job: Job) -> tuple[int, datetime]:
+        """Return what says whose turn it is among users: how many jobs of theirs run, when one was last begun."""
+        theirs = [other for other in self._jobs.values() if other.user == job.user]
+        begun = [other.started_at for other in theirs if other.started_at is not None]
+        return sum(other.state is JobState.RUNNING for other in theirs), max(begun, default=_NEVER)
 
     def _claimed(self, job: Job, holder: str) -> Lease:
         values = job_move_values(JobState.RUNNING, datetime.now(UTC), None)

@@ -86,6 +86,14 @@ def check_job_move(job_id: str, old: JobState, new: JobState) -> None:
         raise StateError(f"Job {job_id} is {old}; it cannot become {new}.")
 
 
+def check_deletion(job_id: str, state: JobState, num_tasks: int) -> None:
+    """Raise StateError unless a job and all its tasks rest: only then does nobody write to it."""
+    if not state.rests:
+        raise StateError(f"Job {job_id} is {state}; cancel it before it is deleted.")
+    if num_tasks:
+        raise StateError(f"Job {job_id} has {num_tasks} exports that wait or run; cancel them before it is deleted.")
+
+
 def check_trial_move(job_id: str, number: int, old: TrialState, new: TrialState) -> None:
     """Raise StateError unless the table allows the move."""
     if new not in TRIAL_MOVES[old]:

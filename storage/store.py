@@ -78,8 +78,17 @@ class Store(TaskStore, Protocol):
         its lease since: its controller is gone then, for which the caller vouches. Idempotent. Raises NotFoundError.
         """
 
+    def delete_job(self, job_id: str) -> None:
+        """Delete a job that rests, with its trials, events and tasks; measurements stay for others.
+
+        Raises NotFoundError; StateError where the job or one of its tasks is not at rest.
+        """
+
     def claim_job(self, holder: str, job_id: str | None = None) -> Lease | None:
-        """Claim a QUEUED job, the oldest one unless one is named, and make it RUNNING; None where there is none.
+        """Claim a QUEUED job, and make it RUNNING; None where there is none.
+
+        Unless one is named, users take turns: of those with a QUEUED job it is the turn of who has fewest that run, and
+        of these of whose last one began longest ago; of a user's jobs the oldest is taken.
 
         Of any number of controllers that claim at once, one gets the job. Raises NotFoundError for an unknown name.
         """

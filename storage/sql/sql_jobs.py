@@ -4,15 +4,26 @@ from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import ColumnElement, Update, and_, bindparam, case, insert, or_, select, update
+from sqlalchemy import ColumnElement, Update, and_, bindparam, case, delete, func, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from space.errors import StateError
 from space.results.document import FrontDocument
 from storage.events import front_news, job_news, phase_news, request_news
-from storage.migrations.tables import JobRow, TrialRow
-from storage.records import Job, JobState, Lease, TrialState, check_job_move, granted, job_move_values, job_sources
+from storage.migrations.tables import EventRow, JobRow, SummaryRow, TaskRow, TrialRow
+from storage.point_tasks import TaskState
+from storage.records import (
+    Job,
+    JobState,
+    Lease,
+    TrialState,
+    check_deletion,
+    check_job_move,
+    granted,
+    job_move_values,
+    job_sources,
+)
 from storage.sound_records import reading
 from storage.sql.sql_rows import job_of
 from storage.sql.sql_transactions import SqlTransactions, check_job_exists, missing_job, num_changed, stored_job
@@ -24,7 +35,22 @@ _JOBS = JobRow.__table__
 _GLANCE = select(*(c for c in _JOBS.c if c.name not in ("facts", "document"))).where(
     _JOBS.c.job_id == bindparam("key_job")
 )
+_BUSY = [state for state in TaskState if not state.rests]
 _CLEAN = {"cancel_requested": False, "pause_requested": False}
+_TURNS = (
+    select(
+        JobRow.user,
+        func.count(case((JobRow.state == JobState.RUNNING, 1))).label("num_running"),
+        func.max(JobRow.started_at).label("last"),
+    )
+    .group_by(JobRow.user)
+    .subquery()
+)
+_NEXT_IN_TURN = (
+    select(JobRow.position)
+    .join(_TURNS, JobRow.user.is_not_distinct_from(_TURNS.c.user))
+    .order_by(_TURNS.c.num_running, _TURNS.c.last.nulls_first(), JobRow.position)
+)
 _ASKED = or_(JobRow.cancel_requested, JobRow.pause_requested)
 
 
@@ -152,13 +178,23 @@ class SqlJobs(SqlTransactions):
                 self._add_event(session.connection(), job_id, request_news("resume"))
             return stored_job(session, job_id)
 
+    def delete_job(self, job_id: str) -> None:
+        """Delete a job that rests, with its trials, events and tasks. Raises NotFoundError, StateError."""
+        busy = select(TaskRow.task_id).where(TaskRow.job_id == job_id, TaskRow.state.in_(_BUSY))
+        with self._session(write=True) as session:
+            session.scalars(select(TaskRow.position).where(TaskRow.job_id == job_id).with_for_update()).all()
+            session.execute(select(JobRow.position).where(JobRow.job_id == job_id).with_for_update())
+            check_deletion(job_id, stored_job(session, job_id).state, len(session.scalars(busy).all()))
+            for table in (TaskRow, EventRow, SummaryRow, TrialRow, JobRow):
+                session.execute(delete(table).where(table.job_id == job_id))
+
     def claim_job(self, holder: str, job_id: str | None = None) -> Lease | None:
-        """Claim a QUEUED job, the oldest unless one is named. Raises NotFoundError."""
+        """Claim a QUEUED job, the one whose turn it is unless one is named. Raises NotFoundError."""
         queued = JobRow.state == JobState.QUEUED
-        first = select(JobRow.position).where(queued if job_id is None else queued & (JobRow.job_id == job_id))
-        first = first.order_by(JobRow.position).limit(1)
+        first = select(JobRow.position).where(JobRow.job_id == job_id) if job_id is not None else _NEXT_IN_TURN
+        first = first.where(queued).limit(1)
         if self._engine.dialect.name == "postgresql":  # SQLite ignores it, and needs none: one writes at a time
-            first = first.with_for_update(skip_locked=job_id is None)
+            first = first.with_for_update(of=JobRow, skip_locked=job_id is None)
         return self._claim(update(JobRow).where(JobRow.position == first.scalar_subquery(), queued), holder, job_id)
 
     def take_over(self, job: Job, holder: str) -> Lease | None:

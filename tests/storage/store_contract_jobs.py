@@ -9,9 +9,9 @@ import pytest
 
 from space.errors import NotFoundError, StateError, StoreError
 from storage.job_summary import Overview, Summary
-from storage.records import Job, JobState
+from storage.records import Job, JobState, Known
 from storage.store import Store
-from tests.storage.values import DOCUMENT, FINISHED, PATH_TO, SUMMARY, num_winners, spec
+from tests.storage.values import ASKED, DOCUMENT, FINISHED, MEASURED, PATH_TO, PLAN, SUMMARY, num_winners, spec, trial
 
 
 class JobContract:
@@ -226,3 +226,42 @@ class JobContract:
         before = store.get_job("one")
         store.request_cancel("one")
         assert store.get_job("one") == before
+
+    def test_a_job_that_rests_is_deleted_with_all_that_is_its_own(self, store: Store) -> None:
+        """Trials, events, summary and tasks; what was measured, and other jobs, stay."""
+        for job_id in ("one", "two"):
+            store.create_job(job_id, spec())
+            store.create_trials([trial(0, job_id=job_id)])
+            store.put_summary(job_id, SUMMARY)
+            store.create_task(f"t-{job_id}", replace(ASKED, job_id=job_id))
+            store.request_cancel_task(f"t-{job_id}")
+            store.request_cancel(job_id)
+        known = Known(PLAN, "e", MEASURED)
+        store.put_measurement(known)
+        store.delete_job("one")
+        assert [job.job_id for job in store.list_jobs()] == ["two"]
+        assert [task.task_id for task in store.list_tasks()] == ["t-two"]
+        assert store.find_measurements([(PLAN, "e")]) == [MEASURED]
+        for verb in (store.get_job, store.list_trials, store.list_events, store.overview, store.delete_job):
+            with pytest.raises(NotFoundError, match="no job 'one'"):
+                verb("one")
+        again = store.create_job("one", spec())
+        assert (store.list_trials("one"), store.overview("one").summary, again.state) == ([], None, JobState.QUEUED)
+        assert len(store.list_events("one")) == 1
+
+    @pytest.mark.parametrize("state", [JobState.QUEUED, JobState.RUNNING])
+    def test_a_job_that_may_be_written_to_is_not_deleted(self, store: Store, state: JobState) -> None:
+        """Nor is one with an export on its way."""
+        store.create_job("one", spec())
+        for step in PATH_TO[state]:
+            store.set_job_state("one", step)
+        with pytest.raises(StateError, match=f"is {state}; cancel it before"):
+            store.delete_job("one")
+        store.create_task("t1", ASKED)
+        if state is JobState.RUNNING:
+            store.set_job_state("one", JobState.DONE)
+        else:
+            store.request_cancel("one")
+        with pytest.raises(StateError, match="has 1 exports that wait or run"):
+            store.delete_job("one")
+        assert store.get_task("t1").task_id == "t1"

@@ -74,6 +74,30 @@ class LeaseContract:
         assert store.claim_job("a", "one") is None
         assert store.get_job("one") == before
 
+    def test_users_take_turns(self, store: Store) -> None:
+        """Two users with many jobs each alternate, whoever came first; a third one need not wait for all of these."""
+        for number in range(3):
+            store.create_job(f"ann{number}", spec(), "ann")
+        for number in range(3):
+            store.create_job(f"bob{number}", spec(), "bob")
+        begun = []
+        for turn in range(7):
+            lease = store.claim_job("a")
+            assert lease is not None
+            begun.append(lease.job_id)
+            store.holding(lease).set_job_state(lease.job_id, JobState.DONE)
+            if turn == 2:
+                store.create_job("eve0", spec(), "eve")
+        assert begun == ["ann0", "bob0", "ann1", "eve0", "bob1", "ann2", "bob2"]
+
+    def test_who_has_fewer_running_jobs_is_first(self, store: Store) -> None:
+        """Turns count what runs: several controllers do not all work for one user while another one waits."""
+        for job_id, user in (("ann0", "ann"), ("ann1", "ann"), ("bob0", "bob"), ("bob1", "bob"), ("none", None)):
+            store.create_job(job_id, spec(), user)
+        leases = [store.claim_job("a") for _ in range(5)]
+        assert [lease and lease.job_id for lease in leases] == ["ann0", "bob0", "none", "ann1", "bob1"]
+        assert store.claim_job("a") is None
+
     def test_each_job_has_one_claimer(self, store: Store) -> None:
         """Of threads that claim at once, as many get a job as there are jobs, each another one."""
         for number in range(5):

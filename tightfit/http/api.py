@@ -12,10 +12,11 @@ from tightfit import __version__
 from tightfit.http.allowed_models import AllowedModels
 from tightfit.http.apart import Apart, Judge
 from tightfit.http.callers import Gate
+from tightfit.http.event_streams import EventStreams
 from tightfit.http.figures import Counting, Figures
 from tightfit.http.guards import Guard, allowed_hosts
 from tightfit.http.problems import Problem, handle_problems
-from tightfit.http.routes import front_routes, health_routes, job_routes
+from tightfit.http.routes import event_routes, front_routes, health_routes, job_routes
 from tightfit.service import Service
 
 MAX_BODY_BYTES = 2**20
@@ -67,9 +68,9 @@ def create_app(service: Service, gate: Gate, options: ApiOptions | None = None, 
     )
     app.state.service, app.state.gate, app.state.judge = service, gate, judge
     app.state.allowed_models = AllowedModels(tuple(options.model_folders))
-    app.state.figures = Figures()
+    app.state.figures, app.state.event_streams = Figures(), EventStreams(service.store)
     handle_problems(app, service.settings.home)
-    for router in (health_routes.router, job_routes.router, front_routes.router):
+    for router in (health_routes.router, job_routes.router, front_routes.router, event_routes.router):
         app.include_router(router)
     hosts = allowed_hosts(options.host, options.allowed_hosts)
     app.add_middleware(Guard, hosts=hosts, max_body_bytes=options.max_body_bytes)

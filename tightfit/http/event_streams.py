@@ -1,0 +1,119 @@
+"""Events of jobs as streams: however many listen to a job, the database is asked once at a time."""
+
+import asyncio
+import json
+from collections import deque
+from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+from anyio import to_thread
+
+from space.errors import NotFoundError, OutageError
+from storage.events import MAX_EVENTS, Event
+from storage.store import Store
+
+POLL_SECONDS = 0.5
+PING_SECONDS = 15.0
+"""A comment is sent after so long a silence, so that nobody on the way closes the stream."""
+_RECENT = 500
+
+
+def encoded(event: Event) -> bytes:
+    """Return an event as the lines of a stream: its number as `id`, its kind as `event`, facts and time as `data`."""
+    data = json.dumps({"job": event.job_id, "at": event.at.isoformat(), **event.facts}, allow_nan=False)
+    return f"id: {event.seq}\nevent: {event.kind}\ndata: {data}\n\n".encode()
+
+
+@dataclass
+class _Followed:
+    """A job that somebody listens to: its newest events, and who reads them from the database."""
+
+    last: int
+    recent: "deque[Event]" = field(default_factory=lambda: deque(maxlen=_RECENT))
+    changed: asyncio.Condition = field(default_factory=asyncio.Condition)
+    reader: "asyncio.Task[None] | None" = None
+    num_listeners: int = 0
+    is_gone: bool = False
+
+    def since(self, seq: int) -> list[Event] | None:
+        """Return the events after one; None where they go back further than is kept."""
+        if seq >= self.last:
+            return []
+        kept = bool(self.recent) and self.recent[0].seq <= seq + 1
+        return [event for event in self.recent if event.seq > seq] if kept else None
+
+
+class EventStreams:
+    """Follows jobs of a store, each as long as somebody listens."""
+
+    def __init__(self, store: Store, poll_seconds: float = POLL_SECONDS, ping_seconds: float = PING_SECONDS) -> None:
+        """Follow nobody yet."""
+        self._store, self._poll, self._ping = store, poll_seconds, ping_seconds
+        self._followed: dict[str, _Followed] = {}
+
+    async def stream(self, job_id: str, after: int, *, follow: bool) -> AsyncIterator[bytes]:
+        """Yield a job's events after a number, encoded; those to come too where they are to be followed."""
+        seq = after
+        while events := await self._read(job_id, seq):
+            for event in events:
+                yield encoded(event)
+            seq = events[-1].seq
+        if not follow:
+            return
+        followed = self._listen(job_id, seq)
+        try:
+            while not followed.is_gone:
+                found = followed.since(seq)
+                events = await self._read(job_id, seq) if found is None else found
+                for event in events:
+                    yield encoded(event)
+                seq = events[-1].seq if events else seq
+                if not events and not await self._woken(followed, seq):
+                    yield b": still here\n\n"
+        finally:
+            self._leave(job_id, followed)
+
+    def _listen(self, job_id: str, seq: int) -> _Followed:
+        followed = self._followed.get(job_id)
+        if followed is None:
+            followed = self._followed[job_id] = _Followed(seq)
+            followed.reader = asyncio.create_task(self._follow(job_id, followed))
+        followed.num_listeners += 1
+        return followed
+
+    def _leave(self, job_id: str, followed: _Followed) -> None:
+        followed.num_listeners -= 1
+        if followed.num_listeners == 0:
+            if self._followed.get(job_id) is followed:
+                del self._followed[job_id]
+            if followed.reader is not None:
+                followed.reader.cancel()
+
+    async def _woken(self, followed: _Followed, seq: int) -> bool:
+        """Wait for an event after a number; tell whether one came in time."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._ping), followed.changed:
+                await followed.changed.wait_for(lambda: followed.last > seq or followed.is_gone)
+                return True
+        return False
+
+    async def _follow(self, job_id: str, followed: _Followed) -> None:
+        """Read a job's new events as they come, for all that listen."""
+        while not followed.is_gone:
+            await asyncio.sleep(self._poll)
+            events: Sequence[Event] = ()
+            try:
+                events = await self._read(job_id, followed.last)
+            except NotFoundError:  # deleted
+                followed.is_gone = True
+            except OutageError:
+                continue  # the database is away for a while
+            if events or followed.is_gone:
+                async with followed.changed:
+                    followed.recent.extend(events)
+                    followed.last = events[-1].seq if events else followed.last
+                    followed.changed.notify_all()
+
+    async def _read(self, job_id: str, after: int) -> Sequence[Event]:
+        return await to_thread.run_sync(self._store.list_events, job_id, after, MAX_EVENTS)
