@@ -1,0 +1,124 @@
+// One job: how far it is, its front while it grows, and what can be done with a point of it.
+
+import { ask, askText, listen } from "./api.js";
+import { exportPanel } from "./export_panel.js";
+import { klText, make, modelName, problemBox, sizeText, timeText } from "./dom.js";
+import { progressBar, stateBadge } from "./jobs_view.js";
+import { overlayPanel } from "./overlay.js";
+
+const REFRESH_MS = 2000;
+const RESTING = ["DONE", "FAILED", "CANCELLED", "PAUSED"];
+
+export async function jobView(main, signal, id) {
+  const path = "/v1/jobs/" + encodeURIComponent(id);
+  const head = make("section", { class: "job-head", "aria-live": "polite" }), problem = make("div");
+  const host = make("div", { class: "report" }), actions = make("p", { class: "actions" });
+  main.append(head, actions, problem, host);
+
+  const told = (work) => async () => {
+    try {
+      await work();
+      problem.replaceChildren();
+    } catch (error) {
+      if (error.name !== "AbortError") problem.replaceChildren(problemBox(error));
+    }
+  };
+  const act = (verb) => told(async () => (await ask(path + "/" + verb, { method: "POST", signal }), await refresh()));
+  const buttons = {
+    pause: make("button", { type: "button", onclick: act("pause") }, "Pause"),
+    cancel: make("button", { type: "button", onclick: act("cancel") }, "Stop"),
+    resume: make("button", { type: "button", onclick: act("resume") }, "Resume"),
+    again: make("button", { type: "button", onclick: () => (budget.hidden = !budget.hidden) }, "Another budget"),
+  };
+  const wanted = make("input", { id: "again-budget", required: true, placeholder: "3.5GiB" });
+  const budget = make(
+    "form",
+    {
+      class: "inline",
+      hidden: true,
+      onsubmit: (event) => {
+        event.preventDefault();
+        told(async () => {
+          const next = await ask(path + "/again", { method: "POST", body: { budget: wanted.value.trim() }, signal });
+          location.hash = "#/jobs/" + encodeURIComponent(next.job);
+        })();
+      },
+    },
+    make("label", { for: "again-budget" }, "Answered from all that this job measured: "),
+    wanted,
+    make("button", { class: "primary" }, "Submit"),
+  );
+  actions.append(...Object.values(buttons), budget);
+
+  function showHead(job) {
+    const moving = !RESTING.includes(job.state);
+    document.title = modelName(job.model) + " · tightfit";
+    head.replaceChildren(
+      make("p", { class: "eyebrow" }, id, job.user ? " of " + job.user : ""),
+      make("h1", { title: job.model }, modelName(job.model)),
+      make("p", { class: "status" }, stateBadge(job), " ", progressBar(job), moving && job.seconds_left !== null ? make("span", { class: "ci" }, "about " + timeText(job.seconds_left) + " left") : ""),
+      make("p", { class: "lead" }, facts(job)),
+      job.error ? make("p", { class: "notice", role: "alert" }, job.error) : "",
+    );
+    buttons.pause.hidden = buttons.cancel.hidden = !moving;
+    buttons.resume.hidden = moving && !job.is_stopped;
+    buttons.again.hidden = job.num_points === 0;
+  }
+  function facts(job) {
+    const count = Object.values(job.trials).reduce((a, b) => a + b, 0);
+    const parts = ["Budget " + job.budget, job.phase, count + " trials in " + timeText(job.elapsed_seconds)];
+    if (job.best_kl_divergence !== null) parts.push("best KL under the budget " + klText(job.best_kl_divergence));
+    return parts.filter(Boolean).join(" · ");
+  }
+
+  let drawn = "", report = null, exporting = null, overlay = null, redrawing = new AbortController();
+  const pointOf = () => decodeURIComponent(location.hash.split("/")[3] || "");
+  function place() {
+    redrawing.abort();
+    redrawing = new AbortController();
+    const { signal: until } = redrawing;
+    return {
+      named: pointOf,
+      set(point) {
+        history.replaceState(null, "", "#/jobs/" + encodeURIComponent(id) + "/" + encodeURIComponent(point));
+        exporting?.choose(point);
+      },
+      listen: (heard) => addEventListener("hashchange", heard, { signal: until }),
+    };
+  }
+  signal.addEventListener("abort", () => redrawing.abort());
+  async function drawReport(job) {
+    const now = [job.state, job.num_points, job.measured_on, job.recommended?.point, job.recommended?.size_bytes, Math.floor(count(job) / 10)].join();
+    if (now === drawn || !job.num_points) return;
+    const page = new DOMParser().parseFromString(await askText(path + "/report", { signal }), "text/html");
+    drawn = now;
+    const fresh = document.adoptNode(page.querySelector("main"));
+    for (const own of fresh.querySelectorAll(".eyebrow, h1, #elsewhere")) own.remove();
+    const root = make("div", {}, ...fresh.childNodes), data = JSON.parse(page.getElementById("data").textContent);
+    host.replaceChildren(root);
+    report = window.showReport(root, data, place());
+    if (!report) return;
+    exporting ??= exportPanel(id, signal);
+    exporting.into(root.querySelector("#detail"), report.current().id);
+    overlay ??= overlayPanel(job, signal);
+    overlay.into(root, data);
+  }
+  const count = (job) => Object.values(job.trials).reduce((a, b) => a + b, 0);
+
+  let busy = false;
+  async function refresh() {
+    if (busy) return;
+    busy = true;
+    try {
+      const job = await ask(path, { signal });
+      showHead(job);
+      await drawReport(job);
+    } finally {
+      busy = false;
+    }
+  }
+  await refresh();
+  const timer = setInterval(() => document.hidden || told(refresh)(), REFRESH_MS);
+  signal.addEventListener("abort", () => clearInterval(timer));
+  listen(path + "/events", signal, () => told(refresh)());
+}

@@ -1,0 +1,75 @@
+// The page: an address after `#` names what is shown. #/ jobs, #/new a form, #/jobs/ID a job, #/jobs/ID/p7 its point p7.
+
+import { ask, hasToken, keepToken } from "./api.js";
+import { make, problemBox } from "./dom.js";
+import { jobView } from "./job_view.js";
+import { jobsView } from "./jobs_view.js";
+import { submitView } from "./submit_view.js";
+
+const view = document.getElementById("view");
+let leaving = new AbortController();
+
+function route() {
+  const [, kind = "", id = "", ...rest] = location.hash.replace(/^#/, "").split("/").map(decodeURIComponent);
+  if (kind === "new") return { page: "new", draw: submitView, args: [] };
+  if (kind === "jobs" && id) return { page: "job", draw: jobView, args: [id, rest[0] || ""], key: "jobs/" + id };
+  return { page: "jobs", draw: jobsView, args: [] };
+}
+
+let shown = null;
+async function show() {
+  const { page, draw, args, key = page } = route();
+  if (shown === key && page === "job") return; // another point of the same job: the job's view hears of it itself
+  shown = key;
+  leaving.abort();
+  leaving = new AbortController();
+  for (const link of document.querySelectorAll("nav [data-page]")) {
+    if (link.dataset.page === page) link.setAttribute("aria-current", "page");
+    else link.removeAttribute("aria-current");
+  }
+  const main = make("main", { tabindex: "-1" });
+  view.replaceChildren(main);
+  try {
+    await draw(main, leaving.signal, ...args);
+  } catch (error) {
+    if (error.name === "AbortError") return;
+    if (error.status === 401) return askForToken(main, error);
+    main.replaceChildren(make("h1", {}, "tightfit"), problemBox(error));
+  }
+}
+
+function askForToken(main, error) {
+  const field = make("input", { type: "password", id: "token", autocomplete: "current-password", required: true });
+  const form = make(
+    "form",
+    {
+      class: "form",
+      onsubmit: (event) => {
+        event.preventDefault();
+        keepToken(field.value.trim());
+        shown = null;
+        show();
+      },
+    },
+    make("label", { for: "token" }, "Token"),
+    field,
+    make("p", { class: "lead" }, "An administrator makes one with ", make("code", {}, "tightfit token add USER"), ". It is kept until this tab is closed."),
+    make("button", { class: "primary" }, "Sign in"),
+  );
+  main.replaceChildren(make("h1", {}, "Sign in"), hasToken() ? problemBox(error) : "", form);
+  field.focus();
+}
+
+async function linkToMlflow() {
+  try {
+    const about = await ask("/v1/about");
+    if (!about.mlflow) return;
+    const link = document.getElementById("mlflow");
+    link.href = about.mlflow;
+    link.hidden = false;
+  } catch (unknown) {} // without a link the page is whole
+}
+
+addEventListener("hashchange", show);
+show();
+linkToMlflow();
