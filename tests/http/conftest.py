@@ -8,33 +8,13 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
-from space.spec import JobSpec
-from storage.records import Job
 from tests.end_to_end.jobs import PlainService, open_service, run_job, small_spec
+from tests.http.here import Here
 from tests.workers.tiny_models import TinyKind
-from tightfit.estimate import DryRun
 from tightfit.http.api import ApiOptions, create_app
 from tightfit.http.callers import Caller, Gate, OpenGate
 
 ADDRESS = "http://127.0.0.1:8642"
-
-
-@dataclass(frozen=True)
-class Here:
-    """Judges requests in this process, which has everything loaded."""
-
-    service: PlainService
-
-    def dry_run(self, spec: JobSpec) -> DryRun:
-        """Return what a job would cost."""
-        return self.service.dry_run(spec)
-
-    def submit(self, spec: JobSpec, user: str | None, *, anew: bool = False) -> Job:
-        """Queue a job."""
-        return self.service.submit(spec, user, once=not anew)
-
-    def close(self) -> None:
-        """Pass."""
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from tightfit.http.event_streams import EventStreams
 from tightfit.http.figures import Counting, Figures
 from tightfit.http.guards import Guard, allowed_hosts
 from tightfit.http.problems import Problem, handle_problems
-from tightfit.http.routes import event_routes, front_routes, health_routes, job_routes
+from tightfit.http.routes import event_routes, front_routes, health_routes, job_routes, page_routes
 from tightfit.service import Service
 
 MAX_BODY_BYTES = 2**20
@@ -70,7 +70,13 @@ def create_app(service: Service, gate: Gate, options: ApiOptions | None = None, 
     app.state.allowed_models = AllowedModels(tuple(options.model_folders))
     app.state.figures, app.state.event_streams = Figures(), EventStreams(service.store)
     handle_problems(app, service.settings.home)
-    for router in (health_routes.router, job_routes.router, front_routes.router, event_routes.router):
+    for router in (
+        page_routes.router,
+        health_routes.router,
+        job_routes.router,
+        front_routes.router,
+        event_routes.router,
+    ):
         app.include_router(router)
     hosts = allowed_hosts(options.host, options.allowed_hosts)
     app.add_middleware(Guard, hosts=hosts, max_body_bytes=options.max_body_bytes)

@@ -205,6 +205,18 @@ class Health(Shape):
     version: str
 
 
+class About(Shape):
+    """What service this is."""
+
+    version: str
+    targets: list[str]
+    """What results can be written as."""
+    user: str | None
+    """Who asks."""
+    mlflow: str | None
+    """Where MLflow shows the jobs, where one runs."""
+
+
 class Overrides(Shape):
     """Options that differ from an earlier job's request; every name is one of `JobSpec`."""
 

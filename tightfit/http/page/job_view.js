@@ -1,7 +1,6 @@
 // One job: how far it is, its front while it grows, and what can be done with a point of it.
 
-import { ask, askText, listen } from "./api.js";
-import { exportPanel } from "./export_panel.js";
+import { ask, askText } from "./api.js";
 import { klText, make, modelName, problemBox, sizeText, timeText } from "./dom.js";
 import { progressBar, stateBadge } from "./jobs_view.js";
 import { overlayPanel } from "./overlay.js";
@@ -15,6 +14,7 @@ export async function jobView(main, signal, id) {
   const host = make("div", { class: "report" }), actions = make("p", { class: "actions" });
   main.append(head, actions, problem, host);
 
+  const count = (job) => Object.values(job.trials).reduce((a, b) => a + b, 0);
   const told = (work) => async () => {
     try {
       await work();
@@ -61,17 +61,16 @@ export async function jobView(main, signal, id) {
       job.error ? make("p", { class: "notice", role: "alert" }, job.error) : "",
     );
     buttons.pause.hidden = buttons.cancel.hidden = !moving;
-    buttons.resume.hidden = moving && !job.is_stopped;
+    buttons.resume.hidden = job.state === "DONE" || (moving && !job.is_stopped);
     buttons.again.hidden = job.num_points === 0;
   }
   function facts(job) {
-    const count = Object.values(job.trials).reduce((a, b) => a + b, 0);
-    const parts = ["Budget " + job.budget, job.phase, count + " trials in " + timeText(job.elapsed_seconds)];
+    const parts = ["Budget " + job.budget, RESTING.includes(job.state) ? "" : job.phase, count(job) + " trials in " + timeText(job.elapsed_seconds)];
     if (job.best_kl_divergence !== null) parts.push("best KL under the budget " + klText(job.best_kl_divergence));
     return parts.filter(Boolean).join(" · ");
   }
 
-  let drawn = "", report = null, exporting = null, overlay = null, redrawing = new AbortController();
+  let drawn = "", report = null, overlay = null, redrawing = new AbortController();
   const pointOf = () => decodeURIComponent(location.hash.split("/")[3] || "");
   function place() {
     redrawing.abort();
@@ -81,8 +80,7 @@ export async function jobView(main, signal, id) {
       named: pointOf,
       set(point) {
         history.replaceState(null, "", "#/jobs/" + encodeURIComponent(id) + "/" + encodeURIComponent(point));
-        exporting?.choose(point);
-      },
+        },
       listen: (heard) => addEventListener("hashchange", heard, { signal: until }),
     };
   }
@@ -90,21 +88,19 @@ export async function jobView(main, signal, id) {
   async function drawReport(job) {
     const now = [job.state, job.num_points, job.measured_on, job.recommended?.point, job.recommended?.size_bytes, Math.floor(count(job) / 10)].join();
     if (now === drawn || !job.num_points) return;
-    const page = new DOMParser().parseFromString(await askText(path + "/report", { signal }), "text/html");
+    if (!report) host.replaceChildren(make("p", { class: "lead" }, "Drawing the front…"));
+    const html = (await askText(path + "/report", { signal })).replace(/<style>.*?<\/style>/s, ""); // this page has its styles
+    const page = new DOMParser().parseFromString(html, "text/html");
     drawn = now;
     const fresh = document.adoptNode(page.querySelector("main"));
-    for (const own of fresh.querySelectorAll(".eyebrow, h1, #elsewhere")) own.remove();
+    for (const own of fresh.querySelectorAll(".eyebrow, h1, #elsewhere:not(:has(a))")) own.remove();
     const root = make("div", {}, ...fresh.childNodes), data = JSON.parse(page.getElementById("data").textContent);
     host.replaceChildren(root);
     report = window.showReport(root, data, place());
     if (!report) return;
-    exporting ??= exportPanel(id, signal);
-    exporting.into(root.querySelector("#detail"), report.current().id);
     overlay ??= overlayPanel(job, signal);
     overlay.into(root, data);
   }
-  const count = (job) => Object.values(job.trials).reduce((a, b) => a + b, 0);
-
   let busy = false;
   async function refresh() {
     if (busy) return;
@@ -120,5 +116,4 @@ export async function jobView(main, signal, id) {
   await refresh();
   const timer = setInterval(() => document.hidden || told(refresh)(), REFRESH_MS);
   signal.addEventListener("abort", () => clearInterval(timer));
-  listen(path + "/events", signal, () => told(refresh)());
 }
