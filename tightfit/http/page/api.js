@@ -48,3 +48,32 @@ export async function ask(path, options) {
 }
 
 export const askText = async (path, options) => (await fetched(path, options)).text();
+// Hears the events of a stream until `signal` aborts; begins again behind the last event heard where it breaks off.
+export async function listen(path, signal, heard) {
+  let last = null;
+  for (let wait = 500; !signal.aborted; wait = Math.min(15000, wait * 2)) {
+    try {
+      const answer = await fetched(path, { signal, more: { Accept: "text/event-stream", ...(last === null ? {} : { "Last-Event-ID": last }) } });
+      const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
+      let rest = "";
+      for (let part = await reader.read(); !part.done; part = await reader.read()) {
+        wait = 500;
+        const blocks = (rest + part.value).split(/\r?\n\r?\n/);
+        rest = blocks.pop();
+        for (const block of blocks) {
+          const found = { event: "message", data: "" };
+          for (const line of block.split(/\r?\n/)) {
+            const [, name, value] = line.match(/^(\w+): ?(.*)$/) || [];
+            if (name === "data") found.data += value;
+            else if (name === "id") last = value;
+            else if (name) found[name] = value;
+          }
+          if (found.data) heard(found);
+        }
+      }
+    } catch (error) {
+      if (signal.aborted || (error.status >= 400 && error.status < 500)) return;
+    }
+    await new Promise((done) => setTimeout(done, wait));
+  }
+}

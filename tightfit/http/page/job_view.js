@@ -1,11 +1,12 @@
 // One job: how far it is, its front while it grows, and what can be done with a point of it.
 
-import { ask, askText } from "./api.js";
+import { ask, askText, listen } from "./api.js";
 import { klText, make, modelName, problemBox, sizeText, timeText } from "./dom.js";
 import { progressBar, stateBadge } from "./jobs_view.js";
 import { overlayPanel } from "./overlay.js";
 
-const REFRESH_MS = 2000;
+const REFRESH_MS = 5000; // what is missed by the stream of events, such as a job that is resumed
+const EVENTS_MS = 300; // events come in bursts
 const RESTING = ["DONE", "FAILED", "CANCELLED", "PAUSED"];
 
 export async function jobView(main, signal, id) {
@@ -108,12 +109,23 @@ export async function jobView(main, signal, id) {
     try {
       const job = await ask(path, { signal });
       showHead(job);
+      follow(!RESTING.includes(job.state));
       await drawReport(job);
     } finally {
       busy = false;
     }
   }
+  let soon = null;
+  function hear() {
+    soon ??= setTimeout(() => ((soon = null), told(refresh)()), EVENTS_MS);
+  }
+  let stream = null;
+  function follow(moving) {
+    if (moving === (stream !== null)) return;
+    if (moving) listen(path + "/events", (stream = new AbortController()).signal, hear);
+    else stream.abort(), (stream = null);
+  }
   await refresh();
   const timer = setInterval(() => document.hidden || told(refresh)(), REFRESH_MS);
-  signal.addEventListener("abort", () => clearInterval(timer));
+  signal.addEventListener("abort", () => (clearInterval(timer), clearTimeout(soon), stream?.abort()));
 }
