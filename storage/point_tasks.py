@@ -1,5 +1,7 @@
 """Tasks on a chosen point of a job's front, such as its export: asked for, held by a controller, done or not."""
 
+import re
+import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -84,6 +86,25 @@ class PointTask:
     beat: int = 0
     deaths: int = 0
 
+    def to_json(self) -> dict[str, Any]:
+        """Return what people may know of it as a JSON object."""
+        times = {"created_at": self.created_at, "started_at": self.started_at, "finished_at": self.finished_at}
+        return {
+            "task": self.task_id,
+            "kind": str(self.kind),
+            "job": self.job_id,
+            "point": self.point,
+            "trial": self.trial,
+            "state": str(self.state),
+            "progress": self.progress,
+            "share_done": self.share_done,
+            "out": self.out,
+            "user": self.user,
+            "error": self.error,
+            "result": self.result if self.state is TaskState.DONE else None,
+            **{name: at.isoformat() if at else None for name, at in times.items()},
+        }
+
 
 @dataclass(frozen=True, slots=True)
 class NewTask:
@@ -122,6 +143,16 @@ class TaskLease:
     task_id: str
     holder: str
     token: int
+
+
+def new_task_id() -> str:
+    """Return a name for a task that tells it from a job's."""
+    return f"t{secrets.token_hex(3)}"
+
+
+def is_task_id(name: str) -> bool:
+    """Tell whether a name is one that tasks have."""
+    return re.fullmatch("t[0-9a-f]{6}", name) is not None
 
 
 def claim_values(holder: str, now: datetime) -> dict[str, Any]:

@@ -154,7 +154,8 @@ def reload_here(monkeypatch: pytest.MonkeyPatch) -> None:
     from workers.tasks import Workspace
     from workers.text.tokens import TokenSet
 
-    def in_process(request: Mapping[str, Any]) -> dict[str, Any]:
+    def in_process(request: Mapping[str, Any], look: Callable[[], None]) -> dict[str, Any]:
+        look()
         model = request["model_folder"]
         cache, content, inventory = request["cache_folder"], request["model_digest"], inspect_model(Path(model))
         workspace = Workspace(model, cache, content, inventory, device=request["device"])

@@ -35,6 +35,10 @@ class TerminalListener:
         told = "".join(f", {text}" for text in _told(metrics))
         self._print(f"{job.job_id}  {trials_done} trials{told}")
 
+    def tell(self, text: str) -> None:
+        """Print what anything else does."""
+        self._print(text)
+
     def _print(self, text: str) -> None:
         print(f"[{time.monotonic() - self._started:6.1f} s] {text}", file=self._out or sys.stderr, flush=True)
 

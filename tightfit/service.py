@@ -2,16 +2,16 @@
 
 from collections.abc import Callable
 from contextlib import suppress
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from space.errors import JobFailedError, OutageError, StateError
+from space.errors import OutageError, StateError
 from space.inventory import Inventory
 from space.plan import Plan
 from space.results.document import FrontDocument
 from space.results.explanation import Explanation
 from storage.leases.lease import Silence, holder_name, is_gone
 from storage.open_store import is_there, open_store
+from storage.point_tasks import PointTask, TaskLease
 from storage.records import Job, JobState, Lease
 from storage.store import Store
 from storage.tracking.contract import Tracker, check_mlflow
@@ -19,22 +19,20 @@ from storage.tracking.open_tracker import open_tracker
 from tightfit.config import Settings, load_settings, login_name
 from tightfit.jobs.new_job import create_job, create_once
 from tightfit.links import keep_link
-from tightfit.report.notebook_front import Front
 from tightfit.searched_model import check_plan, front_plans, searched_inventory
+from tightfit.tasks.task_verbs import TaskVerbs
 from tightfit.work import Server, executor_maker, requeued, start_process
-from workers.bounded_files import user_path
 
 if TYPE_CHECKING:
     from search.controller import Controller, Listener, MakeExecutor
     from space.spec import JobSpec
     from tightfit.estimate import DryRun
-    from tightfit.exporting import Exported
     from tightfit.gc import Freed
 
 _CLOSE_SECONDS = 30.0
 
 
-class Service:
+class Service(TaskVerbs):
     """Submit, run, look at, export, cancel and resume jobs of one home."""
 
     def __init__(self, settings: Settings | None = None, *, create: bool = True) -> None:
@@ -81,14 +79,32 @@ class Service:
         make_executor = executor_maker(inline=inline, num_workers=num_workers)
         return self._run(listener, job_id, lambda controller: controller.run(job_id), make_executor)
 
-    def serve(self, listener: "Listener", *, until_idle: bool = False, num_workers: int | None = None) -> int:
-        """Run queued jobs and those whose controllers have gone; return how many, once none is left, or never."""
+    def serve(
+        self,
+        listener: "Listener",
+        *,
+        until_idle: bool = False,
+        num_workers: int | None = None,
+        tell: Callable[[str], None] = lambda _: None,
+    ) -> int:
+        """Run queued jobs and tasks and those whose controllers have gone; return how many jobs, once all is done.
+
+        `listener` hears the steps of jobs, and `tell` those of tasks.
+        """
 
         def run(lease: Lease) -> Job:
             make_executor = executor_maker(inline=False, num_workers=num_workers)
             return self._run(listener, lease.job_id, lambda controller: controller.run_held(lease), make_executor)
 
-        return Server(self.store, run, Silence(self.settings.lease_seconds)).serve(until_idle=until_idle)
+        def run_task(lease: TaskLease) -> PointTask:
+            task = self.store.get_task(lease.task_id)
+            tell(f"{task.task_id}  {task.kind} of {task.job_id}'s {task.point} to {task.out}")
+            done = self._run_task(lease, lambda sentence: tell(f"{task.task_id}  {sentence}"))
+            tell(f"{task.task_id}  {done.state}")
+            return done
+
+        silence = Silence(self.settings.lease_seconds)
+        return Server(self.store, run, silence, run_task=run_task).serve(until_idle=until_idle)
 
     def _run(
         self,
@@ -124,19 +140,6 @@ class Service:
     def start_detached(self, job_id: str) -> int:
         """Run a queued job in a process of its own; return its id. Its log is in the home."""
         return start_process(self.settings, job_id)
-
-    def front(self, job_id: str) -> Front:
-        """Return a job's front: a document that is a data frame, a plot and a page of a notebook too.
-
-        Raises:
-            JobFailedError: there is none yet; the message says how far the job is.
-
-        """
-        job = self.store.get_job(job_id)
-        if job.document is None:
-            what = job.error or job.phase or "nothing measured yet"
-            raise JobFailedError(f"Job {job_id} is {job.state} and has no front yet: {what}")
-        return Front.of(job.document, str(job.state))
 
     def plans(self, document: FrontDocument) -> dict[str, Plan]:
         """Return point -> plan of a front."""
@@ -175,39 +178,6 @@ class Service:
         for plan in plans.values():
             check_plan(job_id, plan, inventory)
         return job, document, inventory, plans
-
-    def export(
-        self,
-        job_id: str,
-        out: Path,
-        point: str | None = None,
-        budget: str | None = None,
-        target: str | None = None,
-        *,
-        refit: bool | None = None,
-        recovery: str = "refit",
-        tell: Callable[[str], None] = lambda _: None,
-    ) -> "Exported":
-        """Write a point of a job's front as a checkpoint and verify it by reloading.
-
-        `refit` fits it again first and keeps that where it is measurably better; None does so where it can help and
-        memory holds both models; `recovery` names another way. `tell` hears sentences about it.
-
-        Raises:
-            NotFoundError, InfeasibleBudgetError, SpecError: no such point or recovery.
-            OutputError, VerificationError: `out` cannot be used, or its files do not hold what was promised.
-
-        """
-        from tightfit.export.early import check_wish  # before what is slow
-
-        job, document, out = self.store.get_job(job_id), self.front(job_id), user_path(out)
-        check_wish(document, out, point, budget, target)
-        from tightfit.exporting import export_point
-        from tightfit.gc import at_home
-        from workers.recover.recovery_table import recovery_of
-
-        job, trials = at_home(job, self.settings.cache_folder), self.store.list_trials(job_id)
-        return export_point(job, document, trials, out, point, budget, target, (recovery_of(recovery), refit), tell)
 
     def cancel(self, job_id: str) -> Job:
         """Ask a job to stop; its front so far is kept. Idempotent."""

@@ -1,4 +1,4 @@
-"""A controller's life: claim a job, run it, claim the next; take over what others left behind."""
+"""A controller's life: claim a job or a task, run it, claim the next; take over what others left behind."""
 
 import logging
 import os
@@ -7,12 +7,13 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from space.errors import JobFailedError, LeaseLostError, OutageError, TightfitError
-from storage.leases.deaths import count_death
-from storage.leases.lease import Silence, holder_name
+from storage.leases.deaths import check_task_deaths, count_death
+from storage.leases.lease import Silence, holder_name, host_name
 from storage.leases.outage_retry import held_store
+from storage.point_tasks import PointTask, TaskLease, TaskState
 from storage.private import make_private, make_private_file
 from storage.records import Job, JobState, Lease
 from storage.store import Store
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 POLL_SECONDS = 1.0
 _WATCH_SECONDS = 1.0  # between two looks at a job whose controller may have gone
+_AnyLease = TypeVar("_AnyLease", Lease, TaskLease)
 _log = logging.getLogger("tightfit.work")
 
 
@@ -36,8 +38,9 @@ class Server:
     Attributes:
         store: where the jobs are.
         run: runs a claimed job to its end; an error of ours ends the job, not the server.
-        silence: judges which jobs were left behind.
+        silence: judges which jobs and tasks were left behind.
         poll_seconds: between looks at an empty queue.
+        run_task: runs a claimed task likewise; without it tasks are left to others.
 
     """
 
@@ -45,23 +48,28 @@ class Server:
     run: Callable[[Lease], object]
     silence: Silence = field(default_factory=Silence)
     poll_seconds: float = POLL_SECONDS
+    run_task: Callable[[TaskLease], object] | None = None
 
     def serve(self, *, until_idle: bool = False) -> int:
-        """Run jobs, for ever or until none is QUEUED or RUNNING anywhere; return how many were run."""
+        """Run jobs and tasks, for ever or until none waits or runs anywhere; return how many jobs."""
         count = 0
         while True:
             lease = self._next()
-            if lease is not None:
-                self._run(lease)
+            if isinstance(lease, TaskLease):
+                self._try(f"Task {lease.task_id}", self.run_task, lease)
+            elif lease is not None:
+                self._try(f"Job {lease.job_id}", self.run, lease)
                 count += 1
             elif until_idle and self._is_idle():
                 return count
             else:
                 time.sleep(self.poll_seconds)
 
-    def _next(self) -> Lease | None:
-        """Claim a job that was left behind, or else the oldest that waits."""
+    def _next(self) -> Lease | TaskLease | None:
+        """Claim a task, for which people wait, a job that was left behind, or else the oldest that waits."""
         try:
+            if (task := self._next_task()) is not None:
+                return task
             for job in self.silence.lapsed(self.store.list_jobs([JobState.RUNNING])):
                 if (lease := self.store.take_over(job, holder_name())) is not None and self._may_try(job, lease):
                     _log.warning("Job %s is taken over: its controller is gone.", job.job_id)
@@ -70,6 +78,23 @@ class Server:
         except OutageError as error:
             _log.warning("%s Trying again.", error)
             return None
+
+    def _next_task(self) -> TaskLease | None:
+        """Claim a task that was left behind, or else the oldest that may run here."""
+        if self.run_task is None:
+            return None
+        for task in self.silence.lapsed_tasks(self.store.list_tasks(states=[TaskState.RUNNING])):
+            if not _runs_here(task) or (lease := self.store.take_over_task(task, holder_name())) is None:
+                continue
+            try:
+                check_task_deaths(task)
+            except JobFailedError as error:
+                held_store(self.store, lease).set_task_state(task.task_id, TaskState.FAILED, str(error))
+                _log.warning("Task %s: %s", task.task_id, error)
+                continue
+            _log.warning("Task %s is taken over: its controller is gone.", task.task_id)
+            return lease
+        return self.store.claim_task(holder_name(), host_name())
 
     def _may_try(self, job: Job, lease: Lease) -> bool:
         """Count the death of a job's controller; where it was one too many, the job is FAILED."""
@@ -86,15 +111,22 @@ class Server:
 
     def _is_idle(self) -> bool:
         try:
-            return not self.store.list_jobs([JobState.QUEUED, JobState.RUNNING])
+            tasks = self.store.list_tasks(states=[TaskState.QUEUED, TaskState.RUNNING])
+            waits = self.run_task is not None and any(map(_runs_here, tasks))
+            return not waits and not self.store.list_jobs([JobState.QUEUED, JobState.RUNNING])
         except OutageError:
             return False
 
-    def _run(self, lease: Lease) -> None:
+    def _try(self, name: str, run: Callable[[_AnyLease], object] | None, lease: _AnyLease) -> None:
+        assert run is not None  # noqa: S101 (without it nothing of the kind is claimed)
         try:
-            self.run(lease)
+            run(lease)
         except TightfitError as error:
-            _log.warning("Job %s: %s", lease.job_id, error)
+            _log.warning("%s: %s", name, error)
+
+
+def _runs_here(task: PointTask) -> bool:
+    return task.host in (None, host_name())
 
 
 def start_process(settings: Settings, job_id: str) -> int:
@@ -146,3 +178,14 @@ def requeued(store: Store, job: Job, lease_seconds: float) -> Job:
         time.sleep(min(_WATCH_SECONDS, lease_seconds / 10))
         job = store.get_job(job.job_id)
     return store.resume_job(job.job_id)
+
+
+def requeued_task(store: Store, task: PointTask, lease_seconds: float) -> PointTask:
+    """Queue a task again; a RUNNING one is watched for the time of a lease, and returned as it is if it goes on."""
+    silence, seen = Silence(lease_seconds), (task.token, task.beat)
+    while task.state is TaskState.RUNNING and (task.token, task.beat) == seen:
+        if silence.lapsed_tasks([task]):
+            return store.resume_task(task.task_id, task)
+        time.sleep(min(_WATCH_SECONDS, lease_seconds / 10))
+        task = store.get_task(task.task_id)
+    return store.resume_task(task.task_id)

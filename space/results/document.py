@@ -68,6 +68,11 @@ class FrontPoint:
     versus_next: Comparison | None = None
     versus_uniform: Comparison | None = None
 
+    @staticmethod
+    def from_json(value: dict[str, Any]) -> "FrontPoint":
+        """Read the JSON object, of this schema version or an older one."""
+        return FrontPoint(**_with_comparisons(_with_interval(value)))
+
 
 @dataclass(frozen=True, slots=True)
 class SearchCost:
@@ -120,7 +125,7 @@ class FrontDocument:
                 **value,
                 "dense": DensePoint(**value["dense"]),
                 "uniform": tuple(UniformPoint(**_with_interval(u)) for u in value["uniform"]),
-                "front": tuple(FrontPoint(**_with_comparisons(_with_interval(p))) for p in value["front"]),
+                "front": tuple(map(FrontPoint.from_json, value["front"])),
                 "reference_point": tuple(value["reference_point"]),
                 "cost": SearchCost(**value["cost"]),
                 "marginal_price": None if price is None else MarginalPrice(**price),

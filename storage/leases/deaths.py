@@ -3,6 +3,7 @@
 from typing import Any
 
 from space.errors import JobFailedError
+from storage.point_tasks import PointTask
 from storage.records import Job, Lease, told_holder
 from storage.store import Store
 
@@ -35,4 +36,22 @@ def count_death(store: Store, job: Job, lease: Lease) -> None:
             f"{count} controllers in a row ended or fell silent at the same step ({step[0]}, {finished} trials "
             f"finished); the last was {told_holder(job.holder)}. Look at its machine's memory and log; "
             f"`tightfit resume {job.job_id}` tries again."
+        )
+
+
+def check_task_deaths(task: PointTask) -> None:
+    """Refuse to run a task again that all of its holders die of.
+
+    Args:
+        task: as the last one left it; its death is counted by who takes the task over.
+
+    Raises:
+        JobFailedError: one too many; tells the step and who died last.
+
+    """
+    if task.deaths + 1 >= MAX_DEATHS:
+        raise JobFailedError(
+            f"{task.deaths + 1} controllers in a row ended or fell silent at task {task.task_id} "
+            f"({task.progress or 'before its first step'}); the last was {told_holder(task.holder)}. Look at its "
+            f"machine's memory and log; `tightfit resume {task.task_id}` tries again."
         )

@@ -9,13 +9,15 @@ import hashlib
 import os
 import socket
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event, Thread
+from typing import TypeVar
 
 from space.errors import LeaseLostError, StoreError
+from storage.point_tasks import PointTask, TaskLease, TaskState
 from storage.records import Job, JobState, Lease
 from storage.store import Store
 
@@ -23,11 +25,17 @@ LEASE_SECONDS = 30.0
 """A holder that is silent for so long may be replaced."""
 _BEATS = 6  # renewals in that time
 _HIDDEN = -1
+_Held = TypeVar("_Held", Job, PointTask)
+
+
+def host_name() -> str:
+    """Return this host's name: the first part of a holder's."""
+    return socket.gethostname()
 
 
 def holder_name() -> str:
     """Return this process's name: host, process id, start time of the process, and which machine counts so."""
-    return f"{socket.gethostname()}:{os.getpid()}:{_start_of(os.getpid()) or 0}:{_machine()}"
+    return f"{host_name()}:{os.getpid()}:{_start_of(os.getpid()) or 0}:{_machine()}"
 
 
 def is_gone(holder: str | None) -> bool:
@@ -42,7 +50,7 @@ def is_gone(holder: str | None) -> bool:
 
 
 @contextmanager
-def keeping(store: Store, lease: Lease, lease_seconds: float = LEASE_SECONDS) -> Iterator[None]:
+def keeping(store: Store, lease: Lease | TaskLease, lease_seconds: float = LEASE_SECONDS) -> Iterator[None]:
     """Renew a lease from a thread until the end; it ends by itself once the lease is lost.
 
     A database that is away for a while is asked again: nobody else can claim the job there either.
@@ -75,7 +83,7 @@ class _Seen:
 
 
 class Silence:
-    """How long the holders of jobs have been silent, as far as this process has looked.
+    """How long the holders of jobs and tasks have been silent, as far as this process has looked.
 
     Time in which it did not look (it was stopped, or the database was away) counts as one look, not as silence.
     """
@@ -83,22 +91,27 @@ class Silence:
     def __init__(self, lease_seconds: float = LEASE_SECONDS, clock: Callable[[], float] = time.monotonic) -> None:
         """See nobody yet."""
         self._lease_seconds, self._clock = lease_seconds, clock
-        self._seen: dict[str, _Seen] = {}
+        self._seen: dict[type, dict[str, _Seen]] = {Job: {}, PointTask: {}}
 
     def lapsed(self, jobs: Iterable[Job]) -> list[Job]:
         """Return the RUNNING jobs whose holders are gone or were silent for the time of a lease; call it often."""
+        return self._lapsed(Job, {job.job_id: job for job in jobs if job.state is JobState.RUNNING})
+
+    def lapsed_tasks(self, tasks: Iterable[PointTask]) -> list[PointTask]:
+        """Return the RUNNING tasks of which the same is true."""
+        return self._lapsed(PointTask, {task.task_id: task for task in tasks if task.state is TaskState.RUNNING})
+
+    def _lapsed(self, kind: type[_Held], running: Mapping[str, _Held]) -> list[_Held]:
         now, found, seen = self._clock(), [], {}
-        for job in jobs:
-            if job.state is not JobState.RUNNING:
-                continue
-            count, before = (job.token, job.beat), self._seen.get(job.job_id)
+        for name, held in running.items():
+            count, before = (held.token, held.beat), self._seen[kind].get(name)
             silent = 0.0
             if before is not None and before.count == count:
                 silent = before.silent_seconds + min(now - before.at, self._lease_seconds / _BEATS)
-            seen[job.job_id] = _Seen(count, silent, now)
-            if silent >= self._lease_seconds or is_gone(job.holder):
-                found.append(job)
-        self._seen = seen
+            seen[name] = _Seen(count, silent, now)
+            if silent >= self._lease_seconds or is_gone(held.holder):
+                found.append(held)
+        self._seen[kind] = seen
         return found
 
 

@@ -207,7 +207,7 @@ def test_refit_is_left_out_where_memory_is_short(
 ) -> None:
     """The default says so and exports what was searched; the option does it anyway."""
     service, job_id = finished
-    monkeypatch.setattr("tightfit.exporting.free_bytes", lambda _: 1_000_000)
+    monkeypatch.setattr("tightfit.export.making.free_bytes", lambda _: 1_000_000)
     said: list[str] = []
     exported = service.export(job_id, tmp_path / "out", tell=said.append)
     assert (exported.verified, exported.refitted, exported.refit_kl_divergence) == (True, False, None)

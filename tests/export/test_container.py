@@ -149,10 +149,10 @@ def test_failed_check_keeps_the_files_under_another_name(tmp_path: Path) -> None
 def test_format_refuses_what_it_cannot_hold(bench: Callable[[TinyKind], Bench], name: str, level: Level) -> None:
     """Sparsity, rank, a packed embedding and groups that do not divide are named, with the way out."""
     at = bench("untied")
-    plan = at.dense_plan().replace({name: level})
+    inventory, plan = at.workspace.inventory, at.dense_plan().replace({name: level})
     with pytest.raises(SpecError, match=f"{name} is {level}, which compressed-tensors cannot hold.*--format packed"):
-        check_format(source_of(at, plan), "compressed-tensors")
-    check_format(source_of(at, plan), "packed")
+        check_format(inventory, plan, "compressed-tensors")
+    check_format(inventory, plan, "packed")
     targets: list[str] = ["packed", "compressed-tensors"]
     for target in targets:
-        check_format(source_of(at, at.dense_plan().replace({"lm_head": Level(8)})), target)
+        check_format(inventory, at.dense_plan().replace({"lm_head": Level(8)}), target)

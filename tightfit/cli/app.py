@@ -3,14 +3,12 @@
 import signal
 import sys
 from contextlib import suppress
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
 
 from space.errors import TightfitError, UsageError
-from space.targets.target_table import TARGETS
 from tightfit import __version__
 from tightfit.cli import submit_options as asked
 from tightfit.cli.base import (
@@ -28,6 +26,7 @@ from tightfit.cli.base import (
     run_here,
     show_any_character,
 )
+from tightfit.cli.exports import export, exports
 from tightfit.cli.jobs import cancel, logs, pause, resume, status, study
 from tightfit.cli.serve import serve
 from tightfit.cli.upkeep import db_app, doctor, gc, work
@@ -191,43 +190,7 @@ def explain(
     print_json(found.to_json()) if as_json else show_explanation(job, found)
 
 
-@app.command()
-def export(
-    out: Annotated[Path, typer.Option(help="A new folder.")],
-    job: NewestJob = None,
-    point: Annotated[str | None, typer.Option(help="A point of the front [default: the recommended one].")] = None,
-    budget: Annotated[str | None, typer.Option(help="The best point within this size.")] = None,
-    fmt: Annotated[
-        str | None, asked.one_of(tuple(TARGETS), "--format", help="What it is written as [default: the job's target].")
-    ] = None,
-    refit: Annotated[
-        bool | None,
-        typer.Option(help="Fit the point again; kept only where it helps [default: where memory holds both models]."),
-    ] = None,
-    as_json: AsJson = False,
-    home: Home = None,
-) -> None:
-    """Write a point as a checkpoint and verify it by loading it again."""
-    service = open_service(home)
-    job = chosen(service, job)
-
-    def tell(sentence: str) -> None:
-        typer.echo(sentence, err=True)
-
-    exported = service.export(job, out, point, budget, fmt, refit=refit, tell=tell)
-    from tightfit.cli.hints import unfilled
-    from tightfit.cli.show import show_export
-
-    print_json(asdict(exported)) if as_json else show_export(exported)
-    if budget is not None:
-        from tightfit.export.early import named_point
-
-        size = named_point(service.front(job), exported.point).size_bytes
-        told = unfilled(service.store.get_job(job), size, budget, exported.budget_bytes, home)
-        tell(told) if told else None
-
-
-for command in (status, logs, study, pause, cancel, resume, serve, work, gc, doctor):
+for command in (export, exports, status, logs, study, pause, cancel, resume, serve, work, gc, doctor):
     app.command()(command)
 
 

@@ -59,6 +59,7 @@ def complete_job(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:
 
 
 JobName = Annotated[str, typer.Argument(help="The job's id.", autocompletion=complete_job)]
+JobOrExport = Annotated[str, typer.Argument(help="The id of a job or an export.", autocompletion=complete_job)]
 NewestJob = Annotated[
     str | None,
     typer.Argument(help="The job's id [default: the newest with a front].", autocompletion=complete_job),

@@ -2,16 +2,19 @@
 
 import sys
 import time
-from typing import TYPE_CHECKING, Annotated
+from collections import defaultdict
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from space.errors import NotFoundError, UsageError
+from storage.point_tasks import is_task_id
 from tightfit.cli.base import (
     AsJson,
     Detach,
     Home,
     JobName,
+    JobOrExport,
     NewestJob,
     Queue,
     Workers,
@@ -22,10 +25,14 @@ from tightfit.cli.base import (
     print_json,
     run_here,
 )
+from tightfit.cli.exports import cancel_export, exports_json, resume_export, show_tasks
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
+    from storage.job_summary import Overview
+    from storage.point_tasks import PointTask
     from tightfit.service import Service
 
 _FOLLOW_SECONDS = 0.5
@@ -39,7 +46,6 @@ def status(
 ) -> None:
     """Show jobs and how far they are: share done, time left, best KL under the budget, what more memory would buy."""
     from tightfit.cli.overviews import show_overview, show_overviews, watch
-    from tightfit.jobs.job_status import overview_json
 
     service = open_service(home)
     store, log_path = service.store, service.settings.log_path
@@ -48,12 +54,25 @@ def status(
     if job is None:
         jobs = store.list_overviews()
         if as_json:
-            print_json([overview_json(found, log_path(found.job_id)) for found in jobs])
+            mine = defaultdict(list)
+            for task in service.tasks():
+                mine[task.job_id].append(task)
+            print_json([_status_json(found, log_path(found.job_id), mine[found.job_id]) for found in jobs])
         else:
             show_overviews(jobs, service.settings.home)
         return
-    found, log = store.overview(job), log_path(job)
-    print_json(overview_json(found, log)) if as_json else show_overview(found, log)
+    found, exports = store.overview(job), service.tasks(job)
+    if as_json:
+        print_json(_status_json(found, log_path(job), exports))
+    else:
+        show_overview(found, log_path(job))
+        show_tasks(exports)
+
+
+def _status_json(found: "Overview", log: "Path", exports: "Sequence[PointTask]") -> dict[str, Any]:
+    from tightfit.jobs.job_status import overview_json
+
+    return overview_json(found, log) | {"exports": exports_json(exports)}
 
 
 def logs(
@@ -96,9 +115,12 @@ def study(
     print(f"Study {job}: {count} plans, those that were measured on all of the search text.")
 
 
-def cancel(job: JobName, home: Home = None) -> None:
-    """Stop a job; its front so far is kept."""
-    _ask_to_rest("cancel", job, home)
+def cancel(job: JobOrExport, home: Home = None) -> None:
+    """Stop a job, whose front so far is kept, or an export."""
+    if is_task_id(job):
+        cancel_export(open_service(home), job)
+    else:
+        _ask_to_rest("cancel", job, home)
 
 
 def pause(job: JobName, home: Home = None) -> None:
@@ -119,15 +141,20 @@ def _ask_to_rest(verb: str, job: str, home: "Path | None") -> None:
 
 
 def resume(
-    job: JobName,
+    job: JobOrExport,
     detach: Detach = False,
     queue: Queue = False,
     workers: Workers = None,
     home: Home = None,
 ) -> None:
-    """Go on with a job that was paused, cancelled, failed or whose process has gone."""
+    """Go on with a job or an export that was paused, cancelled, failed or whose process has gone."""
     from tightfit.cli.hints import command
 
+    if is_task_id(job):
+        if detach or workers is not None:
+            raise UsageError(f"{job} is an export: leave --detach and --workers out; --queue leaves it to others.")
+        resume_export(open_service(home), job, home, queue=queue)
+        return
     if workers is not None and (detach or queue):
         raise UsageError("--workers is for a run in this process: leave it out, or --detach and --queue.")
     service, watched = open_service(home), f"watch it with `{command(f'status {job} --watch', home)}`."

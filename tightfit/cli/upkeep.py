@@ -56,14 +56,15 @@ def gc(
 
 
 def work(
-    until_idle: Annotated[bool, typer.Option("--until-idle", help="End once no job is queued or running.")] = False,
+    until_idle: Annotated[bool, typer.Option("--until-idle", help="End once nothing is queued or running.")] = False,
     workers: Workers = None,
     home: Home = None,
 ) -> None:
-    """Run queued jobs one after another; any number of these may serve one database, on any number of machines."""
+    """Run queued jobs and exports; any number of these may serve one database, on any number of machines."""
     from tightfit.listen import TerminalListener
 
-    count = open_service(home, create=True).serve(TerminalListener(), until_idle=until_idle, num_workers=workers)
+    service, heard = open_service(home, create=True), TerminalListener()
+    count = service.serve(heard, until_idle=until_idle, num_workers=workers, tell=heard.tell)
     print(f"{count} jobs were run; none is left.", file=sys.stderr)
 
 

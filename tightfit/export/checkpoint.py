@@ -52,15 +52,15 @@ class Source:
     plan: Plan
 
 
-def check_format(source: Source, target: str) -> None:
+def check_format(inventory: Inventory, plan: Plan, target: str) -> None:
     """Refuse a plan that a format cannot hold.
 
     Raises:
         SpecError: names the first module that does not fit.
 
     """
-    for module in source.inventory.modules:
-        level = source.plan[module.name]
+    for module in inventory.modules:
+        level = plan[module.name]
         if not is_legal(module, level, target):
             raise SpecError(
                 f"{module.name} is {level}, which {target} cannot hold. Export with --format packed, "
@@ -69,10 +69,11 @@ def check_format(source: Source, target: str) -> None:
 
 
 @contextmanager
-def new_folder(out: Path) -> Iterator[Path]:
+def new_folder(out: Path, name: str | None = None) -> Iterator[Path]:
     """Yield a folder beside `out` that becomes `out` when all went well, and leaves nothing when not.
 
-    What failed its verification is kept for a look, as `out` with `.unverified` behind it, never as `out`.
+    A `name` is that of who makes it, so that he finds what a killed process of his left, and begins again. What failed
+    its verification is kept for a look, as `out` with `.unverified` behind it, never as `out`.
 
     Raises:
         OutputError: `out` exists and is not empty, or cannot be written: now, or when the disk is full amid the work.
@@ -81,7 +82,8 @@ def new_folder(out: Path) -> Iterator[Path]:
     out = out.absolute()
     with writing(out, _WHAT_NEXT):
         check_free(out)
-        temporary = out.with_name(f".{out.name}.{secrets.token_hex(4)}.tmp")
+        temporary = begun_folder(out, name or secrets.token_hex(4))
+        shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
         try:
             yield temporary
@@ -90,6 +92,11 @@ def new_folder(out: Path) -> Iterator[Path]:
             raise _kept_for_a_look(temporary, out, error) from error
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
+
+
+def begun_folder(out: Path, name: str) -> Path:
+    """Return where `out` is written until it is whole."""
+    return out.with_name(f".{out.name}.{name}.tmp")
 
 
 def _put_in_place(temporary: Path, out: Path) -> None:
@@ -153,6 +160,15 @@ def write_papers(written: Written, record: dict[str, Any], card: str) -> None:
     """Write what was found out about an export beside it: `compression.json`, and the model card as README.md."""
     _write_json(written.folder / "compression.json", {**record, "sha256": written.digests})
     (written.folder / "README.md").write_text(card, encoding="utf-8")
+
+
+def is_written(folder: Path, digests: object) -> bool:
+    """Tell whether a folder is a whole export, with weight files of these digests in its record."""
+    try:
+        record = json.loads((folder / "compression.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(record, dict) and record.get("sha256") == digests
 
 
 def _entries(source: Source, target: str) -> list[Entry]:

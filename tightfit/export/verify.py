@@ -3,7 +3,8 @@
 import json
 import subprocess
 import sys
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from tightfit.export.checkpoint import WEIGHTS, Written
 from workers.models.headers import read_header
 
 _TIMEOUT_SECONDS = 3600
+_LOOK_SECONDS = 1.0
 # nats, and part of the KL, by which it may differ:
 _SAME_DEVICE = 1e-6, 1e-4  # the same arithmetic on the same bytes; only another machine's rounding is allowed for
 _OTHER_DEVICE = 2e-3, 0.02  # float32 and bfloat16
@@ -56,7 +58,13 @@ class Verified:
 
 
 def verify_export(
-    written: Written, inventory: Inventory, plan: Plan, target: str, promise: Promise, request: Mapping[str, Any]
+    written: Written,
+    inventory: Inventory,
+    plan: Plan,
+    target: str,
+    promise: Promise,
+    request: Mapping[str, Any],
+    look: Callable[[], None] = lambda: None,
 ) -> Verified:
     """Check the files and reload them in a fresh process.
 
@@ -67,6 +75,7 @@ def verify_export(
         target: its container.
         promise: what must hold.
         request: where the searched model, its levels and its text are (see `workers.runtime.reload`).
+        look: called about every second; what it raises ends the fresh process.
 
     Raises:
         VerificationError: names everything that differs; the files are left as they are.
@@ -74,7 +83,7 @@ def verify_export(
     """
     differences = [*_size_differences(written, promise), *_module_differences(written.folder, inventory, plan, target)]
     try:
-        answer = _reload({**request, "folder": str(written.folder.resolve()), "plan": plan.to_json()})
+        answer = _reload({**request, "folder": str(written.folder.resolve()), "plan": plan.to_json()}, look)
         differences += _reload_differences(answer, promise)
     except VerificationError as error:
         differences.append(str(error))
@@ -119,21 +128,36 @@ def _module_differences(folder: Path, inventory: Inventory, plan: Plan, target: 
     return wrong
 
 
-def _reload(request: Mapping[str, Any]) -> dict[str, Any]:
+def _reload(request: Mapping[str, Any], look: Callable[[], None]) -> dict[str, Any]:
     """Ask a fresh process; `-P` keeps it from importing anything out of the folder where it is started."""
-    try:
-        done = subprocess.run(
-            [sys.executable, "-P", "-m", "workers.runtime.reload"],
-            input=json.dumps(request),
-            capture_output=True,
-            text=True,
-            timeout=_TIMEOUT_SECONDS,
-            check=False,
-        )
-    except subprocess.TimeoutExpired as error:
-        raise VerificationError(f"reloading took more than {_TIMEOUT_SECONDS} seconds") from error
-    if done.returncode != 0:
-        last = "\n".join(done.stderr.strip().splitlines()[-3:])
+    process = subprocess.Popen(
+        [sys.executable, "-P", "-m", "workers.runtime.reload"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    with process:
+        try:
+            out, told = _answer(process, json.dumps(request), look)
+        except BaseException:
+            process.kill()
+            raise
+    if process.returncode != 0:
+        last = "\n".join(told.strip().splitlines()[-3:])
         raise VerificationError(f"cannot be loaded again: {last}")
-    answer: dict[str, Any] = json.loads(done.stdout)
+    answer: dict[str, Any] = json.loads(out)
     return answer
+
+
+def _answer(process: "subprocess.Popen[str]", asked: str, look: Callable[[], None]) -> tuple[str, str]:
+    """Wait for what a process prints, looking out meanwhile."""
+    deadline, rest = time.monotonic() + _TIMEOUT_SECONDS, {"input": asked}
+    while True:
+        try:
+            return process.communicate(timeout=_LOOK_SECONDS, **rest)
+        except subprocess.TimeoutExpired as error:
+            if time.monotonic() >= deadline:
+                raise VerificationError(f"reloading took more than {_TIMEOUT_SECONDS} seconds") from error
+            rest = {}  # it has that
+            look()

@@ -5,6 +5,7 @@ from typing import Any
 
 from storage.job_summary import Overview, Summary
 from storage.leases.lease import is_gone
+from storage.point_tasks import PointTask, TaskState
 from storage.records import JobState
 
 
@@ -34,6 +35,16 @@ def overview_json(found: Overview, log: Path) -> dict[str, Any]:
         "updated_at": None if found.summary is None else value["updated_at"],
         "log": str(log) if log.exists() else None,
     }
+
+
+def task_json(task: PointTask) -> dict[str, Any]:
+    """Return a task on a point as a JSON object, and whether its process is gone."""
+    return task.to_json() | {"is_stopped": is_task_stopped(task)}
+
+
+def is_task_stopped(task: PointTask) -> bool:
+    """Tell whether the process that runs a task has certainly ended, and nobody took it over."""
+    return task.state is TaskState.RUNNING and is_gone(task.holder)
 
 
 def is_stopped(job: Overview) -> bool:

@@ -1,0 +1,136 @@
+"""The commands about exports: writing a point, what became of the others, going on with one and stopping it."""
+
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from space.targets.target_table import TARGETS
+from tightfit.cli.base import AsJson, Home, NewestJob, Queue, chosen, complete_job, open_service, print_json
+from tightfit.cli.submit_options import one_of
+
+if TYPE_CHECKING:
+    from storage.point_tasks import PointTask
+    from tightfit.exporting import Exported
+    from tightfit.service import Service
+
+_NAMES = ("export", "state", "job", "point", "done", "to", "")
+
+
+def export(
+    out: Annotated[Path, typer.Option(help="A new folder.")],
+    job: NewestJob = None,
+    point: Annotated[str | None, typer.Option(help="A point of the front [default: the recommended one].")] = None,
+    budget: Annotated[str | None, typer.Option(help="The best point within this size.")] = None,
+    fmt: Annotated[
+        str | None, one_of(tuple(TARGETS), "--format", help="What it is written as [default: the job's target].")
+    ] = None,
+    refit: Annotated[
+        bool | None,
+        typer.Option(help="Fit the point again; kept only where it helps [default: where memory holds both models]."),
+    ] = None,
+    queue: Queue = False,
+    as_json: AsJson = False,
+    home: Home = None,
+) -> None:
+    """Write a point as a checkpoint and verify it by loading it again."""
+    service = open_service(home)
+    job = chosen(service, job)
+    if queue:
+        task = service.queue_export(job, out, point, budget, fmt, refit=refit)
+        print_json(exports_json([task])[0]) if as_json else print(_left(task, home))
+        return
+    exported = service.export(job, out, point, budget, fmt, refit=refit, tell=_tell)
+    _show(exported, as_json=as_json)
+    if budget is not None:
+        from tightfit.cli.hints import unfilled
+        from tightfit.export.early import named_point
+
+        size = named_point(service.front(job), exported.point).size_bytes
+        told = unfilled(service.store.get_job(job), size, budget, exported.budget_bytes, home)
+        _tell(told) if told else None
+
+
+def exports(
+    job: Annotated[str | None, typer.Argument(help="A job's id [default: all].", autocompletion=complete_job)] = None,
+    as_json: AsJson = False,
+    home: Home = None,
+) -> None:
+    """Show exports, newest first: how far they are, and what became of them; `resume` and `cancel` take their ids."""
+    tasks = open_service(home).tasks(job)
+    if as_json:
+        print_json(exports_json(tasks))
+    elif not tasks:
+        print("No point was exported yet; `tightfit export JOB --out DIR` writes one.")
+    else:
+        show_tasks(tasks)
+
+
+def resume_export(service: "Service", task_id: str, home: Path | None, *, queue: bool) -> None:
+    """Go on with an export that failed, was cancelled or whose process has gone: here, or left to those that work."""
+    task = service.requeue_task(task_id)
+    if task.state == "RUNNING":
+        print(f"Export {task_id} is running: {task.progress or 'it began a moment ago'}.")
+    elif task.state == "DONE":
+        print(f"Export {task_id} is done already: {task.out}")
+    elif queue:
+        print(_left(task, home))
+    else:
+        _show(service.run_export(task_id, _tell), as_json=False)
+
+
+def cancel_export(service: "Service", task_id: str) -> None:
+    """Stop an export and tell what came of it."""
+    before = service.store.get_task(task_id).state
+    state = service.cancel_task(task_id).state
+    already = "already " if state == before else ""
+    print(f"Export {task_id}: stopping." if state == "RUNNING" else f"Export {task_id} is {already}{state.lower()}.")
+
+
+def exports_json(tasks: "Sequence[PointTask]") -> list[dict[str, Any]]:
+    """Return exports as JSON objects."""
+    from tightfit.jobs.job_status import task_json
+
+    return [task_json(task) for task in tasks]
+
+
+def show_tasks(tasks: "Sequence[PointTask]") -> None:
+    """Print tasks as a table; nothing where there are none."""
+    if not tasks:
+        return
+    rows = [_NAMES, *(tuple(_cells(task)) for task in tasks)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def _cells(task: "PointTask") -> Iterator[str]:
+    from tightfit.jobs.job_status import is_task_stopped
+
+    yield from (task.task_id, str(task.state), task.job_id, task.point)
+    yield "" if task.share_done is None or task.state.rests else f"{task.share_done:.0%}"
+    yield task.out
+    if is_task_stopped(task):
+        yield f"stopped: `tightfit resume {task.task_id}` goes on"
+    else:
+        yield " ".join((task.error or task.progress).split())
+
+
+def _left(task: "PointTask", home: Path | None) -> str:
+    from tightfit.cli.hints import command
+
+    told = f"see `{command('exports', home)}`"
+    return f"Export {task.task_id} of {task.point} is queued for `{command('work', home)}` on this host; {told}."
+
+
+def _show(exported: "Exported", *, as_json: bool) -> None:
+    from tightfit.cli.show import show_export
+
+    print_json(asdict(exported)) if as_json else show_export(exported)
+
+
+def _tell(sentence: str) -> None:
+    print(sentence, file=sys.stderr, flush=True)

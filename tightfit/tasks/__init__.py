@@ -1,0 +1,1 @@
+"""What is done with a chosen point of a front: asked for, claimed, run."""

@@ -1,0 +1,152 @@
+"""The verbs of tightfit on a chosen point of a front: export it here or leave it to others, go on with it, stop it."""
+
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from space.errors import JobFailedError, StateError
+from storage.leases.lease import holder_name, host_name, is_gone
+from storage.point_tasks import NewTask, PointTask, TaskLease, TaskState, new_task_id
+from storage.store import Store
+from tightfit.config import Settings
+from tightfit.report.notebook_front import Front
+from tightfit.tasks.export_wish import ExportWish
+from tightfit.tasks.task_runs import leftover, run_held_task
+from tightfit.work import requeued_task
+from workers.bounded_files import user_path
+
+if TYPE_CHECKING:
+    from tightfit.exporting import Exported
+
+Tell = Callable[[str], None]
+
+
+def _silent(_: str) -> None:
+    """Tell nobody."""
+
+
+class TaskVerbs:
+    """The part of `Service` that is about tasks on a point."""
+
+    settings: Settings
+    store: Store
+
+    def front(self, job_id: str) -> Front:
+        """Return a job's front: a document that is a data frame, a plot and a page of a notebook too.
+
+        Raises:
+            JobFailedError: there is none yet; the message says how far the job is.
+
+        """
+        job = self.store.get_job(job_id)
+        if job.document is None:
+            what = job.error or job.phase or "nothing measured yet"
+            raise JobFailedError(f"Job {job_id} is {job.state} and has no front yet: {what}")
+        return Front.of(job.document, str(job.state))
+
+    def export(
+        self,
+        job_id: str,
+        out: Path,
+        point: str | None = None,
+        budget: str | None = None,
+        target: str | None = None,
+        *,
+        refit: bool | None = None,
+        recovery: str = "refit",
+        tell: Tell = _silent,
+    ) -> "Exported":
+        """Write a point of a job's front as a checkpoint and verify it by reloading.
+
+        It is a task of this process: should that be killed, `tightfit work` or `tightfit resume TASK` ends it. `refit`
+        fits the point again before and keeps that where it is measurably better; None does so wherever it can help and
+        memory holds both models; `recovery` names another way. `tell` hears sentences about it.
+
+        Raises:
+            NotFoundError, InfeasibleBudgetError: no such point.
+            OutputError: `out` cannot be used.
+            VerificationError: the files do not hold what was promised.
+            JobFailedError: somebody cancelled it.
+
+        """
+        wish = ExportWish(user_path(out), point, budget, target, refit, recovery, host_name())
+        asked = self._asked(job_id, wish)
+        task = self.store.create_task(new_task_id(), asked, holder_name())
+        return self._exported(self._run_task(TaskLease(task.task_id, str(task.holder), task.token), tell), out)
+
+    def queue_export(
+        self,
+        job_id: str,
+        out: Path,
+        point: str | None = None,
+        budget: str | None = None,
+        target: str | None = None,
+        *,
+        refit: bool | None = None,
+        recovery: str = "refit",
+        any_host: bool = False,
+    ) -> PointTask:
+        """Leave an export to those that work: on this host, or on any where all of them see the folder `out`.
+
+        Raises what `export` raises before anything is written.
+        """
+        host = None if any_host else host_name()
+        asked = self._asked(job_id, ExportWish(user_path(out), point, budget, target, refit, recovery, host))
+        return self.store.create_task(new_task_id(), asked)
+
+    def run_export(self, task_id: str, tell: Tell = _silent) -> "Exported":
+        """Run a queued export here; see `export`.
+
+        Raises:
+            StateError: it is not queued.
+
+        """
+        lease = self.store.claim_task(holder_name(), host_name(), task_id)
+        if lease is None:
+            state = self.store.get_task(task_id).state
+            raise StateError(f"Task {task_id} is {state}; only QUEUED ones run. `tightfit resume {task_id}` queues it.")
+        return self._exported(self._run_task(lease, tell), None)
+
+    def tasks(self, job_id: str | None = None) -> Sequence[PointTask]:
+        """Return the tasks on points, of all jobs or of one, newest first. Raises NotFoundError."""
+        return self.store.list_tasks(job_id)
+
+    def cancel_task(self, task_id: str) -> PointTask:
+        """Ask a task to stop; where nobody runs it any more, what it left is deleted. Idempotent."""
+        self.store.request_cancel_task(task_id)
+        task = self.store.get_task(task_id)
+        if task.state is TaskState.RUNNING and is_gone(task.holder):
+            lease = self.store.take_over_task(task, holder_name())
+            if lease is not None:
+                shutil.rmtree(leftover(task), ignore_errors=True)
+                return self.store.holding(lease).set_task_state(task_id, TaskState.CANCELLED)
+        return task
+
+    def requeue_task(self, task_id: str) -> PointTask:
+        """Queue a task again that failed, was cancelled or whose controller has gone; a DONE one stays so.
+
+        A RUNNING one is watched for the time of a lease where its controller is on another machine.
+        """
+        return requeued_task(self.store, self.store.get_task(task_id), self.settings.lease_seconds)
+
+    def _asked(self, job_id: str, wish: ExportWish) -> NewTask:
+        from tightfit.tasks.asked_export import asked_export
+
+        job, document = self.store.get_job(job_id), self.front(job_id)
+        wish.check(document)
+        return asked_export(job, document, self.store.list_trials(job_id), wish)
+
+    def _run_task(self, lease: TaskLease, tell: Tell) -> PointTask:
+        return run_held_task(self.store, self.settings, lease, tell)
+
+    def _exported(self, task: PointTask, out: Path | None) -> "Exported":
+        """Return what came of an export, its folder named as it was asked for."""
+        from dataclasses import replace
+
+        from tightfit.exporting import Exported
+
+        if task.state is not TaskState.DONE or task.result is None:
+            raise JobFailedError(f"Export {task.task_id} was cancelled; `tightfit resume {task.task_id}` begins again.")
+        found = Exported.of_result(task.result)
+        return found if out is None else replace(found, path=str(user_path(out)))
