@@ -10,6 +10,7 @@ from space.measurement import Measurement
 from space.plan import Plan
 from space.results.document import FrontDocument
 from storage.events import front_news, job_news, phase_news, request_news, trial_news
+from storage.in_memory_people import MemoryPeople
 from storage.in_memory_tasks import MemoryTasks
 from storage.job_summary import Overview, Summary
 from storage.records import (
@@ -35,12 +36,13 @@ if TYPE_CHECKING:
 _NEVER = datetime.min.replace(tzinfo=UTC)
 
 
-class MemoryStore(MemoryTasks):
+class MemoryStore(MemoryTasks, MemoryPeople):
     """Keeps every record in dicts, under one lock; see `Store` for the verbs. Nothing outlives the process."""
 
     def __init__(self) -> None:
         """Make an empty store."""
         super().__init__()
+        MemoryPeople.__init__(self)
         self._trials: dict[str, dict[int, Trial]] = {}
         self._summaries: dict[str, Summary] = {}
         self._measurements: dict[tuple[str, str], Known] = {}

@@ -7,6 +7,7 @@ from space.measurement import Measurement
 from space.plan import Plan
 from space.results.document import FrontDocument
 from storage.job_summary import Overview, Summary
+from storage.people import PeopleStore
 from storage.point_tasks import TaskLease
 from storage.records import Job, JobState, Known, Lease, Trial, TrialState
 from storage.task_store import TaskStore
@@ -15,8 +16,8 @@ if TYPE_CHECKING:
     from space.spec import JobSpec
 
 
-class Store(TaskStore, Protocol):
-    """Remembers jobs, trials, measurements, events and tasks, for any number of threads and processes.
+class Store(TaskStore, PeopleStore, Protocol):
+    """Remembers jobs, trials, measurements, events, tasks and people, for any number of threads and processes.
 
     All verbs raise StoreError when the database cannot be used or a value is not JSON (a number that is not finite).
     """

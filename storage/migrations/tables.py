@@ -221,3 +221,42 @@ class TaskRow(Base):
     token: Mapped[int] = mapped_column(BigInteger)
     beat: Mapped[int] = mapped_column(BigInteger)
     deaths: Mapped[int]
+
+
+class TokenRow(Base):
+    """One token of a user; of its secret there is a digest."""
+
+    __tablename__ = "tokens"
+
+    position: Mapped[int] = mapped_column(BigInteger().with_variant(Integer(), "sqlite"), primary_key=True, init=False)
+    token_id: Mapped[str] = mapped_column(unique=True)
+    user: Mapped[str]
+    scope: Mapped[str]
+    digest: Mapped[str]
+    created_at: Mapped[datetime]
+    expires_at: Mapped[datetime | None]
+
+
+class AuditRow(Base):
+    """One thing that was asked of the service and might have changed something."""
+
+    __tablename__ = "audit"
+
+    number: Mapped[int] = mapped_column(BigInteger().with_variant(Integer(), "sqlite"), primary_key=True, init=False)
+    at: Mapped[datetime]
+    user: Mapped[str | None]
+    token_id: Mapped[str | None]
+    action: Mapped[str]
+    subject: Mapped[str]
+    status: Mapped[int]
+
+
+class AnsweredRow(Base):
+    """What became of a request under its sender's key."""
+
+    __tablename__ = "answered"
+
+    user: Mapped[str] = mapped_column(primary_key=True)
+    key: Mapped[str] = mapped_column(primary_key=True)
+    digest: Mapped[str]
+    job_id: Mapped[str]

@@ -18,6 +18,7 @@ from storage.migrations.tables import JobRow, MeasurementRow, SummaryRow, TrialR
 from storage.records import Known, Trial, TrialState, check_trial_finish, finish_sources, trial_not_found
 from storage.sound_records import readable, reading, sound_measurement
 from storage.sql.sql_jobs import SqlJobs
+from storage.sql.sql_people import SqlPeople
 from storage.sql.sql_rows import known_of, measurement_json, overview_of, trial_of, trial_values
 from storage.sql.sql_tasks import SqlTasks
 from storage.sql.sql_transactions import check_job_exists, num_changed
@@ -50,7 +51,7 @@ _OVERVIEWS = (
 )
 
 
-class SqlStore(SqlJobs, SqlTasks):
+class SqlStore(SqlJobs, SqlTasks, SqlPeople):
     """Keeps records in a database; see `Store` for the verbs. Opening it brings its tables up to date."""
 
     def overview(self, job_id: str) -> Overview:

@@ -108,7 +108,7 @@ def test_children_end_with_a_supervisor_that_is_killed(tmp_path: Path) -> None:
 def test_what_cannot_be_served(tmp_path: Path) -> None:
     """An address without tokens, a folder that is not there; nothing is made."""
     for options, words in (
-        (("--host", "0.0.0.0"), r"needs tokens"),  # noqa: S104 (refused)
+        (("--host", "0.0.0.0"), r"needs one to begin with\. `tightfit token add NAME --scope admin --home"),  # noqa: S104 (refused)
         (("--models", "/no/such"), r"no such folder"),
     ):
         done = subprocess.run(

@@ -10,7 +10,10 @@ from storage.records import Job
 from storage.store import Store
 
 pytest.register_assert_rewrite(
-    *(f"tests.storage.store_contract{part}" for part in ("", "_events", "_jobs", "_leases", "_tasks", "_trials"))
+    *(
+        f"tests.storage.store_contract{part}"
+        for part in ("", "_events", "_jobs", "_leases", "_people", "_tasks", "_trials")
+    )
 )
 
 

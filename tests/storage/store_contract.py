@@ -18,6 +18,7 @@ from storage.store import Store
 from tests.storage.store_contract_events import EventContract
 from tests.storage.store_contract_jobs import JobContract
 from tests.storage.store_contract_leases import LeaseContract
+from tests.storage.store_contract_people import PeopleContract
 from tests.storage.store_contract_tasks import TaskContract
 from tests.storage.store_contract_trials import TrialContract
 from tests.storage.values import (
@@ -36,7 +37,7 @@ from tests.storage.values import (
 )
 
 
-class StoreContract(JobContract, LeaseContract, TrialContract, EventContract, TaskContract):
+class StoreContract(JobContract, LeaseContract, TrialContract, EventContract, TaskContract, PeopleContract):
     """One test per behaviour and per error of each verb; here those of measurements and those of all verbs."""
 
     def test_measurement_is_found_under_its_key_only(self, store: Store) -> None:

@@ -28,6 +28,7 @@ from tightfit.cli.base import (
 )
 from tightfit.cli.exports import export, exports
 from tightfit.cli.jobs import cancel, logs, pause, resume, status, study
+from tightfit.cli.people import token_app
 from tightfit.cli.serve import serve
 from tightfit.cli.upkeep import db_app, doctor, gc, work
 from tightfit.processes.unforeseen import told_unforeseen
@@ -43,6 +44,7 @@ app = typer.Typer(
 mlflow_app = typer.Typer(help="MLflow's picture of the jobs.", no_args_is_help=True, rich_markup_mode="markdown")
 app.add_typer(mlflow_app, name="mlflow")
 app.add_typer(db_app, name="db")
+app.add_typer(token_app, name="token")
 
 
 def _show_version(wanted: bool) -> None:  # noqa: FBT001 (typer calls it)

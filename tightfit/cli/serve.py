@@ -17,6 +17,7 @@ import typer
 
 from space.errors import UsageError
 from tightfit.cli.base import AsJson, Home, Workers, open_service, print_json
+from tightfit.cli.hints import command
 from tightfit.config import Settings
 from tightfit.processes.supervision import Child, supervise
 
@@ -35,16 +36,17 @@ def serve(
     allow_host: Annotated[
         list[str] | None, typer.Option(help="A further name of this machine, as browsers address it.")
     ] = None,
+    tokens: Annotated[bool, typer.Option("--tokens", help="Demand tokens on loopback too.")] = False,
+    max_jobs: Annotated[int | None, typer.Option(min=1, help="Jobs that a user may have at a time.")] = None,
     controllers: Annotated[int, typer.Option(min=0, help="Jobs that run at a time.")] = 1,
     workers: Workers = None,
     as_json: AsJson = False,
     home: Home = None,
 ) -> None:
     """Serve the REST service, run queued jobs and show MLflow, until Ctrl-C or SIGTERM."""
-    _check_host(host)
     folders = [_model_folder(path) for path in models or ()]
-    settings = open_service(home, create=True).settings
-    settings.make_home()
+    needs_tokens = tokens or host not in _LOOPBACK
+    settings = _checked_settings(home, host, needs_tokens=needs_tokens)
     with closing(_listening(host, port)) as listening:
         url = f"http://{_in_url(host)}:{listening.getsockname()[1]}"
         options = {
@@ -52,14 +54,23 @@ def serve(
             "host": host,
             "allowed_hosts": allow_host or [],
             "model_folders": [str(folder) for folder in folders],
+            "needs_tokens": needs_tokens,
+            "max_jobs": max_jobs,
         }
         children = _children(settings, options, controllers, workers)
         _run(settings, url, children, as_json=as_json)
 
 
-def _check_host(host: str) -> None:
-    if host not in _LOOPBACK:
-        raise UsageError(f"--host {host}: any address but loopback needs tokens, and there are none yet.")
+def _checked_settings(home: Path | None, host: str, *, needs_tokens: bool) -> Settings:
+    """Return the settings of a home that can be served. Raises UsageError where it needs tokens and has none."""
+    service = open_service(home, create=not needs_tokens, needed=False)
+    if needs_tokens and not service.store.list_tokens():
+        raise UsageError(
+            f"--host {host}: a service that demands tokens, as any off loopback does, needs one to begin with. "
+            f"`{command('token add NAME --scope admin', home)}` makes one."
+        )
+    service.settings.make_home()
+    return service.settings
 
 
 def _model_folder(path: Path) -> Path:

@@ -11,12 +11,14 @@ from fastapi.routing import APIRoute
 from tightfit import __version__
 from tightfit.http.allowed_models import AllowedModels
 from tightfit.http.apart import Apart, Judge
+from tightfit.http.audit import Audited
 from tightfit.http.callers import Gate
 from tightfit.http.event_streams import EventStreams
 from tightfit.http.figures import Counting, Figures
 from tightfit.http.guards import Guard, allowed_hosts
 from tightfit.http.problems import Problem, handle_problems
-from tightfit.http.routes import event_routes, front_routes, health_routes, job_routes, page_routes
+from tightfit.http.routes import event_routes, front_routes, health_routes, job_routes, page_routes, people_routes
+from tightfit.http.submissions import Submissions
 from tightfit.service import Service
 
 MAX_BODY_BYTES = 2**20
@@ -37,6 +39,7 @@ class ApiOptions:
         allowed_hosts: further names that requests may be addressed to.
         model_folders: folders whose models and texts may be read.
         max_body_bytes: of a request.
+        max_jobs: of a user, that wait, run or are paused at a time; None: any number. Administrators have no limit.
 
     """
 
@@ -44,6 +47,7 @@ class ApiOptions:
     allowed_hosts: Sequence[str] = ()
     model_folders: Sequence[Path] = field(default=())
     max_body_bytes: int = MAX_BODY_BYTES
+    max_jobs: int | None = None
 
 
 def create_app(service: Service, gate: Gate, options: ApiOptions | None = None, judge: Judge | None = None) -> FastAPI:
@@ -67,6 +71,7 @@ def create_app(service: Service, gate: Gate, options: ApiOptions | None = None, 
         generate_unique_id_function=_operation_id,
     )
     app.state.service, app.state.gate, app.state.judge = service, gate, judge
+    app.state.submissions = Submissions(service, judge, options.max_jobs)
     app.state.allowed_models = AllowedModels(tuple(options.model_folders))
     app.state.figures, app.state.event_streams = Figures(), EventStreams(service.store)
     handle_problems(app, service.settings.home)
@@ -76,8 +81,10 @@ def create_app(service: Service, gate: Gate, options: ApiOptions | None = None, 
         job_routes.router,
         front_routes.router,
         event_routes.router,
+        people_routes.router,
     ):
         app.include_router(router)
+    app.add_middleware(Audited, store=service.store)
     hosts = allowed_hosts(options.host, options.allowed_hosts)
     app.add_middleware(Guard, hosts=hosts, max_body_bytes=options.max_body_bytes)
     app.add_middleware(Counting, figures=app.state.figures)

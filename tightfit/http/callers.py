@@ -1,6 +1,7 @@
 """Who asks: found by a token, or whoever sits at this machine where the service is for them alone."""
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Annotated, Protocol
 
@@ -10,6 +11,8 @@ from fastapi.security.http import HTTPAuthorizationCredentials
 
 from space.errors import AccessError, ForbiddenError, NotFoundError
 from storage.job_summary import Overview
+from storage.people import parts_of
+from storage.store import Store
 from tightfit.service import Service
 
 
@@ -30,6 +33,7 @@ class Caller:
 
     user: str | None
     scope: Scope
+    token_id: str | None = None
 
     def may(self, scope: Scope) -> bool:
         """Tell whether a scope is allowed."""
@@ -58,6 +62,27 @@ class OpenGate:
         return Caller(self.user, Scope.ADMIN)
 
 
+@dataclass(frozen=True, slots=True)
+class TokenGate:
+    """Lets in who has a token of the store."""
+
+    store: Store
+
+    def caller(self, token: str | None) -> Caller:
+        """Return who has a token. Raises AccessError, the same for every one that is not good."""
+        if token is None:
+            raise AccessError(
+                "This service needs a token: `Authorization: Bearer TOKEN`. Ask an administrator for one."
+            )
+        parts = parts_of(token)
+        found = None if parts is None else self.store.find_token(parts[0])
+        if parts is None or found is None or not found.opens(parts[1], datetime.now(UTC)):
+            raise AccessError("This token is not good: mistyped, revoked or too old. Ask an administrator for one.")
+        return Caller(found.user, Scope(found.scope), found.token_id)
+
+
+COOKIE = "tightfit_token"
+"""What the page's browser holds: a token, which no script can read and no other site's page sends."""
 _bearer = HTTPBearer(auto_error=False, description="A token of `tightfit token add USER`.")
 
 
@@ -65,7 +90,9 @@ def _caller(request: Request, given: Annotated[HTTPAuthorizationCredentials | No
     if given is None and "authorization" in request.headers:
         raise AccessError("The Authorization header cannot be read. Write `Authorization: Bearer TOKEN`.")
     gate: Gate = request.app.state.gate
-    return gate.caller(None if given is None else given.credentials)
+    found = gate.caller(request.cookies.get(COOKIE) if given is None else given.credentials)
+    request.state.caller = found
+    return found
 
 
 def _checked(caller: Caller, scope: Scope) -> Caller:

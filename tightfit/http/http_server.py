@@ -10,16 +10,18 @@ import uvicorn
 
 from tightfit.config import load_settings, login_name
 from tightfit.http.api import ApiOptions, create_app
-from tightfit.http.callers import OpenGate
+from tightfit.http.callers import OpenGate, TokenGate
 from tightfit.service import Service
 
 _KEEP_ALIVE_SECONDS = 30
 _END_SECONDS = 5
 
 
-def run(listening: socket.socket, options: ApiOptions) -> None:
+def run(listening: socket.socket, options: ApiOptions, *, needs_tokens: bool) -> None:
     """Serve the home of the environment on a socket that listens already, until SIGTERM."""
-    app = create_app(Service(load_settings()), OpenGate(login_name()), options)
+    service = Service(load_settings())
+    gate = TokenGate(service.store) if needs_tokens else OpenGate(login_name())
+    app = create_app(service, gate, options)
     config = uvicorn.Config(
         app,
         log_level="warning",
@@ -40,8 +42,9 @@ def main() -> None:
         host=asked["host"],
         allowed_hosts=tuple(asked["allowed_hosts"]),
         model_folders=tuple(map(Path, asked["model_folders"])),
+        max_jobs=asked["max_jobs"],
     )
-    run(socket.socket(fileno=os.dup(asked["socket"])), options)
+    run(socket.socket(fileno=os.dup(asked["socket"])), options, needs_tokens=asked["needs_tokens"])
 
 
 if __name__ == "__main__":

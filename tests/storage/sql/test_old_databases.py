@@ -13,7 +13,7 @@ from storage.migrations import versions
 from storage.migrations.upgrade import VERSION_TABLE
 from storage.open_store import check_version, open_store
 from storage.records import Asking, JobState, Known
-from tests.storage.sql.golden.make import DONE_SUMMARY, FACTS, OTHER, TASK_PROGRESS, TRIALS
+from tests.storage.sql.golden.make import DONE_SUMMARY, FACTS, OTHER, TASK_PROGRESS, TOKEN, TRIALS
 from tests.storage.values import ASKED, DOCUMENT, MEASURED, PLAN, spec
 
 GOLDEN = Path(__file__).with_name("golden")
@@ -65,6 +65,7 @@ def test_records_of_every_version_are_kept(database: Path) -> None:
         assert [event.seq for event in store.list_events("one")] == list(range(1, 10))
     else:
         assert [event.facts["state"] for event in store.list_events("two")][:1] == ["QUEUED"]
+    assert list(store.list_tokens()) in ([TOKEN], [])  # older programs knew nobody
     store.close()
     check_version(f"sqlite:///{database}")
 

@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Query, Request, Response
+from fastapi import APIRouter, Header, Path, Query, Request, Response
 from fastapi.responses import JSONResponse
 
 from space.errors import NotFoundError
@@ -13,6 +13,7 @@ from tightfit.http.apart import Judge
 from tightfit.http.callers import Caller, Reader, ServiceOfApp, Submitter, seen_job
 from tightfit.http.problems import problem_responses
 from tightfit.http.shapes import Inspection, JobList, JobStateName, JobStatus, LogPart, Overrides
+from tightfit.http.submissions import Submissions
 from tightfit.http.waiting import in_turn
 from tightfit.jobs.job_status import overview_json
 from tightfit.service import Service
@@ -52,13 +53,17 @@ async def submit(
     service: ServiceOfApp,
     spec: JobSpec,
     anew: Annotated[bool, Query(description="Make another job even where the same request is one already.")] = False,
+    idempotency_key: Annotated[
+        str | None,
+        Header(min_length=1, max_length=100, description="The same key again: the same job, also with `anew`."),
+    ] = None,
 ) -> Response:
     """Submit a job: the model, the budget and what may be tried.
 
     Answers 202 once the job is queued; the same request, of the same user, on the same files, is the same job and is
     answered with 200 once it has begun.
     """
-    return await _submitted(request, caller, service, _checked(request, spec), anew=anew)
+    return await _submitted(request, caller, service, _checked(request, spec), anew=anew, key=idempotency_key)
 
 
 @router.post("/jobs/{job}/again", status_code=202, response_model=JobStatus, responses=_SUBMITTED)
@@ -157,12 +162,15 @@ async def resume_job(caller: Submitter, service: ServiceOfApp, job: JobId) -> Re
     return _status(service, seen_job(service, caller, job))
 
 
-async def _submitted(request: Request, caller: Caller, service: Service, spec: JobSpec, *, anew: bool) -> Response:
+async def _submitted(
+    request: Request, caller: Caller, service: Service, spec: JobSpec, *, anew: bool, key: str | None = None
+) -> Response:
     """Queue a request's job, and tell whether it was there before."""
-    job = await in_turn(lambda: _judge(request).submit(spec, caller.user, anew=anew))
-    found = service.store.overview(job.job_id)
+    submissions: Submissions = request.app.state.submissions
+    job_id = await in_turn(lambda: submissions.submit(spec, caller, anew=anew, key=key))
+    found = service.store.overview(job_id)
     is_new = found.started_at is None and not found.state.is_finished
-    headers = {"Location": f"/v1/jobs/{job.job_id}"}
+    headers = {"Location": f"/v1/jobs/{job_id}"}
     return JSONResponse(_json(service, found), 202 if is_new else 200, headers)
 
 

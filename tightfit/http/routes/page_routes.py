@@ -7,6 +7,7 @@ from fastapi import APIRouter, Response
 from fastapi.responses import JSONResponse
 
 from space.errors import NotFoundError
+from space.parsing.addresses import without_password
 from space.targets.target_table import TARGETS
 from tightfit import __version__
 from tightfit.http.callers import Reader, ServiceOfApp
@@ -43,7 +44,7 @@ def _mlflow(service: ServiceOfApp) -> str | None:
 
     uri = service.settings.mlflow_uri
     if uri is not None:
-        return uri if uri.startswith(("http://", "https://")) else None
+        return without_password(uri) if uri.startswith(("http://", "https://")) else None
     found = find_server(service.settings.home)
     return None if found is None else found.url
 

@@ -6,11 +6,13 @@ The files of older versions were made by the programs of their time and are neve
 import sqlite3
 from contextlib import closing
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 from space.level import Level
 from storage.migrations.upgrade import HEAD
 from storage.open_store import open_store
+from storage.people import Token
 from storage.records import Asking, JobState, Known, TrialState
 from tests.storage.values import ASKED, DOCUMENT, MEASURED, PLAN, SUMMARY, spec, trial
 
@@ -31,6 +33,7 @@ TRIALS = [
     trial(4, TrialState.STOPPED, reason="time is over"),
 ]
 TASK_PROGRESS = ("refit: block 3 of 8", 0.25)
+TOKEN = Token("0a1b2c3d", "ann", "submit", "d" * 64, datetime(2026, 11, 26, 12, tzinfo=UTC))
 DONE_SUMMARY = replace(SUMMARY, share_done=1.0, seconds_left=0.0, measured_on="held_out", marginal_price=None)
 
 
@@ -55,6 +58,7 @@ def make(path: Path) -> None:
     store.claim_task("host:7:70:abc", "host", "t1")
     store.update_task("t1", progress=TASK_PROGRESS[0], share_done=TASK_PROGRESS[1])
     store.create_task("t2", replace(ASKED, host="host"))
+    store.create_token(TOKEN)
     store.close()
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("PRAGMA journal_mode=DELETE")

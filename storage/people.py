@@ -1,0 +1,139 @@
+"""Who may use the service: tokens, of which only a digest is kept; what was asked by whom; and answers given before."""
+
+import hashlib
+import hmac
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from space.errors import NotFoundError
+
+MAX_ENTRIES = 1000
+_ID_BYTES, _SECRET_BYTES = 4, 32
+_PREFIX = "tf"
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """What lets somebody use the service.
+
+    Attributes:
+        token_id: its public part, by which people name it.
+        user: whose it is.
+        scope: what it allows: "read", "submit" or "admin".
+        digest: sha256 of its secret part, which nobody keeps but its user.
+        created_at: UTC.
+        expires_at: UTC; None: never.
+
+    """
+
+    token_id: str
+    user: str
+    scope: str
+    digest: str
+    created_at: datetime
+    expires_at: datetime | None = None
+
+    def opens(self, secret: str, now: datetime) -> bool:
+        """Tell whether a secret is this token's, and the token is still good; takes the same time for any secret."""
+        is_same = hmac.compare_digest(secret_digest(secret), self.digest)
+        return is_same and (self.expires_at is None or now < self.expires_at)
+
+
+@dataclass(frozen=True, slots=True)
+class AuditEntry:
+    """Something that was asked of the service and might have changed something.
+
+    Attributes:
+        number: 1, 2, 3 ...; given by the store.
+        at: UTC.
+        user: who asked.
+        token_id: with which token; None where none is needed.
+        action: method and route, such as `POST /v1/jobs/{job}/cancel`.
+        subject: what it was about: the address.
+        status: HTTP status of the answer.
+
+    """
+
+    at: datetime
+    user: str | None
+    token_id: str | None
+    action: str
+    subject: str
+    status: int
+    number: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """A request that was answered under a key of its sender: the same one again gets the same job.
+
+    Attributes:
+        user: who asked.
+        key: the sender's, such as an Idempotency-Key.
+        digest: of the request.
+        job_id: what became of it.
+
+    """
+
+    user: str
+    key: str
+    digest: str
+    job_id: str
+
+
+class PeopleStore(Protocol):
+    """The contract of a store, as far as people go."""
+
+    def create_token(self, token: Token) -> None:
+        """Keep a token. Raises StateError if its id exists."""
+
+    def find_token(self, token_id: str) -> Token | None:
+        """Return a token, or None."""
+
+    def list_tokens(self) -> Sequence[Token]:
+        """Return all tokens, oldest first."""
+
+    def revoke_token(self, token_id: str) -> None:
+        """Forget a token. Raises NotFoundError."""
+
+    def add_audit(self, entry: AuditEntry) -> None:
+        """Add an entry; its number is given here."""
+
+    def list_audit(self, after: int = 0, limit: int = MAX_ENTRIES) -> Sequence[AuditEntry]:
+        """Return entries of higher numbers than `after`, by number, at most so many."""
+
+    def put_answered(self, answered: Answered) -> None:
+        """Remember what became of a request; an existing one of the same user and key is kept."""
+
+    def find_answered(self, user: str, key: str) -> Answered | None:
+        """Return what became of a request of a user under a key, or None."""
+
+
+def new_token(user: str, scope: str, now: datetime, expires_at: datetime | None = None) -> tuple[Token, str]:
+    """Return a new token, and its text, which is shown once and cannot be had again."""
+    token_id, secret = secrets.token_hex(_ID_BYTES), secrets.token_urlsafe(_SECRET_BYTES)
+    return Token(token_id, user, scope, secret_digest(secret), now, expires_at), f"{_PREFIX}_{token_id}_{secret}"
+
+
+def parts_of(text: str) -> tuple[str, str] | None:
+    """Return the public and the secret part of a token's text; None where it is none.
+
+    >>> parts_of("tf_0a1b2c3d_x_y"), parts_of("tf_0a1b2c3d"), parts_of("")
+    (('0a1b2c3d', 'x_y'), None, None)
+    """
+    prefix, _, rest = text.partition("_")
+    token_id, _, secret = rest.partition("_")
+    return (token_id, secret) if prefix == _PREFIX and token_id and secret else None
+
+
+def secret_digest(secret: str) -> str:
+    """Return what is kept of a secret: it has 256 random bits, so that no slow hash is needed."""
+    return hashlib.sha256(secret.encode(errors="replace")).hexdigest()
+
+
+def token_not_found(token_id: str) -> NotFoundError:
+    """Return the error for a token that is not there."""
+    return NotFoundError(f"There is no token {token_id!r}; `tightfit token list` shows those there are.")
