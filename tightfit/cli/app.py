@@ -11,6 +11,7 @@ import typer
 from space.errors import TightfitError, UsageError
 from tightfit import __version__
 from tightfit.cli import submit_options as asked
+from tightfit.cli.access import token_app
 from tightfit.cli.base import (
     AsJson,
     Detach,
@@ -28,7 +29,6 @@ from tightfit.cli.base import (
 )
 from tightfit.cli.exports import export, exports
 from tightfit.cli.jobs import cancel, logs, pause, resume, status, study
-from tightfit.cli.people import token_app
 from tightfit.cli.serve import serve
 from tightfit.cli.upkeep import db_app, doctor, gc, work
 from tightfit.processes.unforeseen import told_unforeseen
