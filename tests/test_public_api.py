@@ -44,9 +44,21 @@ SPEC_FIELDS = [
     *("num_samples", "num_search_samples", "num_held_out_samples"),
 ]
 SERVICE_VERBS = {
-    *{"cancel", "dry_run", "export", "front", "mlflow_uri", "plans", "report", "requeue", "run", "start_detached"},
-    *{"explain", "explanations", "free_unneeded", "pause", "serve", "submit", "sync_mlflow", "write_study"},
-    *{"cancel_task", "queue_export", "requeue_task", "run_export", "tasks"},
+    *{
+        "cancel",
+        "delete",
+        "dry_run",
+        "export",
+        "front",
+        "mlflow_uri",
+        "plans",
+        "report",
+        "requeue",
+        "run",
+        "start_detached",
+    },
+    *{"explain", "explanations", "free_unneeded", "pause", "serve", "start_detached", "submit", "sync_mlflow"},
+    *{"cancel_task", "queue_export", "requeue_task", "run_export", "tasks", "write_study"},
 }
 
 

@@ -2,6 +2,7 @@
 
 import getpass
 import os
+import secrets
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from workers.bounded_files import user_path
 
 ANOTHER_HOME = "Make the home writable, or name another one with --home."
 _MAX_LEASE_SECONDS = 3600
+_EXPORTS = "exports"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +41,14 @@ class Settings:
     def cache_folder(self) -> Path:
         """Return where levels and calibration are kept; all of it can be rebuilt."""
         return self.home / "cache"
+
+    def new_export_folder(self, job_id: str) -> Path:
+        """Return where an export that names no folder is written; there is nothing yet."""
+        return self.home / _EXPORTS / f"{job_id}-{secrets.token_hex(4)}"
+
+    def holds_export(self, folder: Path) -> bool:
+        """Tell whether a folder is one of those."""
+        return folder.parent == self.home / _EXPORTS
 
     def make_home(self) -> None:
         """Make the home, for its user alone, where it is not there. Raises OutputError."""

@@ -2,6 +2,8 @@
 
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
+from shutil import rmtree
 from typing import TYPE_CHECKING
 
 from space.errors import OutageError, StateError
@@ -210,6 +212,19 @@ class Service(TaskVerbs):
         job = self.store.get_job(job_id)
         done = is_complete(self.store, job, self.settings.cache_folder)
         return job if done else requeued(self.store, job, self.settings.lease_seconds)
+
+    def delete(self, job_id: str) -> None:
+        """Delete a job that rests, its log, and its exports that lie in the home; what it measured stays known.
+
+        Raises:
+            StateError: it, or one of its exports, is not at rest.
+
+        """
+        folders = [Path(task.out) for task in self.tasks(job_id)]
+        self.store.delete_job(job_id)
+        self.settings.log_path(job_id).unlink(missing_ok=True)
+        for folder in filter(self.settings.holds_export, folders):
+            rmtree(folder, ignore_errors=True)
 
     def free_unneeded(self, *, dry_run: bool = False) -> "Freed":
         """Delete from the cache what no job needs; return how much."""

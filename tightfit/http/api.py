@@ -17,7 +17,15 @@ from tightfit.http.event_streams import EventStreams
 from tightfit.http.figures import Counting, Figures
 from tightfit.http.guards import Guard, allowed_hosts
 from tightfit.http.problems import Problem, handle_problems
-from tightfit.http.routes import event_routes, front_routes, health_routes, job_routes, page_routes, people_routes
+from tightfit.http.routes import (
+    event_routes,
+    export_routes,
+    front_routes,
+    health_routes,
+    job_routes,
+    page_routes,
+    people_routes,
+)
 from tightfit.http.submissions import Submissions
 from tightfit.service import Service
 
@@ -81,6 +89,7 @@ def create_app(service: Service, gate: Gate, options: ApiOptions | None = None, 
         job_routes.router,
         front_routes.router,
         event_routes.router,
+        export_routes.router,
         people_routes.router,
     ):
         app.include_router(router)

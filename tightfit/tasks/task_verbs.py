@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -86,14 +87,17 @@ class TaskVerbs:
         refit: bool | None = None,
         recovery: str = "refit",
         any_host: bool = False,
+        user: str | None = None,
     ) -> PointTask:
         """Leave an export to those that work: on this host, or on any where all of them see the folder `out`.
+
+        It is of a `user` (default: who is at work here).
 
         Raises what `export` raises before anything is written.
         """
         host = None if any_host else host_name()
         asked = self._asked(job_id, ExportWish(user_path(out), point, budget, target, refit, recovery, host))
-        return self.store.create_task(new_task_id(), asked)
+        return self.store.create_task(new_task_id(), asked if user is None else replace(asked, user=user))
 
     def run_export(self, task_id: str, tell: Tell = _silent) -> "Exported":
         """Run a queued export here; see `export`.
@@ -142,8 +146,6 @@ class TaskVerbs:
 
     def _exported(self, task: PointTask, out: Path | None) -> "Exported":
         """Return what came of an export, its folder named as it was asked for."""
-        from dataclasses import replace
-
         from tightfit.exporting import Exported
 
         if task.state is not TaskState.DONE or task.result is None:

@@ -113,6 +113,14 @@ def show_job(caller: Reader, service: ServiceOfApp, job: JobId) -> Response:
     return _status(service, seen_job(service, caller, job))
 
 
+@router.delete("/jobs/{job}", status_code=204, responses=problem_responses(404, 409))
+def delete_job(caller: Submitter, service: ServiceOfApp, job: JobId) -> Response:
+    """Delete a job that rests, its log and its exports; what it measured stays known to other jobs."""
+    seen_job(service, caller, job)
+    service.delete(job)
+    return Response(status_code=204)
+
+
 @router.get("/jobs/{job}/spec", response_model=JobSpec, responses=problem_responses(404))
 def show_spec(caller: Reader, service: ServiceOfApp, job: JobId) -> Response:
     """Tell what was asked: the whole request, as it could be submitted again."""

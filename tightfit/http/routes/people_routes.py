@@ -6,8 +6,8 @@ from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import JSONResponse
 
 from tightfit.http.callers import COOKIE, Administrator, Caller, Gate, Reader, ServiceOfApp
+from tightfit.http.people_shapes import AuditPage, SignIn, WhoAmI
 from tightfit.http.problems import problem_responses
-from tightfit.http.shapes import AuditPage, SignIn, WhoAmI
 
 router = APIRouter(prefix="/v1", tags=["people"], responses=problem_responses(400, 401, 403, 413, 422))
 _SIGNED_IN_SECONDS = 12 * 3600
