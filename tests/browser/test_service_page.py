@@ -173,6 +173,21 @@ def test_front_of_another_job_is_laid_over(site: Site) -> None:
     sync_api.expect(site.page.locator(".wide .other-front")).to_have_count(0)
 
 
+def test_point_is_tried(site: Site) -> None:
+    """A prompt is answered by the chosen point and the dense model, which say how fast they are."""
+    site.go(f"#/jobs/{site.done}")
+    site.page.get_by_label("Prompt").fill("import os")
+    site.page.get_by_label("at most").fill("8")
+    site.page.get_by_role("button", name="Try p").click()
+    for speed in site.page.locator(".answers small").all():
+        sync_api.expect(speed).to_contain_text("8 tokens")
+    assert all(box.inner_text() for box in site.page.locator(".answers pre").all())
+    site.page.get_by_label("as a chat turn").check()
+    site.page.get_by_role("button", name="Try p").click()
+    sync_api.expect(site.page.locator(".talk [role=alert]")).to_contain_text("no chat template")
+    site.complaints[:] = [text for text in site.complaints if "422" not in text]
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("place", ["", "#/new", "#/jobs/{done}"])
 def test_no_serious_fault_for_those_who_do_not_see_it(site: Site, place: str, scheme: Any) -> None:

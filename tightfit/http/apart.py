@@ -37,6 +37,40 @@ class Judge(Protocol):
         """Be asked nothing any more."""
 
 
+class ProcessApart:
+    """A process that begins when it is asked, and is ended."""
+
+    def __init__(self, name: str, work: Callable[..., None], *values: Any) -> None:
+        """Start nothing yet; `work` gets a connection, then the values."""
+        self._name, self._work, self._values = name, work, values
+        self._process: BaseProcess | None = None
+        self._questions: Connection | None = None
+
+    def connected(self) -> Connection:
+        """Return the connection to the process, which runs from now on."""
+        if self._process is None or self._questions is None or not self._process.is_alive():
+            self.end()
+            context = get_context("spawn")
+            self._questions, theirs = context.Pipe()
+            self._process = context.Process(
+                target=self._work, args=(theirs, *self._values), name=self._name, daemon=True
+            )
+            self._process.start()
+            theirs.close()
+        return self._questions
+
+    def end(self) -> None:
+        """End the process, where there is one."""
+        if self._process is not None:
+            self._process.terminate()
+            self._process.join(_END_SECONDS)
+            self._process.kill()
+            self._process.join(_END_SECONDS)
+        if self._questions is not None:
+            self._questions.close()
+        self._process = self._questions = None
+
+
 class Apart:
     """Asks one question at a time of a process of its own."""
 
@@ -51,10 +85,8 @@ class Apart:
             idle_seconds: after which the process ends.
 
         """
-        self._settings, self._limit, self._idle = settings, limit_seconds, idle_seconds
-        self._lock = Lock()
-        self._process: BaseProcess | None = None
-        self._questions: Connection | None = None
+        self._limit, self._lock = limit_seconds, Lock()
+        self._process = ProcessApart("tightfit-apart", _answer, settings, idle_seconds)
 
     def dry_run(self, spec: "JobSpec") -> "DryRun":
         """Return what a job would search and cost; see `Service.dry_run`."""
@@ -69,22 +101,22 @@ class Apart:
     def close(self) -> None:
         """End the process."""
         with self._lock:
-            self._end()
+            self._process.end()
 
     def _ask(self, verb: str, *values: Any, **options: Any) -> Any:
         with self._lock:
-            ask = self._connected()
+            ask = self._process.connected()
             try:
                 ask.send((verb, values, options))
                 if not ask.poll(self._limit):
-                    self._end()
+                    self._process.end()
                     raise ModelError(
                         f"Reading this model took longer than {self._limit:.0f} s and was ended. Try it with "
                         "`tightfit submit MODEL --dry-run` on the machine itself."
                     )
                 error, found = ask.recv()
             except (EOFError, OSError) as gone:
-                self._end()
+                self._process.end()
                 raise ModelError(
                     "Reading this model ended the process that did (out of memory, or a fault in a library). Try it "
                     "with `tightfit submit MODEL --dry-run` on the machine itself."
@@ -92,28 +124,6 @@ class Apart:
         if error is not None:
             raise error
         return found
-
-    def _connected(self) -> Connection:
-        if self._process is None or self._questions is None or not self._process.is_alive():
-            self._end()
-            context = get_context("spawn")
-            self._questions, theirs = context.Pipe()
-            self._process = context.Process(
-                target=_answer, args=(theirs, self._settings, self._idle), name="tightfit-apart", daemon=True
-            )
-            self._process.start()
-            theirs.close()
-        return self._questions
-
-    def _end(self) -> None:
-        if self._process is not None:
-            self._process.terminate()
-            self._process.join(_END_SECONDS)
-            self._process.kill()
-            self._process.join(_END_SECONDS)
-        if self._questions is not None:
-            self._questions.close()
-        self._process = self._questions = None
 
 
 def _answer(questions: Connection, settings: Settings, idle_seconds: float) -> None:

@@ -25,8 +25,10 @@ from tightfit.http.routes import (
     job_routes,
     page_routes,
     people_routes,
+    tryout_routes,
 )
 from tightfit.http.submissions import Submissions
+from tightfit.http.tryouts import Tryouts
 from tightfit.service import Service
 
 MAX_BODY_BYTES = 2**20
@@ -61,12 +63,13 @@ class ApiOptions:
 def create_app(service: Service, gate: Gate, options: ApiOptions | None = None, judge: Judge | None = None) -> FastAPI:
     """Return the application; `gate` knows who asks, `judge` (default: a process apart) judges requests."""
     options = options or ApiOptions()
-    judge = judge or Apart(service.settings)
+    judge, tryouts = judge or Apart(service.settings), Tryouts(service.settings)
 
     @asynccontextmanager
     async def life(_: FastAPI) -> AsyncIterator[None]:
         yield
         judge.close()
+        tryouts.close()
 
     app = FastAPI(
         title="tightfit",
@@ -78,7 +81,7 @@ def create_app(service: Service, gate: Gate, options: ApiOptions | None = None, 
         lifespan=life,
         generate_unique_id_function=_operation_id,
     )
-    app.state.service, app.state.gate, app.state.judge = service, gate, judge
+    app.state.service, app.state.gate, app.state.judge, app.state.tryouts = service, gate, judge, tryouts
     app.state.submissions = Submissions(service, judge, options.max_jobs)
     app.state.allowed_models = AllowedModels(tuple(options.model_folders))
     app.state.figures, app.state.event_streams = Figures(), EventStreams(service.store)
@@ -91,6 +94,7 @@ def create_app(service: Service, gate: Gate, options: ApiOptions | None = None, 
         event_routes.router,
         export_routes.router,
         people_routes.router,
+        tryout_routes.router,
     ):
         app.include_router(router)
     app.add_middleware(Audited, store=service.store)

@@ -1,5 +1,6 @@
 """A model's own tokenizer: ids of text, chat templates, and what every sequence begins with."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import version
@@ -32,6 +33,19 @@ class TextTokenizer:
         found: list[int] = self._tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
         return found
 
+    def text(self, ids: Sequence[int]) -> str:
+        """Return the text of ids, without special tokens."""
+        return str(self._tokenizer.decode(ids, skip_special_tokens=True))
+
+    def turn(self, text: str) -> str:
+        """Return a user's turn as the model's chat template writes it, up to where the answer begins.
+
+        Raises:
+            CalibrationError: there is no template, or it cannot write it.
+
+        """
+        return self._written([{"role": "user", "content": text}], add_generation_prompt=True)
+
     def chat(self, messages: list[Any]) -> str:
         """Return chat turns as the model's template writes them, without what begins every sequence anyway.
 
@@ -39,12 +53,15 @@ class TextTokenizer:
             CalibrationError: there is no template, or it cannot write them.
 
         """
+        return self._written(messages)
+
+    def _written(self, messages: list[Any], **options: Any) -> str:
         if not getattr(self._tokenizer, "chat_template", None):
             raise CalibrationError(
                 f"it holds chat turns, and {self.folder} has no chat template that could write them: give a `text`."
             )
         try:
-            written = str(self._tokenizer.apply_chat_template(messages, tokenize=False))
+            written = str(self._tokenizer.apply_chat_template(messages, tokenize=False, **options))
         except Exception as error:  # templates are programs
             raise CalibrationError(
                 f"the model's chat template cannot write its `messages`: {in_one_line(error)}."

@@ -4,6 +4,7 @@ import { ask, askText, listen } from "./api.js";
 import { klText, make, modelName, problemBox, sizeText, timeText } from "./dom.js";
 import { progressBar, stateBadge } from "./jobs_view.js";
 import { overlayPanel } from "./overlay.js";
+import { tryPanel } from "./try_panel.js";
 
 const REFRESH_MS = 5000; // what is missed by the stream of events, such as a job that is resumed
 const EVENTS_MS = 300; // events come in bursts
@@ -71,7 +72,7 @@ export async function jobView(main, signal, id) {
     return parts.filter(Boolean).join(" · ");
   }
 
-  let drawn = "", report = null, overlay = null, redrawing = new AbortController();
+  let drawn = "", report = null, panels = null, overlay = null, redrawing = new AbortController();
   const pointOf = () => decodeURIComponent(location.hash.split("/")[3] || "");
   function place() {
     redrawing.abort();
@@ -81,7 +82,8 @@ export async function jobView(main, signal, id) {
       named: pointOf,
       set(point) {
         history.replaceState(null, "", "#/jobs/" + encodeURIComponent(id) + "/" + encodeURIComponent(point));
-        },
+        panels?.forEach((panel) => panel.choose(point));
+      },
       listen: (heard) => addEventListener("hashchange", heard, { signal: until }),
     };
   }
@@ -99,6 +101,8 @@ export async function jobView(main, signal, id) {
     host.replaceChildren(root);
     report = window.showReport(root, data, place());
     if (!report) return;
+    panels ??= [tryPanel(id, signal)];
+    for (const panel of panels) panel.into(root.querySelector("#detail"), report.current().id);
     overlay ??= overlayPanel(job, signal);
     overlay.into(root, data);
   }

@@ -1,0 +1,60 @@
+"""Trying a point of a job's front: it and the dense model answer a prompt, token by token."""
+
+from collections.abc import Iterator, Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from space.errors import LevelDamagedError
+from space.plan import Plan
+from space.results.document import FrontDocument
+from storage.records import Job
+from storage.sound_records import check_facts
+from tightfit.export.select import select_point
+from tightfit.searched_model import check_plan, searched_folder, searched_inventory
+from workers.devices import device_here
+from workers.levels.level_store import LevelStore
+from workers.runtime.prompt import Piece, Prompt
+from workers.tasks import Workspace
+from workers.text.tokens import TokenSet
+
+if TYPE_CHECKING:
+    from workers.runtime.tryout import Tryout
+
+
+def try_point(
+    job: Job, document: FrontDocument, plans: Mapping[str, Plan], point: str | None, prompt: Prompt
+) -> Iterator[Piece]:
+    """Yield what a point (default: the recommended one) and the dense model answer to a prompt.
+
+    Raises:
+        NotFoundError, InfeasibleBudgetError: no such point.
+        ModelError: the model has gone or changed, gives no text, or memory does not hold it.
+        LevelDamagedError: levels of the point are not here.
+
+    """
+    plan = plans[select_point(document, searched_inventory(job), point).point]
+    check_plan(job.job_id, plan, searched_inventory(job))
+    return _tryout(job, plan).answers(plan, prompt)
+
+
+def _tryout(job: Job, plan: Plan) -> "Tryout":
+    check_facts(job.job_id, job.facts, "tokens", "cache_folder", "model_digest")
+    folder, cache = str(searched_folder(job)), str(job.facts["cache_folder"])
+    calibration = TokenSet.from_json(job.facts["tokens"]).of("calibration")
+    inventory, device = searched_inventory(job), device_here()
+    levels = LevelStore(Path(cache) / "levels", str(job.facts["model_digest"]), calibration, device)
+    if missing := levels.missing(plan):
+        raise LevelDamagedError(
+            f"{len(missing)} levels of this point are not in {cache}, such as {missing[0][1]} of {missing[0][0]}: "
+            f"`tightfit resume {job.job_id}` builds them again.",
+            missing[0][0],
+        )
+    return _kept(Workspace(folder, cache, str(job.facts["model_digest"]), inventory, device=device), levels)
+
+
+@lru_cache(maxsize=1)  # holding a model takes long
+def _kept(workspace: Workspace, levels: LevelStore) -> "Tryout":
+    from workers.runtime.tryout import Tryout
+
+    return Tryout(workspace, levels)
