@@ -188,6 +188,24 @@ def test_point_is_tried(site: Site) -> None:
     site.complaints[:] = [text for text in site.complaints if "422" not in text]
 
 
+def test_export_from_the_page_is_verified(site: Site) -> None:
+    """Begun on the page, written by whoever works, verified, and its files can be downloaded there."""
+    site.go(f"#/jobs/{site.done}")
+    site.page.get_by_label("fit it once more").uncheck()
+    site.page.get_by_role("button", name="Export p").click()
+    line = site.page.locator(".tasks li").first
+    sync_api.expect(line).to_contain_text("queued")
+    worker = threading.Thread(target=lambda: site.service.serve(Quiet(), until_idle=True))
+    worker.start()
+    sync_api.expect(line).to_contain_text("verified: ", timeout=180_000)
+    worker.join(120)
+    line.get_by_role("button", name="Files").click()
+    with site.page.expect_download() as download:
+        line.get_by_role("link", name="config.json", exact=True).click()
+    (task,) = site.service.tasks(site.done)
+    assert Path(download.value.path()).read_bytes() == (Path(task.out) / "config.json").read_bytes()
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("place", ["", "#/new", "#/jobs/{done}"])
 def test_no_serious_fault_for_those_who_do_not_see_it(site: Site, place: str, scheme: Any) -> None:

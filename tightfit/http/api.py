@@ -10,7 +10,8 @@ from fastapi.routing import APIRoute
 
 from tightfit import __version__
 from tightfit.http.allowed_models import AllowedModels
-from tightfit.http.apart import Apart, Judge
+from tightfit.http.apart.request_judge import Apart, Judge
+from tightfit.http.apart.tryouts import Tryouts
 from tightfit.http.audit import Audited
 from tightfit.http.callers import Gate
 from tightfit.http.event_streams import EventStreams
@@ -28,7 +29,6 @@ from tightfit.http.routes import (
     tryout_routes,
 )
 from tightfit.http.submissions import Submissions
-from tightfit.http.tryouts import Tryouts
 from tightfit.service import Service
 
 MAX_BODY_BYTES = 2**20

@@ -7,7 +7,7 @@ from space.digest import digest
 from space.errors import QuotaError, StateError, UsageError
 from space.spec import JobSpec
 from storage.people import Answered
-from tightfit.http.apart import Judge
+from tightfit.http.apart.request_judge import Judge
 from tightfit.http.callers import Caller, Scope
 from tightfit.service import Service
 

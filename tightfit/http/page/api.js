@@ -1,7 +1,5 @@
 // Asks the service. An answer that is a problem becomes an error whose message is the service's own sentence.
 
-const STORED = "tightfit-token";
-
 export class Problem extends Error {
   constructor(status, body) {
     super(body.detail || "The service answered " + status + ".");
@@ -10,24 +8,13 @@ export class Problem extends Error {
   }
 }
 
-export const hasToken = () => sessionStorage.getItem(STORED) !== null;
-export function keepToken(token) {
-  if (token) sessionStorage.setItem(STORED, token);
-  else sessionStorage.removeItem(STORED);
-}
-
-function headers(more) {
-  const token = sessionStorage.getItem(STORED);
-  return { ...(token ? { Authorization: "Bearer " + token } : {}), ...more };
-}
-
 export async function fetched(path, { method = "GET", body, signal, more } = {}) {
   let answer;
   try {
     answer = await fetch(path, {
       method,
       signal,
-      headers: headers({ ...(body === undefined ? {} : { "Content-Type": "application/json" }), ...more }),
+      headers: { ...(body === undefined ? {} : { "Content-Type": "application/json" }), ...more },
       body: body === undefined ? undefined : JSON.stringify(body),
     });
   } catch (error) {

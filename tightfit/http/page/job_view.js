@@ -1,6 +1,7 @@
 // One job: how far it is, its front while it grows, and what can be done with a point of it.
 
 import { ask, askText, listen } from "./api.js";
+import { exportPanel } from "./export_panel.js";
 import { klText, make, modelName, problemBox, sizeText, timeText } from "./dom.js";
 import { progressBar, stateBadge } from "./jobs_view.js";
 import { overlayPanel } from "./overlay.js";
@@ -101,7 +102,7 @@ export async function jobView(main, signal, id) {
     host.replaceChildren(root);
     report = window.showReport(root, data, place());
     if (!report) return;
-    panels ??= [tryPanel(id, signal)];
+    panels ??= [tryPanel(id, signal), exportPanel(id, signal)];
     for (const panel of panels) panel.into(root.querySelector("#detail"), report.current().id);
     overlay ??= overlayPanel(job, signal);
     overlay.into(root, data);

@@ -1,6 +1,6 @@
 // The page: an address after `#` names what is shown. #/ jobs, #/new a form, #/jobs/ID a job, #/jobs/ID/p7 its point p7.
 
-import { ask, hasToken, keepToken } from "./api.js";
+import { ask } from "./api.js";
 import { make, problemBox } from "./dom.js";
 import { jobView } from "./job_view.js";
 import { jobsView } from "./jobs_view.js";
@@ -33,30 +33,35 @@ async function show() {
     await draw(main, leaving.signal, ...args);
   } catch (error) {
     if (error.name === "AbortError") return;
-    if (error.status === 401) return askForToken(main, error);
+    if (error.status === 401) return askForToken(main);
     main.replaceChildren(make("h1", {}, "tightfit"), problemBox(error));
   }
 }
 
-function askForToken(main, error) {
+function askForToken(main) {
+  const problem = make("div");
   const field = make("input", { type: "password", id: "token", autocomplete: "current-password", required: true });
   const form = make(
     "form",
     {
       class: "form",
-      onsubmit: (event) => {
+      onsubmit: async (event) => {
         event.preventDefault();
-        keepToken(field.value.trim());
-        shown = null;
-        show();
+        try {
+          await ask("/v1/session", { method: "POST", body: { token: field.value.trim() } });
+          shown = null;
+          await show();
+        } catch (refused) {
+          problem.replaceChildren(problemBox(refused));
+        }
       },
     },
     make("label", { for: "token" }, "Token"),
     field,
-    make("p", { class: "lead" }, "An administrator makes one with ", make("code", {}, "tightfit token add USER"), ". It is kept until this tab is closed."),
+    make("p", { class: "lead" }, "An administrator makes one with ", make("code", {}, "tightfit token add USER"), ". This browser holds it for twelve hours, where no script reads it."),
     make("button", { class: "primary" }, "Sign in"),
   );
-  main.replaceChildren(make("h1", {}, "Sign in"), hasToken() ? problemBox(error) : "", form);
+  main.replaceChildren(make("h1", {}, "Sign in"), problem, form);
   field.focus();
 }
 

@@ -9,7 +9,7 @@ from space.errors import NotFoundError
 from space.spec import JobSpec, make_spec
 from storage.job_summary import Overview
 from tightfit.http.allowed_models import AllowedModels
-from tightfit.http.apart import Judge
+from tightfit.http.apart.request_judge import Judge
 from tightfit.http.callers import Caller, Reader, ServiceOfApp, Submitter, seen_job
 from tightfit.http.problems import problem_responses
 from tightfit.http.shapes import Inspection, JobList, JobStateName, JobStatus, LogPart, Overrides

@@ -9,11 +9,11 @@ from fastapi.responses import StreamingResponse
 from pydantic import ConfigDict, Field
 
 from space.errors import TightfitError
+from tightfit.http.apart.tryouts import Tryouts
 from tightfit.http.callers import ServiceOfApp, Submitter, seen_job
 from tightfit.http.problems import problem_responses
 from tightfit.http.routes.job_routes import JobId
 from tightfit.http.shapes import Shape
-from tightfit.http.tryouts import Tryouts
 from tightfit.http.waiting import in_turn
 from workers.runtime.prompt import Prompt
 

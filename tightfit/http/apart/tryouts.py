@@ -9,7 +9,7 @@ from typing import Any
 
 from space.errors import ModelError, QuotaError, TightfitError
 from tightfit.config import Settings
-from tightfit.http.apart import ProcessApart
+from tightfit.http.apart.process_apart import ProcessApart
 from workers.runtime.prompt import Prompt
 
 _LOAD_SECONDS = 180.0  # unpacking a large model

@@ -5,15 +5,14 @@ The process begins with the first request and ends when none came for a while; o
 
 from collections.abc import Callable
 from contextlib import suppress
-from multiprocessing import get_context
 from multiprocessing.connection import Connection
-from multiprocessing.process import BaseProcess
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Protocol
 
 from space.errors import ModelError, TightfitError
 from storage.records import Job
 from tightfit.config import Settings
+from tightfit.http.apart.process_apart import ProcessApart
 
 if TYPE_CHECKING:
     from space.spec import JobSpec
@@ -21,7 +20,6 @@ if TYPE_CHECKING:
 
 LIMIT_SECONDS = 120.0
 IDLE_SECONDS = 300.0
-_END_SECONDS = 5.0
 
 
 class Judge(Protocol):
@@ -35,40 +33,6 @@ class Judge(Protocol):
 
     def close(self) -> None:
         """Be asked nothing any more."""
-
-
-class ProcessApart:
-    """A process that begins when it is asked, and is ended."""
-
-    def __init__(self, name: str, work: Callable[..., None], *values: Any) -> None:
-        """Start nothing yet; `work` gets a connection, then the values."""
-        self._name, self._work, self._values = name, work, values
-        self._process: BaseProcess | None = None
-        self._questions: Connection | None = None
-
-    def connected(self) -> Connection:
-        """Return the connection to the process, which runs from now on."""
-        if self._process is None or self._questions is None or not self._process.is_alive():
-            self.end()
-            context = get_context("spawn")
-            self._questions, theirs = context.Pipe()
-            self._process = context.Process(
-                target=self._work, args=(theirs, *self._values), name=self._name, daemon=True
-            )
-            self._process.start()
-            theirs.close()
-        return self._questions
-
-    def end(self) -> None:
-        """End the process, where there is one."""
-        if self._process is not None:
-            self._process.terminate()
-            self._process.join(_END_SECONDS)
-            self._process.kill()
-            self._process.join(_END_SECONDS)
-        if self._questions is not None:
-            self._questions.close()
-        self._process = self._questions = None
 
 
 class Apart:

@@ -1,0 +1,1 @@
+"""What the service has child processes do: judging requests, answering prompts."""
