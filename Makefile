@@ -1,10 +1,10 @@
-# Words: setup demo quick test slow check bench chaos fuzz clean. `make demo` and `make test` do their own set-up.
+# Words: setup demo quick test slow zoo check bench chaos fuzz clean. `make demo` and `make test` do their own set-up.
 PYTHON ?= python3
 BIN := .venv/bin
 DEMO_HOME ?= .tightfit-demo
 PARALLEL := -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
-.PHONY: setup demo quick test slow check bench chaos fuzz clean
+.PHONY: setup demo quick test slow zoo check bench chaos fuzz clean
 
 setup: .venv/installed
 
@@ -25,6 +25,9 @@ test: check
 
 slow: check
 	$(BIN)/python -m pytest --slow $(PARALLEL)
+
+zoo: setup
+	$(BIN)/python -m tests.families.whole_path --write
 
 check: setup
 	$(BIN)/ruff check .

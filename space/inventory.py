@@ -5,6 +5,8 @@ from dataclasses import asdict, dataclass
 from math import prod
 from typing import Any, Literal
 
+from space.site import Carried, Site
+
 ModuleKind = Literal["linear", "embedding"]
 ITEM_BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1, "BOOL": 1}
 
@@ -30,14 +32,15 @@ class TensorInfo:
 
 @dataclass(frozen=True, slots=True)
 class ModuleInfo:
-    """One compressible module; `weight` is (out_features, in_features) or (vocabulary, hidden) of an embedding.
+    """One compressible weight; `weight` is (out_features, in_features) or (vocabulary, hidden) of an embedding.
 
     Attributes:
-        name: dotted name as in `named_modules`.
+        name: dotted name as in `named_modules`; of a parameter, where that is no module's `weight`.
         kind: "linear" or "embedding".
-        weight: the stored weight tensor.
+        weight: the stored weight tensor; of a site, its parameter as a matrix.
         block: index of the transformer block it lives in, or None outside the blocks.
         tied: names of modules that use the same stored weight (a tied head).
+        site: what it is, where it is not the weight of a plain layer that is stored under its own name.
 
     """
 
@@ -46,6 +49,27 @@ class ModuleInfo:
     weight: TensorInfo
     block: int | None = None
     tied: tuple[str, ...] = ()
+    site: Site | None = None
+
+    @property
+    def parameter(self) -> str:
+        """Return the name of its weight in the model."""
+        return f"{self.name}.weight" if self.site is None else self.site.parameter
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """Return the names of the stored tensors that hold it."""
+        return (self.weight.name,) if self.site is None else self.site.sources
+
+    @property
+    def is_layer(self) -> bool:
+        """Tell whether it is all of a plain linear layer or embedding, its bias aside."""
+        return self.site is None or self.site.is_layer
+
+    @property
+    def prefix(self) -> str:
+        """Return what the names of its tensors begin with where it is packed."""
+        return self.name if self.is_layer else self.parameter
 
     @property
     def module_type(self) -> str:
@@ -96,6 +120,7 @@ class Inventory:
         num_positions: most tokens of a sequence; None: the config does not tell.
         first_token: what the config says that a sequence begins with, if anything.
         family: the name of its kind (see `workers/families/family_table.py`).
+        carried: those of `others` that no part of the searched model is, and why.
 
     """
 
@@ -107,6 +132,7 @@ class Inventory:
     num_positions: int | None = None
     first_token: int | None = None
     family: str = "causal-decoder"
+    carried: tuple[Carried, ...] = ()
 
     @property
     def num_parameters(self) -> int:
@@ -130,18 +156,21 @@ class Inventory:
     @staticmethod
     def from_json(value: Mapping[str, Any]) -> "Inventory":
         """Read a JSON object."""
-        modules = tuple(
-            ModuleInfo(**{**m, "weight": _tensor(m["weight"]), "tied": tuple(m["tied"])}) for m in value["modules"]
-        )
+        modules = tuple(map(_module, value["modules"]))
         cache = value["key_value"]
         layers = None if cache is None else tuple(CacheLayer(**layer) for layer in cache)
-        return Inventory(
-            **{**value, "modules": modules, "others": tuple(map(_tensor, value["others"])), "key_value": layers}
-        )
+        carried = tuple(Carried(**entry) for entry in value.get("carried", ()))
+        others = tuple(map(_tensor, value["others"]))
+        return Inventory(**{**value, "modules": modules, "others": others, "key_value": layers, "carried": carried})
 
     def module(self, name: str) -> ModuleInfo:
         """Return a module by name."""
         return next(m for m in self.modules if m.name == name)
+
+
+def _module(value: Mapping[str, Any]) -> ModuleInfo:
+    weight, site = _tensor(value["weight"]), Site.from_json(value.get("site"))
+    return ModuleInfo(**{**value, "weight": weight, "tied": tuple(value["tied"]), "site": site})
 
 
 def _tensor(value: Mapping[str, Any]) -> TensorInfo:

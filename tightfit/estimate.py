@@ -8,6 +8,7 @@ from typing import Any
 from search.progress.phases import expected_seconds
 from search.request.prepare import Prepared
 from space.cost import Cost, plan_cost
+from space.site import Carried
 from space.spec import JobSpec
 from workers.tasks import NUM_LIKELIEST, WHOLE_VOCABULARY
 
@@ -31,6 +32,7 @@ class DryRun:
         num_plans: plans in the space.
         seconds: estimated time with the asked workers.
         disk_bytes: estimated size of the cache.
+        carried: stored tensors that are copied unchanged because no part of what is searched uses them, and why.
 
     """
 
@@ -46,6 +48,7 @@ class DryRun:
     num_plans: int
     seconds: float
     disk_bytes: int
+    carried: tuple[Carried, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return a JSON object; the number of plans is a string where JSON numbers cannot hold it."""
@@ -119,6 +122,7 @@ def estimate(spec: JobSpec, prepared: Prepared) -> DryRun:
         num_plans=space.num_plans,
         seconds=sum(expected_seconds(spec, prepared).values()),
         disk_bytes=_disk_bytes(spec, prepared),
+        carried=inventory.carried,
     )
 
 

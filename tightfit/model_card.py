@@ -119,7 +119,7 @@ Measured on these files, loaded again in a fresh process.{_told_of_recovery(fact
 
 ## Loading
 
-{WRITERS[facts.target].loading(_program(facts.origin))}
+{WRITERS[facts.target].loading(_program(facts))}
 """
 
 
@@ -159,9 +159,12 @@ def _told_of_recovery(refitted: "Recovered | None") -> str:
     )
 
 
-def _program(origin: Origin) -> Program:
-    """Return where the program that wrote an export is installed from."""
+def _program(facts: Facts) -> Program:
+    """Return where the program that wrote an export is installed from, and what it loads with."""
+    from workers.families.family_table import FAMILIES
+
+    origin = facts.origin
     source = f"git+{origin.url or 'URL-OF-ITS-REPOSITORY'}{f'@{origin.commit}' if origin.commit else ''}"
     told = " (that commit, with changes that are in no repository)" if origin.is_changed else ""
     told += "" if origin.url else ", whose address the installation that wrote this did not know"
-    return Program(source, told)
+    return Program(source, told, FAMILIES[facts.inventory.family].loader)

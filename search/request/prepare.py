@@ -19,7 +19,7 @@ from space.spec import JobSpec
 from workers.models.model_files import read_config, read_headers, resolve_model
 from workers.models.ties import check_ties
 
-_INVENTORY_VERSION = 4  # raise it when the same files get another inventory
+_INVENTORY_VERSION = 5  # raise it when the same files get another inventory
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ def _why_not(level: Level) -> str | None:
 
 def _is_legal(module: ModuleInfo, level: Level) -> bool:
     divides = level.group_size is None or module.in_features % level.group_size == 0
-    return module.kind == "linear" and divides
+    return module.kind == "linear" and module.site is None and divides
 
 
 def _layout(module: ModuleInfo, level: Level) -> tuple[TensorInfo, ...]:

@@ -53,6 +53,8 @@ def show_dry_run(found: "DryRun") -> None:
     cache = f"{found.key_value_bytes:,} bytes" if found.key_value_bytes else "not counted (weights only; see --context)"
     console.print(f"Budget: {found.budget_bytes:,} bytes. Key/value cache: {cache}.")
     console.print(f"Left alone (norms, biases, ...): {found.others_bytes:,} bytes.")
+    for entry in found.carried:
+        console.print(f"Carried over unchanged: {entry.name}, {entry.size_bytes:,} bytes: {entry.reason}.")
     low, high = f"{found.smallest_bytes:,}", f"{found.largest_bytes:,}"
     console.print(f"Reachable: {low} to {high} bytes, about 10^{len(str(found.num_plans)) - 1} plans.")
     console.print(f"Estimate: {found.seconds / 60:.1f} minutes, {format_bytes(found.disk_bytes)} of cache at most.")

@@ -177,7 +177,7 @@ def _entries(source: Source, target: str) -> list[Entry]:
     for module in source.inventory.modules:
         level: Level = source.plan[module.name]
         if level.is_dense:
-            entries.append(stored_entry(module.weight.name, stored[module.weight.name]))
+            entries += [stored_entry(name, stored[name]) for name in module.sources]
         else:
             source.levels.tensors(module.name, level)  # raises where the file is damaged
             tensors = {t.info.name: t for t in read_header(source.levels.path(module.name, level))}

@@ -115,16 +115,20 @@ def _size_differences(written: Written, promise: Promise) -> list[str]:
 
 def _module_differences(folder: Path, inventory: Inventory, plan: Plan, target: str) -> list[str]:
     """Compare the stored bytes of every module with its level."""
-    stored: dict[str, int] = {}
-    for tensor in read_header(folder / WEIGHTS):
-        owner = tensor.info.name.rpartition(".")[0]
-        if not tensor.info.name.endswith(".bias"):
-            stored[owner] = stored.get(owner, 0) + tensor.info.size_bytes
+    sizes = {tensor.info.name: tensor.info.size_bytes for tensor in read_header(folder / WEIGHTS)}
+    inside: dict[str, int] = {}
+    for name, size in sizes.items():
+        owner = name.rpartition(".")[0]
+        if not name.endswith(".bias"):
+            inside[owner] = inside.get(owner, 0) + size
     wrong = []
     for module in inventory.modules:
-        expected = module_bytes(module, plan[module.name], target)
-        if stored.get(module.name) != expected:
-            wrong.append(f"{module.name} takes {stored.get(module.name)} bytes, {plan[module.name]} has {expected}")
+        level = plan[module.name]
+        dense = [sizes[name] for name in module.sources if name in sizes]
+        found = sum(dense) if level.is_dense else inside.get(module.prefix)
+        expected = module_bytes(module, level, target)
+        if found != expected:
+            wrong.append(f"{module.name} takes {found} bytes, {level} has {expected}")
     return wrong
 
 

@@ -26,6 +26,7 @@ from torch.nn import functional
 from space.inventory import Inventory, ModuleInfo
 from workers.families.blocks import BlockOutput
 from workers.run.engine import Engine
+from workers.run.watched_weights import watching
 
 _KEPT_BYTES = 2**28  # of block outputs on the way back
 
@@ -101,17 +102,24 @@ class GradientPass:
         """Hold a stage's weights, follow what is computed, and sum up what its modules see."""
         outside = stage in (0, self._runner.num_blocks)
         chosen = [m for m in self._inventory.modules if m.block == stage or (outside and m.block is None)]
-        users = {name: self._modules[name] for m in chosen for name in _uses(m)}
+        users = {name: self._modules[name] for m in chosen for name in _uses(m) if name in self._modules}
+        watched = {m.name: m.parameter.rpartition(".") for m in chosen if m.name not in self._modules}
+        places = {name: (self._modules[owner], last) for name, (owner, _, last) in watched.items()}
         hooks = [module.register_forward_hook(self._watch(name)) for name, module in users.items()]
         try:
-            with self._engine.holding_dense(stage), torch.enable_grad(), self._runner.recording():
+            with (
+                self._engine.holding_dense(stage),
+                torch.enable_grad(),
+                self._runner.recording(),
+                watching(places, lambda name: lambda _inputs, output: self._watch(name)(None, None, output)),
+            ):
                 yield
         finally:
             for hook in hooks:
                 hook.remove()
 
     def _watch(self, name: str) -> Any:
-        def watch(_module: nn.Module, _inputs: Any, output: Tensor) -> Tensor:
+        def watch(_module: Any, _inputs: Any, output: Tensor) -> Tensor:
             values = output.detach()
             followed = output if output.requires_grad else values.requires_grad_()
             followed.register_hook(lambda gradient: self._take(name, gradient, values))

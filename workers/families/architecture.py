@@ -11,12 +11,15 @@ from workers.families.family_table import family_of
 from workers.models.model_files import read_config
 
 
-def build_model(folder: Path, made_in: AbstractContextManager[Any] | None = None, **options: Any) -> tuple[Any, Family]:
+def build_model(
+    folder: Path, made_in: AbstractContextManager[Any] | None = None, experts: str = "eager", **options: Any
+) -> tuple[Any, Family]:
     """Return the model that a config describes, without the weights of its folder, its ties tied, and its family.
 
     Args:
         folder: the model.
         made_in: what to build it in, such as the meta device.
+        experts: how transformers computes experts: "eager" is one after the other.
         options: for transformers' `from_config`.
 
     Raises:
@@ -35,6 +38,7 @@ def build_model(folder: Path, made_in: AbstractContextManager[Any] | None = None
         with made_in or nullcontext():
             model = getattr(transformers, family.loader).from_config(config, trust_remote_code=False, **options)
         model.tie_weights()
+        model.set_experts_implementation(experts)
     return model, family
 
 

@@ -1,20 +1,19 @@
-"""Causal language models: blocks of one class in one list, judged by the next token at every position.
+"""Causal language models: blocks in one list, judged by the next token at every position.
 
 Shape legend: B sequences, T tokens, P scored positions, V vocabulary.
 """
 
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 from torch import Tensor, nn
 
 from space.errors import ModelError
-from space.inventory import ModuleInfo
 from workers.families.dry_forward import dry_forward
 from workers.families.family import Family
-from workers.models.headers import StoredTensor
-from workers.models.ties import tied_names
+from workers.families.find_sites import find_sites
+
+_TEXT = "input_ids"
 
 
 def _matches(config: Any, named: str | None) -> bool:
@@ -24,47 +23,33 @@ def _matches(config: Any, named: str | None) -> bool:
     return built is not None and (named is None or named.lower() == built.__name__.lower())
 
 
-def find_blocks(model: nn.Module) -> tuple[str, nn.ModuleList]:
-    """Return the longest list of equal-typed modules, the transformer blocks, and its name.
+def what_text_passes(model: Any) -> Callable[[str], bool]:
+    """Return what tells by name the modules of the language model inside a model and of its head from all others."""
+    names = {module: name for name, module in model.named_modules()}
+    decoder = model.get_decoder() if hasattr(model, "get_decoder") else model
+    has_blocks = any(isinstance(module, nn.ModuleList) for module in decoder.modules())
+    parts = [model]
+    if has_blocks and decoder in names:
+        parts = [decoder, *filter(None, (model.get_output_embeddings(), model.get_input_embeddings()))]
+    inside = tuple(f"{names[part]}." if names[part] else "" for part in parts)
+    towers = tuple(f"{n}." for m, n in names.items() if n and getattr(m, "main_input_name", _TEXT) != _TEXT)
+    return lambda name: f"{name}.".startswith(inside) and not f"{name}.".startswith(towers)
+
+
+def find_blocks(model: Any) -> tuple[str, nn.ModuleList]:
+    """Return the longest list of modules in what text passes that lies in no other list: its blocks.
 
     Raises:
         ModelError: there is none.
 
     """
-    lists = [
-        (n, m) for n, m in model.named_modules() if isinstance(m, nn.ModuleList) and len({type(b) for b in m}) == 1
-    ]
-    if not lists:
-        raise ModelError(f"{type(model).__name__} has no list of equal transformer blocks; it cannot be searched yet.")
-    return max(lists, key=lambda named: len(named[1]))
-
-
-def _sites(folder: Path, model: nn.Module, stored: Mapping[str, StoredTensor], blocks: str) -> list[ModuleInfo]:
-    """Return linear and embedding modules in forward order, modules that share a stored weight once.
-
-    Subclasses are left alone: their forward has rules of its own (scaled or shifted embeddings) that a packed module
-    would not keep.
-    """
-    tied = tied_names(model)
-    for copy, owner in tied.items():
-        if type(model.get_submodule(owner)) is nn.Linear:
-            raise ModelError(f"{folder}: {copy} and {owner} share one weight; only a head may, with its embedding.")
-    found = []
-    for name, module in model.named_modules():
-        weight = stored.get(f"{name}.weight")
-        if weight is None or name in tied or type(module) not in (nn.Linear, nn.Embedding):
-            continue
-        inside = name.removeprefix(f"{blocks}.").partition(".")[0] if name.startswith(f"{blocks}.") else ""
-        found.append(
-            ModuleInfo(
-                name=name,
-                kind="embedding" if isinstance(module, nn.Embedding) else "linear",
-                weight=weight.info,
-                block=int(inside) if inside else None,
-                tied=tuple(copy for copy, original in tied.items() if original == name),
-            )
-        )
-    return found
+    is_inside = what_text_passes(model)
+    lists = {n: m for n, m in model.named_modules() if isinstance(m, nn.ModuleList) and is_inside(n)}
+    outer = {n: m for n, m in lists.items() if not any(n.startswith(f"{other}.") for other in lists)}
+    blocks = {n: m for n, m in outer.items() if not isinstance(m[0], nn.Linear)}
+    if not blocks:
+        raise ModelError(f"{type(model).__name__} has no list of transformer blocks; it cannot be searched yet.")
+    return max(blocks.items(), key=lambda named: len(named[1]))
 
 
 def _loss(logits_btv: Tensor, tokens_bt: Tensor) -> tuple[Tensor, Tensor]:
@@ -98,7 +83,8 @@ CAUSAL_DECODER = Family(
     name="causal-decoder",
     loader="AutoModelForCausalLM",
     matches=_matches,
-    sites=_sites,
+    searched=what_text_passes,
+    sites=find_sites,
     stages=find_blocks,
     head=lambda model: model.get_output_embeddings(),
     inputs=lambda tokens: {"input_ids": tokens, "use_cache": False},

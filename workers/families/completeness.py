@@ -2,10 +2,12 @@
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from space.errors import ModelError
+from workers.families.stored_names import StoredNames
 from workers.models.headers import StoredTensor
 from workers.models.ties import tied_parameters
 
@@ -14,8 +16,16 @@ _LEFTOVERS = r"(^|\.)inv_freq$|(^|\.)position_ids$|(attn|attention)\.masked_bias
 _OLD_MASK = r"(attn|attention)\.bias$"  # the same, if it has the four dimensions of a mask
 
 
-def check_complete(folder: Path, model: Any, stored: Mapping[str, StoredTensor]) -> None:
-    """Refuse a checkpoint that is not the model of its config.
+@dataclass(frozen=True, slots=True)
+class Unknown:
+    """Stored tensors that no parameter is made of: what follows from the config, and what the class does without."""
+
+    dropped: frozenset[str]
+    left_out: frozenset[str]
+
+
+def check_complete(folder: Path, model: Any, stored: Mapping[str, StoredTensor], names: StoredNames) -> Unknown:
+    """Refuse a checkpoint that is not the model of its config; return what it holds beside that.
 
     transformers would fill gaps with random weights, and drop what it does not know.
 
@@ -24,30 +34,31 @@ def check_complete(folder: Path, model: Any, stored: Mapping[str, StoredTensor])
 
     """
     ties = tied_parameters(model)
-    wanted = dict(model.state_dict())
-    for name, tensor in wanted.items():
-        found = stored.get(name)
+    for name, tensor in model.state_dict().items():
+        found, asked = names.shapes.get(name), tuple(tensor.shape)
         if found is None:
-            if ties.get(name) not in stored and not _matches(model, "_keys_to_ignore_on_load_missing", name):
+            is_tied = ties.get(name) in names.origins
+            if not is_tied and not _matches(model, "_keys_to_ignore_on_load_missing", name):
                 raise ModelError(f"{folder}: {_why_missing(name, model, stored)}")
-        elif name not in ties and found.info.shape != tuple(tensor.shape):
-            asked = tuple(tensor.shape)
-            raise ModelError(f"{folder}: {name} is stored as {found.info.shape}, but config.json asks for {asked}.")
-    known = {*wanted, *(name for name, _ in model.named_buffers())}
-    unknown = [name for name, tensor in stored.items() if name not in known and not _is_ignorable(model, tensor)]
+        elif name not in ties and found != asked:
+            raise ModelError(f"{folder}: {name} is stored as {found}, but config.json asks for {asked}.")
+    buffers = {name for name, _ in model.named_buffers()}
+    dropped = frozenset(name for name in names.unknown if name in buffers or _is_leftover(stored[name]))
+    left_out = {name for name in names.unknown if _matches(model, "_keys_to_ignore_on_load_unexpected", name)}
+    unknown = [name for name in names.unknown if name not in dropped and name not in left_out]
     if unknown:
         raise ModelError(
             f"{folder}: {unknown[0]} and {len(unknown) - 1} more stored tensors are no part of the "
             f"{type(model).__name__} that transformers makes of config.json, and would be lost in an export. "
             "If they are not needed, take them out of the weight files; otherwise the model is not supported yet."
         )
+    return Unknown(dropped, frozenset(left_out - dropped))
 
 
-def _is_ignorable(model: Any, tensor: StoredTensor) -> bool:
+def _is_leftover(tensor: StoredTensor) -> bool:
     name = tensor.info.name
     is_old_mask = len(tensor.info.shape) == 4 and re.search(_OLD_MASK, name) is not None  # noqa: PLR2004
-    is_leftover = is_old_mask or re.search(_LEFTOVERS, name) is not None
-    return is_leftover or _matches(model, "_keys_to_ignore_on_load_unexpected", name)
+    return is_old_mask or re.search(_LEFTOVERS, name) is not None
 
 
 def _matches(model: Any, attribute: str, name: str) -> bool:
@@ -61,35 +72,10 @@ def _why_missing(name: str, model: Any, stored: Mapping[str, StoredTensor]) -> s
     copies = [copy for copy, owner in tied_parameters(model).items() if owner == name and copy in stored]
     if copies:
         return f"it stores {name} as {copies[0]} only, which shares its weight; {again}."
-    if name.removeprefix(f"{model.base_model_prefix}.") in stored:
-        return (
-            f"the weights have old names, without {model.base_model_prefix!r} before them; {again}, which gives them "
-            "those of today."
-        )
     longer = next((other for other in stored if other.endswith(f".{name}")), None)
     if longer is not None:
         return (
             f"its weights have {longer.removesuffix(name)!r} before the names that transformers gives them, such as "
             f"{longer}; take it away in the weight files."
         )
-    return _why_converted(name, model, stored) or f"the weights lack {name}, which config.json asks for."
-
-
-def _why_converted(name: str, model: Any, stored: Mapping[str, StoredTensor]) -> str | None:
-    """Return one sentence where transformers makes a tensor of stored ones that have other names."""
-    from transformers.conversion_mapping import get_model_conversion_mapping
-    from transformers.core_model_loading import WeightConverter, rename_source_key
-
-    transforms = get_model_conversion_mapping(model, add_legacy=False)
-    converters = [t for t in transforms if isinstance(t, WeightConverter)]
-    renamings = [t for t in transforms if not isinstance(t, WeightConverter)]
-    wanted, renamed = model.state_dict(), None
-    for other in stored:
-        target, pattern = rename_source_key(other, renamings, converters, model.base_model_prefix, wanted)
-        if pattern is not None and target in wanted and target not in stored:
-            return (
-                f"transformers makes {target} of several stored tensors, such as {other}, as for mixtures of experts; "
-                "that is not supported yet."
-            )
-        renamed = other if target == name else renamed
-    return renamed and f"it stores {name} as {renamed}, a name that transformers changes; that is not supported yet."
+    return f"the weights lack {name}, which config.json asks for."

@@ -13,12 +13,12 @@ from space.inventory import CacheLayer
 from workers.families.family import Seen
 
 _CHUNKS = 256  # tokens, a multiple of what models cut sequences into
-_SIZES = re.compile(r"size of tensor|cannot be multiplied|invalid for input of size|broadcast|must match")
+_SIZES = re.compile(r"size of tensor|cannot be multiplied|invalid for input of size|broadcast|must match|split_sizes")
 """in what torch says of shapes that do not fit"""
 _LENGTHS = 2, 3  # tokens of two forwards: what grows between them is kept of each token
 
 
-def dry_forward(model: Any) -> Seen:
+def dry_forward(model: Any, *, has_cache: bool = True) -> Seen:
     """Return what a model on the meta device shows; nothing where its code must see values to go on.
 
     Raises:
@@ -30,24 +30,25 @@ def dry_forward(model: Any) -> Seen:
     hooks = [module.register_forward_pre_hook(lambda m, _: called.add(m)) for module in names]
     try:
         with _weights_taken() as taken:
-            short, long = (_filled(model, length) for length in _LENGTHS)
+            short, long = (_filled(model, length, has_cache=has_cache) for length in _LENGTHS)
     except Exception as error:  # noqa: BLE001 (whatever code raises that cannot run without values)
-        _check_sizes(model, error)
+        _check_sizes(model, error, has_cache=has_cache)
         return Seen()
     finally:
         for hook in hooks:
             hook.remove()
     bypassed = frozenset(names[module] for module in taken if module in names and module not in called)
-    has_cache = short and len(short) == len(long)
-    return Seen(tuple(map(_layer, short, long)) if has_cache else None, bypassed)
+    unused = frozenset(name for module, name in names.items() if module not in called and module not in taken)
+    is_told = short and len(short) == len(long)
+    return Seen(tuple(map(_layer, short, long)) if is_told else None, bypassed, unused)
 
 
-def _check_sizes(model: Any, error: Exception) -> None:
+def _check_sizes(model: Any, error: Exception, *, has_cache: bool) -> None:
     """Refuse a model whose forward ends at sizes that do not fit, of few tokens and of many: some want whole chunks."""
     if not _SIZES.search(str(error)):
         return
     try:
-        _filled(model, _CHUNKS)
+        _filled(model, _CHUNKS, has_cache=has_cache)
     except Exception as again:
         if _SIZES.search(str(again)):
             reason = str(again).splitlines()[0]
@@ -74,9 +75,10 @@ def _weights_taken() -> Iterator[set[nn.Module]]:
 
 
 @torch.no_grad()
-def _filled(model: Any, length: int) -> list[Any]:
+def _filled(model: Any, length: int, *, has_cache: bool) -> list[Any]:
     """Return the layers of the cache after a forward of so many tokens."""
-    output = model(input_ids=torch.zeros((1, length), dtype=torch.long, device="meta"), use_cache=True)
+    options = {"use_cache": True} if has_cache else {}
+    output = model(input_ids=torch.zeros((1, length), dtype=torch.long, device="meta"), **options)
     return list(getattr(getattr(output, "past_key_values", None), "layers", ()))
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from space.inventory import CacheLayer, ModuleInfo
+from workers.families.stored_names import StoredNames
 from workers.models.headers import StoredTensor
 
 
@@ -18,11 +19,37 @@ class Seen:
     Attributes:
         cache: what each layer keeps of a sequence, in the type of the config; None: the model does not hand it out.
         bypassed: linear modules that are never called, while the model's code takes their weight for itself.
+        unused: linear modules that nothing asks for.
 
     """
 
     cache: tuple[CacheLayer, ...] | None = None
     bypassed: frozenset[str] = frozenset()
+    unused: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Structure:
+    """A model as its family looks for sites in it.
+
+    Attributes:
+        folder: where it is stored.
+        model: on the meta device.
+        stored: its tensors by name.
+        names: which of them its parameters are made of.
+        searched: name of a module or parameter -> whether levels may go there; the others are carried over.
+        blocks: name of its list of blocks.
+        seen: what its forward showed.
+
+    """
+
+    folder: Path
+    model: nn.Module
+    stored: Mapping[str, StoredTensor]
+    names: StoredNames
+    searched: Callable[[str], bool]
+    blocks: str
+    seen: Seen
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +62,8 @@ class Family:
         name: as inventories name it.
         loader: the name of transformers' class that builds its models from a config, and loads their exports.
         matches: (config, the class that it names, if any) -> whether this is the kind of model.
-        sites: (folder, model, its stored tensors by name, name of its list of blocks) -> where levels may go, in
-            forward order.
+        searched: model -> what tells by name whether a module or parameter is searched.
+        sites: where levels may go, in forward order.
         stages: model -> the name of its list of blocks, and the list in the order they run. Raises ModelError.
         head: model -> the module that makes its answers of what the last block gives; None: there is none.
         inputs: (B, T) tokens -> the arguments of the model's forward.
@@ -52,7 +79,8 @@ class Family:
     name: str
     loader: str
     matches: Callable[[Any, str | None], bool]
-    sites: Callable[[Path, nn.Module, Mapping[str, StoredTensor], str], list[ModuleInfo]]
+    searched: Callable[[Any], Callable[[str], bool]]
+    sites: Callable[[Structure], list[ModuleInfo]]
     stages: Callable[[nn.Module], tuple[str, nn.ModuleList]]
     head: Callable[[Any], nn.Module | None]
     inputs: Callable[[Tensor], dict[str, Any]]

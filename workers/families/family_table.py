@@ -4,8 +4,11 @@ from typing import Any
 
 from workers.families.causal_decoder import CAUSAL_DECODER
 from workers.families.family import Family
+from workers.families.multimodal_decoder import MULTIMODAL_DECODER
+from workers.families.text_encoder import MASKED_LANGUAGE_MODEL, TEXT_CLASSIFIER
 
-FAMILIES: dict[str, Family] = {CAUSAL_DECODER.name: CAUSAL_DECODER}
+_ALL = (CAUSAL_DECODER, MULTIMODAL_DECODER, MASKED_LANGUAGE_MODEL, TEXT_CLASSIFIER)
+FAMILIES: dict[str, Family] = {family.name: family for family in _ALL}
 
 
 def family_of(config: Any, named: str | None) -> Family | None:

@@ -14,18 +14,52 @@ from torch import Tensor, nn
 from space.errors import ModelError
 from workers.devices import compute_dtype
 from workers.families.architecture import build_model
+from workers.families.stored_names import converted, stored_names
 from workers.models.mapped_checkpoint import Checkpoint
 from workers.models.ties import check_ties, tied_names
 
 
-def load_model(folder: Path, device: str = "cpu", mapped: Collection[str] = ()) -> Any:
-    """Return the dense model in evaluation mode.
+class StoredModel:
+    """The stored tensors of a model as its parameters.
+
+    Attributes:
+        model: what they are the parameters of.
+
+    """
+
+    def __init__(self, folder: Path, model: Any) -> None:
+        """Map the checkpoint."""
+        self.model, self._folder, self._checkpoint = model, folder, Checkpoint(folder)
+        check_ties(folder, tied_names(model), self._checkpoint.stored)
+        shapes = {name: tensor.info.shape for name, tensor in self._checkpoint.stored.items()}
+        self._origins = stored_names(folder, model, shapes).origins
+
+    def __contains__(self, name: str) -> bool:
+        """Tell whether a parameter or buffer is stored."""
+        return name in self._origins
+
+    def is_mapped(self, name: str) -> bool:
+        """Tell whether a parameter is one stored tensor as it lies in its file."""
+        return self._origins[name].converter is None
+
+    def tensor(self, name: str) -> Tensor:
+        """Return a parameter in the type that it is stored in; a view of its file where it is mapped."""
+        return converted(self.model, name, self._origins[name], self._checkpoint.tensor)
+
+
+def load_model(folder: Path, device: str = "cpu") -> Any:
+    """Return the dense model in evaluation mode; see `load_mapped`."""
+    return load_mapped(folder, device, ()).model
+
+
+def load_mapped(folder: Path, device: str, mapped: Collection[str]) -> StoredModel:
+    """Return a dense model in evaluation mode, some of its parameters left where they are stored.
 
     Args:
         folder: the checkpoint.
         device: where its parameters are put.
-        mapped: names of parameters that stay in the checkpoint, in its own type; all others are copied to the device
-            in the type that is computed in.
+        mapped: names of parameters that stay in the checkpoint, in its own type, or without memory where they are made
+            of several tensors; all others are copied to the device in the type that is computed in.
 
     Raises:
         ModelError: transformers cannot build it, or a weight is missing, of another shape, or not finite, or two that
@@ -33,24 +67,26 @@ def load_model(folder: Path, device: str = "cpu", mapped: Collection[str] = ()) 
 
     """
     model, _ = build_model(folder, _weightless(), dtype=compute_dtype(device))
-    checkpoint = Checkpoint(folder)
-    check_ties(folder, tied_names(model), checkpoint.stored)
+    stored = StoredModel(folder, model)
     for name, parameter in list(model.named_parameters()):
-        if name not in checkpoint:
+        if name not in stored:
             raise ModelError(f"{folder}: the weights lack {name}, which config.json asks for.")
-        found = checkpoint.tensor(name)
+        if name in mapped and not stored.is_mapped(name):
+            continue
+        found = stored.tensor(name)
         if found.shape != parameter.shape:
             shapes = f"{tuple(found.shape)}, but config.json asks for {tuple(parameter.shape)}"
             raise ModelError(f"{folder}: {name} is stored as {shapes}.")
         _replace(model, parameter, found if name in mapped else dense_copy(folder, name, found, device))
     persistent = model.state_dict().keys()
     for name, buffer in model.named_buffers():
-        if name in checkpoint and name in persistent:
-            buffer.copy_(checkpoint.tensor(name))
+        if name in stored and name in persistent:
+            buffer.copy_(stored.tensor(name))
     for module in model.modules():
         for name, buffer in module.named_buffers(recurse=False):
             setattr(module, name, buffer.to(device))
-    return model.eval()
+    model.eval()
+    return stored
 
 
 def dense_copy(folder: Path, name: str, stored: Tensor, device: str) -> Tensor:

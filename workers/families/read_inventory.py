@@ -1,6 +1,6 @@
 """The inventory of a model folder, from its config and safetensors headers: no weight is read."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -9,14 +9,20 @@ import torch
 from torch import nn
 
 from space.errors import ModelError
-from space.inventory import Inventory
+from space.inventory import Inventory, ModuleInfo, TensorInfo
+from space.site import Carried
 from workers.families.architecture import build_model
 from workers.families.completeness import check_complete
-from workers.families.family import Family, Seen
+from workers.families.family import Family, Seen, Structure
+from workers.families.stored_names import StoredNames, stored_names
 from workers.models.headers import StoredTensor
 from workers.models.model_files import read_config, read_headers
 from workers.models.plausible import check_numbers, no_more_parameters_than
 from workers.models.ties import tied_parameters
+
+_LEFT_OUT = "transformers leaves it out when it loads the model"
+_OTHER_PART = "no text goes through it, and only the language model is searched"
+_UNUSED = "no call of the model uses it"
 
 
 def skeleton(folder: Path, stored: Mapping[str, StoredTensor]) -> tuple[Any, Family]:
@@ -30,7 +36,7 @@ def skeleton(folder: Path, stored: Mapping[str, StoredTensor]) -> tuple[Any, Fam
         ModelError: no family has such an architecture, or the config is inconsistent.
 
     """
-    return build_model(folder, _on_meta(stored))
+    return build_model(folder, _on_meta(stored), "batched_mm")  # which does not look at what goes where
 
 
 @contextmanager
@@ -44,13 +50,13 @@ def inspect_model(folder: Path) -> Inventory:
     config, stored = read_config(folder), read_headers(folder)
     check_numbers(folder, config, stored)
     model, family = skeleton(folder, stored)
-    prefix, blocks = _blocks(folder, model, family)
-    check_complete(folder, model, stored)
-    seen = _seen(folder, model, family)
-    modules = [m for m in family.sites(folder, model, stored, prefix) if m.name not in seen.bypassed]
-    ties, taken = tied_parameters(model), {m.weight.name for m in modules}
-    left = set(model.state_dict()) - taken - {copy for copy, owner in ties.items() if owner in stored}
-    others = tuple(tensor.info for name, tensor in stored.items() if name in left)
+    names = stored_names(folder, model, {name: tensor.info.shape for name, tensor in stored.items()})
+    unknown = check_complete(folder, model, stored, names)
+    prefix, blocks, seen = _looked_at(folder, model, family)
+    modules = family.sites(Structure(folder, model, stored, names, family.searched(model), prefix, seen))
+    if not any(m.block is not None for m in modules):
+        raise ModelError(f"{folder}: {prefix} has {_no_layers(blocks)}; others are not supported yet.")
+    others = _others(model, modules, stored, names, unknown.dropped)
     text_config, embedding = model.config.get_text_config(), model.get_input_embeddings()
     return Inventory(
         tuple(modules),
@@ -59,42 +65,66 @@ def inspect_model(folder: Path) -> Inventory:
         len(blocks),
         len(embedding.weight),
         _num_positions(text_config),
-        text_config.bos_token_id if isinstance(text_config.bos_token_id, int) else None,
+        first if isinstance(first := getattr(text_config, "bos_token_id", None), int) else None,
         family.name,
+        _carried(names, others, _reasons(model, family, seen, unknown.left_out)),
     )
 
 
-def _seen(folder: Path, model: Any, family: Family) -> Seen:
+def _looked_at(folder: Path, model: Any, family: Family) -> tuple[str, nn.ModuleList, Seen]:
+    """Return the name of the list of blocks that a worker runs one by one, the list, and what forwards show."""
     try:
-        return family.cache(model.eval())
+        return *family.stages(model), family.cache(model.eval())
     except ModelError as error:
         raise ModelError(f"{folder}: {error}") from error
 
 
-def _blocks(folder: Path, model: nn.Module, family: Family) -> tuple[str, nn.ModuleList]:
-    """Return the name of the list of blocks that a worker runs one by one, and the list.
-
-    Raises:
-        ModelError: there is none, none of its layers can be packed, or linear layers lie in another list, and would be
-            run with no block or not at all.
-
-    """
-    try:
-        found, blocks = family.stages(model)
-    except ModelError as error:
-        raise ModelError(f"{folder}: {error}") from error
-    lists = tuple(f"{name}." for name, module in model.named_modules() if isinstance(module, nn.ModuleList))
-    for name, module in model.named_modules():
-        if type(module) is nn.Linear and name.startswith(lists) and not name.startswith(f"{found}."):
-            raise ModelError(
-                f"{folder}: {name} lies outside {found}, the longest list of equal blocks; models with blocks of "
-                "several kinds, or with several lists of them (encoders, towers), are not supported yet."
-            )
+def _no_layers(blocks: nn.Module) -> str:
     kinds = {type(module) for module in blocks.modules() if getattr(getattr(module, "weight", None), "ndim", 0) > 1}
-    if nn.Linear not in kinds:
-        others = ", ".join(sorted(kind.__name__ for kind in kinds)) or "none with weights"
-        raise ModelError(f"{folder}: {found} has no plain linear layers (but {others}); others are not supported yet.")
-    return found, blocks
+    return f"no linear layers (but {', '.join(sorted(kind.__name__ for kind in kinds)) or 'none with weights'})"
+
+
+def _others(
+    model: Any,
+    modules: Sequence[ModuleInfo],
+    stored: Mapping[str, StoredTensor],
+    names: StoredNames,
+    dropped: Collection[str],
+) -> tuple[TensorInfo, ...]:
+    """Return the stored tensors that are no site's; of a tied weight that is stored twice only the one that is used."""
+    gone = {source for m in modules for source in m.sources} | set(dropped)
+    for copy, owner in tied_parameters(model).items():
+        if copy in names.origins and owner in names.origins:
+            gone |= set(names.origins[copy].sources)
+    return tuple(tensor.info for name, tensor in stored.items() if name not in gone)
+
+
+def _reasons(model: Any, family: Family, seen: Seen, left_out: Collection[str]) -> Callable[[str, str], str | None]:
+    """Return (stored tensor, what it is a part of) -> why the searched model does without it; None: it does not."""
+    searched = family.searched(model)
+
+    def reason(name: str, target: str) -> str | None:
+        if name in left_out:
+            return _LEFT_OUT
+        if not searched(target):
+            return _OTHER_PART
+        return _UNUSED if target.rpartition(".")[0] in seen.unused else None
+
+    return reason
+
+
+def _carried(
+    names: StoredNames, others: Sequence[TensorInfo], reasons: Callable[[str, str], str | None]
+) -> tuple[Carried, ...]:
+    """Return, summed up by the first parts of their names, the tensors that the searched model does without."""
+    made = {source: target for target, origin in names.origins.items() for source in origin.sources}
+    sizes: dict[tuple[str, str], int] = {}
+    for info in others:
+        reason = reasons(info.name, made.get(info.name, info.name))
+        if reason is not None:
+            key = ".".join(info.name.split(".")[:2]), reason
+            sizes[key] = sizes.get(key, 0) + info.size_bytes
+    return tuple(Carried(name, size, reason) for (name, reason), size in sizes.items())
 
 
 def _num_positions(config: Any) -> int | None:

@@ -4,7 +4,7 @@ Modules that read the same input (q/k/v, gate/up) share one Hessian. Shape legen
 """
 
 import json
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,9 +14,10 @@ from safetensors import safe_open
 from torch import Tensor, nn
 
 from space.errors import CalibrationError, ModelError
-from space.inventory import Inventory
+from space.inventory import Inventory, ModuleInfo
 from workers.compress.module_statistics import Need, Statistics
 from workers.run.engine import Engine
+from workers.run.watched_weights import Told, watching
 from workers.whole_files import is_whole, write_safetensors
 
 _BATCH = 8
@@ -26,11 +27,29 @@ _LOOKUP_SHARE = 0.1  # weight of the plain (lookup) error of a tied embedding be
 class _HessianCollector:
     """Sums x xᵀ over the inputs of hooked modules; equal inputs are summed once."""
 
-    def __init__(self, modules: Mapping[str, nn.Module]) -> None:
+    def __init__(self, modules: Mapping[str, nn.Module], columns: Mapping[str, int]) -> None:
+        self._columns = columns
         self.sums: dict[str, Tensor] = {}
         self.owner: dict[str, str] = {}
         self._last: tuple[Tensor | None, str] = (None, "")
         self._hooks = [m.register_forward_pre_hook(self._hook(name)) for name, m in modules.items()]
+
+    def told(self, name: str) -> Told:
+        """Return what adds the (..., I) inputs of one more product of a watched weight."""
+
+        def add(inputs: Tensor, _output: Tensor) -> None:
+            rows = inputs.flatten(0, -2).float()
+            if rows.shape[1] == self._columns[name]:  # else it is no product with the rows of the weight
+                self.owner[name] = name
+                self._add(name, rows)
+
+        return add
+
+    def _add(self, name: str, rows: Tensor) -> None:
+        if name in self.sums:
+            self.sums[name].addmm_(rows.T, rows)
+        else:
+            self.sums[name] = rows.T @ rows
 
     def _hook(self, name: str) -> Any:
         def add(_module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
@@ -39,11 +58,7 @@ class _HessianCollector:
             self.owner[name] = owner if shared else name
             if shared:
                 return
-            rows = inputs[0].flatten(0, -2).float()
-            if name in self.sums:
-                self.sums[name].addmm_(rows.T, rows)
-            else:
-                self.sums[name] = rows.T @ rows
+            self._add(name, inputs[0].flatten(0, -2).float())
             self._last = (inputs[0], name)
 
         return add
@@ -84,27 +99,30 @@ def calibrate(engine: Engine, inventory: Inventory, tokens: Tensor, out_folder: 
     batches = list(tokens.to(engine.device).split(_BATCH))
     outputs: list[Any] = [None] * len(batches)
     for index in range(runner.num_blocks):
-        inside = {m.name: modules[m.name] for m in inventory.modules if m.block == index}
-        with engine.holding_dense(index), _collecting(inside, out_folder / f"block-{index:04d}.safetensors"):
+        inside = [m for m in inventory.modules if m.block == index]
+        with engine.holding_dense(index), _collecting(inside, modules, out_folder / f"block-{index:04d}.safetensors"):
             outputs = [runner.run_block(index, b, o) for b, o in zip(batches, outputs, strict=True)]
     head = runner.family.head(runner.model)
-    heads = {m.name: modules[(m.tied or (m.name,))[0]] for m in inventory.modules if m.block is None and _is_head(m)}
-    with engine.holding_dense(runner.num_blocks), _collecting(heads, out_folder / "head.safetensors"):
+    heads = [m for m in inventory.modules if m.block is None and _is_head(m)]
+    with engine.holding_dense(runner.num_blocks), _collecting(heads, modules, out_folder / "head.safetensors"):
         for batch, output in zip(batches, outputs, strict=True):
             runner.run_to_head(head, batch, output)
 
 
 @contextmanager
-def _collecting(modules: Mapping[str, nn.Module], path: Path) -> Iterator[None]:
-    collector = _HessianCollector(modules)
+def _collecting(chosen: Sequence[ModuleInfo], modules: Mapping[str, nn.Module], path: Path) -> Iterator[None]:
+    hooked = {m.name: modules[(m.tied or (m.name,))[0]] for m in chosen if m.is_layer or m.tied}
+    watched = {m.name: (m.parameter.rpartition(".")) for m in chosen if m.name not in hooked}
+    collector = _HessianCollector(hooked, {m.name: m.in_features for m in chosen})
     try:
-        yield
+        with watching({n: (modules[owner], last) for n, (owner, _, last) in watched.items()}, collector.told):
+            yield
     finally:
         collector.close()
     collector.write(path)
 
 
-def _is_head(module: Any) -> bool:
+def _is_head(module: ModuleInfo) -> bool:
     return module.kind == "linear" or bool(module.tied)
 
 

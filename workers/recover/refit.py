@@ -26,6 +26,7 @@ from workers.devices import Device
 from workers.families.blocks import BlockOutput, BlockRunner
 from workers.families.family_table import FAMILIES
 from workers.families.load_modules import load_model
+from workers.kernels.stacks import as_parameter
 from workers.kernels.unpack import unpack
 from workers.levels.level_store import LevelStore
 from workers.recover.recovery import Progress, Recovery
@@ -130,12 +131,12 @@ class _Refitter:
         self._dense, self._fitted = (BlockRunner(model, family) for model in models)
         self._modules = [dict(model.named_modules()) for model in models]
         self._levels = {m.name: level for m, level in packed}
-        self._blocks = {m.name: m.block for m, _ in packed}
+        self._blocks = {m.name: m.block for m, _ in packed if m.is_layer}
         parameters = dict(models[1].named_parameters())
-        self._weights = {m.name: parameters[m.weight.name] for m, _ in packed}
+        self._weights = {m.name: parameters[m.parameter] for m, _ in packed}
         for module, level in packed:
-            target = self._weights[module.name]
-            target.copy_(store.weight(module.name, level, target.shape))
+            weight = store.weight(module.name, level, torch.Size(module.weight.shape))
+            self._weights[module.name].copy_(weight if module.site is None else as_parameter(weight, module.site))
         self._batches = [_Batch(ids) for ids in tokens.to(workspace.device).split(_BATCH)]
 
     @property

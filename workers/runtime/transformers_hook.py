@@ -11,8 +11,9 @@ from transformers.utils.quantization_config import QuantizationConfigMixin
 
 from workers.models.digests import check_digests
 from workers.models.headers import read_header
-from workers.runtime.packed_format import QUANT_METHOD, SCHEMA_VERSION, WEIGHTS_FIELD
+from workers.runtime.packed_format import QUANT_METHOD, SITES_VERSION, WEIGHTS_FIELD
 from workers.runtime.packed_modules import install_dense, install_packed, keep_parameter, packed_modules
+from workers.runtime.packed_tensor import PackedTensor
 
 
 @register_quantization_config(QUANT_METHOD)
@@ -22,6 +23,8 @@ class PackedConfig(QuantizationConfigMixin):  # type: ignore[misc]
     Attributes:
         plan: module name -> level text.
         tied: head name -> embedding name.
+        parameters: module name -> the parameter that is packed alone, where that is not all of a plain layer.
+        transposed: of these, the modules whose parameter stands as (in, out).
         schema_version: of this object.
         digests: name of a weight file -> its sha256.
 
@@ -33,18 +36,22 @@ class PackedConfig(QuantizationConfigMixin):  # type: ignore[misc]
         tied: dict[str, str],
         schema_version: int = 1,
         digests: dict[str, str] | None = None,
+        parameters: dict[str, str] | None = None,
+        transposed: list[str] | None = None,
         **_: Any,
     ) -> None:
         """Take the fields as stored."""
         self.quant_method, self.digests = QUANT_METHOD, digests or {}
         self.plan, self.tied, self.schema_version = plan, tied, schema_version
-        if schema_version not in (1, SCHEMA_VERSION):
-            reads = f"this tightfit reads 1 to {SCHEMA_VERSION}. Update tightfit."
+        self.parameters, self.transposed = parameters or {}, transposed or []
+        if schema_version not in range(1, SITES_VERSION + 1):
+            reads = f"this tightfit reads 1 to {SITES_VERSION}. Update tightfit."
             raise ValueError(f"This checkpoint has schema {schema_version}; {reads}")
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields to store; files that transformers writes have other bytes, so digests are left out."""
-        return {name: value for name, value in super().to_dict().items() if name != "digests"}
+        left_out = {"digests", *(() if self.parameters else ("parameters", "transposed"))}
+        return {name: value for name, value in super().to_dict().items() if name not in left_out}
 
 
 @register_quantizer(QUANT_METHOD)
@@ -67,15 +74,18 @@ class PackedQuantizer(HfQuantizer):  # type: ignore[misc]
             read_header(path)  # names a truncated file; what reads it later does not
         check_digests(files, self.quantization_config.digests)
         prefix = "" if hasattr(model, model.base_model_prefix) else f"{model.base_model_prefix}."
-        plan, tied = (
+        settings = self.quantization_config
+        plan, tied, parameters = (
             {name.removeprefix(prefix): value.removeprefix(prefix) for name, value in names.items()}
-            for names in (self.quantization_config.plan, self.quantization_config.tied)
+            for names in (settings.plan, settings.tied, settings.parameters)
         )
-        for head in install_packed(model, plan, tied):
-            model.all_tied_weights_keys.pop(f"{head}.weight", None)  # there is no such parameter any more
+        transposed = {name.removeprefix(prefix) for name in settings.transposed}
+        model.set_experts_implementation("eager")  # unpacks those experts alone that tokens are sent to
+        for copy in install_packed(model, plan, tied, parameters, transposed):
+            model.all_tied_weights_keys.pop(f"{copy}.weight", None)  # there is no such parameter any more
         names = "|".join(map(re.escape, packed_modules(model)))
         if names:  # what is in the way of others
-            model._keys_to_ignore_on_load_unexpected.add(rf"(?:^|\.)(?:{names})\.weight$")  # noqa: SLF001 (transformers')
+            model._keys_to_ignore_on_load_unexpected.add(rf"(?:^|\.)(?:{names})(?:\.weight)?$")  # noqa: SLF001 (transformers')
 
     def _process_model_after_weight_loading(self, model: nn.Module, **_: Any) -> nn.Module:
         keep_parameter(model)
@@ -83,7 +93,9 @@ class PackedQuantizer(HfQuantizer):  # type: ignore[misc]
 
     def get_state_dict_and_metadata(self, model: nn.Module) -> tuple[dict[str, Any], dict[str, str]]:
         """Return what `save_pretrained` writes: the model, and in the way of others a weight of one byte per module."""
-        others = {f"{name}.weight": torch.zeros(1, dtype=torch.uint8) for name in packed_modules(model)}
+        packed = packed_modules(model)
+        names = [name if isinstance(module, PackedTensor) else f"{name}.weight" for name, module in packed.items()]
+        others = {name: torch.zeros(1, dtype=torch.uint8) for name in names}
         return model.state_dict() | others, {}
 
     def _dequantize(self, model: Any, dtype: torch.dtype | None = None) -> nn.Module:

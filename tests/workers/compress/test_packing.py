@@ -18,7 +18,7 @@ from workers.kernels.bit_streams import unpack_bits, unpack_mask
 from workers.kernels.rotation import rotate_back
 from workers.kernels.trellis_code import SEGMENT_ROWS, codebook
 from workers.kernels.unpack import column_scale, unpack
-from workers.runtime.packed_modules import packed_shapes
+from workers.runtime.packed_values import packed_shapes
 
 properties = settings(max_examples=60, deadline=None, database=None)
 levels = st.builds(

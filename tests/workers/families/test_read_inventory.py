@@ -1,5 +1,6 @@
 """Which tensors of a model are modules."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import pytest
 
 from space.errors import ModelError
+from space.inventory import Inventory
 from tests.workers.tiny_models import TinyKind
 from workers.families.blocks import BlockRunner
 from workers.families.causal_decoder import CAUSAL_DECODER
@@ -28,10 +30,14 @@ def test_inventory_counts_every_tensor_once(tiny: Callable[[TinyKind], Path]) ->
         assert any(m.name == "lm_head" for m in inventory.modules) == (kind in ("untied", "phi"))
 
 
-def test_only_plain_embeddings_are_modules(tiny: Callable[[TinyKind], Path]) -> None:
-    """An embedding class with rules of its own (OPT's positions) is left alone: nothing else could stand for it."""
-    names = [m.name for m in inspect_model(tiny("opt")).modules if m.kind == "embedding"]
-    assert names == ["model.decoder.embed_tokens"]
+def test_embeddings_of_other_classes_are_sites(tiny: Callable[[TinyKind], Path]) -> None:
+    """An embedding class with rules of its own (OPT's positions) keeps its module: its parameter alone is packed."""
+    found = {m.name: m.site for m in inspect_model(tiny("opt")).modules if m.kind == "embedding"}
+    assert list(found) == ["model.decoder.embed_tokens", "model.decoder.embed_positions"]
+    positions = found["model.decoder.embed_positions"]
+    assert positions is not None
+    assert not positions.is_layer
+    assert positions.parameter == "model.decoder.embed_positions.weight"
 
 
 def test_blocks_are_those_that_a_worker_runs(tiny: Callable[[TinyKind], Path]) -> None:
@@ -48,7 +54,9 @@ def test_blocks_are_those_that_a_worker_runs(tiny: Callable[[TinyKind], Path]) -
 def _jamba(**sizes: Any) -> Any:
     from transformers import JambaConfig, JambaForCausalLM
 
-    return JambaForCausalLM(JambaConfig(attn_layer_period=2, attn_layer_offset=1, num_experts=1, **sizes))
+    return JambaForCausalLM(
+        JambaConfig(attn_layer_period=2, attn_layer_offset=1, num_experts=2, num_key_value_heads=2, **sizes)
+    )
 
 
 def _zamba(**sizes: Any) -> Any:
@@ -81,24 +89,45 @@ def _mixtral(**sizes: Any) -> Any:
     return MixtralForCausalLM(MixtralConfig(num_key_value_heads=2, num_local_experts=2, **sizes))
 
 
+_SIZES = {
+    "vocab_size": 64,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 2,
+}
+
+
 @pytest.mark.parametrize(
-    ("make", "told"),
+    ("make", "kinds", "carried"),
     [
-        (_gpt2, r"transformer\.h has no plain linear layers \(but Conv1D\); others are not supported yet"),
+        (_gpt2, {"wte", "wpe", "c_attn", "c_proj", "c_fc"}, set()),
         (
             _mixtral,
-            r"makes model\.layers\.0\.mlp\.experts\S+ of several stored tensors, .* as for mixtures of experts",
+            {"gate_up_proj", "down_proj", "embed_tokens", "q_proj", "o_proj"},
+            set(),
         ),
-        (_jamba, "JambaForCausalLM has no list of equal transformer blocks"),
-        (_zamba, r"model\.layers\.0\.mamba\.in_proj lies outside .*_list, the longest list of equal blocks"),
-        (_git, r"git\.encoder\.layer\.\S+ lies outside git\.image_encoder\S+, the longest list of equal blocks"),
+        (_jamba, {"x_proj", "q_proj", "gate_proj", "dt_proj"}, set()),
+        (_git, {"word_embeddings", "query", "dense", "output"}, {"git.image_encoder", "git.visual_projection"}),
     ],
 )
-def test_what_is_not_supported_yet_is_named(make: Callable[..., Any], told: str, tmp_path: Path) -> None:
-    """Other layers, names, kinds of blocks and towers are told before a job is made, as what they are."""
-    make(
-        vocab_size=64, hidden_size=32, intermediate_size=48, num_hidden_layers=4, num_attention_heads=2
-    ).save_pretrained(tmp_path)
-    with pytest.raises(ModelError, match=told) as caught:
+def test_every_stored_tensor_is_accounted_for(
+    make: Callable[..., Any], kinds: set[str], carried: set[str], tmp_path: Path
+) -> None:
+    """Other layers, stacks of experts, blocks of several kinds and towers: each byte is a site's or is carried over."""
+    make(**_SIZES).save_pretrained(tmp_path)
+    inventory, stored = inspect_model(tmp_path), read_headers(tmp_path)
+    names = [source for m in inventory.modules for source in m.sources] + [t.name for t in inventory.others]
+    assert sorted(names) == sorted(stored)
+    assert inventory.dense_bytes == sum(t.info.size_bytes for t in stored.values())
+    assert kinds <= {m.module_type for m in inventory.modules}
+    assert {entry.name for entry in inventory.carried} == carried
+    assert Inventory.from_json(json.loads(json.dumps(inventory.to_json()))) == inventory
+
+
+def test_what_is_not_supported_yet_is_named(tmp_path: Path) -> None:
+    """Linear layers that are one and the same in several blocks are told before a job is made."""
+    _zamba(**_SIZES).save_pretrained(tmp_path)
+    with pytest.raises(ModelError, match=r"shared_transformer\S+ share one weight; only a head may") as caught:
         inspect_model(tmp_path)
     assert str(tmp_path) in str(caught.value)

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from tests.workers.tiny_models import TinyKind
-from workers.families.load_modules import load_model
+from workers.families.load_modules import load_mapped, load_model
 from workers.models.mapped_checkpoint import Checkpoint
 
 WEIGHTS = "model.safetensors"
@@ -61,11 +61,11 @@ def test_a_model_saved_again_at_its_path_is_read_anew(
     folder = Path(shutil.copytree(tiny("untied"), tmp_path / "model"))
     name = "model.layers.0.mlp.up_proj.weight"
     expected = load_file(folder / WEIGHTS)[name].clone()
-    old, model = Checkpoint(folder), load_model(folder, mapped=[name])
+    old, model = Checkpoint(folder), load_mapped(folder, "cpu", [name]).model
     assert old.tensor(name).equal(expected)
     replace(folder)
     assert Checkpoint(folder).tensor(name).equal(-expected)
     assert load_model(folder).get_parameter(name).equal(-expected.float())
-    assert load_model(folder, mapped=[name]).get_parameter(name).equal(-expected)
+    assert load_mapped(folder, "cpu", [name]).model.get_parameter(name).equal(-expected)
     assert old.tensor(name).equal(expected)
     assert torch.equal(model.get_parameter(name), expected)

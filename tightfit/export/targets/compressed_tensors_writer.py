@@ -10,7 +10,7 @@ from space.level import Level
 from space.plan import Plan
 from space.targets.compressed_tensors_target import COMPRESSED_TENSORS
 from tightfit.export.container import Entry
-from tightfit.export.targets.writer import LOAD, LevelTensors, Program, Writer
+from tightfit.export.targets.writer import LevelTensors, Program, Writer
 from workers.models.headers import StoredTensor
 
 
@@ -68,7 +68,7 @@ def _config(inventory: Inventory, plan: Plan) -> dict[str, Any]:
     return {"quantization_config": settings}
 
 
-def _loading(_: Program) -> str:
+def _loading(program: Program) -> str:
     return f"""Loading takes transformers and compressed-tensors.
 
 ```
@@ -76,7 +76,7 @@ pip install torch transformers accelerate compressed-tensors
 ```
 
 ```python
-{LOAD}
+{program.loading}
 ```"""
 
 

@@ -7,19 +7,32 @@ from space.inventory import Inventory, ModuleInfo, TensorInfo
 from space.level import Level
 from space.plan import Plan
 from tightfit.export.container import Entry, stored_entry
-from tightfit.export.targets.writer import LOAD, LevelTensors, Program, Writer
-from workers.runtime.packed_format import NO_SHAPE, NO_WEIGHTS, QUANT_METHOD, SCHEMA_VERSION, WEIGHTS_FIELD
+from tightfit.export.targets.writer import LevelTensors, Program, Writer
+from workers.runtime.packed_format import (
+    NO_SHAPE,
+    NO_WEIGHTS,
+    QUANT_METHOD,
+    SCHEMA_VERSION,
+    SITES_VERSION,
+    WEIGHTS_FIELD,
+)
 
 
 def _entries(module: ModuleInfo, _: Level, tensors: LevelTensors) -> list[Entry]:
     """Return a level's tensors, and one without bytes that loaders meet which do not know the format."""
-    stored = [stored_entry(f"{module.name}.{name}", tensor) for name, tensor in tensors.items()]
-    return [*stored, Entry(TensorInfo(f"{module.name}.weight", NO_SHAPE, "U8"), b"")]
+    stored = [stored_entry(f"{module.prefix}.{name}", tensor) for name, tensor in tensors.items()]
+    return [*stored, Entry(TensorInfo(module.parameter, NO_SHAPE, "U8"), b"")]
 
 
 def _config(inventory: Inventory, plan: Plan) -> dict[str, Any]:
     tied = {copy: module.name for module in inventory.modules for copy in module.tied}
-    settings = {"quant_method": QUANT_METHOD, "plan": plan.to_json(), "tied": tied, "schema_version": SCHEMA_VERSION}
+    settings: dict[str, Any] = {"quant_method": QUANT_METHOD, "plan": plan.to_json(), "tied": tied}
+    settings["schema_version"] = SCHEMA_VERSION
+    sites = {m.name: m.site for m in inventory.modules if m.site is not None and not m.is_layer}
+    if sites:
+        settings["schema_version"] = SITES_VERSION
+        settings["parameters"] = {name: site.parameter for name, site in sites.items()}
+        settings["transposed"] = [name for name, site in sites.items() if site.transposed]
     return {"quantization_config": settings, WEIGHTS_FIELD: NO_WEIGHTS}
 
 
@@ -34,7 +47,7 @@ pip install --no-deps "tightfit @ {program.source}"
 
 ```python
 import tightfit.hf  # without it transformers refuses the folder
-{LOAD}
+{program.loading}
 ```"""
 
 

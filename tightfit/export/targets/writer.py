@@ -11,19 +11,30 @@ from tightfit.export.container import Entry
 from workers.models.headers import StoredTensor
 
 LevelTensors = Mapping[str, StoredTensor]
-LOAD = """from transformers import AutoModelForCausalLM, AutoTokenizer
-
-model = AutoModelForCausalLM.from_pretrained("this folder")
-tokenizer = AutoTokenizer.from_pretrained("this folder")"""
-"""What every user of an export types."""
 
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """The program that writes an export: what pip installs it from, and a remark on that, to go on a sentence with."""
+    """The program that writes an export.
+
+    Attributes:
+        source: what pip installs it from.
+        remark: on that, to go on a sentence with.
+        loader: transformers' class that loads the model.
+
+    """
 
     source: str
     remark: str
+    loader: str
+
+    @property
+    def loading(self) -> str:
+        """Return what every user of an export types."""
+        return f"""from transformers import {self.loader}, AutoTokenizer
+
+model = {self.loader}.from_pretrained("this folder")
+tokenizer = AutoTokenizer.from_pretrained("this folder")"""
 
 
 @dataclass(frozen=True, slots=True)

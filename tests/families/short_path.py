@@ -1,0 +1,78 @@
+"""A family's path without a search: levels built, a plan measured, exported, loaded again and compared.
+
+What a search would choose is given: 4 and 8 bits in turn. All that depends on the family is there.
+"""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from space.cost import module_bytes
+from space.inventory import Inventory
+from space.level import DENSE, Level, parse_level
+from space.plan import Plan
+from space.targets.target_table import is_legal
+from tightfit.export.checkpoint import Source, write_checkpoint
+from tightfit.export.verify import Promise, verify_export
+from workers.levels.level_store import LevelStore
+from workers.models.model_files import model_digest
+from workers.tasks import BuildLevels, Calibrate, Evaluate, PriceModules, Teach, Workspace
+from workers.text.text_sources import Split
+from workers.text.tokens import TokenSet, save_tokens
+from workers.worker import Worker
+
+_LEVELS = (parse_level("b4-g32"), parse_level("b8-g32"))
+_PREFIX_TOLERANCE = 1e-6
+
+
+def walk(model: Path, folder: Path, inventory: Inventory) -> float:
+    """Take a model from its inventory to an export; return the largest difference of logits.
+
+    Raises:
+        TightfitError: something on the way is refused, or the export is not what it should be.
+
+    """
+    workspace = Workspace(str(model), str(folder), model_digest(model), inventory)
+    worker, tokens = Worker(workspace), _tokens(folder)
+    worker.run(Calibrate(tokens))
+    worker.run(Teach(tokens, "held_out"))
+    worker.run(PriceModules(tokens, 2))
+    plan = Plan.of({m.name: _level(inventory, index) for index, m in enumerate(inventory.modules)})
+    for module in inventory.modules:
+        level = plan[module.name]
+        if not level.is_dense:
+            sizes = ((level, module_bytes(module, level)),)
+            worker.run(BuildLevels(tokens, module.name, sizes, (level,)))
+    _check_prefixes(worker, workspace, tokens, plan)
+    measured = worker.run(Evaluate(tokens, plan, "held_out"))
+    store = LevelStore(folder / "levels", workspace.model_digest, tokens.of("calibration"))
+    (folder / "out").mkdir()
+    written = write_checkpoint(folder / "out", Source(model, inventory, store, plan), "packed")
+    request = {k: v for k, v in asdict(workspace).items() if k in ("model_folder", "cache_folder", "model_digest")}
+    request |= {"tokens": tokens.to_json(), "device": "cpu"}
+    promise = Promise(written.size_bytes, measured.kl_divergence)
+    return verify_export(written, inventory, plan, "packed", promise, request).logit_difference
+
+
+def _tokens(folder: Path) -> TokenSet:
+    generator = torch.Generator().manual_seed(3)
+    splits: tuple[Split, ...] = ("calibration", "search", "held_out")
+    chosen: Any = {split: torch.randint(5, 250, (4, 24), generator=generator) for split in splits}
+    return save_tokens(chosen, folder, "random tokens")
+
+
+def _level(inventory: Inventory, index: int) -> Level:
+    legal = [level for level in _LEVELS if is_legal(inventory.modules[index], level, "packed")]
+    return legal[index % len(legal)] if legal else DENSE
+
+
+def _check_prefixes(worker: Worker, workspace: Workspace, tokens: TokenSet, plan: Plan) -> None:
+    """Check that a plan that differs in the last block alone is measured the same from there as from the start."""
+    last = {m.name for m in workspace.inventory.modules if m.block == workspace.inventory.num_blocks - 1}
+    dense = Plan.of({m.name: DENSE for m in workspace.inventory.modules})
+    nearly = Plan.of({name: level if name in last else DENSE for name, level in plan.levels})
+    worker.run(Evaluate(tokens, dense, "held_out"))
+    here, anew = (w.run(Evaluate(tokens, nearly, "held_out")).sequence_kl for w in (worker, Worker(workspace)))
+    assert max(abs(a - b) for a, b in zip(here, anew, strict=True)) < _PREFIX_TOLERANCE

@@ -1,0 +1,114 @@
+"""A family's path from its config to a verified export: of a job of a few trials, or without a search.
+
+    python -m tests.families.whole_path [--families NAME,...] [--whole] [--write]
+
+`--whole` runs a job on each; `--write` writes the table of `docs/families.md`.
+"""
+
+import argparse
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from space.errors import TightfitError
+from tests.end_to_end.jobs import open_service, run_job, small_spec
+from tests.families.short_path import walk
+from tests.families.zoo import make_family
+from tests.families.zoo_configs import CAUSAL, OTHERS
+from tests.workers.tiny_models import write_text_file
+from workers.families.read_inventory import inspect_model
+
+DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "families.md"
+BEGIN, END = "<!-- zoo: begin -->", "<!-- zoo: end -->"
+_MENU = {"budget": "60%", "bits": (4, 8), "group_sizes": (32,), "sparsities": (0.0,), "ranks": (0,), "max_trials": 8}
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What became of a family.
+
+    Attributes:
+        family: its name in the zoo.
+        kind: the entry of `FAMILIES` that its model is of; None where it is refused.
+        sites: where levels may go.
+        share: part of its bytes that is searched.
+        told: "verified", or why not.
+
+    """
+
+    family: str
+    kind: str | None
+    sites: int
+    share: float
+    told: str
+
+    @property
+    def row(self) -> str:
+        """Return its line in the document's table."""
+        return f"| {self.family} | {self.kind or ''} | {self.sites or ''} | {self.share:.1%} | {self.told} |"
+
+
+def judge(family: str, folder: Path, *, whole: bool = True) -> Verdict:
+    """Take a family from its config to a verified export, in a folder that is empty."""
+    model = make_family(family, folder / "model")
+    try:
+        inventory = inspect_model(model)
+    except TightfitError as error:
+        told = str(error).removeprefix(f"{model}: ").replace("|", "/")
+        return Verdict(family, None, 0, 0.0, f"refused: {told}")
+    share = sum(m.weight.size_bytes for m in inventory.modules) / inventory.dense_bytes
+    try:
+        difference = _job(model, folder) if whole else walk(model, folder, inventory)
+        told = "verified" if difference == 0 else f"verified to {difference:.1g}"
+    except (TightfitError, AssertionError) as error:
+        told = f"fails: {(str(error).splitlines() or ['it measures otherwise from a kept block on'])[0]}"
+    return Verdict(family, inventory.family, len(inventory.modules), share, told)
+
+
+def _job(model: Path, folder: Path) -> float:
+    spec = small_spec(model, write_text_file(folder / "text.txt"), **_MENU)
+    service = open_service(folder / "home")
+    job_id, _ = run_job(service, spec)
+    return service.export(job_id, folder / "out", refit=False).logit_difference
+
+
+def table(verdicts: Sequence[Verdict]) -> str:
+    """Return the document's table, and how many of each verdict there are."""
+    verified = sum(verdict.told.startswith("verified") for verdict in verdicts)
+    head = "| family | kind | sites | bytes searched | verdict |\n| --- | --- | --- | --- | --- |"
+    rows = "\n".join(verdict.row for verdict in verdicts)
+    return f"{verified} of {len(verdicts)} verified.\n\n{head}\n{rows}"
+
+
+def write_table(text: str) -> None:
+    """Put a table between the document's marks."""
+    document = DOCUMENT.read_text(encoding="utf-8")
+    before, _, rest = document.partition(BEGIN)
+    DOCUMENT.write_text(f"{before}{BEGIN}\n\n{text}\n\n{END}{rest.partition(END)[2]}", encoding="utf-8")
+
+
+def main() -> None:
+    """Judge families, all of them by default."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--families", help="names, between commas")
+    parser.add_argument("--write", action="store_true", help="write the document's table")
+    parser.add_argument("--whole", action="store_true", help="run a job on each")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    names = options.families.split(",") if options.families else [*CAUSAL, *OTHERS]
+    verdicts = []
+    for name in names:
+        with tempfile.TemporaryDirectory(prefix="tightfit-zoo-") as folder:
+            verdicts.append(judge(name, Path(folder), whole=options.whole))
+        print(verdicts[-1].row, flush=True)
+    if options.write:
+        write_table(table(verdicts))
+    sys.exit(any(verdict.told.startswith("fails") for verdict in verdicts))
+
+
+if __name__ == "__main__":
+    main()

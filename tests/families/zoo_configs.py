@@ -1,0 +1,190 @@
+"""Which models the zoo has: families of transformers, and what of a config makes a tiny model of each.
+
+`SMALL` are sizes by the names that configs have for them; an entry has those of its own, beside it.
+"""
+
+from typing import Any
+
+VOCABULARY = 4096
+"""rows of the bundled model's tokenizer, which all models of the zoo have"""
+_WIDTHS = {
+    64: (
+        *("hidden_size", "n_embd", "d_model", "word_embed_proj_dim", "word_embed_dim", "embedding_size", "embed_dim"),
+        *("projection_dim", "out_hidden_size", "lru_width", "conv_dim", "attention_hidden_size"),
+        *("moe_intermediate_size", "shared_expert_intermediate_size", "moe_shared_expert_intermediate_size"),
+        *("shared_intermediate_size", "expert_ffn_hidden_size", "moe_shared_intermediate_size", "context_length"),
+        *("sliding_window", "attention_window_size", "attention_chunk_size", "window_size"),
+        *("max_source_positions", "max_target_positions", "o_lora_rank"),
+    ),
+    128: (
+        *(
+            "intermediate_size",
+            "n_inner",
+            "ffn_dim",
+            "d_ff",
+            "intermediate_size_mlp",
+            "ffn_hidden_size",
+            "block_ff_dim",
+        ),
+        *(
+            "encoder_ffn_dim",
+            "decoder_ffn_dim",
+            "mamba_d_ssm",
+            "ffn_intermediate_size",
+            "mlp_hidden_size",
+        ),
+    ),
+    512: ("max_position_embeddings", "n_positions", "max_seq_len"),
+    32: ("q_lora_rank", "kv_lora_rank", "qk_head_dim", "mamba_chunk_size", "chunk_size", "index_topk", "image_size"),
+    16: (
+        *("head_dim", "d_kv", "qk_rope_head_dim", "qk_nope_head_dim", "v_head_dim", "rotary_dim", "num_mel_bins"),
+        *("state_size", "ssm_state_size", "mamba_d_head", "mamba_d_state", "mamba_head_dim", "linear_key_head_dim"),
+        *("linear_value_head_dim", "hidden_size_per_layer_input", "index_head_dim", "global_head_dim", "swa_head_dim"),
+        *("swa_v_head_dim", "query_pre_attn_scalar"),
+    ),
+    8: (
+        *("time_step_rank", "mamba_n_heads", "mamba_dt_rank", "mamba_num_heads", "laurel_rank", "patch_size"),
+        *("num_heads_per_group",),
+    ),
+    4: (
+        *("num_attention_heads", "n_head", "num_heads", "num_experts", "num_local_experts", "n_routed_experts"),
+        *("moe_num_experts", "encoder_attention_heads", "decoder_attention_heads", "linear_num_value_heads"),
+        *("swa_num_attention_heads", "o_groups"),
+    ),
+    3: ("num_hidden_layers", "n_layer", "num_layers", "in_channels"),
+    2: (
+        *("num_key_value_heads", "num_experts_per_tok", "moe_topk", "moe_k", "encoder_layers", "decoder_layers"),
+        *("expand", "mamba_expand", "linear_num_key_heads", "num_global_key_value_heads", "depth", "index_n_heads"),
+        *("spatial_merge_size", "swa_num_key_value_heads"),
+    ),
+    1: (
+        *("n_shared_experts", "moe_num_shared_experts", "num_shared_experts", "first_k_dense_replace", "n_group"),
+        *("topk_group", "num_expert_group", "mamba_n_groups", "n_groups", "zero_expert_num", "moe_layer_start_index"),
+        *("scale_depth", "num_logits_to_keep"),
+    ),
+    0: (
+        *("pad_token_id", "bos_token_id", "eos_token_id", "decoder_start_token_id", "num_kv_shared_layers"),
+        *("hidden_dropout", "attention_dropout"),
+    ),
+    VOCABULARY: ("vocab_size", "vocab_size_per_layer_input"),
+}
+SMALL: dict[str, Any] = {name: size for size, names in _WIDTHS.items() for name in names}
+SMALL |= {"block_auto_adjust_ff_dim": False, "use_mamba_kernels": False, "rope_local_base_freq": 10000.0}
+OF_DEPTH = {
+    *("layer_types", "mlp_layer_types", "layers_block_type", "moe_layer_freq", "no_rope_layers", "moe_layers"),
+    *("attn_layer_indices", "full_attn_idxs", "hybrid_layer_ids", "hybrid_override_pattern", "per_layer_config"),
+    *("activation_sparsity_pattern", "rope_parameters", "rope_scaling", "sliding_window_pattern"),
+    *("transformers_version", "model_type", "architectures", "dtype", "torch_dtype", "id2label", "label2id"),
+    "_attn_implementation",
+}
+"""what follows from sizes, and is left to the config's own code"""
+KEPT_NONE = ("sliding_window", "pad_token_id", "word_embed_proj_dim", "num_shared_experts")
+_FOUR: dict[str, Any] = {"num_hidden_layers": 4}
+_ALL_HEADS: dict[str, Any] = {"num_key_value_heads": 4}
+_CONVOLUTIONS = ["conv", "conv", "full_attention", "conv"]
+_GEMMA4: dict[str, Any] = {
+    "num_hidden_layers": 4,
+    "per_layer_config": {3: {"head_dim": 32}},
+    "layer_types": ["sliding_attention"] * 3 + ["full_attention"],
+}
+_MROPE = {"rope_parameters": {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [2, 3, 3]}}
+_VISION: dict[str, Any] = {
+    "depth": 2,
+    "hidden_size": 32,
+    "embed_dim": 32,
+    "num_heads": 4,
+    "intermediate_size": 64,
+    "out_hidden_size": 64,
+    "patch_size": 8,
+    "deepstack_visual_indexes": [0],
+    "fullatt_block_indexes": [1],
+    "window_size": 32,
+    "num_position_embeddings": 16,
+}
+_OF_ALL_HEADS = (
+    *("opt", "minicpm3", "deepseek_v2", "deepseek_v3", "deepseek_v32", "youtu", "glm4_moe_lite", "longcat_flash"),
+    "glm_moe_dsa",
+)
+_PLAIN = (
+    *("llama", "mistral", "qwen2", "qwen3", "gemma", "olmo", "olmo2", "granite", "phi3", "starcoder2", "glm"),
+    *("glm4", "stablelm", "cohere", "nemotron", "helium", "smollm3", "exaone4", "ernie4_5", "arcee", "apertus"),
+    *("seed_oss", "internlm3", "hunyuan_v1_dense", "nanochat", "bitnet", "doge", "diffllama", "persimmon"),
+    *("gpt2", "gpt_bigcode", "gpt_neox", "bloom", "codegen", "mamba", "falcon_mamba", "rwkv", "ministral3"),
+    *("mixtral", "qwen2_moe", "qwen3_moe", "olmoe", "flex_olmo", "granitemoe", "granitemoeshared", "phimoe"),
+    *("glm4_moe", "ernie4_5_moe", "hunyuan_v1_moe", "hy_v3", "dots1", "solar_open", "jetmoe", "minimax_m2"),
+    *("aria_text", "falcon_h1"),
+)
+_OF_FOUR = (
+    *("ministral", "gemma2", "gemma3_text", "gemma3n_text", "vaultgemma", "cohere2", "olmo3", "cwm", "afmoe"),
+    *("qwen3_next", "qwen3_5_text", "qwen3_5_moe_text", "gpt_oss", "llama4_text", "minimax", "kimi_linear"),
+    *("olmo_hybrid", "recurrent_gemma", "cohere2_moe", "mimo_v2_flash", "lfm3", "modernbert-decoder"),
+)
+CAUSAL: dict[str, dict[str, Any]] = {
+    **{name: {} for name in _PLAIN},
+    **dict.fromkeys(_OF_FOUR, _FOUR),
+    **dict.fromkeys(_OF_ALL_HEADS, _ALL_HEADS),
+    "gemma4_text": _GEMMA4,
+    "lfm2": {"num_hidden_layers": 4, "layer_types": _CONVOLUTIONS},
+    "lfm2_moe": {"num_hidden_layers": 4, "layer_types": _CONVOLUTIONS, "num_dense_layers": 1},
+    "phi": {"num_key_value_heads": 4, "partial_rotary_factor": 0.5},
+    "gptj": {"rotary_dim": 8},
+    "falcon": {"num_kv_heads": 4, "new_decoder_architecture": False},
+    "mpt": {"n_heads": 4, "n_layers": 3, "expansion_ratio": 2},
+    "mamba2": {"num_heads": 8, "head_dim": 16},
+    "xglm": {"attention_heads": 4},
+    "bamba": {"num_hidden_layers": 4, "attn_layer_indices": [2]},
+    "granitemoehybrid": {"num_hidden_layers": 4, "layer_types": ["mamba", "mamba", "attention", "mamba"]},
+    "jamba": {
+        "num_hidden_layers": 4,
+        "attn_layer_period": 2,
+        "attn_layer_offset": 1,
+        "expert_layer_period": 2,
+        "expert_layer_offset": 1,
+    },
+    "nemotron_h": {
+        "num_hidden_layers": 4,
+        "hybrid_override_pattern": "M-*E",
+        "layers_block_type": ["mamba", "moe", "attention", "mlp"],
+    },
+}
+"""model type -> what its config has beside `SMALL`; each is built as a causal language model"""
+_WITH_VISION = {"vision_config": _VISION, "text_config": _MROPE}
+_FOUR_WITH_VISION = {"vision_config": _VISION, "text_config": _FOUR}
+OTHERS: dict[str, tuple[str, str, dict[str, Any]]] = {
+    "bert": ("bert", "BertForMaskedLM", {}),
+    "bert-class": ("bert", "BertForSequenceClassification", {}),
+    "roberta": ("roberta", "RobertaForMaskedLM", {}),
+    "deberta-v2": ("deberta-v2", "DebertaV2ForMaskedLM", {"relation_attn": None}),
+    "modernbert": ("modernbert", "ModernBertForMaskedLM", {}),
+    "electra": ("electra", "ElectraForMaskedLM", {}),
+    "qwen2_vl": ("qwen2_vl", "Qwen2VLForConditionalGeneration", _WITH_VISION),
+    "qwen2_5_vl": (
+        "qwen2_5_vl",
+        "Qwen2_5_VLForConditionalGeneration",
+        _WITH_VISION,
+    ),
+    "qwen3_vl": ("qwen3_vl", "Qwen3VLForConditionalGeneration", _WITH_VISION),
+    "qwen3_5": ("qwen3_5", "Qwen3_5ForConditionalGeneration", _FOUR_WITH_VISION),
+    "qwen3_5_moe": (
+        "qwen3_5_moe",
+        "Qwen3_5MoeForConditionalGeneration",
+        _FOUR_WITH_VISION,
+    ),
+    "gemma3": ("gemma3", "Gemma3ForConditionalGeneration", {"text_config": _FOUR, "mm_tokens_per_image": 4}),
+    "gemma4": ("gemma4", "Gemma4ForConditionalGeneration", {"text_config": _GEMMA4}),
+    "llama4": ("llama4", "Llama4ForConditionalGeneration", {"text_config": _FOUR}),
+    "llava": ("llava", "LlavaForConditionalGeneration", {}),
+    "idefics3": ("idefics3", "Idefics3ForConditionalGeneration", {}),
+    "smolvlm": ("smolvlm", "SmolVLMForConditionalGeneration", {}),
+    "paligemma": ("paligemma", "PaliGemmaForConditionalGeneration", {}),
+    "mistral3": ("mistral3", "Mistral3ForConditionalGeneration", {}),
+    "internvl": ("internvl", "InternVLForConditionalGeneration", {}),
+    "qwen2_audio": ("qwen2_audio", "Qwen2AudioForConditionalGeneration", {}),
+    "voxtral": ("voxtral", "VoxtralForConditionalGeneration", {}),
+    "t5": ("t5", "T5ForConditionalGeneration", {}),
+    "bart": ("bart", "BartForConditionalGeneration", {}),
+    "whisper": ("whisper", "WhisperForConditionalGeneration", {}),
+    "vit": ("vit", "ViTForImageClassification", {}),
+    "qwen3-embedding": ("qwen3", "Qwen3Model", {}),
+}
+"""name -> (model type, class, what its config has beside `SMALL`)"""

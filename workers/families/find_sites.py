@@ -1,0 +1,87 @@
+"""Where levels may go in a model: weights of linear layers and embeddings of any class, and stacks of experts."""
+
+from collections.abc import Iterator
+
+from torch import nn
+
+from space.errors import ModelError
+from space.inventory import ModuleInfo, ModuleKind, TensorInfo
+from space.site import Site
+from workers.families.family import Structure
+from workers.models.ties import tied_names
+
+_STACKED = 3  # dimensions of a parameter that holds experts
+_TRANSPOSED = ("Llama4TextExperts",)  # stacks that stand as (in, out), and do not say so as others do
+_ROUTERS = ("gate", "router", "shared_expert_gate", "classifier")
+
+
+def find_sites(at: Structure) -> list[ModuleInfo]:
+    """Return the sites of a model's searched parts in forward order, those that share a stored weight once.
+
+    Raises:
+        ModelError: two linear layers share a weight.
+
+    """
+    tied = tied_names(at.model)
+    is_mixture = any("Expert" in type(module).__name__ for module in at.model.modules())
+    for copy, owner in tied.items():
+        if isinstance(at.model.get_submodule(owner), nn.Linear) and at.searched(copy):
+            raise ModelError(f"{at.folder}: {copy} and {owner} share one weight; only a head may, with its embedding.")
+    found = []
+    for name, module in at.model.named_modules():
+        if name in tied or name in at.seen.unused or not at.searched(name) or (is_mixture and _is_router(name, module)):
+            continue
+        for site_name, parameter, kind, transposed in _weights(name, module):
+            is_layer = type(module) in (nn.Linear, nn.Embedding) and name not in at.seen.bypassed
+            site = _site(at, parameter, is_layer=is_layer, transposed=transposed)
+            if site is not None:
+                copies = tuple(copy for copy, owner in tied.items() if owner == site_name)
+                found.append(_module(at, site_name, kind, site, copies))
+    return found
+
+
+def _is_router(name: str, module: nn.Module) -> bool:
+    """Tell whether a layer chooses among experts: it is small, and its errors send tokens elsewhere."""
+    last = name.rpartition(".")[2]
+    return isinstance(module, nn.Linear) and last in _ROUTERS and module.out_features < module.in_features
+
+
+def _weights(name: str, module: nn.Module) -> Iterator[tuple[str, str, ModuleKind, bool]]:
+    """Yield (name of a site, its parameter, kind, whether it stands as (in, out))."""
+    from transformers.pytorch_utils import Conv1D
+
+    if isinstance(module, nn.Embedding):
+        yield name, f"{name}.weight", "embedding", False
+    elif isinstance(module, nn.Linear | Conv1D):
+        yield name, f"{name}.weight", "linear", isinstance(module, Conv1D)
+    elif "Expert" in type(module).__name__:
+        is_transposed = getattr(module, "is_transposed", type(module).__name__ in _TRANSPOSED)
+        for last, parameter in module.named_parameters(recurse=False):
+            if parameter.ndim == _STACKED:
+                yield f"{name}.{last}", f"{name}.{last}", "linear", is_transposed
+
+
+def _site(at: Structure, parameter: str, *, is_layer: bool, transposed: bool) -> Site | None:
+    """Return what a parameter is made of; None where that is not stored, or is of more than this parameter."""
+    origin = at.names.origins.get(parameter)
+    if origin is None or origin.made != (parameter,):
+        return None
+    if len({at.stored[name].info.dtype for name in origin.sources}) > 1:
+        return None
+    if not at.stored[origin.sources[0]].info.dtype.startswith(("F", "BF")):
+        return None
+    return Site(parameter, at.names.shapes[parameter], origin.sources, is_layer, transposed)
+
+
+def _module(at: Structure, name: str, kind: ModuleKind, site: Site, copies: tuple[str, ...]) -> ModuleInfo:
+    first = at.stored[site.sources[0]].info
+    is_plain = site.is_layer and site.sources == (site.parameter,) and name != site.parameter
+    inside = name.removeprefix(f"{at.blocks}.").partition(".")[0] if name.startswith(f"{at.blocks}.") else ""
+    return ModuleInfo(
+        name=name,
+        kind=kind,
+        weight=first if is_plain else TensorInfo(site.parameter, site.matrix_shape, first.dtype),
+        block=int(inside) if inside else None,
+        tied=copies,
+        site=None if is_plain else site,
+    )

@@ -1,0 +1,18 @@
+"""Language models inside models of several media: text alone goes through them, towers are carried over unchanged."""
+
+from dataclasses import replace
+from typing import Any
+
+from workers.families.causal_decoder import CAUSAL_DECODER
+
+
+def _matches(config: Any, named: str | None) -> bool:
+    from transformers import MODEL_FOR_MULTIMODAL_LM_MAPPING
+
+    built = MODEL_FOR_MULTIMODAL_LM_MAPPING.get(type(config), None)
+    return built is not None and named is not None and named.lower() == built.__name__.lower()
+
+
+MULTIMODAL_DECODER = replace(
+    CAUSAL_DECODER, name="multimodal-decoder", loader="AutoModelForMultimodalLM", matches=_matches
+)
