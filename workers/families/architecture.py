@@ -7,7 +7,7 @@ from typing import Any
 
 from space.errors import ModelError, in_one_line
 from workers.families.family import Family
-from workers.families.family_table import family_of
+from workers.families.family_table import FAMILIES, family_of
 from workers.models.model_files import read_config
 
 
@@ -48,37 +48,37 @@ def _told(folder: Path) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # the library raises many kinds, all of them about the user's config
-        raise ModelError(
-            f"{folder}: transformers cannot build a causal language model from it: {in_one_line(error)}."
-        ) from error
+        raise ModelError(f"{folder}: transformers cannot build a model from it: {in_one_line(error)}.") from error
 
 
 def _why_none(config: Any, named: str | None) -> str:
     """Return one sentence about a config that no family claims."""
-    from transformers import MODEL_FOR_CAUSAL_LM_MAPPING
-
-    built = MODEL_FOR_CAUSAL_LM_MAPPING.get(type(config), None)
-    if built is None or named is None:
-        return (
-            f"config.json asks for {named or 'a model'} of the type {config.model_type}, of which "
-            "transformers has no causal language model; others are not supported yet."
-        )
-    return f"config.json asks for {named}, {_why_not(named, built.__name__)}"
-
-
-def _why_not(named: str, built: str) -> str:
-    """Return the rest of a sentence about a class that is not the one that transformers builds."""
     import transformers
 
-    if hasattr(transformers, named):
+    asked = f"config.json asks for {named or 'a model'} of the type {config.model_type}, "
+    known = _claimed(config)
+    if not known:
+        return f"{asked}of which no kind can be searched yet: encoder-decoders, vision and speech among them."
+    if named is not None and not hasattr(transformers, named):
         return (
-            f"and of its type only {built} can be searched: encoders, classifiers, models with an encoder and those of "
-            "several media are not supported yet."
+            f"{asked}which transformers does not know; if its weights are those of {known[0]}, write that name into "
+            "config.json under architectures."
         )
     return (
-        f"which transformers does not know; if its weights are those of {built}, write that name into config.json "
-        "under architectures."
+        f"{asked}of which only {' and '.join(known)} can be searched: models without a head, and other tasks, not yet."
     )
+
+
+def _claimed(config: Any) -> list[str]:
+    """Return the classes of a config's type that a family claims."""
+    import transformers
+
+    names = []
+    for family in FAMILIES.values():
+        built = getattr(transformers, family.loader)._model_mapping.get(type(config), None)  # noqa: SLF001 (its table)
+        if built is not None and family.matches(config, built.__name__):
+            names.append(built.__name__)
+    return list(dict.fromkeys(names))
 
 
 def _named_class(config: dict[str, Any]) -> str | None:

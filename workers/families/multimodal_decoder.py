@@ -10,7 +10,8 @@ def _matches(config: Any, named: str | None) -> bool:
     from transformers import MODEL_FOR_MULTIMODAL_LM_MAPPING
 
     built = MODEL_FOR_MULTIMODAL_LM_MAPPING.get(type(config), None)
-    return built is not None and named is not None and named.lower() == built.__name__.lower()
+    is_named = built is not None and named is not None and named.lower() == built.__name__.lower()
+    return is_named and not getattr(config, "is_encoder_decoder", False)
 
 
 MULTIMODAL_DECODER = replace(

@@ -23,15 +23,22 @@ _FIRST, _EVERY = 3, 7  # positions that are asked for
 def _matches_masked(config: Any, named: str | None) -> bool:
     from transformers import MODEL_FOR_MASKED_LM_MAPPING
 
-    built = MODEL_FOR_MASKED_LM_MAPPING.get(type(config), None)
-    return built is not None and named is not None and named.lower() == built.__name__.lower()
+    return _is_built(MODEL_FOR_MASKED_LM_MAPPING, config, named)
 
 
 def _matches_classifier(config: Any, named: str | None) -> bool:
+    """Tell whether it is a classifier, which finds the end of each sequence of a batch by its token for padding."""
     from transformers import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING
 
-    built = MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING.get(type(config), None)
-    return built is not None and named is not None and named.lower() == built.__name__.lower()
+    has_padding = getattr(config, "pad_token_id", None) is not None
+    return has_padding and _is_built(MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING, config, named)
+
+
+def _is_built(mapping: Any, config: Any, named: str | None) -> bool:
+    """Tell whether a config names the class that a table of transformers has for it, which has one stack of blocks."""
+    built = mapping.get(type(config), None)
+    is_named = built is not None and named is not None and named.lower() == built.__name__.lower()
+    return is_named and not getattr(config, "is_encoder_decoder", False)
 
 
 def _asked(length: int) -> Tensor:

@@ -436,10 +436,13 @@ def test_tensors_that_would_be_lost_are_refused(model: Path, name: str) -> None:
 @pytest.mark.parametrize(
     ("named", "told"),
     [
-        ("LlamaForSequenceClassification", "asks for LlamaForSequenceClassification, .* only LlamaForCausalLM can"),
-        ("LlamaModel", "asks for LlamaModel, .* only LlamaForCausalLM can be searched"),
-        ("WhisperForConditionalGeneration", "asks for WhisperForConditionalGeneration, .* only LlamaForCausalLM can"),
-        ("MyOwnForCausalLM", "MyOwnForCausalLM, which transformers does not know; if its weights are those of Llama"),
+        ("LlamaForTokenClassification", "asks for LlamaForTokenClassification of .* only LlamaForCausalLM can"),
+        ("LlamaModel", "asks for LlamaModel of the type llama, of which only LlamaForCausalLM can be searched"),
+        ("WhisperForConditionalGeneration", "asks for WhisperForConditionalGeneration of .* only LlamaForCausalLM can"),
+        (
+            "MyOwnForCausalLM",
+            "MyOwnForCausalLM of the type llama, which transformers does not know; if its weights are",
+        ),
     ],
 )
 def test_other_classes_are_refused(model: Path, named: str, told: str) -> None:
