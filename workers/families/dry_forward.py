@@ -25,7 +25,7 @@ def dry_forward(model: Any, *, has_cache: bool = True) -> Seen:
         ModelError: the sizes of its modules do not fit together.
 
     """
-    names = {module: name for name, module in model.named_modules() if isinstance(module, nn.Linear)}
+    names = {module: name for name, module in model.named_modules() if isinstance(module, nn.Linear | nn.Embedding)}
     called: set[nn.Module] = set()
     hooks = [module.register_forward_pre_hook(lambda m, _: called.add(m)) for module in names]
     try:

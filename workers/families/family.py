@@ -18,8 +18,8 @@ class Seen:
 
     Attributes:
         cache: what each layer keeps of a sequence, in the type of the config; None: the model does not hand it out.
-        bypassed: linear modules that are never called, while the model's code takes their weight for itself.
-        unused: linear modules that nothing asks for.
+        bypassed: linear layers and embeddings that nothing calls, while code takes their weight for itself.
+        unused: those that nothing asks for.
 
     """
 

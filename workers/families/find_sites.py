@@ -1,6 +1,6 @@
 """Where levels may go in a model: weights of linear layers and embeddings of any class, and stacks of experts."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from torch import nn
 
@@ -31,7 +31,7 @@ def find_sites(at: Structure) -> list[ModuleInfo]:
     for name, module in at.model.named_modules():
         if name in tied or name in at.seen.unused or not at.searched(name) or (is_mixture and _is_router(name, module)):
             continue
-        for site_name, parameter, kind, transposed in _weights(name, module):
+        for site_name, parameter, kind, transposed in _weights(name, module, at.seen.bypassed):
             is_layer = type(module) in (nn.Linear, nn.Embedding) and name not in at.seen.bypassed
             site = _site(at, parameter, is_layer=is_layer, transposed=transposed)
             if site is not None:
@@ -46,12 +46,13 @@ def _is_router(name: str, module: nn.Module) -> bool:
     return isinstance(module, nn.Linear) and last in _ROUTERS and module.out_features < module.in_features
 
 
-def _weights(name: str, module: nn.Module) -> Iterator[tuple[str, str, ModuleKind, bool]]:
+def _weights(name: str, module: nn.Module, bypassed: Collection[str]) -> Iterator[tuple[str, str, ModuleKind, bool]]:
     """Yield (name of a site, its parameter, kind, whether it stands as (in, out))."""
     from transformers.pytorch_utils import Conv1D
 
     if isinstance(module, nn.Embedding):
-        yield name, f"{name}.weight", "embedding", False
+        if name not in bypassed:  # what code takes for itself may be of use in any block, and is small
+            yield name, f"{name}.weight", "embedding", False
     elif isinstance(module, nn.Linear | Conv1D):
         yield name, f"{name}.weight", "linear", isinstance(module, Conv1D)
     elif "Expert" in type(module).__name__:
