@@ -30,6 +30,8 @@ NOT_QUICK = {  # whole jobs, servers, browsers, fresh processes
     *("tests/storage/tracking", "tests/cli/test_doctor.py", "tests/cli/test_errors.py", "tests/benchmarks"),
     *(
         "tests/http/test_serve.py",
+        "tests/http/test_hostile_models.py",
+        "tests/http/test_openapi.py",
         "tests/search/job",
         "tests/workers/recover",
         "tests/cli/test_without_mlflow.py",

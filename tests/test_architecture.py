@@ -30,6 +30,7 @@ DOORS = {
     "fastapi": ("tightfit/http/",),
     "starlette": ("tightfit/http/",),
     "uvicorn": ("tightfit/http/",),
+    "httpx2": ("tightfit/client/",),
     "prometheus_client": ("tightfit/http/figures.py",),
     "typer": ("tightfit/cli",),
     "rich": ("tightfit/cli/show.py",),
@@ -80,7 +81,7 @@ def test_imports_go_one_way() -> None:
     assert done.returncode == 0, done.stdout
 
 
-@pytest.mark.parametrize("floor", [*PACKAGES, "tightfit.cli", "tightfit.http"])
+@pytest.mark.parametrize("floor", [*PACKAGES, "tightfit.cli", "tightfit.client", "tightfit.http"])
 def test_the_contracts_name_every_room(floor: str) -> None:
     """No floor, and no room or module directly on one, is left out."""
     options = ConfigParser()

@@ -64,7 +64,7 @@ SERVICE_VERBS = {
 
 def test_public_names() -> None:
     """`tightfit` offers these names, and each can be had."""
-    assert tightfit.__all__ == ["JobSpec", "Service", "TightfitError", "__version__"]
+    assert tightfit.__all__ == ["AsyncClient", "Client", "JobSpec", "Service", "TightfitError", "__version__"]
     assert tightfit.JobSpec is JobSpec
     assert tightfit.Service is Service
     assert issubclass(tightfit.TightfitError, Exception)

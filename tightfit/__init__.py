@@ -16,11 +16,19 @@ for _name in ("space", "storage", "workers", "search"):
 if TYPE_CHECKING:
     from space.errors import TightfitError
     from space.spec import JobSpec
+    from tightfit.client.async_client import AsyncClient
+    from tightfit.client.sync_client import Client
     from tightfit.service import Service
 
 __version__ = "0.1.0"
-__all__ = ["JobSpec", "Service", "TightfitError", "__version__"]
-_LAZY = {"JobSpec": "space.spec", "Service": "tightfit.service", "TightfitError": "space.errors"}
+__all__ = ["AsyncClient", "Client", "JobSpec", "Service", "TightfitError", "__version__"]
+_LAZY = {
+    "AsyncClient": "tightfit.client.async_client",
+    "Client": "tightfit.client.sync_client",
+    "JobSpec": "space.spec",
+    "Service": "tightfit.service",
+    "TightfitError": "space.errors",
+}
 
 
 def __getattr__(name: str) -> Any:

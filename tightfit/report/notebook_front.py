@@ -46,6 +46,10 @@ class Front(FrontDocument):
             raise UsageError("A front as a data frame needs pandas: `pip install pandas`.") from error
         return pd.DataFrame(front_rows(self)).set_index("point")
 
+    def to_pandas(self) -> "pd.DataFrame":
+        """Do as `to_frame`, under the name that other libraries use."""
+        return self.to_frame()
+
     def plot(self, axes: "Axes | None" = None) -> "Axes":
         """Draw size against KL divergence with intervals, beside the uniform plans; return the axes.
 

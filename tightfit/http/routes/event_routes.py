@@ -6,6 +6,7 @@ from anyio import to_thread
 from fastapi import APIRouter, Header, Query, Request
 from fastapi.responses import StreamingResponse
 
+from storage.events import EventKind
 from tightfit.http.callers import Reader, ServiceOfApp, seen_job
 from tightfit.http.event_streams import EventStreams
 from tightfit.http.problems import problem_responses
@@ -13,11 +14,19 @@ from tightfit.http.routes.job_routes import JobId
 
 router = APIRouter(prefix="/v1/jobs/{job}", tags=["events"], responses=problem_responses(401, 403, 404, 422))
 _MEDIA_TYPE = "text/event-stream"
+_EVENT = {
+    "type": "object",
+    "properties": {
+        "id": {"type": "string", "pattern": "^[0-9]+$"},
+        "event": {"enum": [str(kind) for kind in EventKind]},
+        "data": {"type": "string", "contentMediaType": "application/json"},
+    },
+}
 _STREAM: dict[int | str, dict[str, Any]] = {
     200: {
         "description": "Server-sent events: `id` is the event's number, `event` its kind (job, request, phase, trial, "
         "front, task), `data` a JSON object.",
-        "content": {_MEDIA_TYPE: {"schema": {"type": "string"}}},
+        "content": {_MEDIA_TYPE: {"schema": _EVENT}},
     }
 }
 _MOST = 2**31 - 1

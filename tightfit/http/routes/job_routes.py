@@ -79,7 +79,7 @@ async def submit_again(
     return await _submitted(request, caller, service, _checked(request, spec), anew=False)
 
 
-@router.get("/jobs", response_model=JobList)
+@router.get("/jobs", response_model=JobList, responses=problem_responses(404))
 def list_jobs(
     caller: Reader,
     service: ServiceOfApp,
