@@ -14,7 +14,7 @@ from starlette.testclient import TestClient
 from space.errors import ModelError
 from tests.http.conftest import ADDRESS, World
 from tests.http.test_refusals_over_http import refused
-from tightfit.http.apart import Apart
+from tightfit.http.apart.request_judge import Apart
 from tightfit.http.api import ApiOptions, create_app
 from tightfit.http.callers import OpenGate
 
@@ -87,7 +87,7 @@ def test_a_model_that_takes_too_long_or_ends_its_process(world: World) -> None:
     judge = Apart(world.service.settings, idle_seconds=60)
     try:
         assert judge.dry_run(spec) == world.service.dry_run(spec)
-        process = judge._process
+        process = judge._process._process
         assert process is not None
         assert process.pid is not None
         os.kill(process.pid, 9)
@@ -96,8 +96,8 @@ def test_a_model_that_takes_too_long_or_ends_its_process(world: World) -> None:
     finally:
         judge.close()
     idle = Apart(world.service.settings, idle_seconds=0.0)
-    idle._connected()
-    process = idle._process
+    idle._process.connected()
+    process = idle._process._process
     assert process is not None
     deadline = time.monotonic() + 60
     while process.is_alive():

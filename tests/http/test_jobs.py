@@ -33,6 +33,7 @@ def test_what_belongs_to_a_job(world: World, client: TestClient) -> None:
     log = client.get(f"{path}/logs").json()
     assert log["text"].endswith("The job is DONE.\n")
     assert client.get(f"{path}/logs", params={"after": log["next"]}).json() == {"text": "", "next": log["next"]}
+    assert client.get(f"{path}/logs", params={"after": 2**62}).json() == {"text": "", "next": log["next"]}
     document = world.service.front(world.done)
     point = document.front[0].point
     assert client.get(f"{path}/plans/{point}").json() == world.service.plans(document)[point].to_json()

@@ -91,7 +91,7 @@ def ask(world: World, operation: Any, bearer: dict[str, str], cases: int) -> int
     @given(case=operation.as_strategy(), sensible=st.booleans())
     def check(case: Any, sensible: bool) -> None:  # noqa: FBT001 (drawn)
         nonlocal answered
-        if sensible:
+        if sensible and not operation.label.endswith("/answers"):  # these load models: test_tryouts asks them
             made_sensible(world, case)
         if operation.label.endswith("/events"):
             case.query = {**(case.query or {}), "follow": "false"}  # the others have no end

@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 from pydantic import ConfigDict, Field
 
-from tightfit.http.shapes import Shape
+from tightfit.http.shapes import JobStatus, Shape
 
 
 class ExportRequest(Shape):
@@ -53,6 +53,13 @@ class ExportList(Shape):
     """Exports, newest first."""
 
     exports: list[ExportStatus]
+
+
+class JobDetails(JobStatus):
+    """How far a job and its exports are: what `tightfit status JOB --json` prints."""
+
+    exports: list[ExportStatus]
+    """Newest first."""
 
 
 class ExportFile(Shape):

@@ -33,7 +33,7 @@ class RecommendedPoint(Shape):
 
 
 class JobStatus(Shape):
-    """How far a job is: what `tightfit status JOB --json` prints."""
+    """How far a job is: what `tightfit status --json` prints of each."""
 
     job: str
     """The job's id."""

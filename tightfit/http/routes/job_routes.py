@@ -1,5 +1,6 @@
 """Jobs: submitted, listed, looked at, paused, resumed, stopped."""
 
+import os
 from typing import Annotated
 
 from fastapi import APIRouter, Header, Path, Query, Request, Response
@@ -11,11 +12,12 @@ from storage.job_summary import Overview
 from tightfit.http.allowed_models import AllowedModels
 from tightfit.http.apart.request_judge import Judge
 from tightfit.http.callers import Caller, Reader, ServiceOfApp, Submitter, seen_job
+from tightfit.http.export_shapes import JobDetails
 from tightfit.http.problems import problem_responses
 from tightfit.http.shapes import Inspection, JobList, JobStateName, JobStatus, LogPart, Overrides
 from tightfit.http.submissions import Submissions
 from tightfit.http.waiting import in_turn
-from tightfit.jobs.job_status import overview_json
+from tightfit.jobs.job_status import overview_json, task_json
 from tightfit.service import Service
 from workers.bounded_files import open_regular
 
@@ -107,10 +109,11 @@ def list_jobs(
     return JSONResponse({"jobs": told, "next": page[-1].job_id if more else None, "total": len(jobs)})
 
 
-@router.get("/jobs/{job}", response_model=JobStatus, responses=problem_responses(404))
+@router.get("/jobs/{job}", response_model=JobDetails, responses=problem_responses(404))
 def show_job(caller: Reader, service: ServiceOfApp, job: JobId) -> Response:
-    """Tell how far a job is."""
-    return _status(service, seen_job(service, caller, job))
+    """Tell how far a job and its exports are."""
+    found = seen_job(service, caller, job)
+    return JSONResponse(_json(service, found) | {"exports": [task_json(task) for task in service.tasks(job)]})
 
 
 @router.delete("/jobs/{job}", status_code=204, responses=problem_responses(404, 409))
@@ -141,9 +144,9 @@ def show_log(
     if not log.exists():
         return JSONResponse({"text": "", "next": 0})
     with open_regular(log) as file:
-        file.seek(after)
+        begin = file.seek(min(after, file.seek(0, os.SEEK_END)))
         part = file.read(_MAX_LOG_BYTES)
-    return JSONResponse({"text": part.decode(errors="replace"), "next": after + len(part)})
+    return JSONResponse({"text": part.decode(errors="replace"), "next": begin + len(part)})
 
 
 @router.post("/jobs/{job}/pause", response_model=JobStatus, responses=problem_responses(404))
