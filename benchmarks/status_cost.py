@@ -20,6 +20,7 @@ from space.measurement import Measurement
 from space.plan import Plan
 from space.results.document import DensePoint, FrontDocument, FrontPoint, SearchCost
 from space.spec import make_spec
+from storage.job_facts import JobFacts
 from storage.job_summary import Recommended, Summary
 from storage.migrations.tables import TrialRow
 from storage.records import JobState, Trial, TrialState
@@ -48,7 +49,9 @@ def fill(store: SqlStore, num_jobs: int, num_trials: int) -> None:
             cost=cost,
         )
         store.set_job_state(job_id, JobState.RUNNING)
-        store.update_job(job_id, phase="judging 30 plans on held-out text", facts=FACTS, document=document)
+        store.update_job(
+            job_id, phase="judging 30 plans on held-out text", facts=JobFacts.from_json(FACTS), document=document
+        )
         store.put_summary(
             job_id,
             Summary(

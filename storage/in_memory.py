@@ -3,7 +3,7 @@
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from space.errors import StateError
 from space.measurement import Measurement
@@ -12,6 +12,7 @@ from space.results.document import FrontDocument
 from storage.events import front_news, job_news, phase_news, request_news, trial_news
 from storage.in_memory_people import MemoryPeople
 from storage.in_memory_tasks import MemoryTasks
+from storage.job_facts import JobFacts
 from storage.job_summary import Overview, Summary
 from storage.records import (
     Job,
@@ -61,12 +62,12 @@ class MemoryStore(MemoryTasks, MemoryPeople):
         """Return a job. Raises NotFoundError, naming the newest jobs."""
         with self._lock:
             job = self._job(job_id)
-            return replace(job, facts=json_copy(job.facts))
+            return replace(job, facts=_copied_facts(job.facts))
 
     def glance(self, job_id: str) -> Job:
         """Return a job without its facts and document. Raises NotFoundError."""
         with self._lock:
-            return replace(self._job(job_id), facts={}, document=None)
+            return replace(self._job(job_id), facts=JobFacts(), document=None)
 
     def list_jobs(self, states: Collection[JobState] | None = None) -> Sequence[Job]:
         """Return all jobs, or those in some states, newest first."""
@@ -109,16 +110,16 @@ class MemoryStore(MemoryTasks, MemoryPeople):
         job_id: str,
         *,
         phase: str | None = None,
-        facts: dict[str, Any] | None = None,
+        facts: JobFacts | None = None,
         document: FrontDocument | None = None,
     ) -> None:
-        """Set what is given; facts are merged key by key. Raises NotFoundError."""
+        """Set what is given; the facts that are given replace those of before. Raises NotFoundError."""
         with self._writing():
             job = self._job(job_id)
             self._jobs[job_id] = replace(
                 job,
                 phase=job.phase if phase is None else phase,
-                facts={**job.facts, **json_copy(facts or {})},
+                facts=job.facts if facts is None else job.facts.merged(_copied_facts(facts)),
                 document=job.document if document is None else FrontDocument.from_json(json_copy(document.to_json())),
             )
             if phase is not None:
@@ -281,6 +282,10 @@ class MemoryStore(MemoryTasks, MemoryPeople):
         if number not in self._trials[job_id]:
             raise trial_not_found(job_id, number)
         return self._trials[job_id][number]
+
+
+def _copied_facts(facts: JobFacts) -> JobFacts:
+    return JobFacts.from_json(json_copy(facts.to_json()))
 
 
 def _is_as_seen(job: Job, seen: Job) -> bool:

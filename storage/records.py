@@ -11,6 +11,7 @@ from space.errors import LeaseLostError, NotFoundError, StateError, StoreError
 from space.measurement import Measurement
 from space.plan import Plan
 from space.results.document import FrontDocument
+from storage.job_facts import JobFacts
 
 if TYPE_CHECKING:
     from space.spec import JobSpec
@@ -178,7 +179,7 @@ class Job:
         holder: the controller that holds it while it is RUNNING (see storage/leases/lease.py).
         token: how often it was claimed; a controller whose claim is not the last one writes nothing.
         beat: how often its lease was renewed; one that no longer changes has lapsed.
-        facts: what the run found out and later verbs need: digests, folders, intervals, versions (JSON).
+        facts: what the run found out and later verbs need.
         document: the front, once measured.
 
     """
@@ -197,7 +198,7 @@ class Job:
     holder: str | None = None
     token: int = 0
     beat: int = 0
-    facts: dict[str, Any] = field(default_factory=dict)
+    facts: JobFacts = field(default_factory=JobFacts)
     document: FrontDocument | None = None
 
 

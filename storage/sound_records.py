@@ -9,12 +9,13 @@ from types import UnionType
 from typing import TYPE_CHECKING, Any, TypeVar, cast, get_origin
 
 from space.errors import StoreError
-from space.inventory import Inventory
 from space.level import parse_level
 from space.measurement import Measurement
 from space.menu import Menu
 from space.results.document import FrontDocument
+from storage.job_facts import JobFacts, KeptText
 from storage.job_summary import Summary
+from storage.records import Job
 
 if TYPE_CHECKING:
     from space.spec import JobSpec
@@ -124,30 +125,44 @@ def sound_document(job_id: str, value: Any) -> FrontDocument:
     return found
 
 
-def sound_facts(value: Any) -> dict[str, Any]:
-    """Return what a run found out, where each fact that later verbs read is what they take it for.
-
-    Raises what `reading` tells.
-    """
+def sound_facts(value: Any) -> JobFacts:
+    """Return what a run found out, of a JSON value. Raises what `reading` tells."""
     from space.parsing.checked import check_kind
 
     with _inside("facts"):
         check_kind(dict[str, Any], readable(value))
-    for name in _FACTS.keys() & value.keys():
-        with _inside(name):
-            check_kind(_FACTS[name], value[name])
-    for losses in (value.get("model") or {}).get("losses", {}).values():
+        facts = JobFacts.from_json(value)
+    for losses in facts.model.losses.values() if facts.model else ():
         for text in losses:
             parse_level(text)
-    return value  # type: ignore[no-any-return]
+    return facts
 
 
-def check_facts(job_id: str, facts: Mapping[str, Any], *names: str) -> None:
-    """Refuse a job whose run kept some of its facts and not all that a verb needs. Raises StoreError."""
-    with reading(f"Job {job_id}"):
-        for name in names:
-            if name not in facts:
-                raise ValueError(f"facts: {name} is missing")
+@dataclass(frozen=True, slots=True)
+class Ground:
+    """What a searched job stands on; all of it is there."""
+
+    tokens: KeptText
+    cache_folder: str
+    model_digest: str
+
+
+def ground_of(job: Job) -> Ground:
+    """Return what a job's run kept for exports. Raises StoreError where something is missing."""
+    with reading(f"Job {job.job_id}"):
+        return Ground(**{name: _kept(job, name) for name in ("tokens", "cache_folder", "model_digest")})
+
+
+def dense_perplexity_of(job: Job) -> float:
+    """Return what a job's run measured of the dense model. Raises StoreError where it is missing."""
+    with reading(f"Job {job.job_id}"):
+        return float(_kept(job, "dense_perplexity"))
+
+
+def _kept(job: Job, name: str) -> Any:
+    if (value := getattr(job.facts, name)) is None:
+        raise ValueError(f"facts: {name} is missing")
+    return value
 
 
 @contextmanager
@@ -157,41 +172,3 @@ def _inside(name: str) -> Iterator[None]:
         yield
     except ValueError as error:
         raise ValueError(f"{name}: {error}") from error
-
-
-@dataclass(frozen=True, slots=True)
-class _Tokens:
-    path: str
-    note: str
-    digests: tuple[str, str, str]
-
-
-@dataclass(frozen=True, slots=True)
-class _Losses:
-    losses: dict[str, dict[str, float]]
-
-
-@dataclass(frozen=True, slots=True)
-class _Death:
-    step: list[Any]
-    token: int
-    count: int
-
-
-_FACTS: Mapping[str, Any] = {
-    "advice": str | None,
-    "budget_bytes": int,
-    "cache_folder": str,
-    "dense_perplexity": float,
-    "deaths": _Death,
-    "device": str,
-    "inventory": Inventory,
-    "judged": dict[str, float],
-    "methods": str,
-    "model": _Losses | None,
-    "model_digest": str,
-    "nodes": dict[str, str],
-    "smallest_bytes": int,
-    "tokens": _Tokens,
-    "warm": bool,
-}

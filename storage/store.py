@@ -1,11 +1,12 @@
 """The contract of a store. Values go in and out by copy; every state change is checked against the table of moves."""
 
 from collections.abc import Collection, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from space.measurement import Measurement
 from space.plan import Plan
 from space.results.document import FrontDocument
+from storage.job_facts import JobFacts
 from storage.job_summary import Overview, Summary
 from storage.people import PeopleStore
 from storage.point_tasks import TaskLease
@@ -55,10 +56,10 @@ class Store(TaskStore, PeopleStore, Protocol):
         job_id: str,
         *,
         phase: str | None = None,
-        facts: dict[str, Any] | None = None,
+        facts: JobFacts | None = None,
         document: FrontDocument | None = None,
     ) -> None:
-        """Set what is given; facts are merged key by key. Raises NotFoundError."""
+        """Set what is given; facts that are given replace those of before, the others stay. Raises NotFoundError."""
 
     def request_cancel(self, job_id: str) -> None:
         """Ask a job to stop; a QUEUED or PAUSED one is CANCELLED at once, a finished one left alone. Idempotent.

@@ -8,7 +8,7 @@ from space.export_options import ExportOptions
 from space.plan import Plan
 from storage.point_tasks import PointTask
 from storage.records import Job
-from storage.sound_records import reading
+from storage.sound_records import ground_of, reading
 from tightfit.export.checkpoint import Source, check_companions, is_written, new_folder, write_papers
 from tightfit.export.making import Made, Order, Steps, make_export
 from tightfit.model_card import Facts, model_card, provenance
@@ -86,8 +86,9 @@ def run_export(job: Job, task: PointTask, plan: Plan, steps: Steps) -> dict[str,
 
 
 def _order(job: Job, options: ExportOptions, folder: Path, plan: Plan, steps: Steps) -> Order:
-    inventory, tokens = inspect_model(folder), TokenSet.from_json(job.facts["tokens"])
-    cache, digest, device = job.facts["cache_folder"], job.facts["model_digest"], _device(job, steps)
+    ground = ground_of(job)
+    inventory, tokens = inspect_model(folder), TokenSet.from_json(ground.tokens.to_json())
+    cache, digest, device = ground.cache_folder, ground.model_digest, _device(job, steps)
     return Order(
         source=Source(folder, inventory, LevelStore(Path(cache) / "levels", digest, tokens.of("calibration")), plan),
         workspace=Workspace(str(folder), cache, digest, inventory, device=device),
@@ -97,13 +98,13 @@ def _order(job: Job, options: ExportOptions, folder: Path, plan: Plan, steps: St
         is_recovered=options.refit,
         weight_budget=options.limit_bytes - options.cache_bytes,
         recorded_kl=options.recorded_kl,
-        is_same_device=device == job.facts.get("device", device),
+        is_same_device=job.facts.device in (None, device),
     )
 
 
 def _device(job: Job, steps: Steps) -> Device:
     """Return what to verify on: what the job computed on, where that is here."""
-    recorded = job.facts.get("device")
+    recorded = job.facts.device
     device: Device = "cpu" if recorded == "cpu" else device_here()
     if recorded not in (None, device):
         steps.tell("verify: the job computed on GPUs and none is here; its KL is compared within what rounding changes")

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from storage.records import Job
-from storage.sound_records import check_facts
+from storage.sound_records import ground_of
 from storage.store import Store
 from workers.levels.level_store import LevelStore
 from workers.pool.cache_locks import alone
@@ -56,7 +56,7 @@ def free_unneeded(store: Store, cache_folder: Path, *, dry_run: bool) -> Freed:
 
     """
     freed, jobs = Freed(), store.list_jobs()
-    starting = [job.job_id for job in jobs if job.state == "RUNNING" and "cache_folder" not in job.facts]
+    starting = [job.job_id for job in jobs if job.state == "RUNNING" and job.facts.cache_folder is None]
     for folder in sorted(path for path in cache_folder.glob("*") if path.is_dir() and path.name != "inventories"):
         mine = [job for job in jobs if _is_of(job, folder)]
         busy = [job.job_id for job in mine if not job.state.is_finished] + starting
@@ -79,15 +79,15 @@ def at_home(job: Job, cache_folder: Path) -> Job:
         cache_folder: of all models.
 
     """
-    if not (recorded := job.facts.get("cache_folder")):
+    if not (recorded := job.facts.cache_folder):
         return job
-    here, moved = cache_folder / Path(recorded).name, {}
-    if "tokens" in job.facts:
-        text = TokenSet.from_json(job.facts["tokens"], here)
-        moved["tokens"] = text.to_json()
+    here, facts = cache_folder / Path(recorded).name, job.facts
+    if facts.tokens is not None:
+        text = TokenSet.from_json(facts.tokens.to_json(), here)
+        facts = replace(facts, tokens=replace(facts.tokens, path=text.path))
         if Path(text.path).parent != here and Path(text.path).exists():
             return job  # made from another home, which shares the database
-    return replace(job, facts={**job.facts, **moved, "cache_folder": str(here)}) if here.exists() else job
+    return replace(job, facts=replace(facts, cache_folder=str(here))) if here.exists() else job
 
 
 def is_complete(store: Store, job: Job, cache_folder: Path) -> bool:
@@ -95,26 +95,26 @@ def is_complete(store: Store, job: Job, cache_folder: Path) -> bool:
     if job.state != "DONE" or job.spec.max_minutes is not None:
         return False
     here = at_home(job, cache_folder)
-    needed = _needed(store, here, Path(here.facts["cache_folder"]))
+    needed = _needed(store, here, Path(ground_of(here).cache_folder))
     return all(path.exists() or path.name.startswith(_ANSWERS) for path in needed)
 
 
 def _is_of(job: Job, folder: Path) -> bool:
     """Tell whether a job keeps its files in a folder, by its name: the home may have moved, or be a copy."""
-    recorded = job.facts.get("cache_folder")
+    recorded = job.facts.cache_folder
     return recorded is not None and Path(recorded).name == folder.name
 
 
 def _needed(store: Store, job: Job, folder: Path) -> Iterator[Path]:
     """Yield the files that an export of a finished job's front takes."""
-    if job.document is None or "tokens" not in job.facts:
+    if job.document is None or job.facts.tokens is None:
         return
-    check_facts(job.job_id, job.facts, "model_digest")
-    tokens = TokenSet.from_json(job.facts["tokens"])
+    ground = ground_of(job)
+    tokens = TokenSet.from_json(ground.tokens.to_json())
     yield folder / Path(tokens.path).name
     yield folder / f"{_ANSWERS}{tokens.of('held_out')[:16]}.safetensors"
     yield from folder.glob("text-*.json")
-    levels = LevelStore(folder / "levels", job.facts["model_digest"], tokens.of("calibration"))
+    levels = LevelStore(folder / "levels", ground.model_digest, tokens.of("calibration"))
     points = {point.trial for point in job.document.front}
     for trial in store.list_trials(job.job_id):
         if trial.number in points:

@@ -18,7 +18,7 @@ def job_report(
     """Return a job's report: one self-contained HTML page."""
     by_number = {trial.number: trial.plan for trial in trials}
     plans = {point.point: by_number[point.trial] for point in document.front}
-    notes = [note] if (note := job.facts.get("tokens", {}).get("note")) else []
+    notes = [job.facts.tokens.note] if job.facts.tokens and job.facts.tokens.note else []
     return render_report(
         document,
         plans,

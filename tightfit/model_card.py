@@ -60,7 +60,7 @@ class Facts:
 def provenance(facts: Facts) -> dict[str, Any]:
     """Return what `compression.json` holds: plan, seeds, digests, versions and what was measured on the files."""
     job, refitted = facts.job, facts.refitted
-    tokens = job.facts.get("tokens", {})
+    tokens = job.facts.tokens
     record: dict[str, Any] = {
         "schema_version": 1,
         "job": job.job_id,
@@ -71,14 +71,14 @@ def provenance(facts: Facts) -> dict[str, Any]:
         "plan_digest": facts.plan.digest,
         "spec": _without_places(job, job.spec.model_dump(mode="json") | {"model": _name(facts)}),
         "seed": job.spec.seed,
-        "model_digest": job.facts.get("model_digest"),
-        "tokens_digests": tokens.get("digests"),
-        "text": _without_places(job, tokens.get("note")),
+        "model_digest": job.facts.model_digest,
+        "tokens_digests": list(tokens.digests) if tokens else None,
+        "text": _without_places(job, tokens.note if tokens else None),
         "measured_on": "held_out",
         "kl_divergence": facts.verified.kl_divergence,
         "kl_divergence_ci95": list(facts.verified.kl_divergence_ci95),
         "perplexity": facts.verified.perplexity,
-        "dense_perplexity": job.facts.get("dense_perplexity"),
+        "dense_perplexity": job.facts.dense_perplexity,
         "versions": {"python": platform.python_version()}
         | {name: _version(name) for name in ("tightfit", *_LIBRARIES)},
         "repository": {"url": facts.origin.url, "commit": facts.origin.commit, "changed": facts.origin.is_changed},
@@ -101,7 +101,7 @@ def model_card(facts: Facts) -> str:
     """Return README.md of an export: front matter for the hub, what was measured, how to load it."""
     name, size, verified = _name(facts), facts.written.size_bytes, facts.verified
     low, high = verified.kl_divergence_ci95
-    dense_perplexity = facts.job.facts.get("dense_perplexity")
+    dense_perplexity = facts.job.facts.dense_perplexity
     dense = "" if dense_perplexity is None else f"{dense_perplexity:.4f}"
     bits = 8 * size / facts.inventory.num_parameters
     return f"""{front_matter(_metadata(facts))}# {name}, compressed to {format_bytes(size)}

@@ -43,7 +43,7 @@ def searched_folder(job: Job, *, offline: bool = False) -> Path:
 
     """
     folder = resolve_model(job.spec.model, job.spec.revision, offline=offline)
-    recorded = job.facts.get("model_digest")
+    recorded = job.facts.model_digest
     if recorded is not None and model_digest(folder) != recorded:
         raise ModelError(
             f"{folder}: not the model that job {job.job_id} searched: its config or weights changed since then. Put "
@@ -59,11 +59,11 @@ def searched_inventory(job: Job) -> Inventory:
         ModelError: it was of an older one, and its model has gone or changed.
 
     """
-    if (kept := job.facts.get("inventory")) is not None:
-        return Inventory.from_json(kept)
+    if job.facts.inventory is not None:
+        return job.facts.inventory
     from search.request.prepare import read_inventory
 
-    cache = job.facts.get("cache_folder")  # of the model, in the one of all models
+    cache = job.facts.cache_folder  # of the model, in the one of all models
     return read_inventory(searched_folder(job, offline=True), Path(cache).parent if cache else None)
 
 

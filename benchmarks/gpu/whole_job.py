@@ -65,9 +65,9 @@ def _search(figures: Figures, service: Service) -> str:
         heard = _Phases(figures)
         ended = service.run(job.job_id, heard)
         heard.phase(ended, "")
-        figures.add("computed on", str(ended.facts["device"]))
-        if ended.facts["device"] != figures.device:
-            figures.fail(f"the job computed on {ended.facts['device']}")
+        figures.add("computed on", str(ended.facts.device))
+        if ended.facts.device != figures.device:
+            figures.fail(f"the job computed on {ended.facts.device}")
         trials = [t for t in service.store.list_trials(job.job_id) if t.state is TrialState.COMPLETE]
         figures.add("trials", len(trials))
         return job.job_id

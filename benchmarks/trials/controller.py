@@ -37,6 +37,7 @@ from search.study.job_study import JobStudy
 from space.measurement import Measurement
 from space.menu import SearchSpace
 from space.spec import make_spec
+from storage.job_facts import JobFacts
 from storage.leases.lease import holder_name
 from storage.leases.outage_retry import held_store
 from storage.records import Job
@@ -125,7 +126,7 @@ def make_context(store: Store, space: SearchSpace, listener: Quiet, num_trials: 
     assert lease is not None  # noqa: S101 (nobody else is there)
     store, job = held_store(store, lease), store.get_job("one")
     prepared = Prepared(Path("/synthetic"), space.inventory, space, budget, 0)
-    facts = {"budget_bytes": budget, "smallest_bytes": space.smallest_bytes, "dense_perplexity": 7.0}
+    facts = JobFacts(budget_bytes=budget, smallest_bytes=space.smallest_bytes, dense_perplexity=7.0)
     store.update_job("one", facts=facts)
     return Context(store, replace(job, facts=facts), prepared, listener)
 
@@ -144,7 +145,7 @@ def make_loop(context: Context, executor: FormulaExecutor, folder: Path, patienc
         study,
         Measuring(library, executor, context.check_stop, lambda: None),
         StopRule(context.max_trials, patience=patience),
-        lambda trials: publisher.publish_if_due(trials, study.model_json),
+        lambda trials: publisher.publish_if_due(trials, study.kept_model),
     )
 
 

@@ -6,7 +6,6 @@ is right where going down would save bytes too dearly and going up would buy too
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from typing import Any
 
 from search.decide.additive_model import AdditiveModel
 from search.decide.knapsack import Option, lower_hull, undominated
@@ -16,24 +15,20 @@ from space.inventory import Inventory, ModuleInfo
 from space.level import Level, parse_level
 from space.plan import Plan
 from space.results.explanation import Explanation, Move, Reason, format_times
+from storage.job_facts import JobFacts, KeptLosses
 
 
-def losses_from_facts(facts: Mapping[str, Any]) -> AdditiveModel | None:
-    """Return the model that a job kept as `facts["model"]`, or None where it kept none."""
-    model = facts.get("model")
-    if not model:
+def losses_from_facts(facts: JobFacts) -> AdditiveModel | None:
+    """Return the model that a job kept, or None where it kept none."""
+    if facts.model is None or not facts.model.losses:
         return None
-    return AdditiveModel(
-        {
-            name: {parse_level(text): float(kl) for text, kl in losses.items()}
-            for name, losses in model["losses"].items()
-        }
-    )
+    losses = facts.model.losses.items()
+    return AdditiveModel({name: {parse_level(text): float(kl) for text, kl in of.items()} for name, of in losses})
 
 
-def losses_to_json(model: AdditiveModel) -> dict[str, Any]:
-    """Return the JSON object that a job keeps as `facts["model"]`."""
-    return {"losses": {name: {str(level): kl for level, kl in losses.items()} for name, losses in model.losses.items()}}
+def kept_losses(model: AdditiveModel) -> KeptLosses:
+    """Return a model as a job keeps it."""
+    return KeptLosses({name: {str(level): kl for level, kl in of.items()} for name, of in model.losses.items()})
 
 
 def explain(

@@ -8,10 +8,10 @@ from search.decide.trial_limits import max_trials
 from search.job.context import Context
 from search.job.stopping import StopRule
 from search.job.text_and_levels import Groundwork
+from storage.job_facts import JobFacts
 from workers.tasks import PRICE_FORWARDS, ModulePrices
 from workers.text.tokens import TokenSet
 
-_EXPECTED = "expected_trials"  # in a job's facts: how many trials its minutes were taken to allow
 _AMPLE = 2  # so many times as many trials as all steps take: minutes are a guess
 _TRIAL_SHARE = 0.6  # of a plan on the whole text: what a trial of a coarse search takes, probes among them
 
@@ -69,7 +69,7 @@ def coarse_advice(strategy: FrontStrategy, context: Context, num_trials: int) ->
 
 def _in_time(context: Context, found: ModulePrices, stop: StopRule) -> int:
     """Return how many trials the minutes allow, about; what a job that is resumed took them to allow when it began."""
-    known = context.facts().get(_EXPECTED)
+    known = context.facts().expected_trials
     if known is None:
         plan_seconds = found.seconds / PRICE_FORWARDS
         known = (
@@ -78,5 +78,5 @@ def _in_time(context: Context, found: ModulePrices, stop: StopRule) -> int:
             else 0
         )
         known = max(1, min(known, context.max_trials))
-        context.store.update_job(context.job_id, facts={_EXPECTED: known})
-    return int(known)
+        context.store.update_job(context.job_id, facts=JobFacts(expected_trials=known))
+    return known

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Protocol
 
 from search.decide.trial_limits import max_trials
 from search.measure.dispatch import StopRequestedError
@@ -11,10 +11,9 @@ from search.measure.trial_records import TrialRecords
 from search.progress.running_summary import Reporter
 from search.request.prepare import Prepared
 from space.spec import JobSpec
+from storage.job_facts import JobFacts
 from storage.records import Job, JobState, Lease, Trial, lease_lost
 from storage.store import Store
-
-SPENT = "spent"  # in a job's facts: name -> token-forwards that are no trial's
 
 
 class PauseRequestedError(StopRequestedError):
@@ -82,19 +81,19 @@ class Context:
         """Return the trials recorded so far."""
         return self.records.all()
 
-    def facts(self) -> dict[str, Any]:
+    def facts(self) -> JobFacts:
         """Return what is recorded beside the trials."""
         return self.store.get_job(self.job_id).facts
 
     def spend(self, what: str, token_forwards: float) -> None:
         """Record a cost that is no trial's, under a name; the same name again replaces it."""
-        spent = self.facts().get(SPENT, {}) | {what: token_forwards}
-        self.store.update_job(self.job_id, facts={SPENT: spent})
+        spent = {**(self.facts().spent or {}), what: token_forwards}
+        self.store.update_job(self.job_id, facts=JobFacts(spent=spent))
 
     @property
     def spent(self) -> float:
         """Return the token-forwards that were spent on no trial."""
-        return float(sum(self.facts().get(SPENT, {}).values()))
+        return float(sum((self.facts().spent or {}).values()))
 
     def note(self, text: str, *, timed: bool = False) -> None:
         """Record a step and tell it; `timed` tells listeners how much is done and left, as the summary tells others."""

@@ -16,12 +16,11 @@ from search.progress.phases import JUDGE
 from space.errors import JobFailedError, TrialError
 from space.measurement import Measurement
 from space.results.front import paired_interval
+from storage.job_facts import JobFacts
 from storage.records import Asking, Trial
 
 FIRST_LOOK = 16
 """held-out sequences on which a plan may lose"""
-LOST = "lost_on_held_out"  # in a job's facts: trial number -> number of the trial that it lost to
-_PAID = "judged"  # in a job's facts: trial number -> token forwards, of what was spent on it on held-out text
 _SHARE = 1 / 2  # of what was spent on search text, which is a third of both
 _PART_SHARE = 0.5  # of a sequence's cost, for what is measured on a part of the text
 _SURVIVE = 0.7  # of the plans that have a first look, about
@@ -66,7 +65,7 @@ class _Bench:
         self._count = measuring.library.count("held_out")
         self.first = min(FIRST_LOOK / self._count, 1.0)
         self._allowed = _SHARE * sum(map(_sequences, context.trials())) / self._count  # in plans on all text
-        self._paid: dict[str, float] = context.facts().get(_PAID, {})
+        self._paid: dict[str, float] = dict(context.facts().judged or {})
 
     def affordable(self, trials: Sequence[Trial], each: float) -> list[Trial]:
         """Return as many of some trials as judging may take, in their order, at a cost of so many plans for each.
@@ -92,7 +91,9 @@ class _Bench:
         looked = [t for t in trials if t.number in found]
         may_lose = [t for t in looked[1:] if t.plan.digest not in self._context.uniform_digests]
         lost = {t.number: winner for t in may_lose if (winner := _beaten_by(t, looked, found)) is not None}
-        self._context.store.update_job(self._context.job_id, facts={LOST: {str(n): w for n, w in lost.items()}})
+        self._context.store.update_job(
+            self._context.job_id, facts=JobFacts(lost_on_held_out={str(n): w for n, w in lost.items()})
+        )
         self._allowed -= self.first * len(looked)
         left = self.affordable([t for t in looked if t.number not in lost], 1 - self.first)
         for number in {t.number for t in looked if t.held_out is None} - {t.number for t in left}:
@@ -115,7 +116,7 @@ class _Bench:
                 return
             if answer.news is not None:
                 self._paid[str(number)] = self._paid.get(str(number), 0.0) + answer.measurement.token_forwards
-                self._context.store.update_job(self._context.job_id, facts={_PAID: self._paid})
+                self._context.store.update_job(self._context.job_id, facts=JobFacts(judged=dict(self._paid)))
                 self._context.store.put_measurement(answer.news)
             found[number] = replace(answer.measurement, token_forwards=self._paid.get(str(number), 0.0))
             before, part = (0.0, self.first) if num_sequences is not None else (self.first % 1, 1 - self.first % 1)

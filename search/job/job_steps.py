@@ -3,7 +3,6 @@
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from search.decide.additive_model import Errors
 from search.decide.steps import FrontStrategy
@@ -13,7 +12,7 @@ from search.job.earlier_jobs import Earlier
 from search.job.held_out import judge
 from search.job.job_device import device_of_job
 from search.job.publish_front import Publisher
-from search.job.resume_check import check_continuity, check_same_model, methods_of, recorded_text
+from search.job.resume_check import check_continuity, check_same_model, kept_text, methods_of, recorded_text
 from search.job.search_loop import Loop, progress_so_far
 from search.job.stopping import StopRule
 from search.job.text_and_levels import Groundwork, Text
@@ -29,6 +28,7 @@ from search.study.job_study import JobStudy
 from space.budget import parse_bytes
 from space.menu import SearchSpace
 from space.spec import JobSpec
+from storage.job_facts import JobFacts, KeptLosses
 from storage.records import Job, JobState
 from storage.store import Store
 from workers.devices import computed_digest
@@ -41,7 +41,6 @@ from workers.tasks import Workspace
 from workers.text.tokens import TokenSet
 
 MakeExecutor = Callable[[Workspace, int], Executor]
-_WARM = "warm"  # in a job's facts: whether it began with what earlier jobs know
 _FAR = "No earlier job searched near this budget; submitting it again with --refine does, and may find a better plan."
 
 
@@ -59,7 +58,7 @@ class Run:
         self._publisher = Publisher(self._context)
         prepared = self._context.prepared
         content = model_digest(prepared.folder)
-        device = device_of_job(job.facts.get("device"))
+        device = device_of_job(job.facts.device)
         self._computed = computed_digest(content, device)
         cache, memory = str(cache_folder / self._computed[:16]), _worker_memory(job.spec)
         self._workspace = Workspace(
@@ -132,24 +131,24 @@ class Run:
 
     def _keep_places(self, places: Mapping[str, str]) -> None:
         """Record and tell where each node of a cluster keeps levels."""
-        self._context.store.update_job(self._context.job_id, facts={"nodes": dict(places)})
+        self._context.store.update_job(self._context.job_id, facts=JobFacts(nodes=places))
         for node, place in places.items():
             self._context.note(f"{node} keeps levels in {place}")
 
     def _keep_facts(self, text: Text) -> None:
         prepared = self._context.prepared
         self._publisher.dense_perplexity = text.dense_perplexity
-        facts = {
-            "model_digest": self._workspace.model_digest,
-            "cache_folder": self._workspace.cache_folder,
-            "device": self._workspace.device,
-            "tokens": text.tokens.to_json(),
-            "dense_perplexity": text.dense_perplexity,
-            "methods": methods_of(prepared.space),
-            "inventory": prepared.inventory.to_json(),
-            "budget_bytes": prepared.budget_bytes,
-            "smallest_bytes": prepared.space.smallest_bytes + prepared.cache_bytes,
-        }
+        facts = JobFacts(
+            model_digest=self._workspace.model_digest,
+            inventory=prepared.inventory,
+            cache_folder=self._workspace.cache_folder,
+            device=self._workspace.device,
+            tokens=kept_text(text.tokens),
+            dense_perplexity=text.dense_perplexity,
+            methods=methods_of(prepared.space),
+            budget_bytes=prepared.budget_bytes,
+            smallest_bytes=prepared.space.smallest_bytes + prepared.cache_bytes,
+        )
         self._context.store.update_job(self._context.job_id, facts=facts)
 
     def _library(self, tokens: TokenSet) -> Library:
@@ -169,9 +168,9 @@ class Run:
         """Record what a finished search of earlier jobs found and publish its front; tell whether there was one."""
         context = self._context
         if context.trials():  # resumed: it began as it began
-            return bool(context.facts().get(_WARM))
+            return bool(context.facts().warm)
         is_warm = context.spec.sampler == "front" and earlier.is_enough
-        context.store.update_job(context.job_id, facts={_WARM: is_warm})
+        context.store.update_job(context.job_id, facts=JobFacts(warm=is_warm))
         if is_warm:
             self._advise(earlier)
             known = earlier.trials(context.job_id, context.prepared.cache_bytes)
@@ -201,9 +200,9 @@ class Run:
         name, cache_bytes = self._context.spec.sampler, self._context.prepared.cache_bytes
         return JobStudy(name, strategy, cache_bytes, lambda proposal: library.sketch(question_of(proposal)))
 
-    def _model(self) -> dict[str, Any] | None:
+    def _model(self) -> KeptLosses | None:
         """Return what the search learnt about each module, where its sampler tells."""
-        return self._study.model_json() if self._study is not None else None
+        return self._study.kept_model() if self._study is not None else None
 
 
 def _worker_memory(spec: JobSpec) -> int | None:

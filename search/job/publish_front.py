@@ -3,15 +3,13 @@
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
 
 from search.job.context import Context
 from search.job.front_document import build_document
-from search.progress.running_summary import WALL_SECONDS
+from storage.job_facts import JobFacts, KeptLosses
 from storage.records import JobState, Trial
 
 _MAX_SHARE = 0.05  # of a search's time that publishing may take
-ADVICE = "advice"  # in a job's facts
 
 
 class Publisher:
@@ -21,22 +19,22 @@ class Publisher:
         """Go on from what an earlier run of the job recorded."""
         self._context = context
         self._next = 0.0
-        self.dense_perplexity = float(context.job.facts.get("dense_perplexity", 0.0))
-        self.advice: str | None = context.job.facts.get(ADVICE)
+        self.dense_perplexity = context.job.facts.dense_perplexity or 0.0
+        self.advice: str | None = context.job.facts.advice
 
     def advise(self, advice: str | None) -> None:
         """Say with the front what would make it better."""
         if advice is not None:
             self.advice = advice
-            self._context.store.update_job(self._context.job_id, facts={ADVICE: advice})
+            self._context.store.update_job(self._context.job_id, facts=JobFacts(advice=advice))
 
-    def publish(self, state: JobState, trials: Sequence[Trial], model: dict[str, Any] | None = None) -> None:
+    def publish(self, state: JobState, trials: Sequence[Trial], model: KeptLosses | None = None) -> None:
         """Record the front as far as it is known.
 
         Args:
             state: that the job has or is about to enter.
             trials: all of its trials.
-            model: what the search learnt about each module, as JSON.
+            model: what the search learnt about each module.
 
         """
         if not any(t.measurement for t in trials):
@@ -52,13 +50,13 @@ class Publisher:
             self.advice,
             self._context.spent,
         )
-        facts = {WALL_SECONDS: seconds} | ({} if model is None else {"model": model})
+        facts = JobFacts(wall_seconds=seconds, model=model)
         self._context.store.update_job(job.job_id, document=document, facts=facts)
         self._context.reporter.published(document)
         ended = time.monotonic()
         self._next = ended + (ended - began) / _MAX_SHARE
 
-    def publish_if_due(self, trials: Sequence[Trial], model: Callable[[], dict[str, Any] | None]) -> None:
+    def publish_if_due(self, trials: Sequence[Trial], model: Callable[[], KeptLosses | None]) -> None:
         """Record the front of a running job unless that was done a moment ago, measured by what it costs."""
         if time.monotonic() >= self._next:
             self.publish(JobState.RUNNING, trials, model())

@@ -7,7 +7,8 @@ from search.job.text_and_levels import Text
 from search.measure.answer_keys import PROTOCOL_VERSION
 from space.errors import UsageError
 from space.menu import SearchSpace
-from storage.sound_records import check_facts
+from storage.job_facts import KeptText
+from storage.sound_records import dense_perplexity_of
 from workers.compress.versions import newest_version
 from workers.text.tokens import TokenSet
 
@@ -17,13 +18,18 @@ def methods_of(space: SearchSpace) -> str:
     return f"{PROTOCOL_VERSION}.{newest_version({v for levels in space.levels.values() for v in levels})}"
 
 
+def kept_text(tokens: TokenSet) -> KeptText:
+    """Return where tokens are, as a job keeps it."""
+    calibration, search, held_out = tokens.digests
+    return KeptText(tokens.path, tokens.note, (calibration, search, held_out))
+
+
 def recorded_text(context: Context, cache_folder: Path) -> Text | None:
     """Return the text that a job began with, if it is still there: what it was made of may have changed since."""
-    facts = context.facts()
-    if "tokens" not in facts or not context.trials():
+    job = context.store.get_job(context.job_id)
+    if job.facts.tokens is None or not context.trials():
         return None
-    check_facts(context.job_id, facts, "dense_perplexity")
-    text = Text(TokenSet.from_json(facts["tokens"], cache_folder), float(facts["dense_perplexity"]))
+    text = Text(TokenSet.from_json(job.facts.tokens.to_json(), cache_folder), dense_perplexity_of(job))
     return text if Path(text.tokens.path).exists() else None
 
 
@@ -34,7 +40,7 @@ def check_same_model(context: Context, model_digest: str) -> None:
         UsageError: its config or weights are others.
 
     """
-    if context.facts().get("model_digest", model_digest) != model_digest:
+    if context.facts().model_digest not in (None, model_digest):
         raise _cannot_go_on(context, f"the model {context.spec.model}")
 
 
@@ -46,11 +52,11 @@ def check_continuity(context: Context, tokens: TokenSet) -> None:
 
     """
     facts = context.facts()
-    if "tokens" not in facts or not context.trials():
+    if facts.tokens is None or not context.trials():
         return
-    changed = [] if TokenSet.from_json(facts["tokens"]).digests == tokens.digests else ["the text"]
+    changed = [] if facts.tokens.digests == tokens.digests else ["the text"]
     methods = methods_of(context.prepared.space)
-    if facts.get("methods", methods) != methods:
+    if facts.methods not in (None, methods):
         changed.append("tightfit's way to compress or measure")
     if changed:
         raise _cannot_go_on(context, " and ".join(changed))

@@ -1,13 +1,11 @@
 """How a search goes, told from its records: hypervolume, best KL under the budget, and what more memory would buy."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import groupby
-from typing import Any
 
 from search.decide.contenders import whole_text_trials
 from search.decide.observation import UNIFORM
 from search.measure.trial_records import BATCH
-from space.results.document import FrontDocument
 from space.results.front import Point, front_hypervolume, non_dominated
 from space.results.price import marginal_price
 from storage.records import Job, Trial
@@ -68,17 +66,18 @@ class Progress:
         return done | metrics_of(self._front, self._reference, smallest, self._budget_bytes)
 
 
-def _budget_bytes(facts: Mapping[str, Any], document: FrontDocument | None) -> int | None:
-    found = facts.get("budget_bytes")
-    return int(found) if found is not None else document.budget_bytes if document is not None else None
+def _budget_bytes(job: Job) -> int | None:
+    if job.facts.budget_bytes is not None:
+        return job.facts.budget_bytes
+    return None if job.document is None else job.document.budget_bytes
 
 
 def progress_of(job: Job, trials: Sequence[Trial]) -> list[Step]:
     """Return (trials done, metrics) after each batch that has ended, as the job's listener was told them."""
-    budget = _budget_bytes(job.facts, job.document)
+    budget = _budget_bytes(job)
     if budget is None:
         return []
-    progress, steps = Progress(budget, job.facts.get("smallest_bytes")), []
+    progress, steps = Progress(budget, job.facts.smallest_bytes), []
     for _, batch in groupby(trials, key=lambda t: t.sampler_state.get(BATCH)):
         ended = list(batch)
         if all(t.state.is_finished for t in ended):

@@ -17,8 +17,6 @@ from storage.job_summary import Recommended, Summary, told_seconds
 from storage.records import Job, Trial
 from storage.store import Store
 
-WALL_SECONDS = "wall_seconds"
-"""In a job's facts: what its runs took until its front was last recorded."""
 _MIN_SECONDS = 1.0  # between two writes that nothing but the time asks for
 _MAX_SHARE = 0.02  # of a job's time that they may take
 
@@ -31,7 +29,7 @@ class Reporter:
         self._store, self._job, self._prepared, self._trials = store, job, prepared, trials
         last = store.overview(job.job_id).summary
         told = last.elapsed_seconds if last is not None else 0.0  # also of a run that ended before its next front
-        self._before = max(float(job.facts.get(WALL_SECONDS, 0.0)), told)
+        self._before = max(job.facts.wall_seconds or 0.0, told)
         minutes = job.spec.max_minutes
         limit = None if minutes is None else 60 * minutes
         self._forecast = Forecast(expected_seconds(job.spec, prepared), limit)

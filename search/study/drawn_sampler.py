@@ -50,7 +50,7 @@ class DrawnSampler(BaseSampler):
             for generation in range(1, max(generations, default=0) + 1):
                 self._drawing.get_parent_population(study, generation)
 
-    def model_json(self) -> None:
+    def kept_model(self) -> None:
         """Return nothing: no such thing is learnt."""
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:

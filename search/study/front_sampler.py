@@ -9,10 +9,11 @@ from optuna.samplers import BaseSampler, RandomSampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial
 
-from search.decide.explain import losses_to_json
+from search.decide.explain import kept_losses
 from search.decide.observation import Observation, Proposal
 from search.decide.steps import NO_LIMIT, FrontStrategy
 from search.study.plan_codec import PlanCodec
+from storage.job_facts import KeptLosses
 
 
 class FrontSampler(BaseSampler):
@@ -46,9 +47,9 @@ class FrontSampler(BaseSampler):
     def replayed(self, study: Study) -> None:
         """Do nothing: observations are all that a strategy learns from."""
 
-    def model_json(self) -> dict[str, Any]:
+    def kept_model(self) -> KeptLosses:
         """Return the additive model."""
-        return losses_to_json(self._strategy.model(self._observations))
+        return kept_losses(self._strategy.model(self._observations))
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:  # noqa: ARG002
         """Return all parameters: plans are proposed whole."""

@@ -1,11 +1,12 @@
 """What a job asks of its study's sampler beside what Optuna asks of any."""
 
-from typing import Any, Protocol
+from typing import Protocol
 
 from optuna.study import Study
 from optuna.trial import Trial
 
 from search.decide.observation import Proposal
+from storage.job_facts import KeptLosses
 
 
 class JobSampler(Protocol):
@@ -20,5 +21,5 @@ class JobSampler(Protocol):
     def replayed(self, study: Study) -> None:
         """Take note of a study that was rebuilt from records."""
 
-    def model_json(self) -> dict[str, Any] | None:
+    def kept_model(self) -> KeptLosses | None:
         """Return what was learnt about each module, as a job keeps it; None where no such thing is learnt."""

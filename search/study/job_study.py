@@ -23,6 +23,7 @@ from search.study.plan_codec import BUDGET, ORIGIN, PlanCodec, SharedIndex
 from space.measurement import Measurement
 from space.plan import Plan
 from space.spec import SamplerName
+from storage.job_facts import KeptLosses
 from storage.records import Trial, TrialState
 
 _ATTRS = "system_attrs"
@@ -136,10 +137,10 @@ class JobStudy:
             _ATTRS: json.loads(json.dumps(attrs)),
         }
 
-    def model_json(self) -> dict[str, Any] | None:
+    def kept_model(self) -> KeptLosses | None:
         """Return what was learnt about each module, as a job keeps it; None where the sampler learns no such thing."""
         self._settle()
-        return self._sampler.model_json()
+        return self._sampler.kept_model()
 
     @property
     def observations(self) -> Sequence[Observation]:

@@ -1,15 +1,13 @@
 """Controllers that die one after another at the same step of a job: after a few, nobody tries again by himself."""
 
-from typing import Any
-
 from space.errors import JobFailedError
+from storage.job_facts import Deaths, JobFacts
 from storage.point_tasks import PointTask
 from storage.records import Job, Lease, told_holder
 from storage.store import Store
 
 MAX_DEATHS = 5
 """In a row without any progress: fewer may be chance, such as a machine that was restarted."""
-_FACT = "deaths"
 
 
 def count_death(store: Store, job: Job, lease: Lease) -> None:
@@ -26,11 +24,11 @@ def count_death(store: Store, job: Job, lease: Lease) -> None:
     """
     trials = store.list_trials(job.job_id)
     finished = sum(t.state.is_finished for t in trials)
-    step = [job.phase.partition(";")[0], finished, sum(t.held_out is not None for t in trials)]
-    before: dict[str, Any] = job.facts.get(_FACT, {})
-    is_next = before.get("step") == step and before.get("token") == job.token
-    count = before["count"] + 1 if is_next else 1
-    store.update_job(job.job_id, facts={_FACT: {"step": step, "token": lease.token, "count": count}})
+    step = (job.phase.partition(";")[0], finished, sum(t.held_out is not None for t in trials))
+    before = job.facts.deaths
+    is_next = before is not None and (before.step, before.token) == (step, job.token)
+    count = before.count + 1 if before is not None and is_next else 1
+    store.update_job(job.job_id, facts=JobFacts(deaths=Deaths(step, lease.token, count)))
     if count >= MAX_DEATHS:
         raise JobFailedError(
             f"{count} controllers in a row ended or fell silent at the same step ({step[0]}, {finished} trials "

@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 from space.errors import StateError
 from space.results.document import FrontDocument
 from storage.events import front_news, job_news, phase_news, request_news
+from storage.job_facts import JobFacts
 from storage.migrations.tables import EventRow, JobRow, SummaryRow, TaskRow, TrialRow
 from storage.point_tasks import TaskState
 from storage.records import (
@@ -117,10 +118,10 @@ class SqlJobs(SqlTransactions):
         job_id: str,
         *,
         phase: str | None = None,
-        facts: dict[str, Any] | None = None,
+        facts: JobFacts | None = None,
         document: FrontDocument | None = None,
     ) -> None:
-        """Set what is given; facts are merged key by key. Raises NotFoundError."""
+        """Set what is given; the facts that are given replace those of before. Raises NotFoundError."""
         with self._session(write=True) as session:
             values = _changes(session, job_id, phase, facts, document)
             if not values or not num_changed(session, update(JobRow).where(JobRow.job_id == job_id).values(values)):
@@ -233,7 +234,7 @@ def _as_seen(job: Job) -> ColumnElement[bool]:
 
 
 def _changes(
-    session: Session, job_id: str, phase: str | None, facts: dict[str, Any] | None, document: FrontDocument | None
+    session: Session, job_id: str, phase: str | None, facts: JobFacts | None, document: FrontDocument | None
 ) -> dict[str, Any]:
     """Return the columns of a job to set; facts are merged with what is there, which only they need and is large."""
     values: dict[str, Any] = {} if phase is None else {"phase": phase}
@@ -241,5 +242,5 @@ def _changes(
         values["document"] = document.to_json()
     if facts is not None:
         kept = session.scalar(select(JobRow.facts).where(JobRow.job_id == job_id).with_for_update(key_share=True))
-        values["facts"] = {**(kept or {}), **facts}
+        values["facts"] = {**(kept or {}), **facts.to_json()}
     return values

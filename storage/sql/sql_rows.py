@@ -6,6 +6,7 @@ from typing import Any
 from space.measurement import Measurement
 from space.plan import Plan
 from storage.events import Event
+from storage.job_facts import JobFacts
 from storage.job_summary import Overview
 from storage.migrations.tables import MeasurementRow, TaskRow, TrialRow
 from storage.point_tasks import PointTask
@@ -41,7 +42,7 @@ def job_of(row: Any, *, whole: bool = True) -> Job:
                 holder=row.holder,
                 token=row.token,
                 beat=row.beat,
-                facts=sound_facts(row.facts) if whole else {},
+                facts=sound_facts(row.facts) if whole else JobFacts(),
                 document=sound_document(row.job_id, row.document) if whole and row.document is not None else None,
             )
         )

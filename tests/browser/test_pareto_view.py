@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from search.decide.explain import explain, losses_from_facts
+from storage.job_facts import JobFacts, KeptLosses
 from storage.tracking.mlflow_runs import sync
 from storage.tracking.mlflow_server import RunningServer, start_server, stop_server
 from storage.tracking.mlflow_view import SECTION_TITLE
@@ -171,7 +172,7 @@ def test_report_follows_the_selection(page: "Page", sample: SampleJob) -> None:
 
 def test_reasons_follow_the_selection_and_sort(page: "Page", sample: SampleJob) -> None:
     """A row per module, the largest share first; a click on a column sorts by it."""
-    model = losses_from_facts({"model": {"losses": sample_losses(sample)}})
+    model = losses_from_facts(JobFacts(model=KeptLosses(sample_losses(sample))))
     assert model is not None
     inventory, front = sample.inventory, sample.document.front
     told = {p.point: explain(inventory, "packed", model, sample.plans[p.point], p.point, 0.5) for p in front}

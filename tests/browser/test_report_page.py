@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from search.decide.explain import explain, losses_from_facts
+from storage.job_facts import JobFacts, KeptLosses
 from tests.browser.chromium import CHROMIUM, opened
 from tests.storage.sample_job import CONTEXT, SampleJob, sample_job, sample_losses
 from tightfit.report.page import render_report
@@ -45,7 +46,7 @@ def report(sample: SampleJob, tmp_path_factory: pytest.TempPathFactory) -> str:
 
 def _html(sample: SampleJob, **values: str) -> str:
     steps = [(n, {"hypervolume": 0.5 + n / 100, "best_kl_under_budget": 1 / n}) for n in range(1, 40)]
-    model = losses_from_facts({"model": {"losses": sample_losses(sample)}})
+    model = losses_from_facts(JobFacts(model=KeptLosses(sample_losses(sample))))
     assert model is not None
     plans, inventory, document = sample.plans, sample.inventory, sample.document
     told = {p.point: explain(inventory, "packed", model, plans[p.point], p.point, 0.5) for p in document.front}

@@ -95,9 +95,9 @@ def test_node_that_does_not_see_the_home_has_levels_of_its_own(
     assert job.state is JobState.DONE
     assert front_digest(service.front(job_id)) == front_digest(expected)
     shared, own = (
-        home / "cache" / Path(job.facts["cache_folder"]).name for home in (service.settings.home, cluster.other_home)
+        home / "cache" / Path(str(job.facts.cache_folder)).name for home in (service.settings.home, cluster.other_home)
     )
-    assert sorted(job.facts["nodes"].values()) == sorted([f"the shared {shared}", f"{own}, its own"])
+    assert sorted((job.facts.nodes or {}).values()) == sorted([f"the shared {shared}", f"{own}, its own"])
     assert f"keeps levels in {own}, its own" in said
     whole = _levels(undisturbed.settings.home)
     for part in (_levels(service.settings.home), _levels(cluster.other_home)):

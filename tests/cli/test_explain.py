@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from storage.job_facts import JobFacts, KeptLosses
 from storage.open_store import open_store
 from storage.records import JobState
 from tests.cli.conftest import Cli
@@ -21,7 +22,7 @@ def done(home: Path) -> SampleJob:
     store.create_job(sample.job.job_id, sample.job.spec)
     store.create_trials(sample.trials)
     store.set_job_state(sample.job.job_id, JobState.RUNNING)
-    facts = {"model": {"losses": sample_losses(sample)}, "inventory": sample.inventory.to_json()}
+    facts = JobFacts(model=KeptLosses(sample_losses(sample)), inventory=sample.inventory)
     store.update_job(sample.job.job_id, document=sample.document, facts=facts)
     store.set_job_state(sample.job.job_id, JobState.DONE)
     store.close()
@@ -79,7 +80,7 @@ def test_unknown_point(cli: Cli, done: SampleJob) -> None:
 
 def test_a_job_without_a_model(cli: Cli, done: SampleJob) -> None:
     """An older job, or another sampler: one sentence; its front still prints, with nothing explained."""
-    open_store(load_settings().database_url).update_job(done.job.job_id, facts={"model": None})
+    open_store(load_settings().database_url).update_job(done.job.job_id, facts=JobFacts(model=KeptLosses({})))
     found = cli("explain", done.job.job_id)
     assert (found.exit_code, found.out) == (2, "")
     assert "kept no model of its losses" in found.err
@@ -92,7 +93,7 @@ def test_a_point_that_was_not_priced_is_left_out(cli: Cli, done: SampleJob) -> N
     name = done.inventory.modules[0].name
     gone = str(done.plans["p0"][name])
     del losses[name][gone]
-    open_store(load_settings().database_url).update_job(done.job.job_id, facts={"model": {"losses": losses}})
+    open_store(load_settings().database_url).update_job(done.job.job_id, facts=JobFacts(model=KeptLosses(losses)))
     assert "which the search did not price" in cli("explain", done.job.job_id, "--point", "p0").err
     expected = [point for point, plan in done.plans.items() if str(plan[name]) != gone]
     assert list(cli("front", done.job.job_id, "--json", "--explain").json["explanations"]) == expected

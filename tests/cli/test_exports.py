@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from storage.job_facts import JobFacts
 from storage.leases.lease import holder_name, host_name
 from storage.open_store import open_store
 from storage.point_tasks import TaskState
@@ -52,7 +53,7 @@ def test_an_export_is_queued_cancelled_and_resumed(cli: Cli, done: SampleJob, st
     """By its id, as a job is; its folder is not made before it runs."""
     out = tmp_path / "new"
     facts = {"tokens": TOKENS, "cache_folder": "/cache/m", "model_digest": "m" * 64}
-    store.update_job(done.job.job_id, facts=facts | {"inventory": done.inventory.to_json()})
+    store.update_job(done.job.job_id, facts=JobFacts.from_json(facts | {"inventory": done.inventory.to_json()}))
     queued = cli("export", done.job.job_id, "--out", str(out), "--queue")
     assert (queued.exit_code, queued.err) == (0, "")
     task = store.list_tasks()[0]

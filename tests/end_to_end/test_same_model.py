@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -69,8 +70,7 @@ def _without_inventory(service: PlainService, job_id: str, monkeypatch: pytest.M
 
     def older(name: str) -> Any:
         found = get_job(name)
-        found.facts.pop("inventory")
-        return found
+        return replace(found, facts=replace(found.facts, inventory=None))
 
     monkeypatch.setattr(service.store, "get_job", older)
 
@@ -162,7 +162,7 @@ def test_hub_model_is_pinned(
     hub.publish(SECOND, tiny("olmo"))
     assert resolve_model(name).name == SECOND
     service.run(job.job_id, Quiet(), inline=True)
-    assert service.store.get_job(job.job_id).facts["model_digest"] == model_digest(first)
+    assert service.store.get_job(job.job_id).facts.model_digest == model_digest(first)
     exported = service.export(job.job_id, tmp_path / "out", refit=False)
     assert (exported.verified, exported.logit_difference) == (True, 0.0)
     card = (tmp_path / "out" / "README.md").read_text()

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from space.spec import JobSpec
+from storage.job_facts import JobFacts
 from storage.open_store import open_store
 from storage.records import JobState
 from storage.sql.sqlite_urls import sqlite_url
@@ -54,7 +55,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "smallest_bytes": 2**20,
         "device": "cpu",
     }
-    store.update_job(JOB, document=sample.document, facts={**facts, "model_digest": "d" * 64})
+    store.update_job(JOB, document=sample.document, facts=JobFacts.from_json({**facts, "model_digest": "d" * 64}))
     store.set_job_state(JOB, JobState.DONE)
     store.close()
     return path

@@ -105,7 +105,9 @@ def test_front_from_the_first_batch_on(house: House) -> None:
     assert {(d.state, d.measured_on) for d in seen} == {("RUNNING", "search")}
     assert all(d.front for d in seen)
     assert [d.hypervolume for d in seen] == sorted(d.hypervolume for d in seen)
-    assert {"model_digest", "tokens", "cache_folder", "wall_seconds"} <= house.store.get_job("one").facts.keys()
+    assert {"model_digest", "tokens", "cache_folder", "wall_seconds"} <= house.store.get_job(
+        "one"
+    ).facts.to_json().keys()
 
 
 def test_all_failing_fails_the_job(house: House) -> None:

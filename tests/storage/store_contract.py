@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 from uuid import uuid4
 
 import pytest
@@ -13,6 +13,7 @@ from space.level import DENSE
 from space.measurement import Measurement
 from space.plan import Plan
 from space.spec import JobSpec
+from storage.job_facts import JobFacts
 from storage.records import Asking, JobState, Known, Trial, TrialState
 from storage.store import Store
 from tests.storage.store_contract_events import EventContract
@@ -26,6 +27,7 @@ from tests.storage.values import (
     MEASURED,
     PLAN,
     SUMMARY,
+    job_facts,
     json_objects,
     measurements,
     only,
@@ -125,13 +127,15 @@ class StoreContract(JobContract, LeaseContract, TrialContract, EventContract, Ta
     @pytest.mark.usefixtures("job")
     def test_values_go_in_and_out_by_copy(self, store: Store) -> None:
         """What a caller does to a dict before or after changes no record."""
-        facts: dict[str, Any] = {"a": {"b": 1}}
-        store.update_job("one", facts=facts)
-        store.create_trials([trial(0, sampler_state=facts)])
-        facts["a"]["b"] = 2
-        store.get_job("one").facts["a"]["b"] = 3
+        state: dict[str, Any] = {"a": {"b": 1}}
+        spent = {"pass": 1.0}
+        store.update_job("one", facts=JobFacts(spent=spent))
+        store.create_trials([trial(0, sampler_state=state)])
+        state["a"]["b"], spent["pass"] = 2, 2.0
+        cast("dict[str, float]", store.get_job("one").facts.spent)["pass"] = 3.0
         only(store).sampler_state["a"]["b"] = 4
-        assert store.get_job("one").facts == only(store).sampler_state == {"a": {"b": 1}}
+        assert store.get_job("one").facts == JobFacts(spent={"pass": 1.0})
+        assert only(store).sampler_state == {"a": {"b": 1}}
 
     @properties
     @given(plan=plans, measurement=measurements, state=json_objects)
@@ -146,8 +150,8 @@ class StoreContract(JobContract, LeaseContract, TrialContract, EventContract, Ta
         assert store.list_trials(job_id) == [kept]
 
     @properties
-    @given(request_=specs, facts=json_objects)
-    def test_any_request_comes_back_equal(self, store: Store, request_: JobSpec, facts: dict[str, Any]) -> None:
+    @given(request_=specs, facts=job_facts)
+    def test_any_request_comes_back_equal(self, store: Store, request_: JobSpec, facts: JobFacts) -> None:
         """A request is read as it was written, with its digest."""
         job_id = uuid4().hex
         store.create_job(job_id, request_)

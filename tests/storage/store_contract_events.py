@@ -9,6 +9,7 @@ import pytest
 
 from space.errors import LeaseLostError, StateError
 from storage.events import EventKind
+from storage.job_facts import JobFacts
 from storage.records import Job, JobState, TrialState
 from storage.store import Store
 from tests.storage.values import ASKED, DOCUMENT, MEASURED, SUMMARY, spec, trial
@@ -59,7 +60,7 @@ class EventContract:
             store.update_job("one", phase=phase)
         better = replace(DOCUMENT, front=(replace(DOCUMENT.front[0], kl_divergence=0.04),))
         for document in (DOCUMENT, DOCUMENT, better):
-            store.update_job("one", document=document, facts={"key": 1})
+            store.update_job("one", document=document, facts=JobFacts(budget_bytes=1))
         store.update_job("one", phase="reading")
         found = told(store, 1)
         assert [kind for kind, _ in found] == ["phase", "phase", "front", "front", "phase"]

@@ -4,14 +4,21 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import reduce
 
 import pytest
 
 from space.errors import NotFoundError, StateError, StoreError
+from storage.job_facts import JobFacts, KeptText
 from storage.job_summary import Overview, Summary
 from storage.records import Job, JobState, Known
 from storage.store import Store
 from tests.storage.values import ASKED, DOCUMENT, FINISHED, MEASURED, PATH_TO, PLAN, SUMMARY, num_winners, spec, trial
+
+EIGHT = [
+    *(JobFacts(model_digest="m"), JobFacts(device="cpu"), JobFacts(budget_bytes=1), JobFacts(smallest_bytes=2)),
+    *(JobFacts(warm=True), JobFacts(methods="1"), JobFacts(wall_seconds=0.5), JobFacts(nodes={"a": "b"})),
+]
 
 
 class JobContract:
@@ -113,11 +120,11 @@ class JobContract:
     def test_resumed_job_is_clean(self, store: Store, job: Job) -> None:
         """QUEUED clears error, finished_at and cancel_requested, and keeps facts and the last start."""
         running = store.set_job_state("one", JobState.RUNNING)
-        store.update_job("one", facts={"key": 1})
+        store.update_job("one", facts=JobFacts(budget_bytes=1))
         store.request_cancel("one")
         store.set_job_state("one", JobState.FAILED, error="why")
         resumed = store.set_job_state("one", JobState.QUEUED)
-        assert resumed == replace(job, started_at=running.started_at, facts={"key": 1})
+        assert resumed == replace(job, started_at=running.started_at, facts=JobFacts(budget_bytes=1))
 
     @pytest.mark.parametrize(
         ("asked", "move", "state"),
@@ -168,26 +175,28 @@ class JobContract:
     @pytest.mark.usefixtures("job")
     def test_a_glance_leaves_out_what_is_long(self, store: Store) -> None:
         """State, request and requests to stop are there; facts and document are not. An unknown job is an error."""
-        store.update_job("one", phase="calibrating", facts={"a": 1}, document=DOCUMENT)
+        store.update_job("one", phase="calibrating", facts=JobFacts(budget_bytes=1), document=DOCUMENT)
         self.move(store, [JobState.RUNNING])
         store.request_cancel("one")
-        assert store.glance("one") == replace(store.get_job("one"), facts={}, document=None)
+        assert store.glance("one") == replace(store.get_job("one"), facts=JobFacts(), document=None)
         with pytest.raises(NotFoundError, match="the newest are one"):
             store.glance("two")
 
     @pytest.mark.usefixtures("job")
     def test_facts_are_merged_key_by_key(self, store: Store) -> None:
         """New keys are added, old ones replaced whole, others kept."""
-        store.update_job("one", facts={"a": {"x": 1}, "b": [1, 2]})
-        store.update_job("one", facts={"a": {"y": None}, "c": "text"})
-        assert store.get_job("one").facts == {"a": {"y": None}, "b": [1, 2], "c": "text"}
+        tokens = KeptText("tokens", "of a file", ("a", "b", "c"))
+        store.update_job("one", facts=JobFacts(spent={"x": 1.0}, tokens=tokens, warm=False))
+        store.update_job("one", facts=JobFacts(spent={"y": 0.0}, advice="text"))
+        expected = JobFacts(spent={"y": 0.0}, tokens=tokens, warm=False, advice="text")
+        assert store.get_job("one").facts == expected
 
     @pytest.mark.usefixtures("job")
     def test_no_fact_is_lost_between_threads(self, store: Store) -> None:
         """Threads that merge different keys at once all succeed."""
         with ThreadPoolExecutor(8) as pool:
-            list(pool.map(lambda key: store.update_job("one", facts={str(key): key}), range(8)))
-        assert store.get_job("one").facts == {str(key): key for key in range(8)}
+            list(pool.map(lambda facts: store.update_job("one", facts=facts), EIGHT))
+        assert store.get_job("one").facts == reduce(JobFacts.merged, EIGHT)
 
     @pytest.mark.usefixtures("job")
     def test_phase_can_be_emptied(self, store: Store) -> None:
@@ -200,8 +209,8 @@ class JobContract:
     def test_facts_that_are_not_json_are_refused(self, store: Store) -> None:
         """A number that is not finite would come back from no other program."""
         with pytest.raises(StoreError, match="finite numbers"):
-            store.update_job("one", facts={"loss": float("nan")})
-        assert store.get_job("one").facts == {}
+            store.update_job("one", facts=JobFacts(wall_seconds=float("nan")))
+        assert store.get_job("one").facts == JobFacts()
 
     @pytest.mark.usefixtures("job")
     def test_cancelling_a_queued_job_ends_it(self, store: Store) -> None:

@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 
 from space.errors import LeaseLostError, StateError
+from storage.job_facts import JobFacts
 from storage.records import JOB_MOVES, Job, JobState, Known, Lease, TrialState
 from storage.store import Store
 from tests.storage.values import (
@@ -25,7 +26,9 @@ from tests.storage.values import (
 WRITES: dict[str, Callable[[Store], object]] = {
     "create_job": lambda store: store.create_job("two", spec()),
     "set_job_state": lambda store: store.set_job_state("one", JobState.DONE),
-    "update_job": lambda store: store.update_job("one", phase="late", facts={"late": 1}, document=DOCUMENT),
+    "update_job": lambda store: store.update_job(
+        "one", phase="late", facts=JobFacts(budget_bytes=1), document=DOCUMENT
+    ),
     "request_cancel": lambda store: store.request_cancel("one"),
     "request_pause": lambda store: store.request_pause("one"),
     "resume_job": lambda store: store.resume_job("one"),

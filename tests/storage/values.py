@@ -12,12 +12,14 @@ from hypothesis import strategies as st
 
 from space.codings.coding import BITS
 from space.errors import StateError
+from space.inventory import CacheLayer, Inventory, ModuleInfo, TensorInfo
 from space.level import DENSE, Level
 from space.measurement import Measurement
 from space.plan import Plan
 from space.results.document import DensePoint, FrontDocument, FrontPoint, SearchCost, UniformPoint
 from space.results.price import MarginalPrice
 from space.spec import JobSpec, make_spec
+from storage.job_facts import Deaths, JobFacts, KeptLosses, KeptText
 from storage.job_summary import Recommended, Summary
 from storage.point_tasks import NewTask, TaskKind
 from storage.records import JobState, Trial, TrialState
@@ -84,6 +86,31 @@ json_objects = st.dictionaries(
         max_leaves=6,
     ),
     max_size=4,
+)
+texts, counts = st.text(max_size=9), st.integers(0, 2**62)
+tensors = st.builds(TensorInfo, texts, st.lists(counts, max_size=3).map(tuple), texts)
+inventories = st.builds(
+    Inventory,
+    modules=st.lists(st.builds(ModuleInfo, texts, st.just("linear"), tensors, st.none() | counts), max_size=3).map(
+        tuple
+    ),
+    others=st.lists(tensors, max_size=3).map(tuple),
+    key_value=st.none() | st.lists(st.builds(CacheLayer, counts), max_size=3).map(tuple),
+    num_blocks=counts,
+)
+job_facts = st.builds(
+    JobFacts,
+    model_digest=st.none() | texts,
+    inventory=st.none() | inventories,
+    nodes=st.none() | st.dictionaries(texts, texts, max_size=3),
+    tokens=st.none() | st.builds(KeptText, texts, texts, st.tuples(texts, texts, texts)),
+    dense_perplexity=st.none() | floats,
+    budget_bytes=st.none() | counts,
+    warm=st.none() | st.booleans(),
+    spent=st.none() | st.dictionaries(texts, floats, max_size=3),
+    lost_on_held_out=st.none() | st.dictionaries(texts, counts, max_size=3),
+    model=st.none() | st.dictionaries(texts, st.dictionaries(levels.map(str), floats, max_size=3)).map(KeptLosses),
+    deaths=st.none() | st.builds(Deaths, st.tuples(texts, counts, counts), counts, counts),
 )
 specs = st.builds(
     make_spec,

@@ -112,7 +112,7 @@ def _job(folder: Path, device: Any) -> dict[str, Any]:
     points = [(p.size_bytes, p.kl_divergence) for p in job.document.front]
     return {
         "state": job.state,
-        "device": job.facts["device"],
+        "device": job.facts.device,
         "points": points,
         "measured_on": job.document.measured_on,
     }

@@ -8,7 +8,7 @@ from space.export_options import ExportOptions
 from space.results.document import FrontDocument
 from storage.point_tasks import NewTask, TaskKind
 from storage.records import Job, Trial
-from storage.sound_records import check_facts
+from storage.sound_records import ground_of
 from tightfit.config import login_name
 from tightfit.export.checkpoint import check_format
 from tightfit.export.early import known_target
@@ -33,7 +33,7 @@ def asked_export(job: Job, document: FrontDocument, trials: Sequence[Trial], wis
     point = select_point(document, inventory, wish.point, wish.budget)
     plan = front_plans(document, trials)[point.point]
     check_plan(job.job_id, plan, inventory)
-    check_facts(job.job_id, job.facts, "tokens", "cache_folder", "model_digest")
+    ground_of(job)
     target = known_target(wish.target or job.spec.target)
     check_format(inventory, plan, target)
     cache = document.dense.size_bytes - inventory.dense_bytes

@@ -141,14 +141,15 @@ def test_a_limited_job_says_what_the_limit_cost(house: House) -> None:
     assert "20 of up to" in document.advice
     assert "--refine" in document.advice
     measured = [m for t in house.store.list_trials("one") for m in (t.measurement, t.held_out) if m]
-    lost = house.store.get_job("one").facts["spent"]
+    lost = house.store.get_job("one").facts.spent
+    assert lost is not None
     assert lost["gradient pass"] == 640
     assert document.cost.token_forwards == sum(m.token_forwards for m in measured) + sum(lost.values())
     house.submit("two", max_trials=25)
     again = ScriptedExecutor()
     house.run(again, "two")
     assert again.priced == []
-    assert "gradient pass" not in house.store.get_job("two").facts.get("spent", {})
+    assert "gradient pass" not in (house.store.get_job("two").facts.spent or {})
 
 
 def test_refine_goes_on_from_a_limited_job(house: House) -> None:

@@ -6,13 +6,14 @@ import random
 import pytest
 
 from search.decide.additive_model import AdditiveModel
-from search.decide.explain import explain, losses_from_facts, losses_to_json
+from search.decide.explain import explain, kept_losses, losses_from_facts
 from search.decide.knapsack import Knapsack, Option
 from space.cost import module_bytes
 from space.errors import NotFoundError
 from space.level import DENSE, Level
 from space.plan import Plan
 from space.results.explanation import Explanation, Move
+from storage.job_facts import JobFacts
 from tests.search.scripted import inventory, prepared, share, spec
 
 SPACE = prepared(spec()).space
@@ -124,9 +125,9 @@ def test_a_level_that_was_not_priced_is_an_error() -> None:
 
 def test_losses_go_through_json() -> None:
     """As a job's facts keep them; a job that kept none has no model."""
-    facts = json.loads(json.dumps({"model": losses_to_json(MODEL)}))
-    assert losses_from_facts(facts) == MODEL
-    assert losses_from_facts({}) is None
+    facts = json.loads(json.dumps(JobFacts(model=kept_losses(MODEL)).to_json()))
+    assert losses_from_facts(JobFacts.from_json(facts)) == MODEL
+    assert losses_from_facts(JobFacts()) is None
 
 
 def test_a_plan_without_loss_has_no_shares() -> None:

@@ -234,8 +234,8 @@ def test_what_cpus_measured_is_nothing_to_gpus(warm: WarmHouse, monkeypatch: pyt
         warm.store.resume_job("one")  # began on CPUs: stays there
         assert warm.run(warm.executor(), "one").state is JobState.DONE
     one, two = (warm.store.get_job(name).facts for name in ("one", "two"))
-    assert (one["device"], two["device"]) == ("cpu", "cuda")
-    assert one["cache_folder"] != two["cache_folder"]
+    assert (one.device, two.device) == ("cpu", "cuda")
+    assert one.cache_folder != two.cache_folder
     with pytest.raises(UsageError, match="began on GPUs"):
         warm.resume(warm.executor(), "two")
     assert warm.store.get_job("two").state is JobState.FAILED

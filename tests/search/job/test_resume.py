@@ -12,6 +12,7 @@ from search.job.stopping import StopRule
 from search.measure.sketches import SketchBook
 from space.errors import OutputError, UsageError
 from space.spec import SamplerName
+from storage.job_facts import JobFacts
 from storage.records import JobState, TrialState
 from tests.search.house import House, cancel_after, comparable, forgetful, undisturbed
 from tests.search.scripted import DENSE_PERPLEXITY, ScriptedExecutor
@@ -33,7 +34,7 @@ def test_the_time_of_all_runs_counts(house: House) -> None:
     """A resumed job tells how long it took in all, and a resumed finished one what it measured."""
     house.submit()
     house.run(ScriptedExecutor(on_evaluate=cancel_after(house, 7)))
-    house.store.update_job("one", facts={"wall_seconds": 1000.0})
+    house.store.update_job("one", facts=JobFacts(wall_seconds=1000.0))
     house.resume(ScriptedExecutor())
     done = house.document()
     assert 1000.0 < done.cost.wall_seconds < 1600.0
@@ -66,7 +67,7 @@ def test_another_text_is_another_job(house: House, count: int) -> None:
         house.resume(after)
     found = house.store.get_job("one")
     assert (found.state, after.evaluated) == (JobState.FAILED, [])
-    assert (found.facts["tokens"], found.document) == (before.facts["tokens"], before.document)
+    assert (found.facts.tokens, found.document) == (before.facts.tokens, before.document)
 
 
 def test_recorded_text_outlives_its_source(house: House, tmp_path: Path) -> None:
@@ -75,7 +76,9 @@ def test_recorded_text_outlives_its_source(house: House, tmp_path: Path) -> None
     house.submit(max_trials=60)
     house.run(ScriptedExecutor(on_evaluate=cancel_after(house, 25), tokens_path=str(tokens)))
     assert house.resume(ScriptedExecutor(digests=("x", "y", "z"))).state is JobState.DONE
-    assert house.store.get_job("one").facts["tokens"]["digests"] == ["a", "b", "c"]
+    kept = house.store.get_job("one").facts.tokens
+    assert kept is not None
+    assert kept.digests == ("a", "b", "c")
 
 
 @pytest.mark.parametrize(("what", "told"), [("methods", "tightfit's way"), ("model", "the model")])

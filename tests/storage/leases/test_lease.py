@@ -13,6 +13,7 @@ import pytest
 
 from space.errors import LeaseLostError, OutageError, StateError
 from storage.in_memory import MemoryStore
+from storage.job_facts import JobFacts
 from storage.leases import lease
 from storage.leases.lease import Silence, holder_name, is_gone, keeping
 from storage.leases.outage_retry import held_store
@@ -212,10 +213,10 @@ def test_writes_outlast_an_outage(after: bool, monkeypatch: pytest.MonkeyPatch) 
         failing(store, verb, 1 if after else count, after=after, monkeypatch=monkeypatch)
     patient.create_trials([trial(1)])
     patient.finish_trial("one", 0, TrialState.COMPLETE, MEASURED)
-    patient.update_job("one", facts={"a": 1})
+    patient.update_job("one", facts=JobFacts(budget_bytes=1))
     assert patient.set_job_state("one", JobState.DONE).state is JobState.DONE
     assert store.list_trials("one") == [trial(0, TrialState.COMPLETE, measurement=MEASURED), trial(1)]
-    assert (store.get_job("one").state, store.get_job("one").facts) == (JobState.DONE, {"a": 1})
+    assert (store.get_job("one").state, store.get_job("one").facts) == (JobState.DONE, JobFacts(budget_bytes=1))
 
 
 def test_refusals_are_not_outlasted(monkeypatch: pytest.MonkeyPatch) -> None:

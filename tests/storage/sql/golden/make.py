@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from space.level import Level
+from storage.job_facts import JobFacts
 from storage.migrations.upgrade import HEAD
 from storage.open_store import open_store
 from storage.people import Token
@@ -17,7 +18,7 @@ from storage.records import Asking, JobState, Known, TrialState
 from tests.storage.values import ASKED, DOCUMENT, MEASURED, PLAN, SUMMARY, spec, trial
 
 OTHER = PLAN.replace({PLAN.levels[0][0]: Level(2, 64)})
-FACTS = {"model_digest": "m" * 64, "wall_seconds": 60.5}
+FACTS = JobFacts(model_digest="m" * 64, wall_seconds=60.5)
 TRIALS = [
     trial(0, TrialState.COMPLETE, origin="uniform", measurement=MEASURED, held_out=MEASURED),
     trial(
