@@ -36,6 +36,7 @@ from space.measurement import Measurement
 from space.menu import Menu, SearchSpace, build_space
 from space.plan import Plan
 from storage.records import Trial, TrialState
+from storage.sampler_state import SamplerState
 
 SHAPES = {"q": (4096, 4096), "k": (1024, 4096), "v": (1024, 4096), "o": (4096, 4096)}
 SHAPES |= {"gate": (14336, 4096), "up": (14336, 4096), "down": (4096, 14336)}
@@ -162,7 +163,7 @@ def replay(case: Case) -> JobStudy:
 
 def _record(case: Case, number: int, seen: Observation) -> Trial:
     count = len(seen.sequence_kl) if len(seen.sequence_kl) < SEQUENCES else None
-    state = {"num_sequences": count, "base": seen.base.to_json() if seen.base else None}
+    state = SamplerState(count, seen.base.to_json() if seen.base else None)
     kl = list(seen.sequence_kl)
     measurement = Measurement.of_sequences(kl, kl, 31, 1.0, 0.0)
     size = case.space.weight_bytes(seen.plan)

@@ -29,6 +29,7 @@ from storage.records import (
     json_copy,
     trial_not_found,
 )
+from storage.sampler_state import SamplerState
 
 if TYPE_CHECKING:
     from space.spec import JobSpec
@@ -297,7 +298,7 @@ def _copied(trial: Trial) -> Trial:
         trial,
         measurement=_copied_measurement(trial.measurement),
         held_out=_copied_measurement(trial.held_out),
-        sampler_state=json_copy(trial.sampler_state),
+        sampler_state=SamplerState.from_json(json_copy(trial.sampler_state.to_json())),
     )
 
 

@@ -12,6 +12,7 @@ from space.measurement import Measurement
 from space.plan import Plan
 from space.results.document import FrontDocument
 from storage.job_facts import JobFacts
+from storage.sampler_state import SamplerState
 
 if TYPE_CHECKING:
     from space.spec import JobSpec
@@ -265,7 +266,7 @@ class Trial:
         size_bytes: weight bytes and key/value cache.
         measurement: on the search text, once COMPLETE.
         held_out: on the held-out text, for contenders.
-        sampler_state: JSON that the sampler needs again when the search is replayed.
+        sampler_state: what the sampler needs again when the search is replayed.
         reason: why it is FAILED or STOPPED, with the evidence.
 
     """
@@ -278,5 +279,5 @@ class Trial:
     size_bytes: int
     measurement: Measurement | None = None
     held_out: Measurement | None = None
-    sampler_state: dict[str, Any] = field(default_factory=dict)
+    sampler_state: SamplerState = field(default_factory=SamplerState)
     reason: str | None = None

@@ -140,11 +140,11 @@ class _Cost:
 
 def _full_lengths(trials: Sequence[Trial]) -> dict[str, int]:
     """Return digest of each probe -> the most sequences that any probe of the same base asked for."""
-    base_of = {t.plan.digest: str(base) for t in trials if (base := t.sampler_state["base"])}
+    base_of = {t.plan.digest: str(base) for t in trials if (base := t.sampler_state.base)}
     most: dict[str, int] = {}
     for t in trials:
-        if base := t.sampler_state["base"]:
-            most[str(base)] = max(most.get(str(base), 0), t.sampler_state["num_sequences"] or NUM_SEARCH)
+        if base := t.sampler_state.base:
+            most[str(base)] = max(most.get(str(base), 0), t.sampler_state.num_sequences or NUM_SEARCH)
     return {digest: most[base] for digest, base in base_of.items()}
 
 

@@ -41,11 +41,7 @@ class Candidate:
 
 def whole_text_trials(trials: Sequence[Trial]) -> list[Trial]:
     """Return the complete trials that were measured on the whole search text (probes are not)."""
-    return [
-        t
-        for t in trials
-        if t.state is TrialState.COMPLETE and t.measurement and not t.sampler_state.get("num_sequences")
-    ]
+    return [t for t in trials if t.state is TrialState.COMPLETE and t.measurement and not t.sampler_state.num_sequences]
 
 
 def choose_contenders(trials: Sequence[Trial], uniform: set[str], budget_bytes: int) -> list[Trial]:

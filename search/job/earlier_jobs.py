@@ -12,6 +12,7 @@ from search.measure.known_answers import Library, Question
 from space.menu import SearchSpace
 from space.plan import Plan
 from storage.records import Asking, Known, Trial, TrialState
+from storage.sampler_state import SamplerState
 
 """Origin of a plan that earlier jobs measured; a trial's sampler state says it too, whatever its origin."""
 MAX_KNOWN_PLANS = 400
@@ -107,7 +108,7 @@ class Earlier:
             size_bytes=self._size(known) + cache_bytes,
             measurement=known.measurement.free,
             held_out=judged.measurement.free if judged else None,
-            sampler_state={"num_sequences": count, "base": base.to_json() if base else None, KNOWN: True},
+            sampler_state=SamplerState(count, base.to_json() if base else None, known=True),
         )
 
     def _size(self, known: Known) -> int:

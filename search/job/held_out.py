@@ -140,7 +140,7 @@ def _sequences(trial: Trial) -> float:
     """
     if trial.measurement is None:
         return 0.0
-    share = _PART_SHARE if trial.sampler_state.get("num_sequences") else 1.0
+    share = _PART_SHARE if trial.sampler_state.num_sequences else 1.0
     return share * len(trial.measurement.sequence_kl)
 
 

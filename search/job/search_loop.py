@@ -1,6 +1,7 @@
 """The search itself: ask, measure, record, tell, until a rule says stop."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from itertools import groupby, takewhile
 
 from search.decide.observation import REFINE, UNIFORM
@@ -8,7 +9,7 @@ from search.job.context import Context
 from search.job.stopping import StopRule
 from search.measure.known_answers import question_of
 from search.measure.questions import Answer, Measuring
-from search.measure.trial_records import BATCH, is_known, num_new, proposal_of
+from search.measure.trial_records import is_known, num_new, proposal_of
 from search.progress.front_progress import Progress
 from search.study.job_study import Asked, JobStudy
 from space.errors import JobFailedError
@@ -59,12 +60,13 @@ class Loop:
                 self._context.note(f"search ended: {reason or NOTHING_LEFT}")
                 return
             self._create(asked)
-            self._context.note(f"measuring {len(asked)} {asked[0].proposal.origin} plans", timed=True)
+            origins = " and ".join(dict.fromkeys(a.proposal.origin for a in asked))
+            self._context.note(f"measuring {len(asked)} {origins} plans", timed=True)
             self._finish_batch(asked)
 
     def _restore_sketches(self, trials: Sequence[Trial]) -> None:
         """Measure again the probes whose sketches are lost: they are no part of the records."""
-        complete = (proposal_of(t) for t in trials if t.state is TrialState.COMPLETE and t.sampler_state.get("base"))
+        complete = (proposal_of(t) for t in trials if t.state is TrialState.COMPLETE and t.sampler_state.base)
         probes = [question_of(proposal) for proposal in complete]
         lost = [probe for probe in probes if self._measuring.library.sketch(probe) is None]
         if lost:
@@ -82,7 +84,7 @@ class Loop:
                     origin=a.proposal.origin,
                     state=TrialState.WAITING,
                     size_bytes=a.weight_bytes + prepared.cache_bytes,
-                    sampler_state={**self._study.sampler_state(a), BATCH: asked[0].number},
+                    sampler_state=replace(self._study.sampler_state(a), batch=asked[0].number),
                 )
                 for a in asked
             ]
@@ -129,7 +131,7 @@ class Loop:
 
     def _replay_stop(self, trials: Sequence[Trial]) -> None:
         """Tell the stop rule about every batch that had ended before, so that a resumed search stops where it would."""
-        for first, batch in groupby(trials, key=lambda t: t.sampler_state.get(BATCH)):
+        for first, batch in groupby(trials, key=lambda t: t.sampler_state.batch):
             ended = list(batch)
             if first is not None and all(t.state.is_finished for t in ended):
                 self._note_batch(trials[: ended[-1].number + 1])
@@ -146,6 +148,6 @@ def progress_so_far(context: Context, trials: Sequence[Trial] = ()) -> Progress:
 def _check_failures(trials: Sequence[Trial]) -> None:
     """Fail the job where the whole last batch failed, and enough trials did in a row to blame more than a plan."""
     failed = list(takewhile(lambda t: t.state is TrialState.FAILED, reversed(trials)))
-    batch = list(takewhile(lambda t: t.sampler_state.get(BATCH) == trials[-1].sampler_state[BATCH], reversed(trials)))
+    batch = list(takewhile(lambda t: t.sampler_state.batch == trials[-1].sampler_state.batch, reversed(trials)))
     if len(failed) >= max(len(batch), _MIN_FAILURES):
         raise JobFailedError(f"The last {len(failed)} trials all failed; the last one: {failed[0].reason}")

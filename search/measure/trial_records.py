@@ -1,22 +1,20 @@
 """The trials of one job as its controller knows them: read once, then kept by its own writes (nobody else writes)."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
-from search.decide.observation import KNOWN, Proposal
+from search.decide.observation import Proposal
 from space.measurement import Measurement
 from space.plan import Plan
 from storage.records import Known, Trial, TrialState
 from storage.store import Store
 
-BATCH = "batch"
 """In a trial's sampler state: the number of the first trial asked with it; what earlier jobs knew has none."""
 
 
 def is_known(trial: Trial) -> bool:
     """Tell whether a trial is an earlier job's, which this one got for nothing."""
-    return bool(trial.sampler_state.get(KNOWN))
+    return trial.sampler_state.known
 
 
 def num_new(trials: Sequence[Trial]) -> int:
@@ -26,9 +24,9 @@ def num_new(trials: Sequence[Trial]) -> int:
 
 def proposal_of(trial: Trial) -> Proposal:
     """Return what was proposed as a trial."""
-    state: Mapping[str, Any] = trial.sampler_state
-    base = Plan.from_json(state["base"]) if state.get("base") else None
-    return Proposal(trial.plan, trial.origin, state.get("num_sequences"), base)
+    state = trial.sampler_state
+    base = Plan.from_json(state.base) if state.base else None
+    return Proposal(trial.plan, trial.origin, state.num_sequences, base)
 
 
 class TrialRecords:

@@ -5,7 +5,6 @@ from itertools import groupby
 
 from search.decide.contenders import whole_text_trials
 from search.decide.observation import UNIFORM
-from search.measure.trial_records import BATCH
 from space.results.front import Point, front_hypervolume, non_dominated
 from space.results.price import marginal_price
 from storage.records import Job, Trial
@@ -78,7 +77,7 @@ def progress_of(job: Job, trials: Sequence[Trial]) -> list[Step]:
     if budget is None:
         return []
     progress, steps = Progress(budget, job.facts.smallest_bytes), []
-    for _, batch in groupby(trials, key=lambda t: t.sampler_state.get(BATCH)):
+    for _, batch in groupby(trials, key=lambda t: t.sampler_state.batch):
         ended = list(batch)
         if all(t.state.is_finished for t in ended):
             progress.add(ended)

@@ -7,7 +7,6 @@ replayed from it, system attributes included (without them NSGA-II would start a
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import optuna
@@ -25,8 +24,8 @@ from space.plan import Plan
 from space.spec import SamplerName
 from storage.job_facts import KeptLosses
 from storage.records import Trial, TrialState
+from storage.sampler_state import SamplerState
 
-_ATTRS = "system_attrs"
 _CONSTRAINT = f"constraints:{BUDGET}"  # Optuna's own key in a trial's system attributes
 FindSketch = Callable[[Proposal], np.ndarray | None]
 """probe -> its sketch, where it is kept"""
@@ -126,16 +125,16 @@ class JobStudy:
             self.study.tell(asked.number, [asked.weight_bytes, measurement.kl_divergence])
             self._observe(asked, measurement)
 
-    def sampler_state(self, asked: Asked) -> dict[str, Any]:
-        """Return what must be recorded with a trial for its replay, as JSON."""
+    def sampler_state(self, asked: Asked) -> SamplerState:
+        """Return what must be recorded with a trial for its replay, its batch aside."""
         attrs = dict(self.study.get_trials(deepcopy=False)[asked.number].system_attrs)
         attrs.pop(_CONSTRAINT, None)  # follows from the bytes
         base = asked.proposal.base
-        return {
-            "num_sequences": asked.proposal.num_sequences,
-            "base": self._json_of(base) if base else None,
-            _ATTRS: json.loads(json.dumps(attrs)),
-        }
+        return SamplerState(
+            num_sequences=asked.proposal.num_sequences,
+            base=self._json_of(base) if base else None,
+            system_attrs=json.loads(json.dumps(attrs)),
+        )
 
     def kept_model(self) -> KeptLosses | None:
         """Return what was learnt about each module, as a job keeps it; None where the sampler learns no such thing."""
@@ -167,7 +166,7 @@ class JobStudy:
             state = OptunaState.RUNNING
         elif trial.state is TrialState.COMPLETE and trial.measurement is not None:
             state, values = OptunaState.COMPLETE, [asked.weight_bytes, trial.measurement.kl_divergence]
-        excess, attrs = asked.weight_bytes - self._budget, trial.sampler_state.get(_ATTRS)
+        excess, attrs = asked.weight_bytes - self._budget, trial.sampler_state.system_attrs
         self.study.add_trial(
             self._codec.trial(asked.proposal, state, excess_bytes=excess, values=values, system_attrs=attrs)
         )

@@ -38,21 +38,22 @@ def write_study(job: Job, trials: Sequence[Trial], inventory: Inventory, storage
     whole = [trial for trial in trials if _is_whole(trial)]
     distributions = _distributions(whole, inventory, job.spec.target)
     points = _points(job.document)
+    written = [_written(trial, distributions, points) for trial in whole]
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     try:
         study = optuna.create_study(storage=storage, study_name=job.job_id, directions=["minimize", "minimize"])
         with warnings.catch_warnings(action="ignore", category=optuna.exceptions.ExperimentalWarning):
             study.set_metric_names(["size_bytes", "kl_divergence"])
-        _add_all(storage, study, [_written(trial, distributions, points) for trial in whole])
+        _add_all(storage, study, written)
     except optuna.exceptions.DuplicatedStudyError as error:
         raise OutputError(
             f"{without_password(storage)}: there is a study {job.job_id} already; name another --storage."
         ) from error
-    except Exception as error:  # SQLAlchemy's and the database's are of many kinds, all about the storage
+    except Exception as error:  # of SQLAlchemy and databases, of many kinds; nothing else is asked here
         raise OutputError(
             f"{without_password(storage)}: no study can be written there: {in_one_line(error)}."
         ) from error
-    return len(whole)
+    return len(written)
 
 
 def _add_all(storage: str, study: optuna.Study, trials: Sequence[FrozenTrial]) -> None:
@@ -66,7 +67,7 @@ def _add_all(storage: str, study: optuna.Study, trials: Sequence[FrozenTrial]) -
 
 
 def _is_whole(trial: Trial) -> bool:
-    return trial.measurement is not None and not trial.sampler_state.get("num_sequences")
+    return trial.measurement is not None and not trial.sampler_state.num_sequences
 
 
 def _distributions(trials: Sequence[Trial], inventory: Inventory, target: str) -> dict[str, BaseDistribution]:

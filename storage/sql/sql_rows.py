@@ -11,6 +11,7 @@ from storage.job_summary import Overview
 from storage.migrations.tables import MeasurementRow, TaskRow, TrialRow
 from storage.point_tasks import PointTask
 from storage.records import Asking, Job, Known, Trial
+from storage.sampler_state import SamplerState
 from storage.sound_records import (
     readable,
     reading,
@@ -82,7 +83,7 @@ def trial_of(row: TrialRow) -> Trial:
                 size_bytes=row.size_bytes,
                 measurement=None if row.measurement is None else sound_measurement(row.measurement),
                 held_out=None if row.held_out is None else sound_measurement(row.held_out),
-                sampler_state=row.sampler_state,
+                sampler_state=SamplerState.from_json(readable(row.sampler_state)),
                 reason=row.reason,
             )
         )
@@ -108,7 +109,7 @@ def trial_values(trial: Trial) -> dict[str, Any]:
         "size_bytes": trial.size_bytes,
         "measurement": measurement_json(trial.measurement),
         "held_out": measurement_json(trial.held_out),
-        "sampler_state": trial.sampler_state,
+        "sampler_state": trial.sampler_state.to_json(),
         "reason": trial.reason,
     }
 

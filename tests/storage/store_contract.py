@@ -15,6 +15,7 @@ from space.plan import Plan
 from space.spec import JobSpec
 from storage.job_facts import JobFacts
 from storage.records import Asking, JobState, Known, Trial, TrialState
+from storage.sampler_state import SamplerState
 from storage.store import Store
 from tests.storage.store_contract_events import EventContract
 from tests.storage.store_contract_jobs import JobContract
@@ -28,11 +29,11 @@ from tests.storage.values import (
     PLAN,
     SUMMARY,
     job_facts,
-    json_objects,
     measurements,
     only,
     plans,
     properties,
+    sampler_states,
     spec,
     specs,
     trial,
@@ -127,20 +128,20 @@ class StoreContract(JobContract, LeaseContract, TrialContract, EventContract, Ta
     @pytest.mark.usefixtures("job")
     def test_values_go_in_and_out_by_copy(self, store: Store) -> None:
         """What a caller does to a dict before or after changes no record."""
-        state: dict[str, Any] = {"a": {"b": 1}}
+        attrs: dict[str, Any] = {"a": {"b": 1}}
         spent = {"pass": 1.0}
         store.update_job("one", facts=JobFacts(spent=spent))
-        store.create_trials([trial(0, sampler_state=state)])
-        state["a"]["b"], spent["pass"] = 2, 2.0
+        store.create_trials([trial(0, sampler_state=SamplerState(system_attrs=attrs))])
+        attrs["a"]["b"], spent["pass"] = 2, 2.0
         cast("dict[str, float]", store.get_job("one").facts.spent)["pass"] = 3.0
-        only(store).sampler_state["a"]["b"] = 4
+        cast("Any", only(store).sampler_state.system_attrs)["a"]["b"] = 4
         assert store.get_job("one").facts == JobFacts(spent={"pass": 1.0})
-        assert only(store).sampler_state == {"a": {"b": 1}}
+        assert only(store).sampler_state == SamplerState(system_attrs={"a": {"b": 1}})
 
     @properties
-    @given(plan=plans, measurement=measurements, state=json_objects)
+    @given(plan=plans, measurement=measurements, state=sampler_states)
     def test_any_trial_comes_back_equal(
-        self, store: Store, plan: Plan, measurement: Measurement, state: dict[str, Any]
+        self, store: Store, plan: Plan, measurement: Measurement, state: SamplerState
     ) -> None:
         """Plans keep their order, numbers every bit, and JSON its shape."""
         job_id = uuid4().hex

@@ -6,6 +6,7 @@ import pytest
 
 from space.errors import StateError, StoreError
 from storage.records import Asking, Job, JobState, Known, TrialState
+from storage.sampler_state import SamplerState
 from storage.store import Store
 from tests.storage.values import ENDS, MEASURED, PLAN, num_winners, only, trial
 
@@ -17,7 +18,11 @@ class TrialContract:
     def test_trials_come_back_equal_by_number(self, store: Store) -> None:
         """Every field of a trial is kept, whatever the order of creation."""
         full = trial(2, TrialState.COMPLETE, measurement=MEASURED, held_out=replace(MEASURED, seconds=9.0))
-        full = replace(full, sampler_state={"generation": [1, {"a": None}]}, reason="evidence\nof two lines")
+        full = replace(
+            full,
+            sampler_state=SamplerState(base=PLAN.to_json(), system_attrs={"generation": [1, {"a": None}]}),
+            reason="evidence\nof two lines",
+        )
         store.create_trials([full, trial(0)])
         store.create_trials([trial(1, TrialState.FAILED, reason="too big")])
         assert store.list_trials("one") == [trial(0), trial(1, TrialState.FAILED, reason="too big"), full]

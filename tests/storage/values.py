@@ -23,6 +23,7 @@ from storage.job_facts import Deaths, JobFacts, KeptLosses, KeptText
 from storage.job_summary import Recommended, Summary
 from storage.point_tasks import NewTask, TaskKind
 from storage.records import JobState, Trial, TrialState
+from storage.sampler_state import SamplerState
 from storage.store import Store
 
 PLAN = Plan.of({"model.layers.1.q_proj": Level(4, 64), "model.layers.0.q_proj": DENSE})
@@ -111,6 +112,14 @@ job_facts = st.builds(
     lost_on_held_out=st.none() | st.dictionaries(texts, counts, max_size=3),
     model=st.none() | st.dictionaries(texts, st.dictionaries(levels.map(str), floats, max_size=3)).map(KeptLosses),
     deaths=st.none() | st.builds(Deaths, st.tuples(texts, counts, counts), counts, counts),
+)
+sampler_states = st.builds(
+    SamplerState,
+    num_sequences=st.none() | counts,
+    base=st.none() | plans.map(Plan.to_json),
+    batch=st.none() | counts,
+    known=st.booleans(),
+    system_attrs=st.none() | json_objects,
 )
 specs = st.builds(
     make_spec,

@@ -86,9 +86,11 @@ def run_held_task(store: Store, settings: Settings, lease: TaskLease, tell: Call
             return held.set_task_state(lease.task_id, TaskState.CANCELLED)
         except KeyboardInterrupt:
             held.set_task_state(lease.task_id, TaskState.CANCELLED)
+            tell(f"Interrupted; `tightfit resume {lease.task_id}` begins again.")
             raise
         except SystemExit:  # told to go (SIGTERM): another controller may have the task at once
             held.set_task_state(lease.task_id, TaskState.QUEUED)
+            tell(f"Stopped by SIGTERM, and queued; `tightfit resume {lease.task_id}` begins again.")
             raise
         except Exception as error:
             reason = str(error) if isinstance(error, TightfitError) else repr(error)

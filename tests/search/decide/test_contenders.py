@@ -15,6 +15,7 @@ from space.plan import Plan
 from space.results.document import FrontDocument
 from space.results.front import non_dominated, paired_interval
 from storage.records import Trial, TrialState
+from storage.sampler_state import SamplerState
 from tests.search import scripted
 from tests.search.house import House
 from tests.search.scripted import ScriptedExecutor, loss, prepared, spec
@@ -141,7 +142,7 @@ def test_ties_at_the_budget_are_judged() -> None:
 def test_probes_and_failures_are_no_contenders() -> None:
     """Only complete trials on the whole search text can be judged."""
     trials = _trials(0.0, 0)
-    probes = [replace(t, sampler_state={"num_sequences": 12}) for t in trials[:5]]
+    probes = [replace(t, sampler_state=SamplerState(12)) for t in trials[:5]]
     failed = [replace(t, state=TrialState.FAILED, measurement=None) for t in trials[5:9]]
     chosen = choose_contenders([*probes, *failed, *trials[9:]], UNIFORM, _budget(0.5))
     assert chosen

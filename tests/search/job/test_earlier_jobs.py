@@ -87,17 +87,17 @@ def test_known_trials(warm: WarmHouse) -> None:
     """They are complete, free, and in the order uniform plans, probes, others; each plan as it was measured."""
     warm.search("two", budget="3bpw")
     first, second = warm.store.list_trials("one"), warm.store.list_trials("two")
-    known = [t for t in second if t.sampler_state.get("known")]
+    known = [t for t in second if t.sampler_state.known]
     assert known == list(second[: len(known)])
     for origin in ("uniform", "heuristic", "sensitivity"):
         assert plans(known, origin) == plans(first, origin)
     others = {t.plan.digest for t in first if t.origin in ("knapsack", "exchange", "refine")}
     assert plans(known, "known") == others - plans(first, "uniform")
-    measured = {(t.plan.digest, t.sampler_state["num_sequences"]): t for t in first}
+    measured = {(t.plan.digest, t.sampler_state.num_sequences): t for t in first}
     for trial in known:
-        twin = measured[trial.plan.digest, trial.sampler_state["num_sequences"]]
+        twin = measured[trial.plan.digest, trial.sampler_state.num_sequences]
         assert (trial.measurement, trial.size_bytes) == (twin.measurement and twin.measurement.free, twin.size_bytes)
-        assert trial.sampler_state["base"] == twin.sampler_state["base"]
+        assert trial.sampler_state.base == twin.sampler_state.base
 
 
 def test_points_on_all_text_are_known(warm: WarmHouse) -> None:
@@ -106,11 +106,11 @@ def test_points_on_all_text_are_known(warm: WarmHouse) -> None:
     whole = {
         t.plan.digest
         for t in warm.store.list_trials("first")
-        if t.sampler_state["base"] == t.plan.to_json() and t.sampler_state["num_sequences"] is None
+        if t.sampler_state.base == t.plan.to_json() and t.sampler_state.num_sequences is None
     }
     assert whole
     warm.search("second", budget="2.9bpw")
-    known = [t for t in warm.store.list_trials("second") if t.sampler_state["base"] == t.plan.to_json()]
+    known = [t for t in warm.store.list_trials("second") if t.sampler_state.base == t.plan.to_json()]
     lengths = {t.plan.digest: len(t.measurement.sequence_kl) for t in known if t.measurement is not None}
     assert {lengths.get(digest) for digest in whole} == {32}
 
@@ -152,7 +152,7 @@ def test_refine_probes_where_nobody_looked(warm: WarmHouse) -> None:
     warm.search("far", budget=f"{far}B")
     warm.search("refined", budget=f"{far}B", refine=True, max_trials=200)
     states = [t.sampler_state for t in warm.store.list_trials("refined") if t.origin == "sensitivity"]
-    base = next(Plan.from_json(state["base"]) for state in states if not state.get("known"))
+    base = next(Plan.from_json(state.base) for state in states if state.base and not state.known)
     assert 0.85 * far < prepared(spec()).space.weight_bytes(base) <= far
     first, second = warm.document("far").recommended, warm.document("refined").recommended
     assert first is not None and second is not None  # noqa: PT018
@@ -200,7 +200,7 @@ def test_resume_of_a_warm_job(warm: WarmHouse, share: float) -> None:
 def test_another_question_is_not_warm(warm: WarmHouse, values: dict[str, Any], digests: tuple[str, ...]) -> None:
     """Another text, menu, pin or target has its own search; a baseline sampler is no use if it is told the answers."""
     executor = warm.search("two", warm.executor(digests=digests), **values)
-    assert [t for t in warm.store.list_trials("two") if t.sampler_state.get("known")] == []
+    assert [t for t in warm.store.list_trials("two") if t.sampler_state.known] == []
     if values.get("sampler") is None:
         assert executor.evaluated
 
@@ -210,7 +210,7 @@ def test_a_narrower_menu_takes_what_it_can(warm: WarmHouse, bits: tuple[int, ...
     """Probes around plans that it cannot make say nothing to it, and it is warm where its own were made."""
     warm.search("first", max_trials=200)
     warm.search("two", bits=bits, budget="4.2bpw" if 8 in bits else "3.5bpw")
-    assert any(t.sampler_state.get("known") for t in warm.store.list_trials("two")) == (8 in bits)
+    assert any(t.sampler_state.known for t in warm.store.list_trials("two")) == (8 in bits)
     assert all(t.state is TrialState.COMPLETE for t in warm.store.list_trials("two"))
 
 
@@ -221,7 +221,7 @@ def test_a_pin_amid_what_is_known(warm: WarmHouse, pin: tuple[str, str], *, refi
     warm.search("first", max_trials=200)
     warm.search("two", pins=(pin,))
     warm.search("three", pins=(pin,), budget="3.5bpw", refine=refine)
-    assert any(t.sampler_state.get("known") for t in warm.store.list_trials("three"))
+    assert any(t.sampler_state.known for t in warm.store.list_trials("three"))
 
 
 def test_what_cpus_measured_is_nothing_to_gpus(warm: WarmHouse, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -230,7 +230,7 @@ def test_what_cpus_measured_is_nothing_to_gpus(warm: WarmHouse, monkeypatch: pyt
         there.setattr(job_device, "device_here", lambda: "cuda")
         executor = warm.search("two")
         assert executor.evaluated
-        assert not any(t.sampler_state.get("known") for t in warm.store.list_trials("two"))
+        assert not any(t.sampler_state.known for t in warm.store.list_trials("two"))
         warm.store.resume_job("one")  # began on CPUs: stays there
         assert warm.run(warm.executor(), "one").state is JobState.DONE
     one, two = (warm.store.get_job(name).facts for name in ("one", "two"))
@@ -252,7 +252,7 @@ def test_unfinished_search_is_not_enough(warm: WarmHouse) -> None:
     assert len(before.searched) + len(after.searched) == len(
         {(t.plan.digest, t.first_sequence, t.num_sequences) for t in (*before.searched, *after.searched)}
     )
-    assert not any(t.sampler_state.get("known") for t in other.store.list_trials("two"))
+    assert not any(t.sampler_state.known for t in other.store.list_trials("two"))
 
 
 def test_deleted_text_is_made_again(warm: WarmHouse) -> None:
@@ -262,7 +262,7 @@ def test_deleted_text_is_made_again(warm: WarmHouse) -> None:
     warm.search("two", budget="3bpw")
     order = [text.split()[0] for text in warm.notes.phases]
     assert order.index("sampling") < order.index("starting") < order.index("calibrating") < order.index("a")
-    assert any(t.sampler_state.get("known") for t in warm.store.list_trials("two"))
+    assert any(t.sampler_state.known for t in warm.store.list_trials("two"))
 
 
 def test_known_trials_do_not_count_as_tried(warm: WarmHouse) -> None:

@@ -170,7 +170,7 @@ def test_a_full_disk_loses_no_sketch(house: House, monkeypatch: pytest.MonkeyPat
         patch.setattr(SketchBook, "put", full)
         with pytest.raises(OutputError):
             house.run(ScriptedExecutor())
-    probes = [t for t in house.store.list_trials("one") if t.sampler_state["base"]]
+    probes = [t for t in house.store.list_trials("one") if t.sampler_state.base]
     assert sum(t.state is TrialState.COMPLETE for t in probes) == 50
     again = ScriptedExecutor()
     assert house.resume(again).state is JobState.DONE

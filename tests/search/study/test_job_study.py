@@ -14,6 +14,7 @@ from search.study.job_study import Asked, JobStudy
 from space.measurement import Measurement
 from space.spec import SamplerName
 from storage.records import Trial, TrialState, json_copy
+from storage.sampler_state import SamplerState
 from tests.search.scripted import errors_of, observed, prepared, spec
 
 PREPARED = prepared(spec())
@@ -33,7 +34,7 @@ def _sketch(proposal: Proposal) -> np.ndarray | None:
 
 def _record(study: JobStudy, asked: Asked) -> Trial:
     plan = asked.proposal.plan
-    state = json_copy(study.sampler_state(asked))
+    state = SamplerState.from_json(json_copy(study.sampler_state(asked).to_json()))
     size = SPACE.weight_bytes(plan)
     return Trial("one", asked.number, plan, asked.proposal.origin, TrialState.WAITING, size, sampler_state=state)
 

@@ -19,7 +19,7 @@ def sample() -> SampleJob:
 def test_optuna_reads_it_back(sample: SampleJob, tmp_path: Path) -> None:
     """Its best trials are those of the records, with levels as parameters, and points that know their names."""
     url = f"sqlite:///{tmp_path}/study.db"
-    whole = [t for t in sample.trials if t.measurement and not t.sampler_state.get("num_sequences")]
+    whole = [t for t in sample.trials if t.measurement and not t.sampler_state.num_sequences]
     assert write_study(sample.job, sample.trials, sample.inventory, url) == len(whole) > 20
     study = optuna.load_study(study_name=sample.job.job_id, storage=url)
     assert study.metric_names == ["size_bytes", "kl_divergence"]

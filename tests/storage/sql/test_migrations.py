@@ -19,6 +19,7 @@ from space.level import Level
 from storage.migrations.upgrade import HEAD, VERSION_TABLE, alembic_config, stored_version, upgrade
 from storage.open_store import open_store
 from storage.records import Asking, Known, TrialState
+from storage.sampler_state import SamplerState
 from tests.storage.values import MEASURED, PLAN, spec, trial
 
 ROOT = Path(__file__).parents[3]
@@ -90,8 +91,8 @@ def test_first_version_learns_the_plans_of_its_measurements(database_url: str, e
     store = open_store(database_url)
     job = store.create_job("one", spec())
     trials = [
-        trial(0, TrialState.COMPLETE, origin="sensitivity", sampler_state={"base": base.to_json()}),
-        trial(1, TrialState.COMPLETE, origin="refine", plan=other, sampler_state={"base": None}),
+        trial(0, TrialState.COMPLETE, origin="sensitivity", sampler_state=SamplerState(base=base.to_json())),
+        trial(1, TrialState.COMPLETE, origin="refine", plan=other, sampler_state=SamplerState()),
         trial(2, TrialState.COMPLETE, origin="known", plan=other),
     ]
     store.create_trials(trials)

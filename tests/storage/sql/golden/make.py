@@ -15,6 +15,7 @@ from storage.migrations.upgrade import HEAD
 from storage.open_store import open_store
 from storage.people import Token
 from storage.records import Asking, JobState, Known, TrialState
+from storage.sampler_state import SamplerState
 from tests.storage.values import ASKED, DOCUMENT, MEASURED, PLAN, SUMMARY, spec, trial
 
 OTHER = PLAN.replace({PLAN.levels[0][0]: Level(2, 64)})
@@ -27,7 +28,7 @@ TRIALS = [
         plan=OTHER,
         origin="sensitivity",
         measurement=replace(MEASURED, kl_divergence=0.5),
-        sampler_state={"num_sequences": 4, "base": PLAN.to_json(), "batch": 1},
+        sampler_state=SamplerState(4, PLAN.to_json(), batch=1),
     ),
     trial(2, TrialState.FAILED, reason="worker died: out of memory"),
     trial(3),
