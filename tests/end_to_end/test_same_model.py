@@ -180,7 +180,7 @@ def test_unpinned_job_of_an_older_tightfit(
 ) -> None:
     """Its branch moved: an export is refused by name, and so is a report that needs the modules; no network then."""
     hub.publish(FIRST, tiny("tied"))
-    monkeypatch.setattr("tightfit.service.lasting", lambda spec, _: spec)
+    monkeypatch.setattr("tightfit.jobs.new_job.lasting", lambda spec, _: spec)
     job_id, _ = run_job(service, small_spec(Path("org/name"), text_file, max_trials=8))
     hub.publish(SECOND, tiny("olmo"))
     told = f"{SECOND}: not the model that job {job_id} searched"
