@@ -9,7 +9,7 @@ from space.errors import LevelDamagedError
 from space.plan import Plan
 from space.results.document import FrontDocument
 from storage.records import Job
-from storage.sound_records import check_facts
+from storage.sound_records import ground_of
 from tightfit.export.select import select_point
 from tightfit.searched_model import check_plan, searched_folder, searched_inventory
 from workers.devices import device_here
@@ -39,18 +39,18 @@ def try_point(
 
 
 def _tryout(job: Job, plan: Plan) -> "Tryout":
-    check_facts(job.job_id, job.facts, "tokens", "cache_folder", "model_digest")
-    folder, cache = str(searched_folder(job)), str(job.facts["cache_folder"])
-    calibration = TokenSet.from_json(job.facts["tokens"]).of("calibration")
+    ground = ground_of(job)
+    folder, cache = str(searched_folder(job)), ground.cache_folder
+    calibration = TokenSet.from_json(ground.tokens.to_json()).of("calibration")
     inventory, device = searched_inventory(job), device_here()
-    levels = LevelStore(Path(cache) / "levels", str(job.facts["model_digest"]), calibration, device)
+    levels = LevelStore(Path(cache) / "levels", ground.model_digest, calibration, device)
     if missing := levels.missing(plan):
         raise LevelDamagedError(
             f"{len(missing)} levels of this point are not in {cache}, such as {missing[0][1]} of {missing[0][0]}: "
             f"`tightfit resume {job.job_id}` builds them again.",
             missing[0][0],
         )
-    return _kept(Workspace(folder, cache, str(job.facts["model_digest"]), inventory, device=device), levels)
+    return _kept(Workspace(folder, cache, ground.model_digest, inventory, device=device), levels)
 
 
 @lru_cache(maxsize=1)  # holding a model takes long
