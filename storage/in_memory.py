@@ -11,7 +11,7 @@ from space.plan import Plan
 from space.results.document import FrontDocument
 from storage.events import front_news, job_news, phase_news, request_news, trial_news
 from storage.in_memory_people import MemoryPeople
-from storage.in_memory_tasks import MemoryTasks
+from storage.in_memory_tasks import MemoryTasks, copied_facts, copied_measurement, copied_trial
 from storage.job_facts import JobFacts
 from storage.job_summary import Overview, Summary
 from storage.records import (
@@ -29,7 +29,6 @@ from storage.records import (
     json_copy,
     trial_not_found,
 )
-from storage.sampler_state import SamplerState
 
 if TYPE_CHECKING:
     from space.spec import JobSpec
@@ -63,7 +62,7 @@ class MemoryStore(MemoryTasks, MemoryPeople):
         """Return a job. Raises NotFoundError, naming the newest jobs."""
         with self._lock:
             job = self._job(job_id)
-            return replace(job, facts=_copied_facts(job.facts))
+            return replace(job, facts=copied_facts(job.facts))
 
     def glance(self, job_id: str) -> Job:
         """Return a job without its facts and document. Raises NotFoundError."""
@@ -120,7 +119,7 @@ class MemoryStore(MemoryTasks, MemoryPeople):
             self._jobs[job_id] = replace(
                 job,
                 phase=job.phase if phase is None else phase,
-                facts=job.facts if facts is None else job.facts.merged(_copied_facts(facts)),
+                facts=job.facts if facts is None else job.facts.merged(copied_facts(facts)),
                 document=job.document if document is None else FrontDocument.from_json(json_copy(document.to_json())),
             )
             if phase is not None:
@@ -202,7 +201,7 @@ class MemoryStore(MemoryTasks, MemoryPeople):
             for trial in trials:
                 if trial.number in known:
                     raise StateError(f"Job {job_id} has a trial {trial.number} already; nothing was added.")
-                known[trial.number] = _copied(trial)
+                known[trial.number] = copied_trial(trial)
             self._trials[job_id] = known
 
     def finish_trial(
@@ -219,7 +218,7 @@ class MemoryStore(MemoryTasks, MemoryPeople):
             trial = self._trial(job_id, number)
             check_trial_finish(job_id, number, trial.state, state)
             self._trials[job_id][number] = replace(
-                trial, state=state, measurement=_copied_measurement(measurement), reason=reason
+                trial, state=state, measurement=copied_measurement(measurement), reason=reason
             )
             if known is not None:
                 self.put_measurement(known)
@@ -231,17 +230,17 @@ class MemoryStore(MemoryTasks, MemoryPeople):
             trial = self._trial(job_id, number)
             if trial.state is not TrialState.COMPLETE:
                 raise StateError(f"Trial {number} of job {job_id} is {trial.state}; only COMPLETE ones are held out.")
-            self._trials[job_id][number] = replace(trial, held_out=_copied_measurement(measurement))
+            self._trials[job_id][number] = replace(trial, held_out=copied_measurement(measurement))
 
     def list_trials(self, job_id: str) -> Sequence[Trial]:
         """Return a job's trials by number. Raises NotFoundError."""
         with self._lock:
             self._job(job_id)
-            return [_copied(trial) for _, trial in sorted(self._trials[job_id].items())]
+            return [copied_trial(trial) for _, trial in sorted(self._trials[job_id].items())]
 
     def put_measurement(self, known: Known) -> None:
         """Remember a measurement under its key for all jobs, and who asked for it; an existing one is kept."""
-        copied = _copied_measurement(known.measurement)
+        copied = copied_measurement(known.measurement)
         assert copied is not None  # noqa: S101 (a measurement was given)
         with self._writing():
             key = known.evaluation_digest, known.plan.digest
@@ -285,22 +284,5 @@ class MemoryStore(MemoryTasks, MemoryPeople):
         return self._trials[job_id][number]
 
 
-def _copied_facts(facts: JobFacts) -> JobFacts:
-    return JobFacts.from_json(json_copy(facts.to_json()))
-
-
 def _is_as_seen(job: Job, seen: Job) -> bool:
     return job.state is JobState.RUNNING and (job.token, job.beat) == (seen.token, seen.beat)
-
-
-def _copied(trial: Trial) -> Trial:
-    return replace(
-        trial,
-        measurement=_copied_measurement(trial.measurement),
-        held_out=_copied_measurement(trial.held_out),
-        sampler_state=SamplerState.from_json(json_copy(trial.sampler_state.to_json())),
-    )
-
-
-def _copied_measurement(measurement: Measurement | None) -> Measurement | None:
-    return None if measurement is None else Measurement.from_json(json_copy(measurement.to_json()))

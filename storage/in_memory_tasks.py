@@ -1,4 +1,4 @@
-"""Events and tasks of a store in memory, and who may write to it."""
+"""Events and tasks of a store in memory, who may write to it, and copies of its records."""
 
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
@@ -9,7 +9,9 @@ from threading import RLock
 from typing import Any, Self
 
 from space.errors import StateError
+from space.measurement import Measurement
 from storage.events import MAX_EVENTS, Event, News, task_news
+from storage.job_facts import JobFacts
 from storage.point_tasks import (
     NewTask,
     PointTask,
@@ -22,7 +24,8 @@ from storage.point_tasks import (
     task_not_found,
     task_not_running,
 )
-from storage.records import Job, JobState, Lease, job_not_found, json_copy, lease_lost
+from storage.records import Job, JobState, Lease, Trial, job_not_found, json_copy, lease_lost
+from storage.sampler_state import SamplerState
 
 _NUM_NEWEST = 5
 
@@ -196,3 +199,23 @@ def _is_as_seen(task: PointTask, seen: PointTask) -> bool:
 
 def _copied(task: PointTask) -> PointTask:
     return replace(task, options=json_copy(task.options), result=json_copy(task.result))
+
+
+def copied_facts(facts: JobFacts) -> JobFacts:
+    """Return facts as they come back from JSON. Raises StoreError."""
+    return JobFacts.from_json(json_copy(facts.to_json()))
+
+
+def copied_trial(trial: Trial) -> Trial:
+    """Return a trial as it comes back from JSON. Raises StoreError."""
+    return replace(
+        trial,
+        measurement=copied_measurement(trial.measurement),
+        held_out=copied_measurement(trial.held_out),
+        sampler_state=SamplerState.from_json(json_copy(trial.sampler_state.to_json())),
+    )
+
+
+def copied_measurement(measurement: Measurement | None) -> Measurement | None:
+    """Return a measurement as it comes back from JSON. Raises StoreError."""
+    return None if measurement is None else Measurement.from_json(json_copy(measurement.to_json()))
