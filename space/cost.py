@@ -18,6 +18,11 @@ def module_bytes(module: ModuleInfo, level: Level, target: str = "packed") -> in
     return sum(tensor.size_bytes for tensor in TARGETS[target].layout(module, level))
 
 
+def others_bytes(inventory: Inventory, target: str = "packed") -> int:
+    """Return the stored bytes of the tensors that are left alone."""
+    return sum(TARGETS[target].other(tensor).size_bytes for tensor in inventory.others)
+
+
 @dataclass(frozen=True, slots=True)
 class Cost:
     """Where a plan's bytes go.
@@ -55,4 +60,4 @@ def plan_cost(inventory: Inventory, plan: Plan, target: str = "packed", context:
     """Return the exact cost of a plan for a target."""
     levels = plan.mapping
     modules = sum(module_bytes(module, levels[module.name], target) for module in inventory.modules)
-    return Cost(modules, inventory.others_bytes, key_value_bytes(inventory, context, batch))
+    return Cost(modules, others_bytes(inventory, target), key_value_bytes(inventory, context, batch))

@@ -10,7 +10,7 @@ from math import prod
 
 from space.codings.coding_table import CODINGS
 from space.codings.masks import PATTERNS, UNSTRUCTURED
-from space.cost import module_bytes
+from space.cost import module_bytes, others_bytes
 from space.errors import SpecError
 from space.inventory import Inventory
 from space.level import DENSE, Level, kind_of
@@ -62,7 +62,7 @@ class Menu:
         Where all kinds stand alone it is the first kind of each bit-width.
         """
         if all(CODINGS[parts_of_kind(kind)[0]].stands_alone for kind in self.kinds):
-            firsts = {level.bits or 0: level for level in reversed(self.levels()) if not level.is_dense}
+            firsts = {level.bits: level for level in reversed(self.levels()) if level.bits is not None}
             return tuple(firsts[bits] for bits in sorted(firsts))
         group = UNIFORM_GROUP_SIZE if UNIFORM_GROUP_SIZE in self.group_sizes else self.group_sizes[0]
         return tuple(Level(b, group) for b in sorted(set(self.bits)) if b in CODINGS["integer"].bits)
@@ -112,15 +112,20 @@ class SearchSpace:
             for module in self.inventory.modules
         }
 
+    @cached_property
+    def others_bytes(self) -> int:
+        """Return the stored bytes of the tensors that are left alone."""
+        return others_bytes(self.inventory, self.target)
+
     @property
     def smallest_bytes(self) -> int:
         """Return the weight bytes of the smallest reachable plan."""
-        return self.inventory.others_bytes + sum(min(sizes.values()) for sizes in self.sizes.values())
+        return self.others_bytes + sum(min(sizes.values()) for sizes in self.sizes.values())
 
     @property
     def largest_bytes(self) -> int:
         """Return the weight bytes of the largest reachable plan."""
-        return self.inventory.others_bytes + sum(max(sizes.values()) for sizes in self.sizes.values())
+        return self.others_bytes + sum(max(sizes.values()) for sizes in self.sizes.values())
 
     @property
     def num_plans(self) -> int:
@@ -129,7 +134,7 @@ class SearchSpace:
 
     def weight_bytes(self, plan: Plan) -> int:
         """Return the exact bytes of the weight files of a plan of this space."""
-        return self.inventory.others_bytes + sum(map(self._sizes.__getitem__, plan.levels))
+        return self.others_bytes + sum(map(self._sizes.__getitem__, plan.levels))
 
     @cached_property
     def _sizes(self) -> Mapping[Choice, int]:

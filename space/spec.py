@@ -131,7 +131,7 @@ class JobSpec(BaseModel):
             self.group_sizes,
             tuple(v for v in self.sparsities if self._is_held("sparsities", v)) or PLAIN.sparsities,
             tuple(v for v in self.ranks if self._is_held("ranks", v)) or PLAIN.ranks,
-            tuple(v for v in self.kinds if self._is_held("kinds", v)) or PLAIN.kinds,
+            tuple(v for v in self.kinds if self._is_held("kinds", v)) or TARGETS[self.target].kinds,
         )
 
     def _is_held(self, axis: str, value: Any) -> bool:

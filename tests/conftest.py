@@ -152,6 +152,7 @@ def reload_here(monkeypatch: pytest.MonkeyPatch) -> None:
     """Reload exports in this process, which saves seconds; other tests use fresh ones."""
     from tightfit.export import verify
     from workers.families.read_inventory import inspect_model
+    from workers.runtime.exported_loaders import loader_of
     from workers.runtime.reload import reload
     from workers.tasks import Workspace
     from workers.text.tokens import TokenSet
@@ -163,7 +164,7 @@ def reload_here(monkeypatch: pytest.MonkeyPatch) -> None:
         workspace = Workspace(model, cache, content, inventory, device=request["device"])
         plan, tokens = Plan.from_json(request["plan"]), TokenSet.from_json(request["tokens"])
         try:
-            return asdict(reload(Path(request["folder"]), plan, workspace, tokens))
+            return asdict(reload(Path(request["folder"]), plan, workspace, tokens, loader_of(request["target"])))
         except Exception as error:
             raise VerificationError(f"cannot be loaded again: {error}") from error
 

@@ -25,6 +25,7 @@ DOORS = {
     "safetensors": ("workers/",),
     "huggingface_hub": ("workers/",),
     "datasets": ("workers/",),
+    "gguf": ("workers/gguf/",),
     "numba": ("workers/kernels/compiled.py",),
     "pydantic": ("space/spec.py", "space/parsing/checked.py", "tightfit/http/"),
     "fastapi": ("tightfit/http/",),
@@ -39,6 +40,7 @@ HEAVY = {"torch", "transformers", "ray", "optuna", "mlflow", "sqlalchemy", "numb
 LOADS_HEAVY = (  # importing these takes seconds; whatever else needs them imports them late
     *("storage.sql", "storage.migrations", "search.controller", "search.job.job_steps", "search.job.search_loop"),
     *("search.study", "workers.worker", "workers.compress", "workers.evaluate", "workers.families", "workers.kernels"),
+    "workers.gguf.llama_cpp",
     *("workers.levels.statistics", "workers.models.mapped_checkpoint", "workers.models.plausible", "workers.recover"),
     *("workers.pool.cluster", "workers.pool.ray_driver", "workers.pool.ray_pool", "workers.run", "workers.runtime"),
     *("workers.text.sampled_text", "tightfit.export.making", "tightfit.exporting", "tightfit.hf"),

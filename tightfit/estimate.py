@@ -114,7 +114,7 @@ def estimate(spec: JobSpec, prepared: Prepared) -> DryRun:
         budget_bytes=prepared.budget_bytes,
         dense_bytes=inventory.dense_bytes,
         key_value_bytes=prepared.cache_bytes,
-        others_bytes=inventory.others_bytes,
+        others_bytes=space.others_bytes,
         modules=tuple(rows),
         uniform=uniform,
         smallest_bytes=space.smallest_bytes + prepared.cache_bytes,

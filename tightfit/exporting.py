@@ -9,8 +9,11 @@ from space.plan import Plan
 from storage.point_tasks import PointTask
 from storage.records import Job
 from storage.sound_records import ground_of, reading
-from tightfit.export.checkpoint import Source, check_companions, is_written, new_folder, write_papers
+from tightfit.export.checkpoint import is_written, new_folder, write_papers
 from tightfit.export.making import Made, Order, Steps, make_export
+from tightfit.export.source import Source
+from tightfit.export.targets.writer import check_companions
+from tightfit.export.targets.writer_table import WRITERS
 from tightfit.model_card import Facts, model_card, provenance
 from tightfit.origin import origin
 from tightfit.searched_model import searched_folder
@@ -30,7 +33,8 @@ class Exported:
 
     `measured_on` says on which text the recorded KL was measured: "search" while a job has not judged its plans.
     `refit_kl_divergence` is what a refit reached on held-out text, None where none was made; `refitted` tells whether
-    it was kept.
+    it was kept. `runtime` is the target's own runtime where that is installed, and `runtime_kl_divergence` what it
+    measured on the same text. `commands` run the files.
     """
 
     path: str
@@ -47,11 +51,15 @@ class Exported:
     measured_on: str = "held_out"
     refitted: bool = False
     refit_kl_divergence: float | None = None
+    runtime: str | None = None
+    runtime_kl_divergence: float | None = None
+    commands: tuple[str, ...] = ()
 
     @staticmethod
     def of_result(result: dict[str, Any]) -> "Exported":
         """Read what came of a task."""
-        return Exported(**{field.name: result[field.name] for field in fields(Exported) if field.name in result})
+        found = {field.name: result[field.name] for field in fields(Exported) if field.name in result}
+        return Exported(**{**found, "commands": tuple(found.get("commands", ()))})
 
 
 def run_export(job: Job, task: PointTask, plan: Plan, steps: Steps) -> dict[str, Any]:
@@ -135,4 +143,7 @@ def _exported(out: Path, options: ExportOptions, made: Made) -> Exported:
         measured_on=options.measured_on,
         refitted=refitted is not None and refitted.kept,
         refit_kl_divergence=None if refitted is None else refitted.kl_after,
+        runtime=None if verified.runtime is None else verified.runtime[0],
+        runtime_kl_divergence=None if verified.runtime is None else verified.runtime[1],
+        commands=tuple(WRITERS[options.target].commands(out)),
     )

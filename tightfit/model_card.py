@@ -12,7 +12,7 @@ from space.model_name import model_name
 from space.plan import Plan
 from space.results.document import FrontPoint
 from storage.records import Job
-from tightfit.export.checkpoint import Written
+from tightfit.export.source import Written
 from tightfit.export.targets.writer import Program
 from tightfit.export.targets.writer_table import WRITERS
 from tightfit.export.verify import Verified
@@ -83,6 +83,8 @@ def provenance(facts: Facts) -> dict[str, Any]:
         | {name: _version(name) for name in ("tightfit", *_LIBRARIES)},
         "repository": {"url": facts.origin.url, "commit": facts.origin.commit, "changed": facts.origin.is_changed},
     }
+    if facts.verified.runtime is not None:
+        record["runtime"] = dict([facts.verified.runtime])
     if refitted is not None:
         kept = {"kept": refitted.kept, "kl_before": refitted.kl_before, "kl_after": refitted.kl_after}
         record[refitted.recovery.name] = kept
@@ -127,7 +129,11 @@ def _metadata(facts: Facts) -> dict[str, Any]:
     """Return the front matter: only what is known."""
     repository = _repository(facts)
     base = {} if repository is None else {"base_model": repository, "base_model_relation": "quantized"}
-    known = {"library_name": "transformers", "pipeline_tag": "text-generation", "tags": ["compression", "tightfit"]}
+    known = {
+        "library_name": WRITERS[facts.target].library,
+        "pipeline_tag": "text-generation",
+        "tags": ["compression", "tightfit"],
+    }
     return {**base, **known, **terms_of(facts.folder)}
 
 

@@ -26,14 +26,15 @@ from benchmarks.levels.run import ROOT
 from space.level import DENSE, Level, parse_level
 from space.plan import Plan
 from space.targets.target_table import is_legal
-from tightfit.export.checkpoint import Source, write_checkpoint
+from tightfit.export.checkpoint import write_checkpoint
+from tightfit.export.source import Source
 from workers.compress.build import BuiltLevel, build_levels
 from workers.compress.module_statistics import Statistics
 from workers.families.load_modules import load_model
 from workers.families.read_inventory import inspect_model
 from workers.levels.level_store import LevelStore
 from workers.models.model_files import model_digest, resolve_model
-from workers.runtime.reload import load_exported
+from workers.runtime.exported_loaders import load_exported
 
 RESULT = ROOT / "benchmarks" / "results" / "packed.json"
 KINDS: Mapping[str, str] = {

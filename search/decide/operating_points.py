@@ -124,7 +124,7 @@ class Points:
         same is worth the more, the larger d is (expected improvement, with d known to within `_DOUBT` of itself). Steps
         up and steps down come in turn: only together do they keep the bytes.
         """
-        price = self._knapsack.price(size - self.space.inventory.others_bytes)
+        price = self._knapsack.price(size - self.space.others_bytes)
         worth: dict[bool, list[tuple[float, str, Plan]]] = {True: [], False: []}
         for plan in self.neighbours(base):
             name, level = next(choice for choice in plan.levels if choice[1] != base[choice[0]])
@@ -155,7 +155,7 @@ class Points:
         if model is None:
             return []
         for size in sizes:
-            limit = size - self.space.inventory.others_bytes
+            limit = size - self.space.others_bytes
             known = [chosen for plan in self.solve([size]) if (chosen := model.indices(plan)) is not None]
             for hope in _HOPES:
                 ends = self._exchanges(model, hope, limit, known, self._salted(seed, size))
@@ -174,7 +174,7 @@ class Points:
     def _solved(self, size: int) -> Plan | None:
         known: dict[int, Plan | None] = self.memory.recall("solved", [self.additive], dict)
         if size not in known:
-            levels = self._knapsack.solve(size - self.space.inventory.others_bytes)
+            levels = self._knapsack.solve(size - self.space.others_bytes)
             known[size] = None if levels is None else Plan.of(levels)
         return known[size]
 
@@ -190,14 +190,14 @@ class Points:
 
     def runners_up(self, size: int) -> list[Plan]:
         """Return the plans that the additive model puts behind its best one of a size, least loss first."""
-        found = map(Plan.of, self._knapsack.rivals(size - self.space.inventory.others_bytes))
+        found = map(Plan.of, self._knapsack.rivals(size - self.space.others_bytes))
         return sorted(dict.fromkeys(found), key=lambda plan: (self.additive.predict(plan), plan.digest))
 
     def candidates(self, sizes: Sequence[int], per_size: int, seed: int) -> list[Plan]:
         """Return, for each size, the plans that the nearest operating points' models like best, and the knapsack's."""
         found: list[Plan] = []
         for size in sizes:
-            limit = size - self.space.inventory.others_bytes
+            limit = size - self.space.others_bytes
             knapsack, best = self.solve([size]), self.best_within(size)
             starts = [*knapsack, *([best.plan] if best else [])]
             salted = self._salted(seed, size)

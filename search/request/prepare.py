@@ -4,8 +4,10 @@ No weight is read, unless a tied one is stored twice (see workers/models/ties.py
 """
 
 import json
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 
 from search.request.patterns import try_pattern
@@ -16,6 +18,7 @@ from space.errors import InfeasibleBudgetError, ModelError, SpecError
 from space.inventory import Inventory
 from space.menu import SearchSpace, build_space
 from space.spec import JobSpec
+from space.targets.target_table import TARGETS
 from workers.models.model_files import read_config, read_headers, resolve_model
 from workers.models.ties import check_ties
 
@@ -59,7 +62,10 @@ def prepare(spec: JobSpec, cache_folder: Path | None = None, *, remember: bool =
         InfeasibleBudgetError: no plan is so small, or the dense model fits already.
 
     """
+    _check_packages(spec.target)
     folder = resolve_model(spec.model, spec.revision)
+    if spec.target in _WHOLE_MODEL_CHECKS:
+        _WHOLE_MODEL_CHECKS[spec.target](folder)
     inventory = read_inventory(folder, cache_folder, remember=remember)
     if spec.context and inventory.key_value is None:
         raise ModelError(f"{folder}: the model does not tell the size of its key/value cache; leave --context out.")
@@ -80,6 +86,25 @@ def prepare(spec: JobSpec, cache_folder: Path | None = None, *, remember: bool =
             "(--bits, --group-size, --sparsity, --rank, --kind, --pin)."
         )
     return Prepared(folder, inventory, space, budget, cache)
+
+
+def _check_packages(target: str) -> None:
+    """Refuse a target whose packages are not here."""
+    missing = [name for name in TARGETS[target].packages if find_spec(name) is None]
+    if missing:
+        raise SpecError(
+            f"--target {target} needs {' and '.join(missing)}, not installed here: pip install 'tightfit[{target}]'."
+        )
+
+
+def _check_gguf(folder: Path) -> None:
+    from workers.gguf.gguf_model import check_model
+
+    check_model(folder)
+
+
+_WHOLE_MODEL_CHECKS: Mapping[str, Callable[[Path], None]] = {"gguf": _check_gguf}
+"""target -> what refuses models that its runtime would run in another way, or not at all"""
 
 
 def _check_levels(folder: Path, spec: JobSpec, space: SearchSpace) -> None:

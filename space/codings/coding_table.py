@@ -2,11 +2,12 @@
 
 from space.codings.coding import Coding
 from space.codings.exl3_coding import EXL3
+from space.codings.ggml_coding import GGML_CODINGS
 from space.codings.integer_coding import INTEGER
 from space.codings.trellis_coding import TRELLIS
 from space.errors import SpecError
 
-CODINGS: dict[str, Coding] = {coding.name: coding for coding in (INTEGER, TRELLIS, EXL3)}
+CODINGS: dict[str, Coding] = {coding.name: coding for coding in (INTEGER, TRELLIS, EXL3, *GGML_CODINGS)}
 
 
 def coding_of(name: str) -> Coding:

@@ -7,6 +7,10 @@ from space.inventory import ModuleInfo, TensorInfo
 from space.level import Level
 
 
+def _as_it_is(tensor: TensorInfo) -> TensorInfo:
+    return tensor
+
+
 @dataclass(frozen=True, slots=True)
 class Target:
     """One container of compressed weights, and the runtime that loads it.
@@ -17,6 +21,10 @@ class Target:
             where it can.
         is_legal: (module, level) -> whether that module can be stored at a level that some can.
         layout: (module, level) -> the tensors that hold a module at a level that is not dense, named within it.
+        other: a stored tensor that is left alone -> as the files have it.
+        kinds: what a menu has where a request names nothing that the files hold; the first of a bit-width is what
+            uniform plans are made of.
+        packages: what Python must be able to import for it; all of them are in the extra of its name.
 
     """
 
@@ -24,3 +32,6 @@ class Target:
     why_not: Callable[[Level], str | None]
     is_legal: Callable[[ModuleInfo, Level], bool]
     layout: Callable[[ModuleInfo, Level], tuple[TensorInfo, ...]]
+    other: Callable[[TensorInfo], TensorInfo] = _as_it_is
+    kinds: tuple[str, ...] = ("integer",)
+    packages: tuple[str, ...] = ()

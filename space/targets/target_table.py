@@ -4,16 +4,17 @@ from space.errors import SpecError
 from space.inventory import ModuleInfo
 from space.level import Level
 from space.targets.compressed_tensors_target import COMPRESSED_TENSORS
+from space.targets.gguf_target import GGUF
 from space.targets.packed_target import PACKED
 from space.targets.target import Target
 
-TARGETS: dict[str, Target] = {target.name: target for target in (PACKED, COMPRESSED_TENSORS)}
+TARGETS: dict[str, Target] = {target.name: target for target in (PACKED, COMPRESSED_TENSORS, GGUF)}
 
 
 def target_of(name: str) -> Target:
     """Return the target of a name. Raises SpecError."""
     if name not in TARGETS:
-        raise SpecError(f"{name!r} is no target; there are {' and '.join(TARGETS)}.")
+        raise SpecError(f"{name!r} is no target; there are {', '.join(TARGETS)}.")
     return TARGETS[name]
 
 

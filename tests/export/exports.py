@@ -14,7 +14,8 @@ from torch import Tensor
 
 from space.plan import Plan
 from tests.workers.tiny_models import Bench
-from tightfit.export.checkpoint import Source, Written, write_checkpoint, write_papers
+from tightfit.export.checkpoint import write_checkpoint, write_papers
+from tightfit.export.source import Source, Written
 
 IDS = torch.randint(2, 300, (3, 16), generator=torch.Generator().manual_seed(5))
 

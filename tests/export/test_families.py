@@ -13,7 +13,8 @@ from space.level import Level
 from space.plan import Plan
 from tests.export.exports import IDS
 from tests.workers.tiny_models import VOCABULARY
-from tightfit.export.checkpoint import Source, write_checkpoint
+from tightfit.export.checkpoint import write_checkpoint
+from tightfit.export.source import Source
 from workers.compress.build import build_levels
 from workers.compress.module_statistics import Statistics
 from workers.families.blocks import BlockRunner
@@ -21,8 +22,8 @@ from workers.families.causal_decoder import CAUSAL_DECODER
 from workers.families.load_modules import load_model
 from workers.families.read_inventory import inspect_model
 from workers.levels.level_store import LevelStore
+from workers.runtime.exported_loaders import load_exported
 from workers.runtime.packed_modules import PackedEmbedding, PackedLinear, TiedHead
-from workers.runtime.reload import load_exported
 
 LEVEL = Level(4, None)
 SIZES = {

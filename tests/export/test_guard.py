@@ -15,9 +15,9 @@ from safetensors.torch import load_file, save_file
 from space.level import Level
 from tests.export.exports import IDS, Export, write_export
 from tests.workers.tiny_models import EVERY_KIND, Bench, TinyKind
-from tightfit.export.checkpoint import WEIGHTS
+from tightfit.export.targets.writer import WEIGHTS
 from workers.models.digests import file_digest
-from workers.runtime.reload import load_exported
+from workers.runtime.exported_loaders import load_exported
 
 Benches = Callable[[TinyKind], Bench]
 PACKED = tuple(text for text in EVERY_KIND if text != "dense")

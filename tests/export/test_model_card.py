@@ -10,7 +10,7 @@ from huggingface_hub import ModelCard
 
 from tests.storage.sample_job import SampleJob, sample_job
 from tightfit import origin as origin_module
-from tightfit.export.checkpoint import Written
+from tightfit.export.source import Written
 from tightfit.export.verify import Verified
 from tightfit.model_card import Facts, model_card, provenance
 from tightfit.origin import Origin, origin, public_url

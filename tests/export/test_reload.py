@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from space.cost import module_bytes, plan_cost
 from tests.export.exports import Export, reload_all, write_export
 from tests.workers.tiny_models import EVERY_KIND, Bench, TinyKind
-from tightfit.export.checkpoint import WEIGHTS
+from tightfit.export.targets.writer import WEIGHTS
 
 PACKED: list[TinyKind] = ["tied", "untied", "phi", "opt", "olmo"]
 COMPRESSED: list[TinyKind] = ["tied", "untied", "phi", "opt"]

@@ -14,7 +14,7 @@ from space.level import Level, parse_level
 from space.plan import Plan
 from tests.export.exports import Export, write_export
 from tests.workers.tiny_models import EVERY_KIND, Bench, TinyKind
-from tightfit.export.checkpoint import WEIGHTS
+from tightfit.export.targets.writer import WEIGHTS
 from tightfit.export.verify import Promise, Verified, verify_export
 from workers.models.digests import file_digest
 from workers.tasks import Evaluate
@@ -166,18 +166,18 @@ def test_other_tokenizer_is_found(export: Export, name: str, text: str, told: st
 @pytest.mark.usefixtures("reload_here")
 def test_model_that_cannot_generate_is_found(export: Export, monkeypatch: pytest.MonkeyPatch) -> None:
     """Equal logits are not enough to be used."""
-    from workers.runtime import reload
+    from workers.runtime import exported_loaders
 
     def refuse(*_: Any, **__: Any) -> None:
         raise StopIteration
 
     def load(*arguments: Any) -> tuple[Any, dict[str, list[str]]]:
-        model, problems = load_exported(*arguments)
+        model, problems = loader.load(*arguments)
         model.generate = refuse
         return model, problems
 
-    load_exported = reload.load_exported
-    monkeypatch.setattr(reload, "load_exported", load)
+    loader = exported_loaders.HUGGING_FACE
+    monkeypatch.setattr(exported_loaders, "HUGGING_FACE", replace(loader, load=load))
     _fails(export, "generate: StopIteration")
 
 

@@ -14,7 +14,8 @@ from space.inventory import Inventory
 from space.level import DENSE, Level, parse_level
 from space.plan import Plan
 from space.targets.target_table import is_legal
-from tightfit.export.checkpoint import Source, write_checkpoint
+from tightfit.export.checkpoint import write_checkpoint
+from tightfit.export.source import Source
 from tightfit.export.verify import Promise, verify_export
 from workers.levels.level_store import LevelStore
 from workers.models.model_files import model_digest

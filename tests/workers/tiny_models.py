@@ -41,8 +41,13 @@ def make_tiny(folder: Path, kind: TinyKind) -> Path:
     torch.manual_seed(0)
     model = _MAKERS[kind]().to(torch.bfloat16)
     model.save_pretrained(folder)
-    _tokenizer().save_pretrained(folder)
+    save_tokenizer(folder)
     return folder
+
+
+def save_tokenizer(folder: Path) -> None:
+    """Save a small tokenizer of bytes and their merges."""
+    _tokenizer().save_pretrained(folder)
 
 
 def _tokenizer() -> Any:
@@ -181,11 +186,11 @@ class Bench:
         self.build(plan)
         return plan
 
-    def build(self, plan: Plan) -> None:
+    def build(self, plan: Plan, target: str = "packed") -> None:
         """Build the levels of a plan."""
         for module in self.workspace.inventory.modules:
             level = plan[module.name]
-            sizes = ((level, module_bytes(module, level)),)
+            sizes = ((level, module_bytes(module, level, target)),)
             self.worker.run(BuildLevels(self.tokens, module.name, sizes, (level,)))
 
     def dense_plan(self) -> Plan:

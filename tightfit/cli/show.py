@@ -177,4 +177,8 @@ def show_export(exported: "Exported") -> None:
         told = "kept" if exported.refitted else "not kept: it is not measurably better"
         print(f"  refit     KL {exported.refit_kl_divergence:.6f}, {told}")
     print(f"  reloaded  in a fresh process; logits differ from the searched model by {exported.logit_difference:.3g}")
+    if exported.runtime is not None:
+        print(f"  runtime   {exported.runtime} loads it: KL {exported.runtime_kl_divergence:.6f} of its own logits")
     print("  verified")
+    for line in exported.commands:
+        print(f"  run it    {line}")

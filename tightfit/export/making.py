@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from space.budget import format_bytes
-from tightfit.export.checkpoint import Source, Written, write_checkpoint
+from tightfit.export.checkpoint import write_checkpoint
+from tightfit.export.source import Source, Written
 from tightfit.export.verify import Promise, Verified, verify_export
 from workers.run.memory_limits import free_bytes
 from workers.tasks import Evaluate, Workspace

@@ -14,14 +14,15 @@ from space.errors import VerificationError
 from space.inventory import Inventory
 from space.plan import Plan
 from space.results.front import bootstrap_interval
-from tightfit.export.checkpoint import WEIGHTS, Written
-from workers.models.headers import read_header
+from tightfit.export.source import Written
+from tightfit.export.targets.writer_table import WRITERS
 
 _TIMEOUT_SECONDS = 3600
 _LOOK_SECONDS = 1.0
 # nats, and part of the KL, by which it may differ:
 _SAME_DEVICE = 1e-6, 1e-4  # the same arithmetic on the same bytes; only another machine's rounding is allowed for
 _OTHER_DEVICE = 2e-3, 0.02  # float32 and bfloat16
+_OTHER_RUNTIME = 5e-5, 0.03  # nats, or part of the KL: its kernels sum in another order, attention is in 16 bits
 _LOGIT_TOLERANCE = 1e-4
 
 
@@ -49,12 +50,16 @@ class Promise:
 
 @dataclass(frozen=True, slots=True)
 class Verified:
-    """What the reload measured on held-out text: KL divergence in nats per token, with its 95 % interval."""
+    """What the reload measured on held-out text: KL divergence in nats per token, with its 95 % interval.
+
+    `runtime` is the target's own runtime and the KL of its logits, where that is installed.
+    """
 
     kl_divergence: float
     kl_divergence_ci95: tuple[float, float]
     perplexity: float
     logit_difference: float
+    runtime: tuple[str, float] | None = None
 
 
 def verify_export(
@@ -83,14 +88,16 @@ def verify_export(
     """
     differences = [*_size_differences(written, promise), *_module_differences(written.folder, inventory, plan, target)]
     try:
-        answer = _reload({**request, "folder": str(written.folder.resolve()), "plan": plan.to_json()}, look)
+        asked = {**request, "folder": str(written.folder.resolve()), "plan": plan.to_json(), "target": target}
+        answer = _reload(asked, look)
         differences += _reload_differences(answer, promise)
     except VerificationError as error:
         differences.append(str(error))
     if differences:
         raise VerificationError(f"{written.folder}: the export is not what was promised: " + "; ".join(differences))
     interval = bootstrap_interval(answer["sequence_kl"])
-    return Verified(answer["kl_divergence"], interval, answer["perplexity"], answer["logit_difference"])
+    runtime = answer.get("runtime") and (answer["runtime"][0], answer["runtime"][1])
+    return Verified(answer["kl_divergence"], interval, answer["perplexity"], answer["logit_difference"], runtime)
 
 
 def _reload_differences(answer: Mapping[str, Any], promise: Promise) -> list[str]:
@@ -101,6 +108,11 @@ def _reload_differences(answer: Mapping[str, Any], promise: Promise) -> list[str
     kl, recorded = answer["kl_divergence"], promise.kl_divergence
     if recorded is not None and not abs(kl - recorded) <= promise.kl_tolerance:
         found.append(f"KL divergence is {kl:.6g}, recorded is {recorded:.6g}")
+    if answer.get("runtime"):
+        name, measured = answer["runtime"]
+        floor, part = _OTHER_RUNTIME
+        if not abs(measured - kl) <= max(floor, part * kl):
+            found.append(f"in {name} the KL divergence is {measured:.6g}, here it is {kl:.6g}")
     return found
 
 
@@ -115,17 +127,9 @@ def _size_differences(written: Written, promise: Promise) -> list[str]:
 
 def _module_differences(folder: Path, inventory: Inventory, plan: Plan, target: str) -> list[str]:
     """Compare the stored bytes of every module with its level."""
-    sizes = {tensor.info.name: tensor.info.size_bytes for tensor in read_header(folder / WEIGHTS)}
-    inside: dict[str, int] = {}
-    for name, size in sizes.items():
-        owner = name.rpartition(".")[0]
-        if not name.endswith(".bias"):
-            inside[owner] = inside.get(owner, 0) + size
-    wrong = []
+    stored, wrong = WRITERS[target].stored_bytes(folder, inventory, plan), []
     for module in inventory.modules:
-        level = plan[module.name]
-        dense = [sizes[name] for name in module.sources if name in sizes]
-        found = sum(dense) if level.is_dense else inside.get(module.prefix)
+        level, found = plan[module.name], stored.get(module.name)
         expected = module_bytes(module, level, target)
         if found != expected:
             wrong.append(f"{module.name} takes {found} bytes, {level} has {expected}")

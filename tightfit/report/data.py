@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from math import isfinite
 from typing import Any
 
-from space.cost import key_value_bytes
+from space.cost import key_value_bytes, others_bytes
 from space.inventory import Inventory, ModuleInfo
 from space.level import Level
 from space.plan import Plan
@@ -147,7 +147,7 @@ def _bytes_by_category(inventory: Inventory, plan: Plan, spec: JobSpec) -> list[
     for module in inventory.modules:
         for name, size in _module_parts(module, plan[module.name], spec.target).items():
             totals[name] += size
-    totals["tensors left alone"] = inventory.others_bytes
+    totals["tensors left alone"] = others_bytes(inventory, spec.target)
     totals["KV cache"] = key_value_bytes(inventory, spec.context, spec.batch)
     return list(totals.values())
 

@@ -15,6 +15,7 @@ from space.inventory import Inventory, ModuleInfo
 from space.level import Level
 from workers.devices import compute_dtype
 from workers.families.load_modules import dense_copy, load_mapped
+from workers.kernels.input_rounding import InputRounding
 from workers.kernels.stacks import as_matrix, as_parameter
 
 Unpack = Callable[[str, Level, torch.Size], Tensor]
@@ -38,6 +39,7 @@ class Resident:
             name: users[0][0].get_parameter(users[0][1]) for name, users in self._users.items()
         }
         self._held: dict[str, Level] = {}
+        self._rounding = InputRounding()
 
     def hold(self, levels: Iterable[tuple[str, Level]], unpack: Unpack) -> None:
         """Put modules at levels; those that are there already cost nothing.
@@ -50,12 +52,14 @@ class Resident:
             if self._held.get(name) != level:
                 self._put(name, self._dense(name) if level.is_dense else self._unpacked(name, level, unpack))
                 self._held[name] = level
+                self._rounding.begin(name, [module for module, _ in self._users[name]], level)
 
     def release(self, names: Iterable[str]) -> None:
         """Give the memory of modules back."""
         for name in names:
             if self._held.pop(name, None) is not None:
                 self._point(name, self._mapped[name])
+                self._rounding.end(name)
 
     def dense_weight(self, name: str) -> Tensor:
         """Return a (rows, columns) float32 weight of the checkpoint, on the CPU."""

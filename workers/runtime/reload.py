@@ -9,18 +9,17 @@ import sys
 from contextlib import redirect_stdout
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from space.measurement import Measurement
 from space.plan import Plan
-from workers.devices import Device, compute_dtype
 from workers.evaluate.quality import sequence_quality
 from workers.evaluate.teacher import read_teacher
 from workers.families.blocks import BlockRunner
 from workers.families.family_table import FAMILIES
 from workers.families.read_inventory import inspect_model
+from workers.runtime.exported_loaders import HUGGING_FACE, ExportedLoader, loader_of
 from workers.tasks import BATCH, Workspace
 from workers.text.tokens import TokenSet
 from workers.worker import Worker
@@ -40,6 +39,8 @@ class ReloadAnswer:
         kl_divergence: on held-out text, nats per token.
         sequence_kl: the same of each sequence.
         perplexity: on held-out text.
+        runtime: what the target's own runtime, where it is installed, measured on the same text: its name and the KL
+            of its logits; None where it is not.
 
     """
 
@@ -48,59 +49,16 @@ class ReloadAnswer:
     kl_divergence: float
     sequence_kl: tuple[float, ...]
     perplexity: float
+    runtime: tuple[str, float] | None = None
 
 
-def load_exported(
-    folder: Path, device: Device = "cpu", loader: str = "AutoModelForCausalLM"
-) -> tuple[Any, dict[str, list[str]]]:
-    """Return the model as searches run it, and the loader's report: missing, unexpected, mismatched keys."""
-    import transformers
-
-    import workers.runtime.transformers_hook  # noqa: F401 (registers the packed format)
-
-    model, report = getattr(transformers, loader).from_pretrained(
-        folder,
-        dtype=compute_dtype(device),
-        use_safetensors=True,
-        trust_remote_code=False,
-        local_files_only=True,
-        output_loading_info=True,
-    )
-    return model.eval().to(device), {kind: sorted(map(str, keys)) for kind, keys in report.items() if keys}
-
-
-def tokenizer_problems(source: Path, exported: Path) -> dict[str, list[str]]:
-    """Return how an export's tokenizer differs from the searched model's, where that has one."""
-    from transformers import AutoTokenizer
-
-    def load(folder: Path) -> Any:
-        return AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
-
-    try:
-        searched = load(source)
-    except Exception:  # noqa: BLE001 (a model without a tokenizer that loads here promises none)
-        return {}
-    try:
-        found = load(exported)
-    except Exception as error:  # noqa: BLE001 (tokenizers raise whatever they like)
-        return {"tokenizer": [f"cannot be loaded ({_first_line(error)})"]}
-    differs = []
-    if found.get_vocab() != searched.get_vocab():
-        differs.append("its vocabulary is not the searched model's")
-    if getattr(found, "chat_template", None) != getattr(searched, "chat_template", None):
-        differs.append("its chat template is not the searched model's")
-    return {"tokenizer": differs} if differs else {}
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [""])[0] or type(error).__name__
-
-
-def reload(folder: Path, plan: Plan, workspace: Workspace, tokens: TokenSet) -> ReloadAnswer:
+def reload(
+    folder: Path, plan: Plan, workspace: Workspace, tokens: TokenSet, loader: ExportedLoader = HUGGING_FACE
+) -> ReloadAnswer:
     """Measure the exported folder and compare it with the searched model."""
-    family = FAMILIES[workspace.inventory.family]
-    model, problems = load_exported(folder, workspace.device, family.loader)
-    problems |= tokenizer_problems(Path(workspace.model_folder), folder)
+    family, source = FAMILIES[workspace.inventory.family], Path(workspace.model_folder)
+    model, problems = loader.load(source, folder, workspace.device, family.loader, plan)
+    problems |= loader.tokenizer_problems(source, folder)
     runner, text = BlockRunner(model, family), tokens.load("held_out").to(workspace.device)
     problems |= family.problems(model, text[:1, :_PROMPT_TOKENS])
     worker = Worker(workspace)
@@ -112,7 +70,8 @@ def reload(folder: Path, plan: Plan, workspace: Workspace, tokens: TokenSet) -> 
         kl, loss = sequence_quality(map(runner.logits, batches), batches, teacher, family.loss)
     difference = float((logits.float() - searched.float()).abs().max())
     found = Measurement.of_sequences(kl, loss, teacher.roots.shape[1], 0.0, 0.0)
-    return ReloadAnswer(problems, difference, found.kl_divergence, found.sequence_kl, found.perplexity)
+    runtime = loader.in_runtime(folder, text, teacher, family.loss)
+    return ReloadAnswer(problems, difference, found.kl_divergence, found.sequence_kl, found.perplexity, runtime)
 
 
 def main() -> None:
@@ -125,7 +84,11 @@ def main() -> None:
         cache, content = request["cache_folder"], request["model_digest"]
         workspace = Workspace(model_folder, cache, content, inventory, device=request["device"])
         answer = reload(
-            Path(request["folder"]), Plan.from_json(request["plan"]), workspace, TokenSet.from_json(request["tokens"])
+            Path(request["folder"]),
+            Plan.from_json(request["plan"]),
+            workspace,
+            TokenSet.from_json(request["tokens"]),
+            loader_of(request["target"]),
         )
     print(json.dumps(asdict(answer)))
 

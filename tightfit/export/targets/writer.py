@@ -1,15 +1,23 @@
 """What every writer of a target's files has: tensors by copying packed bytes, and what loaders read beside them."""
 
-from collections.abc import Callable, Mapping
+import json
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, Protocol
 
 from space.inventory import Inventory, ModuleInfo
 from space.level import Level
 from space.plan import Plan
-from tightfit.export.container import Entry
-from workers.models.headers import StoredTensor
+from tightfit.export.container import Entry, stored_entry, write_container
+from tightfit.export.source import Source
+from workers.models.companions import check_inside, companion_files, licence_files, published, published_bytes
+from workers.models.digests import file_digest
+from workers.models.headers import StoredTensor, read_header
+from workers.models.model_files import read_config, read_headers
+from workers.runtime.packed_format import WEIGHTS_FIELD
 
+WEIGHTS = "model.safetensors"
 LevelTensors = Mapping[str, StoredTensor]
 
 
@@ -37,9 +45,46 @@ model = {self.loader}.from_pretrained("this folder")
 tokenizer = AutoTokenizer.from_pretrained("this folder")"""
 
 
+class TargetWriter(Protocol):
+    """How one target's files are written."""
+
+    @property
+    def weights(self) -> str:
+        """Return the name of the file of the weights."""
+        ...
+
+    @property
+    def library(self) -> str:
+        """Return what the hub calls the library that loads an export."""
+        ...
+
+    def write(self, folder: Path, source: Source) -> tuple[int, dict[str, str]]:
+        """Write all files into an empty folder; return the bytes of the tensors, and weight file -> sha256.
+
+        Raises:
+            LevelDamagedError: a level has gone or was damaged.
+            ModelError: a file beside the model leads out of its folder, or the target cannot hold the model.
+
+        """
+        ...
+
+    def stored_bytes(self, folder: Path, inventory: Inventory, plan: Plan) -> Mapping[str, int | None]:
+        """Return module name -> bytes of its weight in the files."""
+        ...
+
+    def commands(self, folder: Path) -> Sequence[str]:
+        """Return what a user types to run an export; nothing where a program is needed (see `loading`)."""
+        ...
+
+    @property
+    def loading(self) -> Callable[[Program], str]:
+        """Return program -> how to load an export, in Markdown."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Writer:
-    """How one target's files are written.
+    """How a Hugging Face folder is written: weights in one file, config and tokenizer beside it.
 
     Attributes:
         entries: (module, level, its tensors in the level store) -> tensors of the export.
@@ -47,6 +92,8 @@ class Writer:
         keeps_digests: the `quantization_config` holds the digests of the weight files, for our own loader; others
             refuse fields that they do not know.
         loading: program -> how to load an export, in Markdown.
+        weights: the name of the file of the weights.
+        library: what the hub calls the library that loads it.
 
     """
 
@@ -54,3 +101,75 @@ class Writer:
     config: Callable[[Inventory, Plan], dict[str, Any]]
     keeps_digests: bool
     loading: Callable[[Program], str]
+    weights: str = WEIGHTS
+    library: str = "transformers"
+
+    def write(self, folder: Path, source: Source) -> tuple[int, dict[str, str]]:
+        """Write the folder; see `TargetWriter`."""
+        size = write_container(folder / self.weights, self._entries(source))
+        digests = {self.weights: file_digest(folder / self.weights)}
+        config = published(read_config(source.model_folder))
+        config.pop(WEIGHTS_FIELD, None)  # they have their usual name here
+        config |= self.config(source.inventory, source.plan)
+        if self.keeps_digests:
+            config["quantization_config"]["digests"] = digests
+        write_json(folder / "config.json", config)
+        copy_companions(source.model_folder, folder)
+        return size, digests
+
+    def stored_bytes(self, folder: Path, inventory: Inventory, plan: Plan) -> Mapping[str, int | None]:
+        """Return module name -> bytes of its weight in the file."""
+        sizes = {tensor.info.name: tensor.info.size_bytes for tensor in read_header(folder / self.weights)}
+        inside: dict[str, int] = {}
+        for name, size in sizes.items():
+            owner = name.rpartition(".")[0]
+            if not name.endswith(".bias"):
+                inside[owner] = inside.get(owner, 0) + size
+        return {
+            module.name: sum(sizes[name] for name in module.sources if name in sizes)
+            if plan[module.name].is_dense
+            else inside.get(module.prefix)
+            for module in inventory.modules
+        }
+
+    def commands(self, _: Path) -> Sequence[str]:
+        """Return nothing: a folder is loaded by a program."""
+        return ()
+
+    def _entries(self, source: Source) -> list[Entry]:
+        stored = read_headers(source.model_folder)
+        entries = [stored_entry(tensor.name, stored[tensor.name]) for tensor in source.inventory.others]
+        for module in source.inventory.modules:
+            level: Level = source.plan[module.name]
+            if level.is_dense:
+                entries += [stored_entry(name, stored[name]) for name in module.sources]
+            else:
+                source.levels.tensors(module.name, level)  # raises where the file is damaged
+                tensors = {t.info.name: t for t in read_header(source.levels.path(module.name, level))}
+                entries += self.entries(module, level, tensors)
+        return sorted(entries, key=lambda entry: entry.info.name)
+
+
+def copy_companions(model_folder: Path, folder: Path) -> None:
+    """Copy what lies beside a model and belongs to it, as far as it is fit to be published."""
+    for path in check_companions(model_folder):
+        copy = folder / path.relative_to(model_folder)
+        copy.parent.mkdir(exist_ok=True)
+        copy.write_bytes(published_bytes(path))
+
+
+def check_companions(model_folder: Path) -> list[Path]:
+    """Return the files of a model that are copied into its exports.
+
+    Raises:
+        ModelError: one of them is a link that leads out of the model's folder.
+
+    """
+    found = [*companion_files(model_folder), *licence_files(model_folder)]
+    check_inside(model_folder, found)
+    return found
+
+
+def write_json(path: Path, value: dict[str, Any]) -> None:
+    """Write a JSON object as people read it."""
+    path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -1,7 +1,12 @@
 """All writers by the name of their target."""
 
 from tightfit.export.targets.compressed_tensors_writer import COMPRESSED_TENSORS_WRITER
+from tightfit.export.targets.gguf_writer import GGUF_WRITER
 from tightfit.export.targets.packed_writer import PACKED_WRITER
-from tightfit.export.targets.writer import Writer
+from tightfit.export.targets.writer import TargetWriter
 
-WRITERS: dict[str, Writer] = {"packed": PACKED_WRITER, "compressed-tensors": COMPRESSED_TENSORS_WRITER}
+WRITERS: dict[str, TargetWriter] = {
+    "packed": PACKED_WRITER,
+    "compressed-tensors": COMPRESSED_TENSORS_WRITER,
+    "gguf": GGUF_WRITER,
+}

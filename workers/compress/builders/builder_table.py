@@ -2,9 +2,11 @@
 
 from collections.abc import Iterable
 
+from space.codings.ggml_types import GGML_TYPES
 from space.level import Level
 from workers.compress.builders.builder import Builder, WholeBuilder
 from workers.compress.builders.exl3_builder import EXL3_BUILDER
+from workers.compress.builders.ggml_builder import GGML_BUILDER
 from workers.compress.builders.integer_builder import INTEGER_BUILDER
 from workers.compress.builders.trellis_builder import TRELLIS_BUILDER
 from workers.compress.module_statistics import Need
@@ -13,6 +15,7 @@ BUILDERS: dict[str, Builder | WholeBuilder] = {
     "integer": INTEGER_BUILDER,
     "trellis": TRELLIS_BUILDER,
     "exl3": EXL3_BUILDER,
+    **dict.fromkeys(GGML_TYPES, GGML_BUILDER),
 }
 
 

@@ -1,0 +1,57 @@
+"""Tiny random models of the architectures that are written as GGUF, 256 wide or 64."""
+
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from tests.workers.tiny_models import VOCABULARY, save_tokenizer
+
+GgufKind = Literal["llama3", "mistral", "qwen2", "qwen3"]
+
+
+def make_gguf_model(folder: Path, kind: GgufKind) -> Path:
+    """Save a model and its tokenizer; the seed is fixed."""
+    import transformers
+
+    torch.manual_seed(0)
+    name = {"llama3": "Llama", "mistral": "Mistral", "qwen2": "Qwen2", "qwen3": "Qwen3"}[kind]
+    config = getattr(transformers, f"{name}Config")(**_SHAPE, **_OWN[kind])
+    model: Any = getattr(transformers, f"{name}ForCausalLM")(config)
+    for parameter_name, parameter in model.named_parameters():
+        if parameter_name.endswith("bias") or parameter.ndim == 1:
+            torch.nn.init.normal_(parameter, mean=parameter_name.endswith("norm.weight"), std=0.1)
+    model.to(torch.bfloat16).save_pretrained(folder)
+    save_tokenizer(folder)
+    return folder
+
+
+_SHAPE: dict[str, Any] = {
+    "vocab_size": VOCABULARY,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 256,
+    "initializer_range": 0.15,
+    "bos_token_id": 0,
+    "eos_token_id": 1,
+}
+_SMALL = {"hidden_size": 64, "intermediate_size": 96}
+_OWN: dict[GgufKind, dict[str, Any]] = {
+    "llama3": {
+        "hidden_size": 256,
+        "intermediate_size": 256,
+        "tie_word_embeddings": True,
+        "rope_parameters": {
+            "rope_type": "llama3",
+            "rope_theta": 10000.0,
+            "factor": 8.0,
+            "low_freq_factor": 1.0,
+            "high_freq_factor": 4.0,
+            "original_max_position_embeddings": 64,
+        },
+    },
+    "mistral": {**_SMALL, "head_dim": 32, "sliding_window": None, "tie_word_embeddings": False},
+    "qwen2": {**_SMALL, "tie_word_embeddings": False},
+    "qwen3": {**_SMALL, "head_dim": 32, "tie_word_embeddings": True},
+}

@@ -1,0 +1,169 @@
+"""GGUF exports: the bytes of the levels, loaded by transformers and, where it is installed, by llama.cpp itself."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from functools import cache
+from itertools import cycle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from space.codings.ggml_types import GGML_TYPES
+from space.errors import ModelError, VerificationError
+from space.level import DENSE, Level, parse_level
+from space.plan import Plan
+from space.targets.target_table import is_legal
+from tests.export.exports import write_export
+from tests.export.gguf_models import GgufKind, make_gguf_model
+from tests.workers.tiny_models import Bench, make_bench
+from tightfit.export.verify import Promise, Verified, verify_export
+from workers.gguf import llama_cpp
+from workers.gguf.gguf_architectures import from_file_order, in_file_order
+from workers.gguf.gguf_file import read_gguf
+from workers.gguf.gguf_model import check_model, gguf_model
+from workers.kernels.ggml_library import dequantize
+
+WIDE = ("q4_K", "q6_K", "iq4_xs", "q3_K", "q5_K", "iq3_s", "dense", "q2_K", "q8_0", "iq2_xxs", "q5_1")
+NARROW = ("q4_0", "q8_0", "iq4_nl", "q5_1", "dense", "q4_1", "q5_0")
+Benches = Callable[[GgufKind], Bench]
+
+
+@pytest.fixture(scope="module")
+def benches(tmp_path_factory: pytest.TempPathFactory, text_file: Path) -> Benches:
+    """Give the bench of a kind of model, made once."""
+
+    def make(kind: GgufKind) -> Bench:
+        folder = make_gguf_model(tmp_path_factory.mktemp(f"model-{kind}"), kind)
+        return make_bench(folder, tmp_path_factory.mktemp(f"cache-{kind}"), text_file)
+
+    return cache(make)
+
+
+def _plan(bench: Bench, texts: tuple[str, ...]) -> Plan:
+    turn = cycle(map(parse_level, texts))
+    levels = {}
+    for module in bench.workspace.inventory.modules:
+        level: Level = next(turn)
+        levels[module.name] = level if is_legal(module, level, "gguf") else DENSE
+    plan = Plan.of(levels)
+    bench.build(plan, "gguf")
+    return plan
+
+
+def _verified(bench: Bench, plan: Plan, folder: Path, **changes: Any) -> Verified:
+    export = write_export(bench, plan, "gguf", folder)
+    request = {
+        "model_folder": str(bench.folder),
+        "cache_folder": bench.workspace.cache_folder,
+        "model_digest": bench.workspace.model_digest,
+        "tokens": bench.tokens.to_json(),
+        "device": "cpu",
+    }
+    written = replace(export.written, **changes)
+    promise = Promise(written.size_bytes, None)
+    return verify_export(written, bench.workspace.inventory, plan, "gguf", promise, request)
+
+
+@pytest.mark.usefixtures("reload_here")
+@pytest.mark.parametrize(
+    ("kind", "texts"), [("llama3", WIDE), ("mistral", NARROW), ("qwen2", NARROW), ("qwen3", NARROW)]
+)
+def test_every_architecture_is_what_was_searched(
+    benches: Benches, tmp_path: Path, kind: GgufKind, texts: tuple[str, ...]
+) -> None:
+    """Bytes as predicted, logits those of the search, every key used; the same in llama.cpp where that is here."""
+    bench = benches(kind)
+    found = _verified(bench, _plan(bench, texts), tmp_path / "out")
+    assert found.logit_difference < 1e-4
+    assert (found.runtime is not None) == llama_cpp.is_installed()
+    assert (tmp_path / "out" / "Modelfile").read_text() == "FROM ./model.gguf\n"
+
+
+def test_tensors_of_the_file_are_the_levels(benches: Benches, tmp_path: Path) -> None:
+    """Each is read back: a level's own blocks, rows of queries and keys in llama.cpp's order, norms in float32."""
+    bench = benches("llama3")
+    plan, inventory = _plan(bench, WIDE), bench.workspace.inventory
+    write_export(bench, plan, "gguf", tmp_path / "out")
+    model = gguf_model(bench.folder)
+    stored = {tensor.name: tensor for tensor in read_gguf(tmp_path / "out" / "model.gguf")}
+    for module in inventory.modules:
+        level, weight = plan[module.name], module.weight.name
+        if level.is_dense:
+            continue
+        tensor = stored.pop(model.renamed(weight))
+        assert (tensor.number, tensor.shape) == (GGML_TYPES[level.coding].number, module.weight.shape)
+        rows = from_file_order(tensor.load(), model.num_heads_permuted(weight))
+        blocks = bench.store.tensors(module.name, level)["blocks"]
+        assert np.array_equal(rows, blocks.numpy())
+        assert torch.equal(
+            dequantize(torch.from_numpy(rows.copy()), level.coding),
+            bench.store.weight(module.name, level, torch.Size(module.weight.shape)),
+        )
+    assert "rope_freqs.weight" in stored
+    assert {t.number for n, t in stored.items() if "norm" in n} == {0}
+
+
+def test_rows_go_there_and_back() -> None:
+    """First and second halves of each head alternate in the file."""
+    rows = np.arange(12).reshape(12, 1)
+    there = in_file_order(rows, 2)
+    assert there[:, 0].tolist() == [0, 3, 1, 4, 2, 5, 6, 9, 7, 10, 8, 11]
+    assert np.array_equal(from_file_order(there, 2), rows)
+    assert in_file_order(rows, None) is rows
+
+
+@pytest.mark.usefixtures("reload_here")
+@pytest.mark.parametrize("damage", ["other level", "other file"])
+def test_a_wrong_file_is_found(benches: Benches, tmp_path: Path, damage: str) -> None:
+    """Another level of a module, and a file whose tensors were exchanged."""
+    bench = benches("qwen2")
+    plan = _plan(bench, NARROW)
+    name = next(n for n, level in plan.levels if level.coding == "q4_0")
+    other = plan.replace({name: parse_level("q5_0")})
+    bench.build(other, "gguf")
+    export = write_export(bench, plan, "gguf", tmp_path / "out")
+    promised = other if damage == "other level" else plan
+    if damage == "other file":
+        swapped = write_export(bench, other, "gguf", tmp_path / "other")
+        (swapped.folder / "model.gguf").replace(export.folder / "model.gguf")
+    request = {
+        "model_folder": str(bench.folder),
+        "cache_folder": bench.workspace.cache_folder,
+        "model_digest": bench.workspace.model_digest,
+        "tokens": bench.tokens.to_json(),
+        "device": "cpu",
+    }
+    with pytest.raises(VerificationError, match=f"{name} takes .* bytes"):
+        verify_export(export.written, bench.workspace.inventory, promised, "gguf", Promise(10**9, None), request)
+
+
+@pytest.mark.parametrize(
+    ("file", "change", "told"),
+    [
+        ("config.json", {"architectures": ["OlmoForCausalLM"]}, "a OlmoForCausalLM cannot be written as GGUF yet"),
+        ("config.json", {"rope_parameters": {"rope_type": "dynamic"}}, "of the type 'dynamic'"),
+        ("config.json", {"use_sliding_window": True}, "without its sliding window"),
+        ("config.json", {"hidden_act": "gelu"}, "with silu, not 'gelu'"),
+        ("tokenizer.json", {"pre_tokenizer": {"type": "Whitespace"}}, "does not know by name"),
+        ("tokenizer.json", {"model": {"type": "WordPiece", "vocab": {}}}, "only tokenizers that merge pairs"),
+        ("tokenizer.json", None, "needed for --target gguf"),
+    ],
+)
+def test_what_llama_cpp_would_run_otherwise_is_refused(
+    benches: Benches, tmp_path: Path, file: str, change: dict[str, Any] | None, told: str
+) -> None:
+    """By name, before anything is read of the weights."""
+    for name in ("config.json", "tokenizer.json", "model.safetensors"):
+        (tmp_path / name).write_bytes((benches("qwen2").folder / name).read_bytes())
+    check_model(tmp_path)
+    if change is None:
+        (tmp_path / file).unlink()
+    else:
+        value = json.loads((tmp_path / file).read_text())
+        (tmp_path / file).write_text(json.dumps({**value, **change}))
+    with pytest.raises(ModelError, match=told):
+        check_model(tmp_path)

@@ -1,0 +1,122 @@
+"""One GGUF file, tokenizer and chat template in it, and a Modelfile that makes Ollama take it."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from shlex import quote
+from typing import Any
+
+from space.inventory import Inventory, ModuleInfo
+from space.plan import Plan
+from tightfit.export.source import Source
+from tightfit.export.targets.writer import Program, check_companions
+from workers.gguf.gguf_architectures import tensor_names
+from workers.gguf.gguf_fields import add_model_fields, rope_factors
+from workers.gguf.gguf_file import GgufTensor, architecture_in, read_gguf, write_gguf
+from workers.gguf.gguf_model import GgufModel, gguf_model
+from workers.gguf.gguf_tensors import float32_tensor, level_tensor, stored_tensor, values_tensor
+from workers.gguf.gguf_tokenizer import add_tokenizer_fields
+from workers.models.companions import licence_files, published_bytes
+from workers.models.digests import file_digest
+from workers.models.model_files import read_headers
+
+_ROPE_FACTORS = "rope_freqs.weight"
+GGUF_FILE = "model.gguf"
+
+
+@dataclass(frozen=True, slots=True)
+class GgufWriter:
+    """How a GGUF file is written.
+
+    Attributes:
+        weights: the name of the file.
+        loading: program -> how to load an export, in Markdown.
+        library: what the hub calls what loads it.
+
+    """
+
+    weights: str
+    loading: Callable[[Program], str]
+    library: str = "gguf"
+
+    def write(self, folder: Path, source: Source) -> tuple[int, dict[str, str]]:
+        """Write the file, a Modelfile and the model's licence; factors of a rotary embedding count as its header."""
+        check_companions(source.model_folder)
+        model, path = gguf_model(source.model_folder), folder / self.weights
+        tensors = [*_tensors(source, model)]
+        write_gguf(path, model.architecture.name, partial(_add_fields, source, model), [*_header(model), *tensors])
+        (folder / "Modelfile").write_text(f"FROM ./{self.weights}\n", encoding="utf-8")
+        for licence in licence_files(source.model_folder):
+            (folder / licence.name).write_bytes(published_bytes(licence))
+        return sum(tensor.num_bytes for tensor in tensors), {self.weights: file_digest(path)}
+
+    def stored_bytes(self, folder: Path, inventory: Inventory, _: Plan) -> Mapping[str, int | None]:
+        """Return module name -> bytes of its weight in the file."""
+        path = folder / self.weights
+        renamed = tensor_names(architecture_in(path), inventory.num_blocks)
+        stored = {tensor.name: tensor.num_bytes for tensor in read_gguf(path)}
+        return {m.name: stored.get(renamed(m.weight.name), 0) for m in inventory.modules}
+
+    def commands(self, folder: Path) -> Sequence[str]:
+        """Return what a user types to run the file."""
+        path = quote(str(folder / self.weights))
+        return (
+            f"llama-cli -m {path}",
+            f"ollama create {quote(folder.name.lower())} -f {quote(str(folder / 'Modelfile'))}",
+        )
+
+
+def _tensors(source: Source, model: GgufModel) -> Iterator[GgufTensor]:
+    stored = read_headers(source.model_folder)
+    for module in source.inventory.modules:
+        weight, level = module.weight, source.plan[module.name]
+        name, heads = model.renamed(weight.name), model.num_heads_permuted(weight.name)
+        if level.is_dense:
+            yield stored_tensor(name, stored[module.sources[0]], heads)
+        else:
+            yield level_tensor(name, weight.shape, level.coding, heads, partial(_blocks, source, module))
+    for tensor in source.inventory.others:
+        heads = model.num_heads_permuted(tensor.name)
+        yield float32_tensor(model.renamed(tensor.name), stored[tensor.name], heads)
+
+
+def _blocks(source: Source, module: ModuleInfo) -> Any:
+    return source.levels.tensors(module.name, source.plan[module.name])["blocks"]
+
+
+def _header(model: GgufModel) -> list[GgufTensor]:
+    """Return the tensors that say again what the config says."""
+    factors = rope_factors(model.config)
+    return [] if factors is None else [values_tensor(_ROPE_FACTORS, factors)]
+
+
+def _add_fields(source: Source, model: GgufModel, writer: Any) -> None:
+    sizes: Counter[str] = Counter()
+    for module in source.inventory.modules:
+        level = source.plan[module.name]
+        sizes[module.weight.dtype if level.is_dense else level.coding] += module.weight.num_elements
+    (main_type, _), *_ = sizes.most_common(1)
+    name, count = source.model_folder.name, source.inventory.num_parameters
+    add_model_fields(writer, model.config, name, count, main_type)
+    add_tokenizer_fields(writer, source.model_folder, model.config.vocab_size)
+
+
+def _loading(_: Program) -> str:
+    return f"""The file has its tokenizer and its chat template in it. llama.cpp, LM Studio and whatever else is made of
+llama.cpp load it as it is.
+
+```
+llama-cli -m {GGUF_FILE}
+```
+
+Ollama takes it by the Modelfile beside it:
+
+```
+ollama create my-model -f Modelfile
+ollama run my-model
+```"""
+
+
+GGUF_WRITER = GgufWriter(GGUF_FILE, _loading)

@@ -1,0 +1,118 @@
+"""What llama.cpp calls a model: its architecture, the names of its tensors, how it orders rows of queries and keys.
+
+Facts are those of llama.cpp's own converter (`conversion/llama.py`, `qwen.py`, `base.py`).
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from space.errors import ModelError
+
+_ROPE_TYPES = ("default", "linear", "yarn", "llama3")
+
+
+@dataclass(frozen=True, slots=True)
+class GgufArchitecture:
+    """One architecture.
+
+    Attributes:
+        name: as llama.cpp has it.
+        pairs_neighbours: its rotary embedding turns neighbouring values, where transformers turns values that are half
+            a head apart: rows of queries and keys stand in another order in the file.
+
+    """
+
+    name: str
+    pairs_neighbours: bool
+
+
+ARCHITECTURES: Mapping[str, GgufArchitecture] = MappingProxyType(
+    {
+        "LlamaForCausalLM": GgufArchitecture("llama", pairs_neighbours=True),
+        "MistralForCausalLM": GgufArchitecture("llama", pairs_neighbours=True),
+        "Qwen2ForCausalLM": GgufArchitecture("qwen2", pairs_neighbours=False),
+        "Qwen3ForCausalLM": GgufArchitecture("qwen3", pairs_neighbours=False),
+    }
+)
+"""transformers' class -> architecture"""
+
+
+def load_config(folder: Path) -> Any:
+    """Return a model's config as transformers reads it."""
+    from transformers import AutoConfig
+
+    return AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+
+
+def architecture_of(folder: Path, config: Mapping[str, Any]) -> GgufArchitecture:
+    """Return the architecture of a model.
+
+    Raises:
+        ModelError: it has none of the table, or a part that llama.cpp would run in another way.
+
+    """
+    named = next(iter(config.get("architectures") or ()), None)
+    found = ARCHITECTURES.get(str(named))
+    if found is None:
+        raise ModelError(
+            f"{folder}: a {named} cannot be written as GGUF yet; --target gguf holds {', '.join(ARCHITECTURES)}. "
+            "Use --target packed."
+        )
+    rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
+    kind = rope.get("rope_type", rope.get("type", "default"))
+    if kind not in _ROPE_TYPES:
+        raise ModelError(
+            f"{folder}: its rotary embedding is of the type {kind!r}, which is not written as GGUF; there are "
+            f"{', '.join(_ROPE_TYPES)}. Use --target packed."
+        )
+    if config.get("use_sliding_window"):
+        raise ModelError(f"{folder}: llama.cpp runs a {named} without its sliding window. Use --target packed.")
+    if config.get("hidden_act", "silu") != "silu":
+        raise ModelError(f"{folder}: llama.cpp runs a {named} with silu, not {config['hidden_act']!r}.")
+    return found
+
+
+def tensor_names(architecture: str, num_blocks: int) -> Callable[[str], str]:
+    """Return how tensors are renamed: stored name -> name in a file of an architecture of llama.cpp."""
+    import gguf
+
+    arch = next(arch for arch, name in gguf.MODEL_ARCH_NAMES.items() if name == architecture)
+    table = gguf.get_tensor_name_map(arch, num_blocks)
+
+    def renamed(name: str) -> str:
+        found = table.get_name(name, try_suffixes=(".weight", ".bias"))
+        if found is None:
+            raise ModelError(f"{name}: llama.cpp's {architecture} has no such tensor. Use --target packed.")
+        return str(found)
+
+    return renamed
+
+
+def num_heads_permuted(architecture: GgufArchitecture, config: Any, name: str) -> int | None:
+    """Return of how many heads the rows of a tensor stand in another order in the file; None where in the same."""
+    module = name.rpartition(".")[0].rpartition(".")[2]
+    if not architecture.pairs_neighbours or module not in ("q_proj", "k_proj"):
+        return None
+    return int(config.num_attention_heads if module == "q_proj" else config.num_key_value_heads)
+
+
+def in_file_order(rows: NDArray[Any], num_heads: int | None) -> NDArray[Any]:
+    """Return (O, ...) rows in the order of the file: of each head, first and second halves alternate."""
+    if num_heads is None:
+        return rows
+    halves = rows.reshape(num_heads, 2, len(rows) // num_heads // 2, *rows.shape[1:])
+    return np.ascontiguousarray(halves.swapaxes(1, 2)).reshape(rows.shape)
+
+
+def from_file_order(rows: NDArray[Any], num_heads: int | None) -> NDArray[Any]:
+    """Return (O, ...) rows of a file in the order of the model."""
+    if num_heads is None:
+        return rows
+    pairs = rows.reshape(num_heads, len(rows) // num_heads // 2, 2, *rows.shape[1:])
+    return np.ascontiguousarray(pairs.swapaxes(1, 2)).reshape(rows.shape)

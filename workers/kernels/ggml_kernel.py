@@ -1,0 +1,20 @@
+"""Weights out of blocks of ggml's types, by ggml's own code: what llama.cpp computes with."""
+
+from torch import Tensor
+
+from space.level import Level
+from workers.kernels.ggml_inputs import rounded_inputs
+from workers.kernels.ggml_library import dequantize
+from workers.kernels.kernel import Kernel, Tensors
+
+
+def _values(tensors: Tensors, level: Level, _: int, rows: Tensor | None) -> Tensor:
+    blocks = tensors["blocks"] if rows is None else tensors["blocks"][rows]
+    return dequantize(blocks.cpu(), level.coding).to(blocks.device)
+
+
+def _inputs(inputs: Tensor, level: Level) -> Tensor:
+    return rounded_inputs(inputs, level.coding)
+
+
+GGML_KERNEL = Kernel(_values, _inputs)

@@ -1,0 +1,94 @@
+"""How a fresh process loads what was exported, by target: the model as searches run it, its tokenizer, its runtime."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from space.plan import Plan
+from workers.devices import Device, compute_dtype
+from workers.evaluate.quality import Scored
+from workers.evaluate.teacher import Teacher
+from workers.runtime.gguf_loader import gguf_tokenizer_problems, in_llama_cpp, load_gguf
+
+Problems = dict[str, list[str]]
+"""kind of what is wrong -> names"""
+
+
+@dataclass(frozen=True, slots=True)
+class ExportedLoader:
+    """How exports of a target are loaded.
+
+    Attributes:
+        load: (searched model's folder, export, device, class of transformers, plan) -> the model, and missing,
+            unexpected and mismatched keys.
+        tokenizer_problems: (searched model's folder, export) -> how its tokenizer differs.
+        in_runtime: (export, (N, T) tokens, the dense model's answers, the family's loss) -> the target's own runtime
+            and the KL of its logits; None where it is not installed, or is what `load` loads with.
+
+    """
+
+    load: Callable[[Path, Path, Device, str, Plan], tuple[Any, Problems]]
+    tokenizer_problems: Callable[[Path, Path], Problems]
+    in_runtime: Callable[[Path, Tensor, Teacher, Scored], tuple[str, float] | None]
+
+
+def load_exported(folder: Path, device: Device = "cpu", loader: str = "AutoModelForCausalLM") -> tuple[Any, Problems]:
+    """Return the model as searches run it, and the loader's report of missing, unexpected and mismatched keys."""
+    import transformers
+
+    import workers.runtime.transformers_hook  # noqa: F401 (registers the packed format)
+
+    model, report = getattr(transformers, loader).from_pretrained(
+        folder,
+        dtype=compute_dtype(device),
+        use_safetensors=True,
+        trust_remote_code=False,
+        local_files_only=True,
+        output_loading_info=True,
+    )
+    return model.eval().to(device), {kind: sorted(map(str, keys)) for kind, keys in report.items() if keys}
+
+
+def tokenizer_problems(source: Path, exported: Path) -> Problems:
+    """Return how an export's tokenizer differs from the searched model's, where that has one."""
+    from transformers import AutoTokenizer
+
+    def load(folder: Path) -> Any:
+        return AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+
+    try:
+        searched = load(source)
+    except Exception:  # noqa: BLE001 (a model without a tokenizer that loads here promises none)
+        return {}
+    try:
+        found = load(exported)
+    except Exception as error:  # noqa: BLE001 (tokenizers raise whatever they like)
+        return {"tokenizer": [f"cannot be loaded ({first_line(error)})"]}
+    differs = []
+    if found.get_vocab() != searched.get_vocab():
+        differs.append("its vocabulary is not the searched model's")
+    if getattr(found, "chat_template", None) != getattr(searched, "chat_template", None):
+        differs.append("its chat template is not the searched model's")
+    return {"tokenizer": differs} if differs else {}
+
+
+def first_line(error: Exception) -> str:
+    """Return the first line of what an error says."""
+    return (str(error).splitlines() or [""])[0] or type(error).__name__
+
+
+def _load_folder(_: Path, exported: Path, device: Device, loader: str, __: Plan) -> tuple[Any, Problems]:
+    return load_exported(exported, device, loader)
+
+
+HUGGING_FACE = ExportedLoader(_load_folder, tokenizer_problems, lambda *_: None)
+_LOADERS = {"gguf": ExportedLoader(load_gguf, gguf_tokenizer_problems, in_llama_cpp)}
+"""target -> loader, of those that are no Hugging Face folders"""
+
+
+def loader_of(target: str) -> ExportedLoader:
+    """Return how exports of a target are loaded."""
+    return _LOADERS.get(target, HUGGING_FACE)

@@ -1,0 +1,89 @@
+"""A GGUF export in a fresh process: dense in transformers by the file's own fields, and in llama.cpp where it is here.
+
+What searches measured rounds inputs as llama.cpp's kernels do, so the model that transformers makes of the file is
+given the same rounding; llama.cpp itself is held against the same record.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from space.plan import Plan
+from workers.devices import Device, compute_dtype
+from workers.evaluate.quality import Scored, sequence_quality
+from workers.evaluate.teacher import Teacher
+from workers.gguf.gguf_architectures import load_config
+from workers.gguf.gguf_fields import head_size
+from workers.gguf.gguf_tokenizer import token_fields
+from workers.gguf.llama_cpp import is_installed, opened
+from workers.kernels.input_rounding import InputRounding
+
+
+def load_gguf(source: Path, folder: Path, device: Device, loader: str, plan: Plan) -> tuple[Any, dict[str, list[str]]]:
+    """Return the model as searches run it, and missing, unexpected and mismatched keys.
+
+    Its config is that of the file's fields, but for what transformers does not read there: the size of a head, and how
+    a rotary embedding is scaled.
+    """
+    import transformers
+
+    name, searched = _file(folder).name, load_config(source)
+    config = transformers.AutoConfig.from_pretrained(folder, gguf_file=name, local_files_only=True)
+    config.head_dim = head_size(searched)
+    if searched.rope_parameters.get("rope_type", "default") != "default":
+        config.rope_parameters = searched.rope_parameters
+    model, report = getattr(transformers, loader).from_pretrained(
+        folder,
+        config=config,
+        gguf_file=name,
+        dtype=compute_dtype(device),
+        trust_remote_code=False,
+        local_files_only=True,
+        output_loading_info=True,
+    )
+    modules, rounding = dict(model.named_modules()), InputRounding()
+    head = model.get_output_embeddings()
+    for name, level in plan.levels:
+        users = [modules[name], *([head] if head.weight is modules[name].weight else [])]
+        rounding.begin(name, dict.fromkeys(users), level)
+    return model.eval().to(device), {kind: sorted(map(str, keys)) for kind, keys in report.items() if keys}
+
+
+def _file(folder: Path) -> Path:
+    return next(folder.glob("*.gguf"))
+
+
+def gguf_tokenizer_problems(source: Path, exported: Path) -> dict[str, list[str]]:
+    """Return how the tokenizer in a file differs from the searched model's; by llama.cpp itself where it is here."""
+    from transformers import AutoTokenizer
+
+    searched = AutoTokenizer.from_pretrained(source, trust_remote_code=False, local_files_only=True)
+    tokens, template = token_fields(_file(exported))
+    added = set(searched.get_added_vocab())
+    differs = []
+    if any(tokens[at] != text for text, at in searched.get_vocab().items() if text not in added):
+        differs.append("its vocabulary is not the searched model's")
+    if template != getattr(searched, "chat_template", None):
+        differs.append("its chat template is not the searched model's")
+    if is_installed():
+        with opened(_file(exported), _PROBE_POSITIONS) as runtime:
+            if runtime.tokenize(_PROBE) != searched(_PROBE, add_special_tokens=False)["input_ids"]:
+                differs.append("llama.cpp splits text into other tokens")
+    return {"tokenizer": differs} if differs else {}
+
+
+def in_llama_cpp(folder: Path, tokens: Tensor, teacher: Teacher, scored: Scored) -> tuple[str, float] | None:
+    """Return the KL divergence of llama.cpp's own logits on (N, T) tokens, where it is installed."""
+    if not is_installed():
+        return None
+    with opened(_file(folder), tokens.shape[1]) as runtime:
+        kl, _ = sequence_quality(runtime.logits(tokens), tokens.split(1), teacher, scored)
+    return "llama.cpp", sum(kl) / len(kl)
+
+
+_PROBE = (
+    """def f(x): return {"a": [1, 22, 333, 4444], 'b\\'s': x**2}  # I'll, we've  it's\n\n    Grüße, žluťoučký kůň; """
+    """日本語のテキスト 한국어 ελληνικά عربى 🦙\t\tend  \n\n\n   and 3.14159 != 10,000 ... ???!!! __init__\n"""
+)
+_PROBE_POSITIONS = 256
