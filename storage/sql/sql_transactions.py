@@ -37,7 +37,7 @@ _HELD_TASK = (
 # Who adds an event has locked its job's row: numbers are given, and become visible, one after the other.
 _LOCKED = select(_JOBS.c.position).where(_JOBS.c.job_id == bindparam("key_job")).with_for_update(key_share=True)
 _NEXT = select(func.coalesce(func.max(_EVENTS.c.seq), 0) + 1).where(_EVENTS.c.job_id == bindparam("key_job"))
-_ADD = insert(EventRow.__table__).values(seq=_NEXT.scalar_subquery())  # type: ignore[arg-type]
+_ADD = insert(EventRow.__table__).values(seq=_NEXT.scalar_subquery()).inline()  # type: ignore[arg-type]
 _LAST_OF_KIND = (
     select(_EVENTS.c.facts)
     .where(_EVENTS.c.job_id == bindparam("key_job"), _EVENTS.c.kind == bindparam("key_kind"))

@@ -136,6 +136,11 @@ def test_a_limited_job_says_what_the_limit_cost(house: House) -> None:
     assert house.run(executor).state is JobState.DONE
     assert len(executor.priced) == 1
     assert any("20 trials do not allow all steps" in text for text in house.notes.phases)
+    first = next(text for text in house.notes.phases if text.startswith("measuring"))
+    trials = house.store.list_trials("one")
+    origins = dict.fromkeys(t.origin for t in trials if t.sampler_state.batch == 0)
+    assert len(origins) > 1
+    assert f" {' and '.join(origins)} plans" in first
     document = house.document()
     assert document.advice is not None
     assert "20 of up to" in document.advice
