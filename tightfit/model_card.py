@@ -78,6 +78,8 @@ def provenance(facts: Facts) -> dict[str, Any]:
         "kl_divergence": facts.verified.kl_divergence,
         "kl_divergence_ci95": list(facts.verified.kl_divergence_ci95),
         "perplexity": facts.verified.perplexity,
+        "fast_kernels": facts.verified.fast
+        and dict(zip(("logits_range_share", "kl"), facts.verified.fast, strict=True)),
         "dense_perplexity": job.facts.dense_perplexity,
         "versions": {"python": platform.python_version()}
         | {name: _version(name) for name in ("tightfit", *_LIBRARIES)},

@@ -35,6 +35,7 @@ from workers.families.read_inventory import inspect_model
 from workers.levels.level_store import LevelStore
 from workers.models.model_files import model_digest, resolve_model
 from workers.runtime.exported_loaders import load_exported
+from workers.runtime.packed_modules import use_fast_kernels
 
 RESULT = ROOT / "benchmarks" / "results" / "packed.json"
 KINDS: Mapping[str, str] = {
@@ -42,6 +43,7 @@ KINDS: Mapping[str, str] = {
     "integer, 4 bits": "b4-g64",
     "rotated trellis, 3 bits": "b3-gch-t-h",
     "rotated trellis, 4 bits": "b4-gch-t-h",
+    "EXL3, 3 bits": "exl3-3",
     "integer, 4 bits, half zeros": "b4-g64-s0.5",
     "integer, 3 bits, rank 8": "b3-g64-r8",
 }
@@ -128,6 +130,7 @@ def speed(kind: str, text: str, folder: Path, dense: Any, ids: Tensor) -> Speed:
         size = export(folder, text, Path(out))
         packed, problems = load_exported(Path(out) / "export")
     assert not problems, problems  # noqa: S101 (our own export)
+    use_fast_kernels(packed, fast=True)  # as users have them
     found = {}
     for name, work, count in (("prefill", prefill, PREFILL), ("decode", decode, DECODED)):
         own, other = paired((packed, dense), work, ids)

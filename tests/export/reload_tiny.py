@@ -20,6 +20,12 @@ def _load(folder: Path, dtype: Any) -> tuple[Any, dict[str, list[str]]]:
     return model.eval(), {kind: sorted(map(str, keys)) for kind, keys in report.items() if keys}
 
 
+def _exact(model: Any) -> None:
+    from tightfit.hf import use_fast_kernels
+
+    use_fast_kernels(model, fast=False)
+
+
 def _held_bytes(model: Any) -> int:
     """Return the bytes of all parameters and buffers that a checkpoint would hold, shared ones once."""
     tensors = {t.data_ptr(): t for t in model.state_dict().values()}
@@ -29,6 +35,9 @@ def _held_bytes(model: Any) -> int:
 def _check(folder: Path, ids: torch.Tensor) -> dict[str, Any]:
     model, problems = _load(folder, torch.float32)
     with torch.no_grad():
+        fast = model(input_ids=ids).logits
+        if "hf" in sys.argv:
+            _exact(model)
         logits = model(input_ids=ids).logits
         generated = model.generate(ids[:1], max_new_tokens=5, min_new_tokens=5, do_sample=False, pad_token_id=1)
     save_file({"logits": logits.contiguous()}, folder.with_name(f"{folder.name}.logits"))
@@ -39,6 +48,7 @@ def _check(folder: Path, ids: torch.Tensor) -> dict[str, Any]:
     again = folder.with_name(f"{folder.name}-again")
     model.save_pretrained(again)
     second, second_problems = _load(again, torch.float32)
+    _exact(second)
     dtype = str(second.dtype)
     with torch.no_grad():
         difference = float((second(input_ids=ids).logits - logits).abs().max())
@@ -46,6 +56,7 @@ def _check(folder: Path, ids: torch.Tensor) -> dict[str, Any]:
     names = [name for name, p in model.named_parameters() if p.ndim > 1]
     dense_bytes = sum(p.nbytes for p in second.parameters())
     return answer | {
+        "fast": float((fast - logits).abs().max() / (logits.max() - logits.min())),
         "dequantized": dequantized,
         "dense_bytes": dense_bytes,
         "again": difference,

@@ -45,6 +45,19 @@ def make_tiny(folder: Path, kind: TinyKind) -> Path:
     return folder
 
 
+def make_wide(folder: Path) -> Path:
+    """Save a random Llama of one block whose widths are multiples of 128, its head too."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    torch.manual_seed(0)
+    sizes = {"vocab_size": 384, "hidden_size": 128, "intermediate_size": 256, "num_hidden_layers": 1}
+    heads = {"num_attention_heads": 4, "num_key_value_heads": 4, "max_position_embeddings": 256}
+    model = LlamaForCausalLM(LlamaConfig(**sizes, **heads, bos_token_id=0, eos_token_id=1, initializer_range=0.15))
+    model.to(torch.bfloat16).save_pretrained(folder)
+    save_tokenizer(folder)
+    return folder
+
+
 def save_tokenizer(folder: Path) -> None:
     """Save a small tokenizer of bytes and their merges."""
     _tokenizer().save_pretrained(folder)

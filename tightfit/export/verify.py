@@ -24,6 +24,7 @@ _SAME_DEVICE = 1e-6, 1e-4  # the same arithmetic on the same bytes; only another
 _OTHER_DEVICE = 2e-3, 0.02  # float32 and bfloat16
 _OTHER_RUNTIME = 5e-5, 0.03  # nats, or part of the KL: its kernels sum in another order, attention is in 16 bits
 _LOGIT_TOLERANCE = 1e-4
+_FAST_DIFFERENCE, _FAST_KL = 1e-3, 1e-6  # of the range of logits, and nats
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +53,8 @@ class Promise:
 class Verified:
     """What the reload measured on held-out text: KL divergence in nats per token, with its 95 % interval.
 
-    `runtime` is the target's own runtime and the KL of its logits, where that is installed.
+    `runtime` is the target's own runtime and the KL of its logits, where that is installed. `fast` is the largest
+    difference that fast kernels make to logits, as a share of their range, and the KL to them; None without.
     """
 
     kl_divergence: float
@@ -60,6 +62,7 @@ class Verified:
     perplexity: float
     logit_difference: float
     runtime: tuple[str, float] | None = None
+    fast: tuple[float, float] | None = None
 
 
 def verify_export(
@@ -97,7 +100,8 @@ def verify_export(
         raise VerificationError(f"{written.folder}: the export is not what was promised: " + "; ".join(differences))
     interval = bootstrap_interval(answer["sequence_kl"])
     runtime = answer.get("runtime") and (answer["runtime"][0], answer["runtime"][1])
-    return Verified(answer["kl_divergence"], interval, answer["perplexity"], answer["logit_difference"], runtime)
+    fast = answer.get("fast") and (answer["fast"][0], answer["fast"][1])
+    return Verified(answer["kl_divergence"], interval, answer["perplexity"], answer["logit_difference"], runtime, fast)
 
 
 def _reload_differences(answer: Mapping[str, Any], promise: Promise) -> list[str]:
@@ -105,6 +109,9 @@ def _reload_differences(answer: Mapping[str, Any], promise: Promise) -> list[str
     found = [f"{kind}: {', '.join(names[:3])}" for kind, names in answer["problems"].items()]
     if not answer["logit_difference"] <= _LOGIT_TOLERANCE:
         found.append(f"logits differ from the searched model by {answer['logit_difference']:.3g}")
+    share, nats = answer.get("fast") or (0.0, 0.0)
+    if not (share <= _FAST_DIFFERENCE and nats <= _FAST_KL):
+        found.append(f"fast kernels change logits by {share:.3g} of their range, a KL divergence of {nats:.3g}")
     kl, recorded = answer["kl_divergence"], promise.kl_divergence
     if recorded is not None and not abs(kl - recorded) <= promise.kl_tolerance:
         found.append(f"KL divergence is {kl:.6g}, recorded is {recorded:.6g}")

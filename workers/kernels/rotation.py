@@ -32,7 +32,7 @@ def rotate_back(weight: Tensor) -> Tensor:
 def _turned(weight: Tensor, *, back: bool) -> Tensor:
     """Turn some rows at a time: their bits do not depend on how many."""
     turned = torch.empty_like(weight, memory_format=torch.contiguous_format)
-    passes = [(start, width, signs.to(weight.device)) for start, width, signs in _passes(weight.shape[1])]
+    passes = [(start, width, signs.to(weight.device)) for start, width, signs in rotation_passes(weight.shape[1])]
     count = max(1, (_CACHED_VALUES if weight.device.type == "cpu" else _GPU_VALUES) // weight.shape[1])
     for part, out in zip(weight.split(count), turned.split(count), strict=True):
         turned_in = part.T.clone(memory_format=torch.contiguous_format)  # changed in place below
@@ -53,7 +53,7 @@ def rotate_hessian(hessian: Tensor) -> Tensor:
 
 
 @lru_cache
-def _passes(columns: int) -> tuple[tuple[int, int, Tensor], ...]:
+def rotation_passes(columns: int) -> tuple[tuple[int, int, Tensor], ...]:
     """Return (first column, columns of one block, (S, 1) signs) of each pass."""
     block = columns & -columns
     if block >= _SMALLEST_BLOCK or block == columns:

@@ -12,6 +12,7 @@ from workers.devices import Device, compute_dtype
 from workers.evaluate.quality import Scored
 from workers.evaluate.teacher import Teacher
 from workers.runtime.gguf_loader import gguf_tokenizer_problems, in_llama_cpp, load_gguf
+from workers.runtime.packed_modules import use_fast_kernels
 
 Problems = dict[str, list[str]]
 """kind of what is wrong -> names"""
@@ -39,7 +40,8 @@ def load_exported(folder: Path, device: Device = "cpu", loader: str = "AutoModel
     """Return the model as searches run it, and the loader's report of missing, unexpected and mismatched keys."""
     import transformers
 
-    import workers.runtime.transformers_hook  # noqa: F401 (registers the packed format)
+    import workers.runtime.exl3_hook
+    import workers.runtime.transformers_hook  # noqa: F401 (they register formats)
 
     model, report = getattr(transformers, loader).from_pretrained(
         folder,
@@ -49,6 +51,7 @@ def load_exported(folder: Path, device: Device = "cpu", loader: str = "AutoModel
         local_files_only=True,
         output_loading_info=True,
     )
+    use_fast_kernels(model, fast=False)
     return model.eval().to(device), {kind: sorted(map(str, keys)) for kind, keys in report.items() if keys}
 
 

@@ -28,7 +28,7 @@ class PackedLinear(Packed):
 
     def forward(self, hidden: Tensor) -> Tensor:
         """Return hidden @ weightᵀ + bias; (..., I) in, (..., O) out."""
-        return nn.functional.linear(hidden, self.dense_weight().to(hidden.dtype), self.bias)
+        return self.linear(hidden, self.bias)
 
 
 class PackedEmbedding(Packed):
@@ -62,7 +62,7 @@ class TiedHead(nn.Module):
 
     def forward(self, hidden: Tensor) -> Tensor:
         """Return (..., vocabulary) logits of (..., I) hidden states."""
-        return nn.functional.linear(hidden, self.embedding.dense_weight().to(hidden.dtype), self.bias)
+        return self.embedding.linear(hidden, self.bias)
 
 
 class TiedEmbedding(nn.Module):
@@ -199,7 +199,13 @@ def _submodule(model: nn.Module, name: str) -> nn.Module | None:
     return None
 
 
-def packed_modules(model: nn.Module) -> dict[str, nn.Module]:
+def use_fast_kernels(model: nn.Module, *, fast: bool) -> None:
+    """Let packed modules multiply with their bytes in compiled loops, or unpack their weights exactly."""
+    for module in packed_modules(model).values():
+        module.is_fast = fast
+
+
+def packed_modules(model: nn.Module) -> dict[str, Packed]:
     """Return name -> module of those that hold a packed level."""
     return {name: module for name, module in model.named_modules() if isinstance(module, Packed)}
 

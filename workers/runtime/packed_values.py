@@ -4,13 +4,14 @@ Shape legend: O out_features or vocabulary, I in_features or hidden.
 """
 
 from collections.abc import Callable
-from typing import Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 
 from space.level import Level
 from space.targets.packed_target import packed_layout
+from workers.kernels.fast.fast_product import FastProduct, fast_product
 from workers.kernels.unpack import unpack
 
 _DTYPES = {
@@ -30,13 +31,42 @@ def packed_shapes(level: Level, rows: int, columns: int) -> dict[str, tuple[tupl
 
 
 class Packed(nn.Module):
-    """Buffers of one packed level."""
+    """Buffers of one packed level.
+
+    Attributes:
+        is_fast: activations on a CPU are multiplied with the packed bytes, which rounds otherwise than the plain path;
+            without gradients only.
+
+    """
+
+    is_fast = False
 
     def __init__(self, level: Level, rows: int, columns: int, output_dtype: torch.dtype) -> None:
         super().__init__()
         self.level, self.rows, self.columns, self.output_dtype = level, rows, columns, output_dtype
         for name, (shape, dtype) in packed_shapes(level, rows, columns).items():
             self.register_buffer(name, torch.empty(shape, dtype=dtype))
+        self._known: tuple[Tensor | None, FastProduct | None] = None, None
+
+    def linear(self, hidden: Tensor, bias: Tensor | None) -> Tensor:
+        """Return hidden @ weightᵀ + bias; (..., I) in, (..., O) out."""
+        fast = self._fast() if self.is_fast and _is_plain(hidden) else None
+        if fast is None:
+            return nn.functional.linear(hidden, self.dense_weight().to(hidden.dtype), bias)
+        found = fast(hidden.reshape(-1, self.columns).float().contiguous())
+        found = (found if bias is None else found.add_(bias)).view(*hidden.shape[:-1], self.rows)
+        return found.to(hidden.dtype)
+
+    def _fast(self) -> FastProduct | None:
+        """Return the loops that multiply with what the buffers hold now."""
+        first = next(iter(self._buffers.values()))
+        if first is not self._known[0]:
+            self._known = first, fast_product(dict(self.named_buffers()), self.level, self.columns)
+        return self._known[1]
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what a copy is made of: its loops are found anew."""
+        return {**self.__dict__, "_known": (None, None)}
 
     @property
     def weight(self) -> Tensor:
@@ -68,3 +98,9 @@ class Packed(nn.Module):
     def extra_repr(self) -> str:
         """Return what is shown of it beside its class."""
         return f"{self.rows}, {self.columns}, level={self.level}"
+
+
+def _is_plain(hidden: Tensor) -> bool:
+    """Tell whether compiled loops may read a tensor."""
+    is_traced = torch.compiler.is_compiling() or torch._C._get_tracing_state() is not None  # noqa: SLF001
+    return hidden.device.type == "cpu" and not is_traced and not (hidden.requires_grad and torch.is_grad_enabled())

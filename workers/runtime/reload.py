@@ -20,6 +20,7 @@ from workers.families.blocks import BlockRunner
 from workers.families.family_table import FAMILIES
 from workers.families.read_inventory import inspect_model
 from workers.runtime.exported_loaders import HUGGING_FACE, ExportedLoader, loader_of
+from workers.runtime.fast_check import fast_strays
 from workers.tasks import BATCH, Workspace
 from workers.text.tokens import TokenSet
 from workers.worker import Worker
@@ -41,6 +42,8 @@ class ReloadAnswer:
         perplexity: on held-out text.
         runtime: what the target's own runtime, where it is installed, measured on the same text: its name and the KL
             of its logits; None where it is not.
+        fast: the largest difference that fast kernels make to logits, as a share of their range, and the KL divergence
+            of the plain path to them, in nats; None where nothing is packed.
 
     """
 
@@ -50,6 +53,7 @@ class ReloadAnswer:
     sequence_kl: tuple[float, ...]
     perplexity: float
     runtime: tuple[str, float] | None = None
+    fast: tuple[float, float] | None = None
 
 
 def reload(
@@ -68,10 +72,11 @@ def reload(
         teacher = read_teacher(worker.teacher_path(tokens, "held_out"))
         batches = text.split(BATCH)
         kl, loss = sequence_quality(map(runner.logits, batches), batches, teacher, family.loss)
+    fast = fast_strays(model, runner.logits, text[:_LOGIT_SEQUENCES])
     difference = float((logits.float() - searched.float()).abs().max())
     found = Measurement.of_sequences(kl, loss, teacher.roots.shape[1], 0.0, 0.0)
     runtime = loader.in_runtime(folder, text, teacher, family.loss)
-    return ReloadAnswer(problems, difference, found.kl_divergence, found.sequence_kl, found.perplexity, runtime)
+    return ReloadAnswer(problems, difference, found.kl_divergence, found.sequence_kl, found.perplexity, runtime, fast)
 
 
 def main() -> None:

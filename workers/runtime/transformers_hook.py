@@ -12,7 +12,13 @@ from transformers.utils.quantization_config import QuantizationConfigMixin
 from workers.models.digests import check_digests
 from workers.models.headers import read_header
 from workers.runtime.packed_format import QUANT_METHOD, SITES_VERSION, WEIGHTS_FIELD
-from workers.runtime.packed_modules import install_dense, install_packed, keep_parameter, packed_modules
+from workers.runtime.packed_modules import (
+    install_dense,
+    install_packed,
+    keep_parameter,
+    packed_modules,
+    use_fast_kernels,
+)
 from workers.runtime.packed_tensor import PackedTensor
 
 
@@ -89,6 +95,7 @@ class PackedQuantizer(HfQuantizer):  # type: ignore[misc]
 
     def _process_model_after_weight_loading(self, model: nn.Module, **_: Any) -> nn.Module:
         keep_parameter(model)
+        use_fast_kernels(model, fast=True)
         return model
 
     def get_state_dict_and_metadata(self, model: nn.Module) -> tuple[dict[str, Any], dict[str, str]]:

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from space.level import Level
-from workers.kernels.exl3.exl3_code import MULTIPLIER, codebook, pack_rings, ring_states, tile_values, unpack_states
+from workers.kernels.exl3.exl3_code import codebook, pack_rings, ring_states, tile_values, unpack_states
+from workers.kernels.exl3.exl3_format import MULTIPLIER
 from workers.kernels.exl3.exl3_kernel import EXL3_KERNEL
 
 FIXED = [-3.453125, 0.6410751342773438, -0.448455810546875, 0.8373260498046875, -0.6514739990234375]

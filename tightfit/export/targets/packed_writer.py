@@ -39,9 +39,10 @@ def _config(inventory: Inventory, plan: Plan) -> dict[str, Any]:
 def _loading(program: Program) -> str:
     return f"""The format is tightfit's own. Loading takes torch, transformers, safetensors and tightfit. That is on no
 package index: it is installed from its repository{program.remark}. `--no-deps` leaves out what only searching needs.
+numba makes it fast on CPUs, and can be left out.
 
 ```
-pip install "torch=={_public("torch")}" "transformers=={_public("transformers")}" safetensors
+pip install "torch=={_public("torch")}" "transformers=={_public("transformers")}" safetensors numba
 pip install --no-deps "tightfit @ {program.source}"
 ```
 

@@ -94,6 +94,7 @@ class Writer:
         loading: program -> how to load an export, in Markdown.
         weights: the name of the file of the weights.
         library: what the hub calls the library that loads it.
+        beside: (inventory, plan) -> name -> content of further JSON files.
 
     """
 
@@ -103,6 +104,7 @@ class Writer:
     loading: Callable[[Program], str]
     weights: str = WEIGHTS
     library: str = "transformers"
+    beside: Callable[[Inventory, Plan], dict[str, dict[str, Any]]] = lambda *_: {}
 
     def write(self, folder: Path, source: Source) -> tuple[int, dict[str, str]]:
         """Write the folder; see `TargetWriter`."""
@@ -114,6 +116,8 @@ class Writer:
         if self.keeps_digests:
             config["quantization_config"]["digests"] = digests
         write_json(folder / "config.json", config)
+        for name, content in self.beside(source.inventory, source.plan).items():
+            write_json(folder / name, content)
         copy_companions(source.model_folder, folder)
         return size, digests
 

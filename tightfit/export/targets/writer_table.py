@@ -1,6 +1,7 @@
 """All writers by the name of their target."""
 
 from tightfit.export.targets.compressed_tensors_writer import COMPRESSED_TENSORS_WRITER
+from tightfit.export.targets.exl3_writer import EXL3_WRITER
 from tightfit.export.targets.gguf_writer import GGUF_WRITER
 from tightfit.export.targets.packed_writer import PACKED_WRITER
 from tightfit.export.targets.writer import TargetWriter
@@ -9,4 +10,5 @@ WRITERS: dict[str, TargetWriter] = {
     "packed": PACKED_WRITER,
     "compressed-tensors": COMPRESSED_TENSORS_WRITER,
     "gguf": GGUF_WRITER,
+    "exl3": EXL3_WRITER,
 }

@@ -15,7 +15,8 @@ from workers.compress.exl3.ring_search import best_states
 from workers.compress.exl3.scale_fit import fitted_scales
 from workers.compress.exl3.tile_feedback import block_factor, round_tiles
 from workers.compress.rounding_inputs import damped
-from workers.kernels.exl3.exl3_code import MULTIPLIER, RING, TILE, codebook, pack_rings, tile_order
+from workers.kernels.exl3.exl3_code import RING, TILE, codebook, pack_rings, tile_order
+from workers.kernels.exl3.exl3_format import MULTIPLIER
 from workers.kernels.exl3.exl3_kernel import BLOCK
 from workers.kernels.rotation import hadamard
 

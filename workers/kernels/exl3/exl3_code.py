@@ -11,12 +11,12 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+from workers.kernels.exl3.exl3_format import MULTIPLIER
+
 TILE = 16
 RING = TILE * TILE
 STATE_BITS = 16
 STATES = 1 << STATE_BITS
-MULTIPLIER = 0x83DCD12D
-"""of the `mul1` codebook; files name the codebook by it"""
 _HALF_ONE, _HALF_STEP, _HALF_SHIFT = 0x6400, 0x1EEE, 0xC931
 """bits of float16 numbers: 1024, a step of about 1 / 147.7, and a shift of about -10.4"""
 
@@ -27,6 +27,12 @@ def codebook() -> Tensor:
     product = torch.arange(STATES, dtype=torch.int64) * MULTIPLIER & 0xFFFFFFFF
     total = sum((product >> 8 * i & 0xFF for i in range(4)), torch.zeros_like(product))
     return (total + 1024).float() * _half(_HALF_STEP) + _half(_HALF_SHIFT)
+
+
+@lru_cache
+def value_line() -> tuple[float, float]:
+    """Return (step, first): the value of a state is about `first` + `step` * the sum of its four bytes."""
+    return float(_half(_HALF_STEP)), float(codebook()[0])
 
 
 def _half(bits: int) -> Tensor:

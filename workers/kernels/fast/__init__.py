@@ -1,0 +1,1 @@
+"""Compiled loops that multiply with packed weights on CPUs, without a dense copy."""
