@@ -7,6 +7,8 @@ from typing import Any, Literal
 
 from space.site import Carried, Site
 
+PACKED = "_packed"
+"""what stands behind a parameter's name where it is packed alone"""
 ModuleKind = Literal["linear", "embedding"]
 ITEM_BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1, "BOOL": 1}
 
@@ -68,8 +70,8 @@ class ModuleInfo:
 
     @property
     def prefix(self) -> str:
-        """Return what the names of its tensors begin with where it is packed."""
-        return self.name if self.is_layer else self.parameter
+        """Return what the names of its tensors begin with where it is packed, so that nothing is converted."""
+        return self.name if self.is_layer else f"{self.parameter}{PACKED}"
 
     @property
     def module_type(self) -> str:

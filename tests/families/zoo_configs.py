@@ -53,7 +53,15 @@ _WIDTHS = {
     ),
     3: ("num_hidden_layers", "n_layer", "num_layers", "in_channels"),
     2: (
-        *("num_key_value_heads", "num_experts_per_tok", "moe_topk", "moe_k", "encoder_layers", "decoder_layers"),
+        *(
+            "num_key_value_heads",
+            "num_experts_per_tok",
+            "num_experts_per_token",
+            "moe_topk",
+            "moe_k",
+            "encoder_layers",
+            "decoder_layers",
+        ),
         *("expand", "mamba_expand", "linear_num_key_heads", "num_global_key_value_heads", "depth", "index_n_heads"),
         *("spatial_merge_size", "swa_num_key_value_heads"),
     ),

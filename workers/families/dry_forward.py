@@ -13,7 +13,9 @@ from space.inventory import CacheLayer
 from workers.families.family import Seen
 
 _CHUNKS = 256  # tokens, a multiple of what models cut sequences into
-_SIZES = re.compile(r"size of tensor|cannot be multiplied|invalid for input of size|broadcast|must match|split_sizes")
+_SIZES = re.compile(
+    r"size of tensor|cannot be multiplied|invalid for input of size|broadcast|must match|split_sizes|k out of range"
+)
 """in what torch says of shapes that do not fit"""
 _LENGTHS = 2, 3  # tokens of two forwards: what grows between them is kept of each token
 

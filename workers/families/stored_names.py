@@ -86,27 +86,41 @@ def converted(model: Any, parameter: str, origin: Origin, tensor: Callable[[str]
     return _convert(model, origin.made[0], origin, tensor)[parameter]
 
 
+def taken_for(model: Any, names: Iterable[str]) -> list[str]:
+    """Return the names that transformers takes stored tensors for, whether or not there is such a parameter."""
+    return [target for _, target, _ in _renamed(model, names)[1]]
+
+
 def _grouped(model: Any, names: Iterable[str]) -> tuple[dict[str, tuple[Any, dict[str, str]]], list[str]]:
     """Return target -> (its converter, source -> pattern), and the names that are no target's."""
-    from transformers.conversion_mapping import get_model_conversion_mapping
-    from transformers.core_model_loading import WeightConverter, dot_natural_key, rename_source_key
-
-    transforms = get_model_conversion_mapping(model)
-    converters = [t for t in transforms if isinstance(t, WeightConverter)]
-    renamings = [t for t in transforms if not isinstance(t, WeightConverter)]
-    by_pattern = {pattern: converter for converter in converters for pattern in converter.source_patterns}
-    wanted, prefix = model.state_dict(), model.base_model_prefix
+    wanted = model.state_dict()
+    by_pattern, renamed = _renamed(model, names)
     groups, unknown = dict[str, tuple[Any, dict[str, str]]](), list[str]()
-    for name in sorted(names, key=dot_natural_key):
-        target, pattern = rename_source_key(name, renamings, converters, prefix, wanted)
-        if target not in wanted and name in wanted:
-            target, pattern = rename_source_key(name, [], [], prefix, wanted)
+    for name, target, pattern in renamed:
         if target not in wanted:
             unknown.append(name)
             continue
         _, members = groups.setdefault(target, (by_pattern.get(pattern), {}))
         members[name] = pattern or ""
     return groups, unknown
+
+
+def _renamed(model: Any, names: Iterable[str]) -> tuple[dict[str | None, Any], list[tuple[str, str, str | None]]]:
+    """Return pattern -> converter, and (name, what it is taken for, the pattern that it matched) in natural order."""
+    from transformers.conversion_mapping import get_model_conversion_mapping
+    from transformers.core_model_loading import WeightConverter, dot_natural_key, rename_source_key
+
+    transforms = get_model_conversion_mapping(model)
+    converters = [t for t in transforms if isinstance(t, WeightConverter)]
+    renamings = [t for t in transforms if not isinstance(t, WeightConverter)]
+    by_pattern: dict[str | None, Any] = {pattern: c for c in converters for pattern in c.source_patterns}
+    wanted, prefix, found = model.state_dict(), model.base_model_prefix, list[tuple[str, str, str | None]]()
+    for name in sorted(names, key=dot_natural_key):
+        target, pattern = rename_source_key(name, renamings, converters, prefix, wanted)
+        if target not in wanted and name in wanted:
+            target, pattern = rename_source_key(name, [], [], prefix, wanted)
+        found.append((name, target, pattern))
+    return by_pattern, found
 
 
 def _convert(model: Any, target: str, origin: Origin, tensor: Callable[[str], Tensor]) -> dict[str, Tensor]:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from space.inventory import PACKED
 from space.level import Level, parse_level
 from space.site import Site
 from workers.runtime.packed_tensor import PackedTensor
@@ -178,7 +179,8 @@ def _packed_parameter(model: nn.Module, name: str, level: Level, *, transposed: 
     old = module.get_parameter(last)
     new = PackedTensor(level, Site(name, tuple(old.shape), (), transposed=transposed), old.dtype)
     delattr(module, last)
-    module.add_module(last, new)
+    module.add_module(f"{last}{PACKED}", new)
+    object.__setattr__(module, last, new)  # what the module's code asks for
     return new
 
 
@@ -221,7 +223,8 @@ def install_dense(model: nn.Module, dtype: torch.dtype) -> None:
             dense = source.tensor() if isinstance(source, PackedTensor) else source.dense_weight()
             weights[id(source)] = nn.Parameter(dense.to(dtype), requires_grad=False)
         if isinstance(module, PackedTensor):
-            owner, _, last = name.rpartition(".")
+            owner, _, last = name.removesuffix(PACKED).rpartition(".")
+            delattr(model.get_submodule(owner), f"{last}{PACKED}")
             delattr(model.get_submodule(owner), last)
             model.get_submodule(owner).register_parameter(last, weights[id(source)])
         else:

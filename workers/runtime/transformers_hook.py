@@ -9,6 +9,8 @@ from torch import nn
 from transformers.quantizers import HfQuantizer, register_quantization_config, register_quantizer
 from transformers.utils.quantization_config import QuantizationConfigMixin
 
+from space.inventory import PACKED
+from workers.families.stored_names import taken_for
 from workers.models.digests import check_digests
 from workers.models.headers import read_header
 from workers.runtime.packed_format import QUANT_METHOD, SITES_VERSION, WEIGHTS_FIELD
@@ -89,9 +91,10 @@ class PackedQuantizer(HfQuantizer):  # type: ignore[misc]
         model.set_experts_implementation("eager")  # unpacks those experts alone that tokens are sent to
         for copy in install_packed(model, plan, tied, parameters, transposed):
             model.all_tied_weights_keys.pop(f"{copy}.weight", None)  # there is no such parameter any more
-        names = "|".join(map(re.escape, packed_modules(model)))
-        if names:  # what is in the way of others
-            model._keys_to_ignore_on_load_unexpected.add(rf"(?:^|\.)(?:{names})(?:\.weight)?$")  # noqa: SLF001 (transformers')
+        in_the_way = _in_the_way(model)  # of others
+        names = "|".join(map(re.escape, {*in_the_way, *taken_for(model, in_the_way)}))
+        if names:
+            model._keys_to_ignore_on_load_unexpected.add(rf"(?:^|\.)(?:{names})$")  # noqa: SLF001 (transformers')
 
     def _process_model_after_weight_loading(self, model: nn.Module, **_: Any) -> nn.Module:
         keep_parameter(model)
@@ -100,9 +103,7 @@ class PackedQuantizer(HfQuantizer):  # type: ignore[misc]
 
     def get_state_dict_and_metadata(self, model: nn.Module) -> tuple[dict[str, Any], dict[str, str]]:
         """Return what `save_pretrained` writes: the model, and in the way of others a weight of one byte per module."""
-        packed = packed_modules(model)
-        names = [name if isinstance(module, PackedTensor) else f"{name}.weight" for name, module in packed.items()]
-        others = {name: torch.zeros(1, dtype=torch.uint8) for name in names}
+        others = {name: torch.zeros(1, dtype=torch.uint8) for name in _in_the_way(model, layers_only=True)}
         return model.state_dict() | others, {}
 
     def _dequantize(self, model: Any, dtype: torch.dtype | None = None) -> nn.Module:
@@ -130,3 +131,14 @@ class PackedQuantizer(HfQuantizer):  # type: ignore[misc]
     def is_trainable(self) -> bool:
         """Tell transformers that packed weights cannot be trained."""
         return False
+
+
+def _in_the_way(model: nn.Module, *, layers_only: bool = False) -> list[str]:
+    """Return the names of the tensors without values that a packed checkpoint has in the place of weights.
+
+    Those of layers are enough to stop a loader; others transformers may want to convert when it saves.
+    """
+    packed = packed_modules(model)
+    layers = [f"{name}.weight" for name, module in packed.items() if not isinstance(module, PackedTensor)]
+    others = [name.removesuffix(PACKED) for name, module in packed.items() if isinstance(module, PackedTensor)]
+    return layers if layers_only and layers else layers + others
