@@ -26,6 +26,7 @@ pytest.register_assert_rewrite("tests.workers.pool.executor_contract")
 ROOT = Path(__file__).resolve().parents[1]
 NOT_QUICK = {  # whole jobs, servers, browsers, fresh processes
     *("tests/browser", "tests/chaos", "tests/end_to_end", "tests/export", "tests/fuzz", "tests/workers/pool"),
+    "tests/families",
     *("tests/workers/test_gpu.py", "tests/workers/test_devices.py"),
     *("tests/storage/tracking", "tests/cli/test_doctor.py", "tests/cli/test_errors.py", "tests/benchmarks"),
     *(
