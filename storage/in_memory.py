@@ -238,6 +238,11 @@ class MemoryStore(MemoryTasks, MemoryPeople):
             self._job(job_id)
             return [copied_trial(trial) for _, trial in sorted(self._trials[job_id].items())]
 
+    def page_trials(self, job_id: str, after: int, limit: int) -> tuple[Sequence[Trial], int]:
+        """Return a job's trials of higher numbers, at most so many, and how many it has. Raises NotFoundError."""
+        trials = self.list_trials(job_id)
+        return [trial for trial in trials if trial.number > after][:limit], len(trials)
+
     def put_measurement(self, known: Known) -> None:
         """Remember a measurement under its key for all jobs, and who asked for it; an existing one is kept."""
         copied = copied_measurement(known.measurement)

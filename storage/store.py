@@ -131,6 +131,9 @@ class Store(TaskStore, PeopleStore, Protocol):
     def list_trials(self, job_id: str) -> Sequence[Trial]:
         """Return a job's trials by number. Raises NotFoundError."""
 
+    def page_trials(self, job_id: str, after: int, limit: int) -> tuple[Sequence[Trial], int]:
+        """Return a job's trials of higher numbers, at most so many, and how many it has. Raises NotFoundError."""
+
     def put_measurement(self, known: Known) -> None:
         """Remember a measurement under its key for all jobs, and who asked for it; an existing one is kept."""
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Update, bindparam, insert, or_, select, update
+from sqlalchemy import Update, bindparam, func, insert, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
@@ -132,6 +132,15 @@ class SqlStore(SqlJobs, SqlTasks, SqlPeople):
             check_job_exists(session, job_id)
             rows = session.scalars(select(TrialRow).where(TrialRow.job_id == job_id).order_by(TrialRow.number))
             return [trial_of(row) for row in rows]
+
+    def page_trials(self, job_id: str, after: int, limit: int) -> tuple[Sequence[Trial], int]:
+        """Return a job's trials of higher numbers, at most so many, and how many it has. Raises NotFoundError."""
+        ours = TrialRow.job_id == job_id
+        page = select(TrialRow).where(ours, TrialRow.number > after).order_by(TrialRow.number).limit(limit)
+        with self._session() as session:
+            check_job_exists(session, job_id)
+            count = session.scalar(select(func.count()).select_from(TrialRow).where(ours))
+            return [trial_of(row) for row in session.scalars(page)], count or 0
 
     def put_measurement(self, known: Known) -> None:
         """Remember a measurement under its key for all jobs, and who asked for it; an existing one is kept."""

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from space.errors import StateError, StoreError
+from space.errors import NotFoundError, StateError, StoreError
 from storage.records import Asking, Job, JobState, Known, TrialState
 from storage.sampler_state import SamplerState
 from storage.store import Store
@@ -156,3 +156,13 @@ class TrialContract:
             for number, state in enumerate(TrialState)
         ]
         assert store.list_trials("two")[0].state is TrialState.RUNNING
+
+    @pytest.mark.usefixtures("job")
+    def test_trials_come_in_pages(self, store: Store) -> None:
+        """By number, each once, and how many there are."""
+        store.create_trials([trial(number) for number in (4, 0, 2, 1)])
+        assert [t.number for t in store.page_trials("one", -1, 3)[0]] == [0, 1, 2]
+        assert store.page_trials("one", 2, 3) == (list(store.list_trials("one"))[3:], 4)
+        assert store.page_trials("one", 4, 3) == ([], 4)
+        with pytest.raises(NotFoundError, match="no job 'none'"):
+            store.page_trials("none", -1, 3)

@@ -76,16 +76,15 @@ def list_trials(
     service: ServiceOfApp,
     job: JobId,
     limit: Annotated[int, Query(ge=1, le=1000, description="At most so many.")] = 200,
-    after: Annotated[int, Query(ge=-1, le=2**62, description="The `next` of the page before.")] = -1,
+    after: Annotated[int, Query(ge=-1, le=2**31 - 1, description="The `next` of the page before.")] = -1,
     plans: Annotated[bool, Query(description="With the plan of each.")] = False,
 ) -> Response:
     """List what was measured, in the order of asking."""
     seen_job(service, caller, job)
-    trials = service.store.list_trials(job)
-    rest = [trial for trial in trials if trial.number > after]
-    page = rest[:limit]
-    following = page[-1].number if len(rest) > limit else None
-    return _json({"trials": [_told(t, plans=plans) for t in page], "next": following, "total": len(trials)})
+    found, total = service.store.page_trials(job, after, limit + 1)
+    page = found[:limit]
+    following = page[-1].number if len(found) > limit else None
+    return _json({"trials": [_told(t, plans=plans) for t in page], "next": following, "total": total})
 
 
 def _told(trial: Trial, *, plans: bool) -> dict[str, Any]:
