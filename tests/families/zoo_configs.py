@@ -70,14 +70,17 @@ _WIDTHS = {
         *("topk_group", "num_expert_group", "mamba_n_groups", "n_groups", "zero_expert_num", "moe_layer_start_index"),
         *("scale_depth", "num_logits_to_keep"),
     ),
-    0: (
-        *("pad_token_id", "bos_token_id", "eos_token_id", "decoder_start_token_id", "num_kv_shared_layers"),
-        *("hidden_dropout", "attention_dropout"),
-    ),
+    0: (*("pad_token_id", "bos_token_id", "eos_token_id", "decoder_start_token_id", "num_kv_shared_layers"),),
     VOCABULARY: ("vocab_size", "vocab_size_per_layer_input"),
 }
 SMALL: dict[str, Any] = {name: size for size, names in _WIDTHS.items() for name in names}
-SMALL |= {"block_auto_adjust_ff_dim": False, "use_mamba_kernels": False, "rope_local_base_freq": 10000.0}
+SMALL |= {
+    "hidden_dropout": 0.0,
+    "attention_dropout": 0.0,
+    "block_auto_adjust_ff_dim": False,
+    "use_mamba_kernels": False,
+    "rope_local_base_freq": 10000.0,
+}
 OF_DEPTH = {
     *("layer_types", "mlp_layer_types", "layers_block_type", "moe_layer_freq", "no_rope_layers", "moe_layers"),
     *("attn_layer_indices", "full_attn_idxs", "hybrid_layer_ids", "hybrid_override_pattern", "per_layer_config"),
