@@ -1,0 +1,1 @@
+"""What runtimes really get: exports of each target, judged in the runtime itself."""
