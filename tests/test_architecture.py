@@ -41,7 +41,8 @@ LOADS_HEAVY = (  # importing these takes seconds; whatever else needs them impor
     *("storage.sql", "storage.migrations", "search.controller", "search.job.job_steps", "search.job.search_loop"),
     *("search.study", "workers.worker", "workers.compress", "workers.evaluate", "workers.families", "workers.kernels"),
     "workers.gguf.llama_cpp",
-    *("workers.levels.statistics", "workers.models.mapped_checkpoint", "workers.models.plausible", "workers.recover"),
+    *("workers.damping_choice", "workers.levels.output_factors", "workers.levels.statistics"),
+    *("workers.models.mapped_checkpoint", "workers.models.plausible", "workers.recover"),
     *("workers.pool.cluster", "workers.pool.ray_driver", "workers.pool.ray_pool", "workers.run", "workers.runtime"),
     *("workers.text.sampled_text", "tightfit.export.making", "tightfit.exporting", "tightfit.hf"),
 )

@@ -14,6 +14,8 @@ BATCH = 4
 """sequences per forward; the same everywhere, so that every evaluation rounds alike (15 % faster than 8)"""
 WHOLE_VOCABULARY = 8192
 """up to so many tokens each has its probability in the dense model's answers"""
+DAMPED_BITS = (2, 3, 4)
+"""bit-widths for which it is chosen how much output factors are damped"""
 PRICE_FORWARDS = 4
 """token-forwards per token of a gradient pass: there, each block again, and twice that on the way back"""
 NUM_LIKELIEST = 1024
@@ -62,9 +64,17 @@ class PrepareText:
 
 @dataclass(frozen=True, slots=True)
 class Calibrate:
-    """Collect the Hessians. Result: None."""
+    """Collect the statistics that levels are built from. Result: None."""
 
     tokens: TokenSet
+
+
+@dataclass(frozen=True, slots=True)
+class ChooseDamping:
+    """Choose how much output factors are damped for values of so many bits, by search text. Result: None."""
+
+    tokens: TokenSet
+    bits: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,4 +167,4 @@ class Evaluate:
     sketch: bool = False
 
 
-Task = PrepareText | Calibrate | Teach | PriceModules | BuildLevels | Evaluate
+Task = PrepareText | Calibrate | ChooseDamping | Teach | PriceModules | BuildLevels | Evaluate

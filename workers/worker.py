@@ -23,6 +23,7 @@ from workers.compress.build import build_levels
 from workers.compress.builders.builder_table import needs_of
 from workers.compress.module_statistics import Statistics
 from workers.compress.screen import screen_levels
+from workers.damping_choice import choose_damping
 from workers.devices import check_device, gpu_bytes
 from workers.evaluate.gradients import GradientPass
 from workers.evaluate.quality import sequence_quality
@@ -30,16 +31,20 @@ from workers.evaluate.sketch import Sketcher
 from workers.evaluate.teacher import Teacher, read_teacher, write_teacher
 from workers.families.family import Family
 from workers.families.family_table import FAMILIES
+from workers.levels.dampings import load_dampings, write_damping
 from workers.levels.level_store import LevelStore
-from workers.levels.statistics import calibrate, is_calibrated, load_statistics
+from workers.levels.statistics import calibrate, calibration_folder, is_calibrated, load_statistics
 from workers.run.engine import Engine
+from workers.run.held_weights import Unpack
 from workers.run.kept_outputs import Key
 from workers.run.memory_limits import building_bytes, must_stream
 from workers.tasks import (
     BATCH,
+    DAMPED_BITS,
     PRICE_FORWARDS,
     BuildLevels,
     Calibrate,
+    ChooseDamping,
     Evaluate,
     LevelRecord,
     ModulePrices,
@@ -54,6 +59,9 @@ from workers.text.text_sources import Split
 from workers.text.tokenizer import opening_of
 from workers.text.tokens import TextRequest, TokenSet, tokenize
 from workers.whole_files import is_whole
+
+DAMPING_SEQUENCES = 8
+"""sequences of search text that dampings are chosen by"""
 
 
 class Worker:
@@ -88,7 +96,7 @@ class Worker:
         return LevelStore(folder, space.model_digest, tokens.of("calibration"), space.device)
 
     def _calibration_folder(self, tokens: TokenSet) -> Path:
-        return self._cache / f"calibration-{tokens.of('calibration')[:16]}"
+        return calibration_folder(self._cache, tokens.of("calibration"))
 
     def teacher_path(self, tokens: TokenSet, split: Split) -> Path:
         """Return the file of the dense model's answers on a split."""
@@ -113,10 +121,36 @@ class Worker:
         return FAMILIES[self._space.inventory.family]
 
     def calibrate(self, task: Calibrate) -> None:
-        """Collect the Hessians, once."""
+        """Collect the statistics of inputs and outputs, once."""
         folder = self._calibration_folder(task.tokens)
         if not is_calibrated(folder, self._space.inventory):
             calibrate(self.engine, self._space.inventory, task.tokens.load("calibration"), folder)
+
+    def choose_damping(self, task: ChooseDamping) -> None:
+        """Choose by the first sequences of the search text, once; a GPU rounds without output factors."""
+        folder, tokens = self._calibration_folder(task.tokens), task.tokens.load("search")[:DAMPING_SEQUENCES]
+        if task.bits in load_dampings(folder) or self._space.device != "cpu":
+            return
+        self.teach(Teach(task.tokens, "search"))
+        teacher, batches = self._teacher(task.tokens, "search"), tokens.split(BATCH)
+
+        def measure(plan: Plan, weight: Unpack) -> float:
+            logits = self.engine.logits(plan, weight, batches)
+            kl, _ = sequence_quality(logits, batches, teacher, self._family.loss, 0, None)
+            return sum(kl) / len(kl)
+
+        chosen = choose_damping(self.engine, self._space.inventory, folder, task.bits, measure)
+        write_damping(folder, task.bits, *chosen)
+
+    def _has_statistics(self, tokens: TokenSet) -> bool:
+        folder = self._calibration_folder(tokens)
+        chosen = self._space.device != "cpu" or set(load_dampings(folder)) >= set(DAMPED_BITS)
+        return chosen and is_calibrated(folder, self._space.inventory)
+
+    def _make_statistics(self, tokens: TokenSet) -> None:
+        self.run(Calibrate(tokens))
+        for bits in DAMPED_BITS:
+            self.run(ChooseDamping(tokens, bits))
 
     def teach(self, task: Teach) -> float:
         """Compute the dense model's answers, once; return its perplexity."""
@@ -164,9 +198,9 @@ class Worker:
         return records
 
     def lacks(self, task: BuildLevels | Evaluate) -> bool:
-        """Tell whether something that a task stands on is not there: Hessians, answers, levels."""
+        """Tell whether something that a task stands on is not there: statistics, answers, levels."""
         if isinstance(task, BuildLevels):
-            return not is_calibrated(self._calibration_folder(task.tokens), self._space.inventory)
+            return not self._has_statistics(task.tokens)
         has_answers = is_whole(self.teacher_path(task.tokens, task.split))
         return not has_answers or bool(self._level_store(task.tokens).missing(task.plan))
 
@@ -177,7 +211,7 @@ class Worker:
         store = self._level_store(task.tokens)
         missing = store.missing(task.plan) if isinstance(task, Evaluate) else []
         if missing or isinstance(task, BuildLevels):
-            self.run(Calibrate(task.tokens))
+            self._make_statistics(task.tokens)
         for name, level in missing:
             with torch.no_grad():
                 (built,) = build_levels(*self._material(task.tokens, name, [level]), [level])
@@ -241,6 +275,7 @@ def _undominated(errors: Mapping[Level, float], sizes: Mapping[Level, int], requ
 _HANDLERS: dict[type, Callable[[Worker, Any], Any]] = {
     PrepareText: Worker.prepare_text,
     Calibrate: Worker.calibrate,
+    ChooseDamping: Worker.choose_damping,
     Teach: Worker.teach,
     PriceModules: Worker.price_modules,
     BuildLevels: Worker.build_levels,

@@ -17,8 +17,10 @@ from space.menu import SearchSpace
 from workers.levels.level_store import LevelStore
 from workers.pool.executor import Executor
 from workers.tasks import (
+    DAMPED_BITS,
     BuildLevels,
     Calibrate,
+    ChooseDamping,
     LevelRecord,
     ModulePrices,
     PrepareText,
@@ -94,7 +96,7 @@ class Groundwork:
         tasks = self.level_tasks(tokens)
         missing = [index for index, records in enumerate(known) if records is None]
         if missing:
-            self._require([Calibrate(tokens)])
+            self._make_statistics(tokens)
         total = len(missing)
         self._context.reporter.enter(LEVELS, 1 - total / len(known) if known else 1.0)
         built = require_all(
@@ -150,6 +152,10 @@ class Groundwork:
             BuildLevels(tokens, name, tuple(sizes.items()), required_levels(space, name))
             for name, sizes in space.sizes.items()
         ]
+
+    def _make_statistics(self, tokens: TokenSet) -> None:
+        self._require([Calibrate(tokens)])
+        self._require([ChooseDamping(tokens, bits) for bits in DAMPED_BITS])
 
     def _level_progress(self, done: int, total: int, num_modules: int) -> None:
         self._context.reporter.advance(1 - (total - done) / num_modules)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from space.errors import LevelDamagedError
 from workers.pool.executor import Executor, Handle, Outcome
-from workers.tasks import BuildLevels, Calibrate, Task
+from workers.tasks import DAMPED_BITS, BuildLevels, Calibrate, ChooseDamping, Task
 
 
 @dataclass(slots=True)
@@ -68,7 +68,9 @@ class Repairing:
             return Outcome(asked.handle, outcome.value, error)
         self._note(f"{str(error).partition(' (')[0]}: building it again")
         asked.num_repairs += 1
-        self._go_on(asked, [Calibrate(build.tokens), build])
+        self._go_on(
+            asked, [Calibrate(build.tokens), *(ChooseDamping(build.tokens, bits) for bits in DAMPED_BITS), build]
+        )
         return None
 
     def _mended(self, outcome: Outcome) -> Outcome | None:

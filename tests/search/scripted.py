@@ -27,6 +27,7 @@ from workers.pool.executor import Executor, Handle, Outcome
 from workers.tasks import (
     BuildLevels,
     Calibrate,
+    ChooseDamping,
     Evaluate,
     LevelRecord,
     ModulePrices,
@@ -205,7 +206,7 @@ class ScriptedExecutor:
     def _answer(self, task: Task) -> object:
         if isinstance(task, PrepareText):
             return TokenSet(self.tokens_path, "scripted text", self.digests)
-        if isinstance(task, Calibrate):
+        if isinstance(task, Calibrate | ChooseDamping):
             return None
         if isinstance(task, Teach):
             return DENSE_PERPLEXITY

@@ -46,15 +46,18 @@ def test_dense_plan_loses_nothing(bench: Benches, kind: TinyKind) -> None:
 
 
 @pytest.mark.parametrize("kind", ["tied", "phi"])
-def test_calibration_computes_no_logits(bench: Benches, kind: TinyKind, tmp_path: Path) -> None:
-    """The head's Hessian needs only what it reads; logits of a large vocabulary would take gigabytes."""
+def test_calibration_computes_logits_of_one_sequence_at_a_time(bench: Benches, kind: TinyKind, tmp_path: Path) -> None:
+    """On the way back alone; those of a batch would take gigabytes where the vocabulary is large."""
     at = bench(kind)
     worker = Worker(replace(at.workspace, cache_folder=str(tmp_path)))
     calls: list[int] = []
-    worker.engine.runner.model.get_output_embeddings().register_forward_hook(lambda *_: calls.append(1))
+    head = worker.engine.runner.model.get_output_embeddings()
+    head.register_forward_hook(lambda _module, inputs, _output: calls.append(len(inputs[0])))
     worker.run(Calibrate(at.tokens))
-    assert calls == []
-    found, expected = (sorted(Path(folder).glob("calibration-*/*")) for folder in (tmp_path, at.workspace.cache_folder))
+    assert calls == [1] * len(at.tokens.load("calibration"))
+    found, expected = (
+        sorted(Path(folder).glob("calibration-*/*.safetensors")) for folder in (tmp_path, at.workspace.cache_folder)
+    )
     assert found != []
     assert [p.name for p in found] == [p.name for p in expected]
     assert [p.read_bytes() for p in found] == [p.read_bytes() for p in expected]

@@ -15,7 +15,7 @@ from space.targets.target_table import is_legal
 from workers.families.read_inventory import inspect_model
 from workers.levels.level_store import LevelStore
 from workers.models.model_files import model_digest
-from workers.tasks import BuildLevels, Calibrate, PrepareText, Teach, Workspace
+from workers.tasks import DAMPED_BITS, BuildLevels, Calibrate, ChooseDamping, PrepareText, Teach, Workspace
 from workers.text.text_sources import stdlib_text
 from workers.text.tokens import TextRequest, TokenSet
 from workers.worker import Worker
@@ -228,6 +228,8 @@ def make_bench(folder: Path, cache: Path, text: Path, device: Any = "cpu") -> Be
     worker = Worker(workspace)
     tokens: TokenSet = worker.run(PrepareText(text_request(text)))
     worker.run(Calibrate(tokens))
+    for bits in DAMPED_BITS:
+        worker.run(ChooseDamping(tokens, bits))
     worker.run(Teach(tokens, "search"))
     worker.run(Teach(tokens, "held_out"))
     return Bench(folder, workspace, worker, tokens)

@@ -13,12 +13,13 @@ from space.codings.coding_table import CODINGS
 from space.level import Level
 from workers.compress.builders.builder import WholeBuilder
 from workers.compress.builders.builder_table import BUILDERS, column_builder
-from workers.compress.gptq import gptq, output_energy
+from workers.compress.gptq import error_energy, gptq, output_energy
 from workers.compress.lowrank import low_rank
 from workers.compress.module_statistics import Statistics
 from workers.compress.packing import Codes, pack
 from workers.compress.prune import prune_mask
 from workers.compress.rounding_inputs import Inputs
+from workers.compress.rounding_outputs import Outputs
 from workers.kernels.rotation import rotate, rotate_hessian
 from workers.kernels.trellis_code import SEGMENT_ROWS
 from workers.kernels.unpack import column_scale, unpack
@@ -29,11 +30,38 @@ _GPU_STACKED_VALUES = 64_000_000  # the same on a GPU, for which a call of any s
 
 @dataclass(frozen=True, slots=True)
 class BuiltLevel:
-    """A level ready to store: packed tensors and the calibrated relative output error ||(W-Q)X||²/||WX||²."""
+    """A level ready to store: packed tensors and the calibrated relative output error.
+
+    It is tr(E H_in Eᵀ H_out) of the error E over the same of independent rows of the weight; where nothing is known of
+    outputs, ||E X||² / ||W X||².
+    """
 
     level: Level
     tensors: dict[str, Tensor]
     output_error: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Sides:
+    """What rounding knows of a module's inputs, turned where levels are, and of its outputs."""
+
+    inputs: Inputs
+    outputs: Outputs
+
+
+class _Judge:
+    """What errors of one weight cost."""
+
+    def __init__(self, weight: Tensor, statistics: Statistics) -> None:
+        self._weight, self._hessian, self.outputs = weight, statistics.hessian, Outputs(statistics)
+        metric = self.outputs.metric
+        self.signal = output_energy(weight, statistics.hessian, None if metric is None else metric.diagonal())
+
+    def judged(self, level: Level, tensors: dict[str, Tensor]) -> BuiltLevel:
+        """Return a level with its error."""
+        error = self._weight - unpack(tensors, level, self._weight.shape[1])
+        noise = error_energy(error, self._hessian, self.outputs.metric)
+        return BuiltLevel(level, tensors, noise / max(self.signal, 1e-30))
 
 
 def build_levels(
@@ -56,35 +84,36 @@ def build_levels(
     for rotated in (False, True):
         if same := [v for v in levels if v.rotated == rotated and v not in built]:
             inputs = Inputs(rotate_hessian(hessian) if rotated else hessian)
-            built |= {b.level: b for b in _build(weight, hessian, inputs, same, scales or {})}
+            built |= {b.level: b for b in _build(weight, statistics, inputs, same, scales or {})}
     return [built[level] for level in levels]
 
 
 def _alone(weight: Tensor, statistics: Statistics, levels: Sequence[Level]) -> dict[Level, BuiltLevel]:
     """Return levels of codings that stand alone."""
     built: dict[Level, BuiltLevel] = {}
-    signal = output_energy(weight, statistics.hessian) if levels else 0.0
+    judge = _Judge(weight, statistics)
     for coding in dict.fromkeys(level.coding for level in levels):
         builder = BUILDERS[coding]
         assert isinstance(builder, WholeBuilder)  # noqa: S101 (the tables' tests hold codings against builders)
         found = builder.build(weight, statistics, [v for v in levels if v.coding == coding])
-        built |= {v: _judged(weight, statistics.hessian, signal, v, tensors) for v, tensors in found.items()}
+        built |= {v: judge.judged(v, tensors) for v, tensors in found.items()}
     return built
 
 
 def _build(
-    weight: Tensor, hessian: Tensor, inputs: Inputs, levels: Sequence[Level], scales: Mapping[Level, Tensor]
+    weight: Tensor, statistics: Statistics, inputs: Inputs, levels: Sequence[Level], scales: Mapping[Level, Tensor]
 ) -> list[BuiltLevel]:
     """Return levels that are all rotated or all not; the inputs are turned already where levels are."""
     if weight.numel() <= _stacked_values(weight.device):
-        return _build_rows(weight, hessian, inputs, levels, scales)
+        return _build_rows(weight, statistics, inputs, levels, scales)
     whole, by_rows = [v for v in levels if v.rank], [v for v in levels if not v.rank]
     count = max(1, _stacked_values(weight.device) // (4 * SEGMENT_ROWS * weight.shape[1])) * SEGMENT_ROWS
-    parts = [
-        (output_energy(rows, hessian), _build_rows(rows, hessian, inputs, by_rows, {})) for rows in weight.split(count)
-    ]
+    parts = []
+    for start in range(0, len(weight), count):
+        rows, of_rows = weight[start : start + count], statistics.rows(start, start + count)
+        parts.append((_Judge(rows, of_rows).signal, _build_rows(rows, of_rows, inputs, by_rows, {})))
     joined = [_joined([(signal, part[i]) for signal, part in parts]) for i in range(len(by_rows))]
-    return joined + (_build_rows(weight, hessian, inputs, whole, {}) if whole else [])
+    return joined + (_build_rows(weight, statistics, inputs, whole, {}) if whole else [])
 
 
 def _joined(parts: Sequence[tuple[float, BuiltLevel]]) -> BuiltLevel:
@@ -95,34 +124,25 @@ def _joined(parts: Sequence[tuple[float, BuiltLevel]]) -> BuiltLevel:
 
 
 def _build_rows(
-    weight: Tensor, hessian: Tensor, inputs: Inputs, levels: Sequence[Level], scales: Mapping[Level, Tensor]
+    weight: Tensor, statistics: Statistics, inputs: Inputs, levels: Sequence[Level], scales: Mapping[Level, Tensor]
 ) -> list[BuiltLevel]:
     turned = rotate(weight) if levels and levels[0].rotated else weight
-    codes = _codes(turned, inputs, levels, scales)
-    signal = output_energy(weight, hessian)
-    return [_finish(weight, hessian, signal, level, codes[level]) for level in levels]
+    judge = _Judge(weight, statistics)
+    codes = _codes(turned, _Sides(inputs, judge.outputs), levels, scales)
+    return [judge.judged(level, pack(codes[level], level)) for level in levels]
 
 
 def _codes(
-    weight: Tensor, inputs: Inputs, levels: Sequence[Level], scales: Mapping[Level, Tensor]
+    weight: Tensor, sides: _Sides, levels: Sequence[Level], scales: Mapping[Level, Tensor]
 ) -> dict[Level, Codes]:
     """Return each level's codes; the weight is turned already where levels are."""
-    masks = _masks(weight, inputs.hessian, levels)
+    masks = _masks(weight, sides.inputs.hessian, levels)
     codes: dict[Level, Codes] = {}
     for chunk in _chunks([v for v in levels if v.rank == 0] + _bases(levels), weight):
-        codes |= _quantize(weight, inputs, [(level, weight) for level in chunk], masks, scales)
+        codes |= _quantize(weight, sides, [(level, weight) for level in chunk], masks, scales)
     for chunk in _chunks([v for v in levels if v.rank > 0], weight):
-        codes |= _with_correction(weight, inputs, chunk, codes, masks)
+        codes |= _with_correction(weight, sides, chunk, codes, masks)
     return codes
-
-
-def _finish(weight: Tensor, hessian: Tensor, signal: float, level: Level, codes: Codes) -> BuiltLevel:
-    return _judged(weight, hessian, signal, level, pack(codes, level))
-
-
-def _judged(weight: Tensor, hessian: Tensor, signal: float, level: Level, tensors: dict[str, Tensor]) -> BuiltLevel:
-    noise = output_energy(weight - unpack(tensors, level, weight.shape[1]), hessian)
-    return BuiltLevel(level, tensors, noise / max(signal, 1e-30))
 
 
 def _base(level: Level) -> Level:
@@ -157,7 +177,7 @@ def _masks(weight: Tensor, hessian: Tensor, levels: Sequence[Level]) -> dict[tup
 
 def _quantize(
     weight: Tensor,
-    inputs: Inputs,
+    sides: _Sides,
     jobs: Sequence[tuple[Level, Tensor]],
     masks: dict[tuple[float, str], Tensor],
     known_scales: Mapping[Level, Tensor],
@@ -166,7 +186,7 @@ def _quantize(
     rows, columns = weight.shape
     level_masks = [masks.get((level.sparsity, level.pattern)) for level, _ in jobs]
     scales = [
-        known_scales[v] if v in known_scales else column_builder(v).scales(w, v, inputs.hessian.diagonal(), m)
+        known_scales[v] if v in known_scales else column_builder(v).scales(w, v, sides.inputs.hessian.diagonal(), m)
         for (v, w), m in zip(jobs, level_masks, strict=True)
     ]
     per_column = [column_scale(s, v, columns).expand(rows, columns) for (v, _), s in zip(jobs, scales, strict=True)]
@@ -177,15 +197,15 @@ def _quantize(
         else None
     )
     stacked = [level for level, _ in jobs]
-    rounder = column_builder(stacked[0]).rounder(stacked, rows, weight.device)
-    values = gptq(torch.cat([w for _, w in jobs]), torch.cat(per_column), rounder, inputs, stacked_mask)
+    rounder = column_builder(stacked[0]).rounder(stacked, rows, weight.device, sides.outputs)
+    values = gptq(torch.cat([w for _, w in jobs]), torch.cat(per_column), rounder, sides.inputs, stacked_mask)
     parts = zip(jobs, values.split(rows), scales, level_masks, strict=True)
     return {level: Codes(part, scale, mask) for (level, _), part, scale, mask in parts}
 
 
 def _with_correction(
     weight: Tensor,
-    inputs: Inputs,
+    sides: _Sides,
     levels: Sequence[Level],
     codes: dict[Level, Codes],
     masks: dict[tuple[float, str], Tensor],
@@ -195,10 +215,10 @@ def _with_correction(
     for level in levels:
         base = replace(level, rank=0, rotated=False)  # the weight is turned already
         rebuilt = unpack(pack(codes[_base(level)], base), base, weight.shape[1])
-        left, right, factor_scale = low_rank(weight - rebuilt, inputs, level.rank)
+        left, right, factor_scale = low_rank(weight - rebuilt, sides.inputs, level.rank)
         factors[level] = (left, right, factor_scale)
         jobs.append((level, weight - (left.float() * factor_scale) @ right.float()))
     return {
         level: Codes(c.values, c.scale, c.mask, *factors[level])
-        for level, c in _quantize(weight, inputs, jobs, masks, {}).items()
+        for level, c in _quantize(weight, sides, jobs, masks, {}).items()
     }

@@ -69,6 +69,13 @@ def gptq(weight: Tensor, scale: Tensor, rounder: Rounder, inputs: Inputs, mask: 
     return codes.T
 
 
-def output_energy(weight: Tensor, hessian: Tensor) -> float:
-    """Return ||W X||² over the calibration tokens behind the Hessian; of a difference of weights, the output error."""
-    return float((weight @ hessian).mul_(weight).sum(dtype=torch.float64))
+def output_energy(weight: Tensor, hessian: Tensor, rows: Tensor | None = None) -> float:
+    """Return ||W X||² over the calibration tokens behind the Hessian, rows weighed by (O,) `rows` if given."""
+    energy = (weight @ hessian).mul_(weight)
+    return float((energy if rows is None else energy * rows[:, None]).sum(dtype=torch.float64))
+
+
+def error_energy(error: Tensor, hessian: Tensor, metric: Tensor | None) -> float:
+    """Return tr(E H_in Eᵀ H_out) of an (O, I) error E; without a metric of outputs, the output error ||E X||²."""
+    moved = error @ hessian
+    return float(moved.mul_(error if metric is None else metric @ error).sum(dtype=torch.float64))

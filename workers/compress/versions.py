@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from space.codings.ggml_types import GGML_TYPES
 from space.level import Level, parse_level
 
-BUILDERS = {"integer": 1, "trellis": 1, "exl3": 1, **dict.fromkeys(GGML_TYPES, 1)}
+BUILDERS = {"integer": 2, "trellis": 2, "exl3": 2, **dict.fromkeys(GGML_TYPES, 2)}
 """coding -> version of its builder and layout"""
 SLOTS = {"transform": 1, "mask": 1, "correction": 1}
 """other slot of a level -> version of what fills it"""

@@ -1,4 +1,4 @@
-"""Calibration: the Hessian x xᵀ of every compressible module's input, one transformer block at a time.
+"""Calibration: what builders know of every compressible module's inputs and outputs, one transformer block at a time.
 
 Modules that read the same input (q/k/v, gate/up) share one Hessian. Shape legend: B, T tokens, I in_features.
 """
@@ -6,6 +6,7 @@ Modules that read the same input (q/k/v, gate/up) share one Hessian. Shape legen
 import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from torch import Tensor, nn
 from space.errors import CalibrationError, ModelError
 from space.inventory import Inventory, ModuleInfo
 from workers.compress.module_statistics import Need, Statistics
+from workers.levels.dampings import load_dampings
+from workers.levels.output_factors import KeptOutputs, are_collected, collect_factors, do_without, load_factor
 from workers.run.engine import Engine
 from workers.run.watched_weights import Told, watching
 from workers.whole_files import is_whole, write_safetensors
@@ -85,7 +88,9 @@ class _HessianCollector:
 
 
 def calibrate(engine: Engine, inventory: Inventory, tokens: Tensor, out_folder: Path) -> None:
-    """Write the Hessians of all modules under `out_folder`, one file per block and one for the head.
+    """Write the Hessians and output factors of all modules under `out_folder`, files per block and one for the head.
+
+    It takes four token-forwards per token: there, each block again, and twice that on the way back.
 
     Args:
         engine: runs the dense model.
@@ -98,15 +103,22 @@ def calibrate(engine: Engine, inventory: Inventory, tokens: Tensor, out_folder: 
     modules = dict(runner.model.named_modules())
     batches = list(tokens.to(engine.device).split(_BATCH))
     outputs: list[Any] = [None] * len(batches)
+    kept = KeptOutputs(runner.num_blocks, out_folder)
     for index in range(runner.num_blocks):
         inside = [m for m in inventory.modules if m.block == index]
         with engine.holding_dense(index), _collecting(inside, modules, out_folder / f"block-{index:04d}.safetensors"):
             outputs = [runner.run_block(index, b, o) for b, o in zip(batches, outputs, strict=True)]
+            if engine.device == "cpu":
+                kept.keep(outputs)
     head = runner.family.head(runner.model)
     heads = [m for m in inventory.modules if m.block is None and _is_head(m)]
     with engine.holding_dense(runner.num_blocks), _collecting(heads, modules, out_folder / "head.safetensors"):
         for batch, output in zip(batches, outputs, strict=True):
             runner.run_to_head(head, batch, output)
+    if engine.device == "cpu":
+        collect_factors(engine, inventory, batches, kept.by_batch(), out_folder)
+    else:
+        do_without(out_folder, inventory, "levels are rounded without them on a GPU")
 
 
 @contextmanager
@@ -126,10 +138,15 @@ def _is_head(module: ModuleInfo) -> bool:
     return module.kind == "linear" or bool(module.tied)
 
 
+def calibration_folder(cache_folder: Path, calibration_digest: str) -> Path:
+    """Return where the statistics of a calibration text are."""
+    return cache_folder / f"calibration-{calibration_digest[:16]}"
+
+
 def is_calibrated(folder: Path, inventory: Inventory) -> bool:
     """Tell whether all of a calibration's files are there and whole."""
     names = [f"block-{i:04d}" for i in range(inventory.num_blocks)] + ["head"]
-    return all(is_whole(folder / f"{name}.safetensors") for name in names)
+    return all(is_whole(folder / f"{name}.safetensors") for name in names) and are_collected(folder, inventory)
 
 
 def load_statistics(folder: Path, inventory: Inventory, module_name: str, needs: Collection[Need]) -> Statistics:
@@ -139,8 +156,27 @@ def load_statistics(folder: Path, inventory: Inventory, module_name: str, needs:
         CalibrationError: the text does not call the module.
 
     """
-    assert set(needs) <= {"hessian"}, needs  # noqa: S101 (no builder asks for more)
-    return Statistics(load_hessian(folder, inventory, module_name))
+    hessian = load_hessian(folder, inventory, module_name)
+    if "output_factor" not in needs:
+        return Statistics(hessian)
+    return Statistics(hessian, load_factor(folder, inventory.module(module_name)), load_dampings(folder))
+
+
+@dataclass(frozen=True, slots=True)
+class OutputStatistics:
+    """What a calibration has of outputs, for whoever has a Hessian of its own."""
+
+    cache_folder: Path
+    calibration_digest: str
+    inventory: Inventory
+
+    def beside(self, hessian: Tensor, module_name: str) -> Statistics:
+        """Return a Hessian with what is known of the module's outputs, on its device."""
+        folder = calibration_folder(self.cache_folder, self.calibration_digest)
+        if not are_collected(folder, self.inventory):
+            return Statistics(hessian)
+        factor = load_factor(folder, self.inventory.module(module_name))
+        return Statistics(hessian, factor, load_dampings(folder)).to(hessian.device)
 
 
 def load_hessian(folder: Path, inventory: Inventory, module_name: str) -> Tensor:

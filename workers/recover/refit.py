@@ -20,7 +20,6 @@ from space.inventory import Inventory, ModuleInfo
 from space.level import Level
 from space.plan import Plan
 from workers.compress.build import BuiltLevel, build_levels
-from workers.compress.module_statistics import Statistics
 from workers.compress.rounding_inputs import damped
 from workers.devices import Device
 from workers.families.blocks import BlockOutput, BlockRunner
@@ -29,12 +28,13 @@ from workers.families.load_modules import load_model
 from workers.kernels.stacks import as_parameter
 from workers.kernels.unpack import unpack
 from workers.levels.level_store import LevelStore
+from workers.levels.statistics import OutputStatistics
 from workers.recover.recovery import Progress, Recovery
 from workers.run.memory_limits import ITEM_BYTES, building_bytes
 from workers.tasks import Workspace
 from workers.text.tokens import TokenSet
 
-_REFIT_VERSION = 2  # part of the name of what is refitted
+_REFIT_VERSION = 3  # part of the name of what is refitted
 _NUM_SEQUENCES = 128  # at most: with 64, and 32, a 2.5-bit plan keeps 0.77 and 0.89 of its KL instead of 0.74
 _BATCH = 8
 _STATISTICS_BYTES = 40  # for each pair of inputs of a module: its sums, and their factors in double precision
@@ -95,7 +95,7 @@ def refit(workspace: Workspace, plan: Plan, tokens: TokenSet, progress: Progress
     if all(stores[1].output_error(m.name, level) is not None for m, level in packed):
         return named
     with torch.no_grad():
-        refitter = _Refitter(workspace, packed, stores[0], tokens.load("calibration")[:_NUM_SEQUENCES])
+        refitter = _Refitter(workspace, packed, stores[0], tokens)
         for index in range(refitter.num_blocks):
             for built, name in refitter.refit_block(index):
                 stores[1].write(name, built)
@@ -124,7 +124,7 @@ class _Refitter:
     """The dense model and the compressed one side by side, as far as they have come."""
 
     def __init__(
-        self, workspace: Workspace, packed: Sequence[tuple[ModuleInfo, Level]], store: LevelStore, tokens: Tensor
+        self, workspace: Workspace, packed: Sequence[tuple[ModuleInfo, Level]], store: LevelStore, tokens: TokenSet
     ) -> None:
         models = [load_model(Path(workspace.model_folder), workspace.device) for _ in range(2)]
         family = FAMILIES[workspace.inventory.family]
@@ -137,7 +137,9 @@ class _Refitter:
         for module, level in packed:
             weight = store.weight(module.name, level, torch.Size(module.weight.shape))
             self._weights[module.name].copy_(weight if module.site is None else as_parameter(weight, module.site))
-        self._batches = [_Batch(ids) for ids in tokens.to(workspace.device).split(_BATCH)]
+        ids_nt = tokens.load("calibration")[:_NUM_SEQUENCES].to(workspace.device)
+        self._batches = [_Batch(ids) for ids in ids_nt.split(_BATCH)]
+        self._outputs = OutputStatistics(Path(workspace.cache_folder), tokens.of("calibration"), workspace.inventory)
 
     @property
     def num_blocks(self) -> int:
@@ -153,7 +155,7 @@ class _Refitter:
             hessian, shared = found
             for name in group:
                 target = _towards_dense(self._modules[0][name].get_parameter("weight").float(), hessian, shared)
-                (built[name],) = build_levels(target, Statistics(hessian), [self._levels[name]])
+                (built[name],) = build_levels(target, self._outputs.beside(hessian, name), [self._levels[name]])
                 self._take(name, built[name])
         built = self._tuned(index, built)
         for batch in self._batches:

@@ -13,6 +13,7 @@ from space.level import Level
 from workers.compress.bit_packing import pack_bits
 from workers.compress.gptq import Rounder
 from workers.compress.module_statistics import Need, Statistics
+from workers.compress.rounding_outputs import Outputs
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +22,7 @@ class Builder:
 
     Attributes:
         scales: ((O, I) weight, level, (I,) importance of columns, (O, I) mask or None) -> (O, G) float16 scales.
-        rounder: (levels that are stacked, O, device) -> how (N,) values of a column are rounded.
+        rounder: (levels that are stacked, O, device, outputs) -> how (N,) values of a column are rounded.
         proxy_error: ((O, I) weight, level, (O, I) or (O, 1) scales, (I,) energy of columns) -> about the squared error
             that rounding leaves, for screening.
         store: ((O, K) unsigned kept values, bits) -> the tensors of the coding's layout.
@@ -31,11 +32,11 @@ class Builder:
     """
 
     scales: Callable[[Tensor, Level, Tensor, Tensor | None], Tensor]
-    rounder: Callable[[Sequence[Level], int, torch.device], Rounder]
+    rounder: Callable[[Sequence[Level], int, torch.device, Outputs], Rounder]
     proxy_error: Callable[[Tensor, Level, Tensor, Tensor], float]
     store: Callable[[Tensor, int], dict[str, Tensor]]
     keeps_scales: bool
-    needs: tuple[Need, ...] = ("hessian",)
+    needs: tuple[Need, ...] = ("hessian", "output_factor")
 
 
 @dataclass(frozen=True, slots=True)

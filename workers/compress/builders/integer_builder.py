@@ -7,11 +7,15 @@ from torch import Tensor
 
 from space.level import Level
 from workers.compress.builders.builder import Builder, store_bit_stream
+from workers.compress.builders.two_sided import two_sided_integers
 from workers.compress.gptq import Rounder, integer_rounder
+from workers.compress.rounding_outputs import Outputs
 from workers.compress.scales import search_scales
 
 
-def _rounder(levels: Sequence[Level], rows: int, device: torch.device) -> Rounder:
+def _rounder(levels: Sequence[Level], rows: int, device: torch.device, outputs: Outputs) -> Rounder:
+    if outputs.matter_to(levels):
+        return two_sided_integers(levels, outputs)
     halves = [2.0 ** ((level.bits or 8) - 1) for level in levels]
     return integer_rounder(torch.tensor(halves, device=device).repeat_interleave(rows))
 

@@ -8,7 +8,9 @@ from torch import Tensor
 from space.level import Level
 from workers.compress.builders.builder import Builder, store_bit_stream
 from workers.compress.builders.trellis import TrellisRounder
+from workers.compress.builders.two_sided import two_sided_trellis
 from workers.compress.gptq import Rounder
+from workers.compress.rounding_outputs import Outputs
 from workers.compress.scales import spread_scales
 from workers.kernels.trellis_code import GAUSSIAN_ERROR
 
@@ -17,7 +19,9 @@ def _scales(weight: Tensor, level: Level, _: Tensor, mask: Tensor | None) -> Ten
     return spread_scales(weight, level, mask)
 
 
-def _rounder(levels: Sequence[Level], rows: int, device: torch.device) -> Rounder:
+def _rounder(levels: Sequence[Level], rows: int, device: torch.device, outputs: Outputs) -> Rounder:
+    if outputs.matter_to(levels):
+        return two_sided_trellis(levels, outputs)
     return TrellisRounder([level.bits or 8 for level in levels], rows, device)
 
 

@@ -1,0 +1,81 @@
+"""How much a model's output factors are damped: tried on integers, by KL on text that statistics did not see.
+
+Shape legend: O out_features, I in_features.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+from torch import Tensor
+
+from space.inventory import Inventory, ModuleInfo
+from space.level import Level
+from space.plan import Plan
+from space.targets.target_table import is_legal
+from workers.compress.build import build_levels
+from workers.compress.module_statistics import Need, Statistics
+from workers.kernels.unpack import unpack
+from workers.levels.dampings import CANDIDATES
+from workers.levels.statistics import load_statistics
+from workers.run.engine import Engine
+from workers.run.held_weights import Unpack
+
+MAX_BLOCKS = 4
+"""blocks of a model that are tried, evenly spread"""
+_GROUP_SIZE = 64
+Measure = Callable[[Plan, Unpack], float]
+"""(plan, what gives the weights of its levels) -> KL divergence on the text to choose by"""
+
+
+def choose_damping(
+    engine: Engine, inventory: Inventory, folder: Path, bits: int, measure: Measure
+) -> tuple[float | None, dict[str, float]]:
+    """Return the damping with the least KL, None where one-sided rounding has it, and the KL of what was tried.
+
+    Args:
+        engine: has the dense weights.
+        inventory: of the model.
+        folder: its statistics.
+        bits: of the integers that are tried.
+        measure: tells the KL.
+
+    """
+    level = Level(bits, _GROUP_SIZE)
+    needs: tuple[Need, ...] = ("hessian", "output_factor")
+    every = {m.name: load_statistics(folder, inventory, m.name, needs) for m in _tried(inventory, level)}
+    some = {name: statistics for name, statistics in every.items() if statistics.output_factor is not None}
+    best: float | None = None
+    found: dict[str, float] = {}
+    for damping in CANDIDATES if some else ():
+        plan = engine.dense_plan.replace(dict.fromkeys(some, level))
+        weights = _weights(engine, some, level, damping)
+        engine.release()  # a level of the same name is held with other weights
+        kl = measure(plan, partial(_unpacked, weights))
+        is_better = not found or kl < min(found.values())
+        found[str(damping)] = kl
+        if not is_better:
+            break
+        best = damping
+    engine.release()
+    return best, found
+
+
+def _unpacked(weights: Mapping[str, Tensor], name: str, _level: Level, _shape: object) -> Tensor:
+    return weights[name]
+
+
+def _weights(engine: Engine, some: Mapping[str, Statistics], level: Level, damping: float | None) -> dict[str, Tensor]:
+    weights = {}
+    for name, statistics in some.items():
+        weight = engine.dense_weight(name)
+        (built,) = build_levels(weight, replace(statistics, dampings={level.bits or 0: damping}), [level])
+        weights[name] = unpack(built.tensors, level, weight.shape[1])
+    return weights
+
+
+def _tried(inventory: Inventory, level: Level) -> Sequence[ModuleInfo]:
+    count = inventory.num_blocks
+    blocks = {count * i // MAX_BLOCKS + count // (2 * MAX_BLOCKS) for i in range(MAX_BLOCKS)} if count else set()
+    return [m for m in inventory.modules if m.block in blocks and is_legal(m, level, "packed")]

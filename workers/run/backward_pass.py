@@ -1,0 +1,152 @@
+"""A model run forward and back, one block at a time, for what its modules see of the loss of answers that it draws.
+
+The loss is that of next tokens drawn from the model's own answers, so that the mean of g g' over gradients g is the
+Fisher matrix of these answers, which is how the KL divergence grows. Weights have no gradients. Each block is run again
+from its input on the way back: a streamed model needs one block in memory.
+
+Shape legend: B sequences, T tokens, P scored positions, D hidden, V vocabulary, O outputs.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from space.inventory import ModuleInfo
+from workers.families.blocks import BlockOutput
+from workers.run.engine import Engine
+from workers.run.watched_weights import watching
+
+Take = Callable[[str, Tensor, Tensor], None]
+"""name of a module, (B, T, O) gradient at its output, the output"""
+
+
+class BackwardPass:
+    """Runs batches of sequences through a model and back.
+
+    Attributes:
+        num_scored: positions whose loss was differentiated so far.
+
+    """
+
+    def __init__(self, engine: Engine, chosen: Sequence[ModuleInfo], take: Take, seed: int = 0) -> None:
+        """Remember the parts; `chosen` modules are told to `take`; `seed` is of the drawn answers."""
+        self._engine, self._runner, self._take = engine, engine.runner, take
+        self._modules: Mapping[str, nn.Module] = dict(engine.runner.model.named_modules())
+        self._chosen = chosen
+        self._generator = torch.Generator().manual_seed(seed)
+        self.num_scored = 0
+
+    def forward(self, batches: Sequence[Tensor]) -> list[list[BlockOutput]]:
+        """Return the outputs of all blocks for each (B, T) batch."""
+        outputs = [list[BlockOutput]() for _ in batches]
+        for block in range(self._runner.num_blocks):
+            with self._engine.holding_dense(block):
+                for batch, found in zip(batches, outputs, strict=True):
+                    found.append(self._runner.run_block(block, batch, found[-1] if found else None))
+        return outputs
+
+    def back(
+        self,
+        batches: Sequence[Tensor],
+        outputs: Sequence[Sequence[BlockOutput]],
+        ended: Callable[[int], None] = lambda _: None,
+    ) -> None:
+        """Go back from the loss to the first block; `ended(block)` is told once all of a block has been taken.
+
+        Raises:
+            RuntimeError: torch cannot differentiate the model.
+
+        """
+        last = self._runner.num_blocks
+        with self._backward(last):
+            gradients = [self._heads(batch, found) for batch, found in zip(batches, outputs, strict=True)]
+        ended(last)
+        for block in reversed(range(last)):
+            with self._backward(block):
+                for index, batch in enumerate(batches):
+                    before = outputs[index][block - 1] if block else None
+                    gradients[index] = self._block(block, batch, before, gradients[index])
+            ended(block)
+
+    @contextmanager
+    def _backward(self, stage: int) -> Iterator[None]:
+        """Hold a stage's weights, follow what is computed, and tell what its modules see."""
+        outside = stage in (0, self._runner.num_blocks)
+        chosen = [m for m in self._chosen if m.block == stage or (outside and m.block is None)]
+        users = {name: self._modules[name] for m in chosen for name in uses(m) if name in self._modules}
+        watched = {m.name: m.parameter.rpartition(".") for m in chosen if m.name not in self._modules}
+        places = {name: (self._modules[owner], last) for name, (owner, _, last) in watched.items()}
+        hooks = [module.register_forward_hook(self._watch(name)) for name, module in users.items()]
+        try:
+            with (
+                self._engine.holding_dense(stage),
+                torch.enable_grad(),
+                self._runner.recording(),
+                watching(places, lambda name: lambda _inputs, output: self._watch(name)(None, None, output)),
+            ):
+                yield
+        finally:
+            for hook in hooks:
+                hook.remove()
+
+    def _watch(self, name: str) -> Any:
+        def watch(_module: Any, _inputs: Any, output: Tensor) -> Tensor:
+            values = output.detach()
+            followed = output if output.requires_grad else values.requires_grad_()
+            followed.register_hook(lambda gradient: self._take(name, gradient, values))
+            return followed.clone()  # what is changed in place behind the module is not what it gave
+
+        return watch
+
+    def _heads(self, batch: Tensor, outputs: Sequence[BlockOutput]) -> Tensor:
+        """Return the gradients of a batch, one sequence at a time: logits of large vocabularies take gigabytes."""
+        *before, last = outputs
+        hidden = hidden_of(last)
+        rows = [hidden[i : i + 1] for i in range(len(batch))]
+        lasts = [(row, *last[1:]) if isinstance(last, tuple) else row for row in rows]
+        return torch.cat([self._head(batch[i : i + 1], [*before, found]) for i, found in enumerate(lasts)])
+
+    def _head(self, batch: Tensor, outputs: Sequence[BlockOutput]) -> Tensor:
+        """Return the (B, T, D) gradient at the last block's output of the loss of answers that the model draws."""
+        before = _leaf(outputs[-1])
+        logits = self._runner.logits(batch, [*outputs[:-1], before], self._runner.num_blocks)
+        logits_pv = self._runner.family.loss(logits, batch)[0].flatten(0, 1).float()
+        share = logits_pv.detach().softmax(-1).cpu()
+        drawn_p = torch.multinomial(share, 1, generator=self._generator)[:, 0].to(logits_pv.device)
+        functional.cross_entropy(logits_pv, drawn_p, reduction="sum").backward()
+        self.num_scored += len(drawn_p)
+        return _gradient(before)
+
+    def _block(self, block: int, batch: Tensor, before: BlockOutput, gradient: Tensor) -> Tensor:
+        """Return the gradient at a block's input, given that at its output."""
+        start = None if before is None else _leaf(before)
+        output = hidden_of(self._runner.run_block(block, batch, start))
+        torch.autograd.backward([output], [gradient])
+        return gradient if start is None else _gradient(start)
+
+
+def uses(module: ModuleInfo) -> tuple[str, ...]:
+    """Return the names under which a module's weight is used."""
+    return (module.name, *module.tied)
+
+
+def hidden_of(output: BlockOutput) -> Tensor:
+    """Return the (B, T, D) tensor of a block's output."""
+    found: Tensor = output[0] if isinstance(output, tuple) else output
+    return found
+
+
+def _leaf(output: BlockOutput) -> BlockOutput:
+    """Return a block's output whose gradient is kept."""
+    leaf = hidden_of(output).detach().requires_grad_()
+    return (leaf, *output[1:]) if isinstance(output, tuple) else leaf
+
+
+def _gradient(leaf: BlockOutput) -> Tensor:
+    """Return what backward has left at a leaf; zero where the loss does not depend on it."""
+    tensor = hidden_of(leaf)
+    return torch.zeros_like(tensor) if tensor.grad is None else tensor.grad
