@@ -7,7 +7,6 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
-from importlib.util import find_spec
 from pathlib import Path
 
 from search.request.patterns import try_pattern
@@ -18,7 +17,7 @@ from space.errors import InfeasibleBudgetError, ModelError, SpecError
 from space.inventory import Inventory
 from space.menu import SearchSpace, build_space
 from space.spec import JobSpec
-from space.targets.target_table import TARGETS
+from space.targets.target_table import check_packages
 from workers.models.model_files import read_config, read_headers, resolve_model
 from workers.models.ties import check_ties
 
@@ -62,7 +61,7 @@ def prepare(spec: JobSpec, cache_folder: Path | None = None, *, remember: bool =
         InfeasibleBudgetError: no plan is so small, or the dense model fits already.
 
     """
-    _check_packages(spec.target)
+    check_packages(spec.target)
     folder = resolve_model(spec.model, spec.revision)
     if spec.target in _WHOLE_MODEL_CHECKS:
         _WHOLE_MODEL_CHECKS[spec.target](folder)
@@ -86,15 +85,6 @@ def prepare(spec: JobSpec, cache_folder: Path | None = None, *, remember: bool =
             "(--bits, --group-size, --sparsity, --rank, --kind, --pin)."
         )
     return Prepared(folder, inventory, space, budget, cache)
-
-
-def _check_packages(target: str) -> None:
-    """Refuse a target whose packages are not here."""
-    missing = [name for name in TARGETS[target].packages if find_spec(name) is None]
-    if missing:
-        raise SpecError(
-            f"--target {target} needs {' and '.join(missing)}, not installed here: pip install 'tightfit[{target}]'."
-        )
 
 
 def _check_gguf(folder: Path) -> None:

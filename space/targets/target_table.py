@@ -1,5 +1,7 @@
 """All targets by name."""
 
+from importlib.util import find_spec
+
 from space.errors import SpecError
 from space.inventory import ModuleInfo
 from space.level import Level
@@ -17,6 +19,15 @@ def target_of(name: str) -> Target:
     if name not in TARGETS:
         raise SpecError(f"{name!r} is no target; there are {', '.join(TARGETS)}.")
     return TARGETS[name]
+
+
+def check_packages(name: str) -> None:
+    """Refuse a target whose packages are not here. Raises SpecError."""
+    missing = [package for package in TARGETS[name].packages if find_spec(package) is None]
+    if missing:
+        raise SpecError(
+            f"--target {name} needs {' and '.join(missing)}, not installed here: pip install 'tightfit[{name}]'."
+        )
 
 
 def is_legal(module: ModuleInfo, level: Level, target: str) -> bool:

@@ -13,13 +13,14 @@ import pytest
 import torch
 
 from space.codings.ggml_types import GGML_TYPES
-from space.errors import ModelError, VerificationError
+from space.errors import ModelError, SpecError, VerificationError
 from space.level import DENSE, Level, parse_level
 from space.plan import Plan
-from space.targets.target_table import is_legal
+from space.targets.target_table import TARGETS, is_legal
 from tests.export.exports import write_export
 from tests.export.gguf_models import GgufKind, make_gguf_model
 from tests.workers.tiny_models import Bench, make_bench
+from tightfit.export.early import known_target
 from tightfit.export.verify import Promise, Verified, verify_export
 from workers.gguf import llama_cpp
 from workers.gguf.gguf_architectures import from_file_order, in_file_order
@@ -105,6 +106,13 @@ def test_tensors_of_the_file_are_the_levels(benches: Benches, tmp_path: Path) ->
         )
     assert "rope_freqs.weight" in stored
     assert {t.number for n, t in stored.items() if "norm" in n} == {0}
+
+
+def test_missing_packages_are_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For a request and for an export alike, with the command that mends it."""
+    monkeypatch.setitem(TARGETS, "gguf", replace(TARGETS["gguf"], packages=("gguf", "no_such_package")))
+    with pytest.raises(SpecError, match=r"needs no_such_package, not installed here: pip install 'tightfit\[gguf\]'"):
+        known_target("gguf")
 
 
 def test_rows_go_there_and_back() -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 from space.budget import parse_budget
 from space.errors import NotFoundError, OutputError, SpecError, UsageError
 from space.results.document import FrontDocument, FrontPoint
-from space.targets.target_table import TARGETS
+from space.targets.target_table import TARGETS, check_packages
 
 _NEW_FOLDER = "Give a new folder with --out."
 
@@ -32,9 +32,10 @@ def check_wish(document: FrontDocument, out: Path, point: str | None, budget: st
 
 
 def known_target(name: str) -> str:
-    """Return the name of a target. Raises SpecError."""
+    """Return the name of a target whose packages are here. Raises SpecError."""
     if name not in TARGETS:
         raise SpecError(f"--format {name!r} is not known; use {' or '.join(TARGETS)}.")
+    check_packages(name)
     return name
 
 
