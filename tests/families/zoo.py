@@ -5,6 +5,7 @@ Trained models have no norm of ones and no bias of zeros, so that a forgotten on
 
 import math
 import shutil
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,9 @@ def make_family(family: str, folder: Path) -> Path:
     model_type, named, own = OTHERS.get(family, (family, "AutoModelForCausalLM", CAUSAL.get(family, {})))
     model = _built(model_type, named, own)
     _randomize(model)
-    model.to(torch.bfloat16).save_pretrained(folder)
+    with warnings.catch_warnings(action="ignore"):  # of complex numbers in a tower's buffers, which are not stored
+        model.to(torch.bfloat16)
+    model.save_pretrained(folder)
     for name in ("tokenizer.json", "tokenizer_config.json"):
         shutil.copy(BUNDLED_FOLDER / name, folder / name)
     return folder

@@ -42,7 +42,7 @@ def _is_built(mapping: Any, config: Any, named: str | None) -> bool:
 
 
 def _asked(length: int) -> Tensor:
-    return torch.arange(_FIRST, length, _EVERY)
+    return torch.arange(min(_FIRST, length - 1), length, _EVERY)  # of the shortest sequences the last
 
 
 def _with_replaced(tokens_bt: Tensor) -> dict[str, Any]:
