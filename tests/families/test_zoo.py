@@ -9,7 +9,7 @@ from tests.families.zoo_configs import CAUSAL, OTHERS
 
 _EACH_KIND = (
     *("qwen3_moe", "mixtral", "gpt_oss", "gpt2", "gemma3_text", "jamba", "mamba", "qwen3_5", "bert", "bert-class"),
-    *("gpt_neox", "llama4"),
+    *("gpt_neox", "llama4_text"),
 )
 """experts stored apart, renamed, and as stacks that stand as (in, out); Conv1D; a scaled tied embedding; blocks of
 several kinds; weights that code takes for itself; towers; replaced positions; classes; renamed heads"""
