@@ -34,7 +34,8 @@ def check_wish(document: FrontDocument, out: Path, point: str | None, budget: st
 def known_target(name: str) -> str:
     """Return the name of a target whose packages are here. Raises SpecError."""
     if name not in TARGETS:
-        raise SpecError(f"--format {name!r} is not known; use {' or '.join(TARGETS)}.")
+        *others, last = TARGETS
+        raise SpecError(f"--format {name!r} is not known; use {', '.join(others)} or {last}.")
     check_packages(name)
     return name
 
