@@ -27,10 +27,10 @@ from search.decide.observation import SENSITIVITY, Proposal
 from search.decide.steps import FrontStrategy
 from search.job.context import Context
 from search.job.publish_front import Publisher
-from search.job.search_loop import Loop
+from search.job.search_loop import SearchLoop
 from search.job.stopping import StopRule
-from search.measure.known_answers import Library, question_of
-from search.measure.questions import Measuring
+from search.measure.known_answers import KnownAnswers, question_of
+from search.measure.questions import Answerer
 from search.measure.sketches import SketchBook
 from search.request.prepare import Prepared
 from search.study.job_study import JobStudy
@@ -131,19 +131,19 @@ def make_context(store: Store, space: SearchSpace, listener: Quiet, num_trials: 
     return Context(store, replace(job, facts=facts), prepared, listener)
 
 
-def make_loop(context: Context, executor: FormulaExecutor, folder: Path, patience: int) -> Loop:
+def make_loop(context: Context, executor: FormulaExecutor, folder: Path, patience: int) -> SearchLoop:
     """Return a job's search with everything that it does between two measurements."""
     space, budget = context.prepared.space, context.prepared.weight_budget
     strategy = FrontStrategy(space, errors_of(space), budget, num_sequences=SEQUENCES)
-    library = Library(
+    library = KnownAnswers(
         context.store, "model", TOKENS, {"search": SEQUENCES, "held_out": SEQUENCES}, SketchBook(folder / "sketches")
     )
     study = JobStudy("front", strategy, find_sketch=lambda proposal: library.sketch(question_of(proposal)))
     publisher = Publisher(context)
-    return Loop(
+    return SearchLoop(
         context,
         study,
-        Measuring(library, executor, context.check_stop, lambda: None),
+        Answerer(library, executor, context.check_stop, lambda: None),
         StopRule(context.max_trials, patience=patience),
         lambda trials: publisher.publish_if_due(trials, study.kept_model),
     )

@@ -8,7 +8,7 @@ T = TypeVar("T")
 Item = TypeVar("Item")
 
 
-class Memory:
+class Memo:
     """The last value under each name."""
 
     def __init__(self) -> None:

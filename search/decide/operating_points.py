@@ -19,7 +19,7 @@ import numpy as np
 from search.decide.additive_model import AdditiveModel, Probe
 from search.decide.exchange import Arrivals, Found, search_exchanges
 from search.decide.knapsack import Knapsack, Option
-from search.decide.memo import Memory
+from search.decide.memo import Memo
 from search.decide.observation import Observation
 from search.decide.quadratic_model import Neighbour, QuadraticModel, fit_neighbours
 from search.decide.seen import Evidence
@@ -55,7 +55,7 @@ class Points:
     observations: Sequence[Observation]
     additive: AdditiveModel
     wide: Plan
-    memory: Memory = field(default_factory=Memory)
+    memory: Memo = field(default_factory=Memo)
 
     @cached_property
     def evidence(self) -> Evidence:
@@ -243,7 +243,7 @@ class Points:
         return fit_neighbours(self.space, base, own.sketch, neighbours, self.additive) if neighbours else None
 
 
-def evidence_of(space: SearchSpace, observations: Sequence[Observation], wide: Plan, memory: Memory) -> Evidence:
+def evidence_of(space: SearchSpace, observations: Sequence[Observation], wide: Plan, memory: Memo) -> Evidence:
     """Return what was measured, sorted; it goes on from what the memory has taken already."""
     return memory.grow("evidence", observations, lambda: Evidence(space, wide), Evidence.add)
 

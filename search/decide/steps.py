@@ -18,7 +18,7 @@ from math import log
 from search.decide.additive_model import AdditiveModel, Errors, Probe, fit_probes, price_errors
 from search.decide.handmade_plans import HEURISTIC, heuristic_plans
 from search.decide.knapsack import spread_sizes
-from search.decide.memo import Memory
+from search.decide.memo import Memo
 from search.decide.observation import (
     EXCHANGE,
     KNAPSACK,
@@ -113,9 +113,9 @@ class FrontStrategy:
         return evidence_of(self.space, observations, self.base, self._memory)
 
     @cached_property
-    def _memory(self) -> Memory:
+    def _memory(self) -> Memo:
         """Return what outlives a batch: only what the next one would work out again."""
-        return Memory()
+        return Memo()
 
     @cached_property
     def base(self) -> Plan:

@@ -7,7 +7,7 @@ from search.decide.steps import MAX_GUARDS, PROBE_BITS, FrontStrategy
 from search.decide.trial_limits import max_trials
 from search.job.context import Context
 from search.job.stopping import StopRule
-from search.job.text_and_levels import Groundwork
+from search.job.text_and_levels import TextAndLevels
 from storage.job_facts import JobFacts
 from workers.tasks import PRICE_FORWARDS, ModulePrices
 from workers.text.tokens import TokenSet
@@ -17,7 +17,7 @@ _TRIAL_SHARE = 0.6  # of a plan on the whole text: what a trial of a coarse sear
 
 
 def choose_strategy(
-    whole: FrontStrategy, context: Context, ground: Groundwork, tokens: TokenSet, stop: StopRule
+    whole: FrontStrategy, context: Context, ground: TextAndLevels, tokens: TokenSet, stop: StopRule
 ) -> FrontStrategy:
     """Return the strategy that makes the best of a job's limits; the choice is told where it is a coarse search.
 

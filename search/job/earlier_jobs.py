@@ -8,7 +8,7 @@ from search.decide.handmade_plans import HEURISTIC
 from search.decide.observation import KNOWN, SENSITIVITY, UNIFORM
 from search.decide.operating_points import is_near
 from search.decide.steps import nearly_lossless
-from search.measure.known_answers import Library, Question
+from search.measure.known_answers import KnownAnswers, Question
 from space.menu import SearchSpace
 from space.plan import Plan
 from storage.records import Asking, Known, Trial, TrialState
@@ -23,18 +23,18 @@ class Earlier:
     """What is known of the plans of a space."""
 
     space: SearchSpace
-    library: Library
+    known_answers: KnownAnswers
 
     @cached_property
     def uniform(self) -> list[Known]:
         """Return the uniform plans that were measured on the whole search text."""
-        found = self.library.whole("search")
+        found = self.known_answers.whole("search")
         return [found[plan.digest] for plan in _uniform_plans(self.space) if plan.digest in found]
 
     @cached_property
     def probes(self) -> list[tuple[int, Known]]:
         """Return (number of sequences, measurement) of every sensitivity probe."""
-        found = [known for _, part in self.library.parts("search") for known in part if self._is_probe(known)]
+        found = [known for _, part in self.known_answers.parts("search") for known in part if self._is_probe(known)]
         found += self._whole_bases({base.digest for known in found if (base := _base(known)) is not None})
         return [(len(known.measurement.sequence_kl), known) for known in found]
 
@@ -44,9 +44,9 @@ class Earlier:
 
     def _whole_bases(self, bases: Collection[str]) -> list[Known]:
         """Return operating points that were probed on all text: it was as plans that they were measured there first."""
-        whole = [k for digest, k in self.library.whole("search").items() if digest in bases and _base(k) is None]
+        whole = [k for digest, k in self.known_answers.whole("search").items() if digest in bases and _base(k) is None]
         probed = [replace(k, asking=Asking(SENSITIVITY, k.plan)) for k in whole]
-        return [k for k in probed if self.library.sketch(Question(k.plan, "search", asking=k.asking)) is not None]
+        return [k for k in probed if self.known_answers.sketch(Question(k.plan, "search", asking=k.asking)) is not None]
 
     @cached_property
     def plans(self) -> list[Known]:
@@ -54,7 +54,7 @@ class Earlier:
         uniform = {plan.digest for plan in _uniform_plans(self.space)}
         others = [
             known
-            for digest, known in self.library.whole("search").items()
+            for digest, known in self.known_answers.whole("search").items()
             if digest not in uniform and _base(known) is None and self._holds(known.plan)
         ]
         order = sorted(others, key=lambda k: (self._size(k), k.measurement.kl_divergence, k.plan.digest))
@@ -71,9 +71,10 @@ class Earlier:
 
         Probes of this space's nearly lossless plan count: those of another one's do not tell prices.
         """
-        judged = self.library.whole("held_out")
+        judged = self.known_answers.whole("held_out")
         if not all(
-            plan.digest in judged and plan.digest in self.library.whole("search") for plan in _uniform_plans(self.space)
+            plan.digest in judged and plan.digest in self.known_answers.whole("search")
+            for plan in _uniform_plans(self.space)
         ):
             return False
         wide = nearly_lossless(self.space)
@@ -98,7 +99,7 @@ class Earlier:
 
     def _trial(self, job_id: str, number: int, cache_bytes: int, origin: str, count: int | None, known: Known) -> Trial:
         base = _base(known)
-        judged = self.library.whole("held_out").get(known.plan.digest) if count is None else None
+        judged = self.known_answers.whole("held_out").get(known.plan.digest) if count is None else None
         return Trial(
             job_id=job_id,
             number=number,

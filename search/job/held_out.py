@@ -11,7 +11,7 @@ from search.decide.contenders import choose_contenders
 from search.job.context import Context
 from search.measure.dispatch import job_error
 from search.measure.known_answers import Question
-from search.measure.questions import Answer, Measuring
+from search.measure.questions import Answer, Answerer
 from search.progress.phases import JUDGE
 from space.errors import JobFailedError, TrialError
 from space.measurement import Measurement
@@ -28,7 +28,7 @@ Found = dict[int, Measurement]
 """trial number -> measurement"""
 
 
-def judge(context: Context, measuring: Measuring) -> None:
+def judge(context: Context, answerer: Answerer) -> None:
     """Measure the contenders and the guards on held-out text; all are recorded together, once all are measured.
 
     One whose worker fails is left out and told, as trials are; without a uniform plan nothing could be promised.
@@ -43,7 +43,7 @@ def judge(context: Context, measuring: Measuring) -> None:
         reason = next((t.reason for t in reversed(trials) if t.reason), "nothing was tried")
         raise JobFailedError(f"No plan was measured on the whole search text; the last trial: {reason}")
     context.reporter.enter(JUDGE)
-    bench = _Bench(context, measuring)
+    bench = _Bench(context, answerer)
     looked = bench.affordable(chosen, 1.0 if bench.first == 1 else bench.first + _SURVIVE * (1 - bench.first))
     left_out = len(chosen) - len(looked)
     over = f" ({left_out} more would be over a third of the work)" if left_out else ""
@@ -60,9 +60,9 @@ class _Bench:
 
     """
 
-    def __init__(self, context: Context, measuring: Measuring) -> None:
-        self._context, self._measuring = context, measuring
-        self._count = measuring.library.count("held_out")
+    def __init__(self, context: Context, answerer: Answerer) -> None:
+        self._context, self._answerer = context, answerer
+        self._count = answerer.known_answers.count("held_out")
         self.first = min(FIRST_LOOK / self._count, 1.0)
         self._allowed = _SHARE * sum(map(_sequences, context.trials())) / self._count  # in plans on all text
         self._paid: dict[str, float] = dict(context.facts().judged or {})
@@ -122,7 +122,7 @@ class _Bench:
             before, part = (0.0, self.first) if num_sequences is not None else (self.first % 1, 1 - self.first % 1)
             self._context.reporter.advance(before + part * len(found) / len(trials))
 
-        self._measuring.answer(questions, ended)
+        self._answerer.answer(questions, ended)
         return found
 
     def _leave_out(self, trial: Trial, answer: Answer) -> None:

@@ -13,13 +13,13 @@ from search.job.held_out import judge
 from search.job.job_device import device_of_job
 from search.job.publish_front import Publisher
 from search.job.resume_check import check_continuity, check_same_model, kept_text, methods_of, recorded_text
-from search.job.search_loop import Loop, progress_so_far
+from search.job.search_loop import SearchLoop, progress_so_far
 from search.job.stopping import StopRule
-from search.job.text_and_levels import Groundwork, Text
+from search.job.text_and_levels import Text, TextAndLevels
 from search.measure.answer_keys import count_sequences
 from search.measure.dispatch import LazyExecutor
-from search.measure.known_answers import Library, question_of
-from search.measure.questions import Measuring
+from search.measure.known_answers import KnownAnswers, question_of
+from search.measure.questions import Answerer
 from search.measure.rebuild_damaged import Repairing
 from search.measure.sketches import SketchBook
 from search.measure.trial_records import num_new
@@ -74,7 +74,7 @@ class Run:
         self._executor = Repairing(
             LazyExecutor(partial(self._start, make_executor), job.spec.workers), self._context.note
         )
-        self._ground = Groundwork(self._context, self._workspace, self._executor)
+        self._ground = TextAndLevels(self._context, self._workspace, self._executor)
         self._study: JobStudy | None = None
 
     def close(self) -> None:
@@ -93,22 +93,22 @@ class Run:
         self._executor.learn(self._ground.level_tasks(text.tokens))
         records = self._ground.known_levels(text.tokens)
         space, errors = self._ground.useful_space(self._ground.make_levels(text.tokens, records))
-        library = self._library(text.tokens)
-        is_warm = self._start_warm(Earlier(space, library))
+        known_answers = self._known_answers(text.tokens)
+        is_warm = self._start_warm(Earlier(space, known_answers))
         before = partial(self._ground.teach, text.tokens)
-        measuring = Measuring(library, self._executor, context.check_stop, before)
-        whole = self._whole_strategy(space, errors, library, is_warm=is_warm and not context.spec.refine)
+        answerer = Answerer(known_answers, self._executor, context.check_stop, before)
+        whole = self._whole_strategy(space, errors, known_answers, is_warm=is_warm and not context.spec.refine)
         strategy = choose_strategy(whole, context, self._ground, text.tokens, self._stop)
-        self._study = self._make_study(strategy, library)
-        Loop(
+        self._study = self._make_study(strategy, known_answers)
+        SearchLoop(
             context,
             self._study,
-            measuring,
+            answerer,
             self._stop,
             lambda trials: self._publisher.publish_if_due(trials, self._model),
         ).run()
         self._publisher.advise(coarse_advice(strategy, context, num_new(context.trials())))
-        judge(context, measuring)
+        judge(context, answerer)
         self.publish(JobState.DONE)
 
     def publish(self, state: JobState) -> None:
@@ -151,9 +151,9 @@ class Run:
         )
         self._context.store.update_job(self._context.job_id, facts=facts)
 
-    def _library(self, tokens: TokenSet) -> Library:
+    def _known_answers(self, tokens: TokenSet) -> KnownAnswers:
         spec = self._context.spec
-        return Library(
+        return KnownAnswers(
             self._context.store,
             self._computed,
             tokens,
@@ -186,19 +186,21 @@ class Run:
         if not context.spec.refine and not earlier.is_near(context.prepared.weight_budget):
             self._publisher.advise(_FAR)
 
-    def _whole_strategy(self, space: SearchSpace, errors: Errors, library: Library, *, is_warm: bool) -> FrontStrategy:
+    def _whole_strategy(
+        self, space: SearchSpace, errors: Errors, known_answers: KnownAnswers, *, is_warm: bool
+    ) -> FrontStrategy:
         return FrontStrategy(
             space,
             errors,
             self._context.prepared.weight_budget,
-            num_sequences=library.count("search"),
+            num_sequences=known_answers.count("search"),
             warm=is_warm,
             seed=self._context.spec.seed,
         )
 
-    def _make_study(self, strategy: FrontStrategy, library: Library) -> JobStudy:
+    def _make_study(self, strategy: FrontStrategy, known_answers: KnownAnswers) -> JobStudy:
         name, cache_bytes = self._context.spec.sampler, self._context.prepared.cache_bytes
-        return JobStudy(name, strategy, cache_bytes, lambda proposal: library.sketch(question_of(proposal)))
+        return JobStudy(name, strategy, cache_bytes, lambda proposal: known_answers.sketch(question_of(proposal)))
 
     def _model(self) -> KeptLosses | None:
         """Return what the search learnt about each module, where its sampler tells."""

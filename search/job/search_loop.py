@@ -8,7 +8,7 @@ from search.decide.observation import REFINE, UNIFORM
 from search.job.context import Context
 from search.job.stopping import StopRule
 from search.measure.known_answers import question_of
-from search.measure.questions import Answer, Measuring
+from search.measure.questions import Answer, Answerer
 from search.measure.trial_records import is_known, num_new, proposal_of
 from search.progress.front_progress import Progress
 from search.study.job_study import Asked, JobStudy
@@ -20,19 +20,19 @@ NOTHING_LEFT = "nothing left to try: what the models would ask next was measured
 _MIN_FAILURES = 3  # trials of whole batches that fail in a row before the job does
 
 
-class Loop:
+class SearchLoop:
     """Searches with one study; resumes from what is recorded."""
 
     def __init__(
         self,
         context: Context,
         study: JobStudy,
-        measuring: Measuring,
+        answerer: Answerer,
         stop: StopRule,
         after_batch: Callable[[Sequence[Trial]], None],
     ) -> None:
         """Remember the parts; `after_batch` gets all trials after each batch."""
-        self._context, self._study, self._measuring = context, study, measuring
+        self._context, self._study, self._answerer = context, study, answerer
         self._stop, self._after_batch = stop, after_batch
         self._progress = progress_so_far(context)
 
@@ -68,10 +68,10 @@ class Loop:
         """Measure again the probes whose sketches are lost: they are no part of the records."""
         complete = (proposal_of(t) for t in trials if t.state is TrialState.COMPLETE and t.sampler_state.base)
         probes = [question_of(proposal) for proposal in complete]
-        lost = [probe for probe in probes if self._measuring.library.sketch(probe) is None]
+        lost = [probe for probe in probes if self._answerer.known_answers.sketch(probe) is None]
         if lost:
             self._context.note(f"measuring {len(lost)} sensitivity plans again, whose sketches are lost")
-            self._measuring.answer(lost, lambda _index, _answer: None)
+            self._answerer.answer(lost, lambda _index, _answer: None)
 
     def _create(self, asked: Sequence[Asked]) -> None:
         prepared = self._context.prepared
@@ -117,7 +117,7 @@ class Loop:
 
         is_first = any(a.proposal.origin == UNIFORM for a in asked)  # without uniform plans there is no front
         questions = [question_of(a.proposal) for a in asked]
-        left = self._measuring.answer(questions, ended, lambda: is_first or not self._stop.time_is_over)
+        left = self._answerer.answer(questions, ended, lambda: is_first or not self._stop.time_is_over)
         for index in left:
             records.finish(asked[index].number, TrialState.STOPPED, reason=self._stop.time_reason)
         return measured

@@ -43,7 +43,7 @@ class Text:
     dense_perplexity: float
 
 
-class Groundwork:
+class TextAndLevels:
     """Lays the ground of a job, asking workers only for what no earlier job left."""
 
     def __init__(self, context: Context, workspace: Workspace, executor: Executor) -> None:

@@ -44,7 +44,7 @@ def question_of(proposal: Proposal) -> Question:
     return Question(proposal.plan, "search", proposal.num_sequences, Asking(proposal.origin, proposal.base))
 
 
-class Library:
+class KnownAnswers:
     """Known measurements of one model on one text."""
 
     def __init__(

@@ -1,10 +1,10 @@
-"""Answering questions about plans: from the library, by continuing a known start, or by a worker."""
+"""Answering questions about plans: from known answers, by continuing a known start, or by a worker."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from search.measure.dispatch import run_tasks
-from search.measure.known_answers import Library, Question
+from search.measure.known_answers import KnownAnswers, Question
 from search.measure.shared_prefixes import in_batches
 from space.errors import TightfitError
 from space.measurement import Measurement
@@ -45,11 +45,11 @@ Ended = Callable[[int, Answer], None]
 
 
 @dataclass(frozen=True)
-class Measuring:
+class Answerer:
     """Answers questions.
 
     Attributes:
-        library: what is known; takes every new answer once it is recorded.
+        known_answers: what is known; takes every new answer once it is recorded.
         executor: measures the others.
         check_stop: raises to give up.
         before: called before the first question that needs a worker.
@@ -57,7 +57,7 @@ class Measuring:
 
     """
 
-    library: Library
+    known_answers: KnownAnswers
     executor: Executor
     check_stop: Callable[[], None]
     before: Callable[[], None]
@@ -81,7 +81,7 @@ class Measuring:
 
         """
         unknown = []
-        for index, known in enumerate(self.library.find(questions)):
+        for index, known in enumerate(self.known_answers.find(questions)):
             if known is not None:
                 ended(index, Answer(known))
             else:
@@ -89,7 +89,7 @@ class Measuring:
         if not unknown or not may_start():
             return unknown
         self.before()
-        tasks = [self.library.task(questions[index]) for index in unknown]
+        tasks = [self.known_answers.task(questions[index]) for index in unknown]
         left = self._run(
             tasks, lambda n, answer: self._keep(unknown[n], questions[unknown[n]], answer, ended), may_start
         )
@@ -114,7 +114,7 @@ class Measuring:
         if answer.measurement is None:
             ended(index, answer)
             return
-        self.library.keep_sketch(question, answer.measurement)  # first: no record without it, whatever happens
-        news = self.library.known(question, answer.measurement)
+        self.known_answers.keep_sketch(question, answer.measurement)  # first: no record without it, whatever happens
+        news = self.known_answers.known(question, answer.measurement)
         ended(index, replace(answer, news=news))
-        self.library.learn(question, news)
+        self.known_answers.learn(question, news)

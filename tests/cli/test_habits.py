@@ -118,7 +118,10 @@ def test_dry_run_groups_modules(cli: Cli, model: str) -> None:
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        (["--out", "{new}", "--format", "onnx"], "--format 'onnx' is not known; use packed, compressed-tensors, gguf or exl3."),
+        (
+            ["--out", "{new}", "--format", "onnx"],
+            "--format 'onnx' is not known; use packed, compressed-tensors, gguf or exl3.",
+        ),
         (["--out", "{new}", "--point", "p99"], "has no point 'p99'; its front has p0, p1"),
         (["--out", "{new}", "--budget", "much"], "Budget 'much' cannot be read"),
         (["--out", "{new}", "--budget", "3MB", "--point", "p1"], "--point p1 and --budget 3MB: choose one"),

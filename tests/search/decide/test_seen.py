@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from search.decide.memo import Memory
+from search.decide.memo import Memo
 from search.decide.observation import KNAPSACK, SCREEN, SENSITIVITY, UNIFORM, Observation
 from search.decide.seen import Evidence
 from space.level import Level
@@ -80,7 +80,7 @@ def test_a_probe_counts_as_measured_on_most_text() -> None:
 
 def test_a_memory_looks_at_each_item_once() -> None:
     """Those that it has are not added again; other ones, equal or not, begin anew."""
-    memory, looked = Memory(), []
+    memory, looked = Memo(), []
 
     def add(taken: list[Observation], item: Observation) -> None:
         looked.append(item)

@@ -9,8 +9,8 @@ import pytest
 
 from search.decide.observation import RACE_STEP, SENSITIVITY, Proposal
 from search.measure.answer_keys import count_sequences
-from search.measure.known_answers import Library, Question, question_of
-from search.measure.questions import Answer, Measuring
+from search.measure.known_answers import KnownAnswers, Question, question_of
+from search.measure.questions import Answer, Answerer
 from search.measure.sketches import SketchBook
 from space.level import Level
 from space.measurement import Measurement
@@ -35,8 +35,10 @@ class Bench:
 
     def again(self) -> None:
         """Read the store as a new job would."""
-        library = Library(self.store, "m" * 64, TOKENS, {"search": self.num_search, "held_out": 64}, self.book)
-        self.measuring = Measuring(library, self.executor, lambda: None, self._teach)
+        known_answers = KnownAnswers(
+            self.store, "m" * 64, TOKENS, {"search": self.num_search, "held_out": 64}, self.book
+        )
+        self.answerer = Answerer(known_answers, self.executor, lambda: None, self._teach)
 
     def _teach(self) -> None:
         self.num_teaches += 1
@@ -55,7 +57,7 @@ class Bench:
             if answer.news is not None:
                 self.store.put_measurement(answer.news)
 
-        self.measuring.answer([question], ended)
+        self.answerer.answer([question], ended)
         return found[0]
 
     @property

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from search.measure.answer_keys import evaluation_digest
-from search.measure.known_answers import Library, Question
+from search.measure.known_answers import KnownAnswers, Question
 from search.measure.sketches import SketchBook
 from space.level import DENSE, parse_level
 from space.measurement import Measurement
@@ -78,13 +78,13 @@ def test_only_plans_with_a_changed_builder_are_measured_again(tmp_path: Path, mo
     plans = [Plan.of({"a": one, "b": two}) for one, two in ((INTEGER, DENSE), (TRELLIS, DENSE), (INTEGER, TRELLIS))]
 
     def known() -> list[bool]:
-        library = Library(store, "m" * 64, TOKENS, {"search": 4}, SketchBook(tmp_path))
+        known_answers = KnownAnswers(store, "m" * 64, TOKENS, {"search": 4}, SketchBook(tmp_path))
         questions = [Question(plan, "search") for plan in plans]
-        found = [measurement is not None for measurement in library.find(questions)]
-        assert [plan.digest in library.whole("search") for plan in plans] == found
+        found = [measurement is not None for measurement in known_answers.find(questions)]
+        assert [plan.digest in known_answers.whole("search") for plan in plans] == found
         for question, is_known in zip(questions, found, strict=True):
             if not is_known:
-                store.put_measurement(library.known(question, MEASURED))
+                store.put_measurement(known_answers.known(question, MEASURED))
         return found
 
     assert (known(), known()) == ([False] * 3, [True] * 3)
