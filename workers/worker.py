@@ -197,15 +197,20 @@ class Worker:
         store.write_records(task, records)
         return records
 
-    def lacks(self, task: BuildLevels | Evaluate) -> bool:
+    def lacks(self, task: BuildLevels | ChooseDamping | Evaluate) -> bool:
         """Tell whether something that a task stands on is not there: statistics, answers, levels."""
+        if isinstance(task, ChooseDamping):
+            return not is_calibrated(self._calibration_folder(task.tokens), self._space.inventory)
         if isinstance(task, BuildLevels):
             return not self._has_statistics(task.tokens)
         has_answers = is_whole(self.teacher_path(task.tokens, task.split))
         return not has_answers or bool(self._level_store(task.tokens).missing(task.plan))
 
-    def provide(self, task: BuildLevels | Evaluate) -> None:
+    def provide(self, task: BuildLevels | ChooseDamping | Evaluate) -> None:
         """Make what a task stands on and is not there, each with the content that it has anywhere."""
+        if isinstance(task, ChooseDamping):
+            self.run(Calibrate(task.tokens))
+            return
         if isinstance(task, Evaluate):
             self.run(Teach(task.tokens, task.split))
         store = self._level_store(task.tokens)

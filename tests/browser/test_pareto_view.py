@@ -7,12 +7,14 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from math import hypot, log10
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from search.decide.explain import explain, losses_from_facts
+from space.results.document import FrontDocument, FrontPoint, UniformPoint
 from storage.job_facts import JobFacts, KeptLosses
 from storage.tracking.mlflow_runs import sync
 from storage.tracking.mlflow_server import RunningServer, start_server, stop_server
@@ -105,6 +107,20 @@ def test_link_opens_the_scatter(page: "Page", link: str, sample: SampleJob, tmp_
         _hover(page, chart, point)
 
 
+def _apart(document: FrontDocument) -> FrontPoint:
+    """Return the point whose dot is farthest from its nearest neighbour: no other one lies over it."""
+    points: list[FrontPoint | UniformPoint] = [*document.front, *document.uniform]
+    sizes = [p.size_bytes for p in points]
+    losses = [log10(p.kl_divergence) for p in points]
+    wide, high = max(sizes) - min(sizes), max(losses) - min(losses)
+
+    def distance(index: int) -> float:
+        others = (i for i in range(len(points)) if i != index)
+        return min(hypot((sizes[i] - sizes[index]) / wide, (losses[i] - losses[index]) / high) for i in others)
+
+    return document.front[max(range(len(document.front)), key=distance)]
+
+
 @pytest.mark.timeout(900)  # a server, a search, a browser and an export
 def test_the_way_from_a_dot_to_its_export(
     page: "Page",
@@ -114,15 +130,16 @@ def test_the_way_from_a_dot_to_its_export(
     text_file: Path,
     tmp_path: Path,
 ) -> None:
-    """Shared view, p4 under the mouse, its run, its plan, its report, its command: that runs and verifies."""
+    """Shared view, a point under the mouse, its run, its plan, its report, its command: that runs and verifies."""
     service = open_service(home)
     job_id, document = run_job(service, small_spec(tiny("tied"), text_file))
-    point = document.front[4]
+    point = _apart(document)
+    name = point.point
     plan = service.plans(document)[point.point].to_json()
     chart = _opened_view(page, service.sync_mlflow(job_id, server.url))
     service.store.close()
-    _hover(page, chart, "p4")
-    page.get_by_role("link", name=re.compile(r"^p4\b")).first.click()
+    _hover(page, chart, name)
+    page.get_by_role("link", name=re.compile(rf"^{name}\b")).first.click()
     command = page.locator("code", has_text="tightfit export").first
     command.wait_for()
     with page.expect_popup() as popup:
@@ -131,15 +148,15 @@ def test_the_way_from_a_dot_to_its_export(
     text = popup.value.locator("body").inner_text()
     assert json.loads(text[text.index("{") : text.rindex("}") + 1]) == plan
     with page.expect_popup() as popup:
-        page.get_by_role("link", name="Report at p4").click()
-    popup.value.frame_locator("iframe").get_by_role("heading", name=re.compile(r"^Plan p4\b")).wait_for()
+        page.get_by_role("link", name=f"Report at {name}").click()
+    popup.value.frame_locator("iframe").get_by_role("heading", name=re.compile(rf"^Plan {name}\b")).wait_for()
     words = shlex.split(command.inner_text())
     typed = [sys.executable, "-m", "tightfit", *words[1:]]
     done = subprocess.run(typed, cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.rstrip().endswith("verified")
     record = json.loads((tmp_path / "DIR" / "compression.json").read_text())
-    assert (record["job"], record["point"], record["plan"]) == (job_id, "p4", plan)
+    assert (record["job"], record["point"], record["plan"]) == (job_id, name, plan)
 
 
 def test_report_artifact_renders(page: "Page", link: str) -> None:

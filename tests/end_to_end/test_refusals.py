@@ -196,14 +196,13 @@ def test_tracker_hears_how_a_job_ended(
 def test_module_that_text_never_calls(
     service: PlainService, tiny: Tiny, text_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nothing is known of its input: the job fails with its name and the way out, which works."""
+    """Nothing is known of its input: it is carried over as it is, which a dry run says, and the rest is searched."""
     from transformers.models.llama.modeling_llama import LlamaMLP
 
     monkeypatch.setattr(LlamaMLP, "forward", lambda _self, hidden: hidden)
-    job = service.submit(small_spec(tiny("tied"), text_file))
-    name = r"model\.layers\.0\.mlp\.gate_proj"
-    with pytest.raises(CalibrationError, match=rf"^{name}: the model does not call it .* --pin '{name}=dense'"):
-        service.run(job.job_id, Quiet(), inline=True)
-    pins = tuple((f"model.layers.{i}.mlp.{n}_proj", "dense") for i in range(2) for n in ("gate", "up", "down"))
-    _, document = run_job(service, small_spec(tiny("tied"), text_file, pins=pins, budget="12bpw", max_trials=8))
+    spec = small_spec(tiny("tied"), text_file, budget="12bpw", max_trials=8)
+    told = {carried.name for carried in service.dry_run(spec).carried}
+    assert told == {"model.layers"}
+    _, document = run_job(service, spec)
     assert document.recommended is not None
+    assert not [name for name, _ in service.plans(document)[document.recommended.point].levels if "mlp" in name]

@@ -187,11 +187,17 @@ def _look_up_anywhere(embedding: nn.Module, device: Device) -> None:
     """Let an embedding that is not held be read where the checkpoint is, and its rows come to the device."""
     dtype = compute_dtype(device)
 
-    def to_weight(module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    def to_weight(
+        module: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
         where = module.get_parameter("weight").device
-        return (*(ids.to(where) for ids in inputs[:1]), *inputs[1:])
 
-    embedding.register_forward_pre_hook(to_weight)
+        def moved(value: Any) -> Any:
+            return value.to(where) if isinstance(value, Tensor) else value
+
+        return tuple(map(moved, inputs)), {name: moved(value) for name, value in named.items()}
+
+    embedding.register_forward_pre_hook(to_weight, with_kwargs=True)
     embedding.register_forward_hook(lambda _module, _inputs, out: out.to(device, dtype))
 
 
