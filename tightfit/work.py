@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
 
@@ -171,21 +171,27 @@ def executor_maker(*, inline: bool, num_workers: int | None) -> "MakeExecutor":
 
 def requeued(store: Store, job: Job, lease_seconds: float) -> Job:
     """Queue a job again; a RUNNING one is watched for the time of a lease, and returned as it is if it goes on."""
-    silence, seen = Silence(lease_seconds), (job.token, job.beat)
-    while job.state is JobState.RUNNING and (job.token, job.beat) == seen:
-        if silence.lapsed([job]):
-            return store.resume_job(job.job_id, job)
-        time.sleep(min(_WATCH_SECONDS, lease_seconds / 10))
-        job = store.get_job(job.job_id)
-    return store.resume_job(job.job_id)
+    gone = _found_gone(job, lambda: store.get_job(job.job_id), Silence(lease_seconds).lapsed, lease_seconds)
+    return store.resume_job(job.job_id, gone)
 
 
 def requeued_task(store: Store, task: PointTask, lease_seconds: float) -> PointTask:
     """Queue a task again; a RUNNING one is watched for the time of a lease, and returned as it is if it goes on."""
-    silence, seen = Silence(lease_seconds), (task.token, task.beat)
-    while task.state is TaskState.RUNNING and (task.token, task.beat) == seen:
-        if silence.lapsed_tasks([task]):
-            return store.resume_task(task.task_id, task)
+    look, lapsed = lambda: store.get_task(task.task_id), Silence(lease_seconds).lapsed_tasks
+    return store.resume_task(task.task_id, _found_gone(task, look, lapsed, lease_seconds))
+
+
+_Held = TypeVar("_Held", Job, PointTask)
+
+
+def _found_gone(
+    held: _Held, look: Callable[[], _Held], lapsed: Callable[[Sequence[_Held]], list[_Held]], lease_seconds: float
+) -> _Held | None:
+    """Return a RUNNING job or task as it is where its holder is found gone; None where it goes on or does not run."""
+    seen = (held.token, held.beat)
+    while held.state == "RUNNING" and (held.token, held.beat) == seen:
+        if lapsed([held]):
+            return held
         time.sleep(min(_WATCH_SECONDS, lease_seconds / 10))
-        task = store.get_task(task.task_id)
-    return store.resume_task(task.task_id)
+        held = look()
+    return None

@@ -33,7 +33,8 @@ export function timeText(seconds) {
   return (seconds / 3600).toFixed(1) + " h";
 }
 
-export const modelName = (model) => model.split("/").filter(Boolean).slice(-2).join("/").replace(/^(tmp|home|srv|data|models)\//, "");
+// of a folder its last part, as the command line says it
+export const modelName = (model) => (/^([/~]|\.\.?\/)/.test(model) ? model.split("/").filter(Boolean).pop() : model);
 
 export function problemBox(error) {
   return make("p", { class: "notice", role: "alert" }, error.message || String(error));

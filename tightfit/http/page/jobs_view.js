@@ -28,7 +28,7 @@ function cells(row, job, stop) {
   const left = MOVING.includes(job.state) ? timeText(job.seconds_left) : timeText(job.elapsed_seconds);
   const parts = row.children.length
     ? [...row.children]
-    : [make("th", { scope: "row" }, link), ...Array.from({ length: 7 }, (_, at) => make("td", { class: [1, 5].includes(at) ? "" : at === 0 ? "wide-name" : "" })), make("td", { class: "command" }, button)];
+    : [make("th", { scope: "row" }, link), ...Array.from({ length: 7 }, (_, at) => make("td", { class: at === 0 ? "wide-name" : null })), make("td", { class: "command" }, button)];
   if (!row.children.length) row.append(...parts);
   const texts = [name, stateBadge(job), job.budget, progressBar(job), left, klText(job.best_kl_divergence), String(Object.values(job.trials).reduce((a, b) => a + b, 0))];
   texts.forEach((value, at) => parts[at + 1].replaceChildren(value));
