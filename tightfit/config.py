@@ -42,6 +42,11 @@ class Settings:
         """Return where levels and calibration are kept; all of it can be rebuilt."""
         return self.home / "cache"
 
+    @property
+    def uploads_folder(self) -> Path:
+        """Return where models lie that were sent to the service."""
+        return self.home / "uploads"
+
     def new_export_folder(self, job_id: str) -> Path:
         """Return where an export that names no folder is written; there is nothing yet."""
         return self.home / _EXPORTS / f"{job_id}-{secrets.token_hex(4)}"

@@ -1,4 +1,4 @@
-"""Which models and texts the service reads: the bundled ones, those in allowed folders, and pinned ones of the hub."""
+"""Which models and texts the service reads: bundled, uploaded, in allowed folders, and pinned ones of the hub."""
 
 import os
 import re
@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from space.errors import CalibrationError, ModelError, UsageError
+from space.errors import CalibrationError, ModelError, NotFoundError, StateError, UsageError
 from space.spec import JobSpec
+from tightfit.http.callers import Caller
+from tightfit.uploads.upload_store import SCHEME, Upload, UploadStore
 from workers.bounded_files import user_path
 from workers.models.model_files import BUNDLED
 from workers.text.text_sources import STDLIB
@@ -19,25 +21,45 @@ _MOST_ENTRIES = 10_000
 
 @dataclass(frozen=True, slots=True)
 class AllowedModels:
-    """Folders whose models and texts may be read, and whatever lies in them; no link leads out of them."""
+    """Folders whose models and texts may be read, and whatever lies in them; no link leads out of them.
 
+    Attributes:
+        uploads: models that were sent: each is for its user.
+        folders: for everybody.
+
+    """
+
+    uploads: UploadStore
     folders: Sequence[Path] = ()
 
-    def check(self, spec: JobSpec) -> None:
-        """Refuse a request for what may not be read.
+    def resolved(self, spec: JobSpec, caller: Caller) -> JobSpec:
+        """Return a request with the folder of its model, where that was uploaded; refuse what may not be read.
 
         Raises:
             ModelError: the model is none of the allowed ones, or a file of it lies elsewhere.
             CalibrationError: so is the text.
+            NotFoundError, StateError: it is an upload that the caller may not see, or that is not all there.
 
         """
-        if spec.model != BUNDLED:
+        upload_id = self.uploads.holds(spec.model)
+        if upload_id is not None:
+            spec = spec.model_copy(update={"model": str(self._uploaded(upload_id, caller))})
+        elif spec.model != BUNDLED:
             self._check_model(spec.model, spec.revision)
         if spec.calibration not in (None, STDLIB) and not self._holds(str(spec.calibration)):
             raise CalibrationError(
                 f"calibration {_shown(str(spec.calibration))}: the service reads `{STDLIB}`, the model's own samples "
                 f"(null), and files in {self._told()}."
             )
+        return spec
+
+    def _uploaded(self, upload_id: str, caller: Caller) -> Path:
+        found = seen_upload(self.uploads, caller, upload_id)
+        if not found.is_ready:
+            missing = next(file for file in found.announced.files if found.received[file.name] < file.size_bytes)
+            told = f"not all of it is here yet, such as {missing.name}. Send the rest first."
+            raise StateError(f"{SCHEME}{upload_id}: {told}")
+        return found.folder
 
     def _check_model(self, model: str, revision: str | None) -> None:
         if self._holds(model):
@@ -47,8 +69,8 @@ class AllowedModels:
         is_hub_name = _HUB.fullmatch(name) is not None and not Path(name).exists()
         if not is_hub_name:
             raise ModelError(
-                f"model {_shown(model)}: the service reads `{BUNDLED}`, `org/name` of the hub at a commit, and folders "
-                f"in {self._told()}."
+                f"model {_shown(model)}: the service reads `{BUNDLED}`, uploads (`{SCHEME}ID`), `org/name` of the hub at a "
+                f"commit, and folders in {self._told()}."
             )
         if _COMMIT.fullmatch(at or revision or "") is None:
             raise ModelError(
@@ -79,6 +101,14 @@ class AllowedModels:
 
     def _told(self) -> str:
         return ", ".join(map(str, self.folders)) or "folders that `tightfit serve --models FOLDER` names (none yet)"
+
+
+def seen_upload(uploads: UploadStore, caller: Caller, upload_id: str) -> Upload:
+    """Return an upload that a caller may see. Raises NotFoundError, the same for one that is another user's."""
+    found = uploads.find(upload_id)
+    if not caller.sees(found.announced.user):
+        raise NotFoundError(f"There is no upload {upload_id!a} of yours. GET /v1/uploads lists those there are.")
+    return found
 
 
 def _shown(text: str) -> str:

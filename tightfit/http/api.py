@@ -27,9 +27,11 @@ from tightfit.http.routes import (
     page_routes,
     people_routes,
     tryout_routes,
+    upload_routes,
 )
 from tightfit.http.submissions import Submissions
 from tightfit.service import Service
+from tightfit.uploads.upload_store import UploadStore
 
 MAX_BODY_BYTES = 2**20
 _ABOUT = """
@@ -83,7 +85,8 @@ def create_app(service: Service, gate: Gate, options: ApiOptions | None = None, 
     )
     app.state.service, app.state.gate, app.state.judge, app.state.tryouts = service, gate, judge, tryouts
     app.state.submissions = Submissions(service, judge, options.max_jobs)
-    app.state.allowed_models = AllowedModels(tuple(options.model_folders))
+    app.state.uploads = UploadStore(service.settings.uploads_folder)
+    app.state.allowed_models = AllowedModels(app.state.uploads, tuple(options.model_folders))
     app.state.figures, app.state.event_streams = Figures(), EventStreams(service.store)
     handle_problems(app, service.settings.home)
     for router in (
@@ -95,11 +98,12 @@ def create_app(service: Service, gate: Gate, options: ApiOptions | None = None, 
         export_routes.router,
         people_routes.router,
         tryout_routes.router,
+        upload_routes.router,
     ):
         app.include_router(router)
     app.add_middleware(Audited, store=service.store)
     hosts = allowed_hosts(options.host, options.allowed_hosts)
-    app.add_middleware(Guard, hosts=hosts, max_body_bytes=options.max_body_bytes)
+    app.add_middleware(Guard, hosts=hosts, max_body_bytes=options.max_body_bytes, streams=upload_routes.PARTS)
     app.add_middleware(Counting, figures=app.state.figures)
     _describe(app)
     return app

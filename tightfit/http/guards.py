@@ -1,5 +1,6 @@
 """What is refused before any resource hears of it: foreign hosts and pages, bodies that are too large or no JSON."""
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from urllib.parse import urlsplit
@@ -34,12 +35,14 @@ class Guard:
         app: what hears of requests that pass.
         hosts: names that a request may be addressed to: any other one is a name of somebody else for this address.
         max_body_bytes: of a request.
+        streams: addresses whose bodies are passed on unread: their resources know first who sends, and how much.
 
     """
 
     app: ASGIApp
     hosts: frozenset[str]
     max_body_bytes: int
+    streams: re.Pattern[str]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, or answer why not."""
@@ -51,6 +54,9 @@ class Guard:
             headers = Headers(scope=scope)
             self._check_host(headers)
             self._check_origin(scope, headers)
+            if scope["method"] == "PUT" and self.streams.fullmatch(scope["path"]):
+                await self.app(scope, receive, sending)
+                return
             body = await self._body(headers, receive)
             if _is_json(headers) and body:
                 parse_json(body)

@@ -36,14 +36,14 @@ _SUBMITTED = {
 }
 
 
-@router.post("/inspect", response_model=Inspection, tags=["models"])
-async def inspect_request(request: Request, _: Submitter, spec: JobSpec) -> JSONResponse:
+@router.post("/inspect", response_model=Inspection, tags=["models"], responses=problem_responses(404, 409))
+async def inspect_request(request: Request, caller: Submitter, spec: JobSpec) -> JSONResponse:
     """Say what a job would search and cost, before anything runs; reads no weights.
 
     Its inventory of modules, the sizes of uniform plans, the range of sizes that can be reached, and an estimate of
     time and disk. A budget that cannot be reached is refused with both sizes.
     """
-    checked = _checked(request, spec)
+    checked = _checked(request, caller, spec)
     found = await in_turn(_judge(request).dry_run, checked)
     return JSONResponse(found.to_json())
 
@@ -65,7 +65,7 @@ async def submit(
     Answers 202 once the job is queued; the same request, of the same user, on the same files, is the same job and is
     answered with 200 once it has begun.
     """
-    return await _submitted(request, caller, service, _checked(request, spec), anew=anew, key=idempotency_key)
+    return await _submitted(request, caller, service, _checked(request, caller, spec), anew=anew, key=idempotency_key)
 
 
 @router.post("/jobs/{job}/again", status_code=202, response_model=JobStatus, responses=_SUBMITTED)
@@ -78,7 +78,7 @@ async def submit_again(
     """
     seen_job(service, caller, job)
     spec = make_spec(**{**service.store.glance(job).spec.model_dump(), **changes.values()})
-    return await _submitted(request, caller, service, _checked(request, spec), anew=False)
+    return await _submitted(request, caller, service, _checked(request, caller, spec), anew=False)
 
 
 @router.get("/jobs", response_model=JobList, responses=problem_responses(404))
@@ -185,12 +185,10 @@ async def _submitted(
     return JSONResponse(_json(service, found), 202 if is_new else 200, headers)
 
 
-def _checked(request: Request, spec: JobSpec) -> JobSpec:
+def _checked(request: Request, caller: Caller, spec: JobSpec) -> JobSpec:
     """Return a request whose parts belong together, of a model and text that may be read."""
     allowed: AllowedModels = request.app.state.allowed_models
-    checked = make_spec(**spec.model_dump())
-    allowed.check(checked)
-    return checked
+    return allowed.resolved(make_spec(**spec.model_dump()), caller)
 
 
 def _judge(request: Request) -> Judge:
