@@ -69,8 +69,8 @@ class AllowedModels:
         is_hub_name = _HUB.fullmatch(name) is not None and not Path(name).exists()
         if not is_hub_name:
             raise ModelError(
-                f"model {_shown(model)}: the service reads `{BUNDLED}`, uploads (`{SCHEME}ID`), `org/name` of the hub at a "
-                f"commit, and folders in {self._told()}."
+                f"model {_shown(model)}: the service reads `{BUNDLED}`, uploads (`{SCHEME}ID`), `org/name` of the hub "
+                f"at a commit, and folders in {self._told()}."
             )
         if _COMMIT.fullmatch(at or revision or "") is None:
             raise ModelError(
