@@ -2,7 +2,7 @@
 
 import re
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
@@ -12,10 +12,10 @@ from space.codings.coding_table import CODINGS
 from space.codings.masks import PATTERNS, UNSTRUCTURED
 from space.cost import module_bytes, others_bytes
 from space.errors import SpecError
-from space.inventory import Inventory
+from space.inventory import Inventory, ModuleInfo
 from space.level import DENSE, Level, kind_of
 from space.plan import Choice, Plan
-from space.targets.target_table import is_legal
+from space.targets.target_table import is_legal, items_of_model
 
 UNIFORM_GROUP_SIZE = 64
 
@@ -91,7 +91,11 @@ def parts_of_kind(kind: str) -> tuple[str, bool]:
 
 @dataclass(frozen=True)
 class SearchSpace:
-    """Levels allowed per module, in the inventory's order; each tuple is sorted by bytes."""
+    """Levels allowed per module, in the inventory's order; each tuple is sorted by bytes.
+
+    What is chosen is the level of an item: a module, or all modules that the target ties to one level. An item has the
+    name of its first module, and each of its modules has the same levels here.
+    """
 
     inventory: Inventory
     target: str
@@ -105,11 +109,28 @@ class SearchSpace:
         return dict(self.allowed)
 
     @cached_property
+    def items(self) -> Mapping[str, tuple[str, ...]]:
+        """Return item -> its modules, in the inventory's order."""
+        return items_of_model(self.inventory, self.target)
+
+    @cached_property
+    def _is_grouped(self) -> bool:
+        return len(self.items) < len(self.allowed)
+
+    @cached_property
     def sizes(self) -> Mapping[str, Mapping[Level, int]]:
         """Return module name -> level -> stored bytes."""
         return {
             module.name: {level: module_bytes(module, level, self.target) for level in self.levels[module.name]}
             for module in self.inventory.modules
+        }
+
+    @cached_property
+    def item_sizes(self) -> Mapping[str, Mapping[Level, int]]:
+        """Return item -> level -> stored bytes of all its modules."""
+        return {
+            item: {level: sum(self.sizes[name][level] for name in names) for level in self.levels[item]}
+            for item, names in self.items.items()
         }
 
     @cached_property
@@ -120,17 +141,38 @@ class SearchSpace:
     @property
     def smallest_bytes(self) -> int:
         """Return the weight bytes of the smallest reachable plan."""
-        return self.others_bytes + sum(min(sizes.values()) for sizes in self.sizes.values())
+        return self.others_bytes + sum(min(sizes.values()) for sizes in self.item_sizes.values())
 
     @property
     def largest_bytes(self) -> int:
         """Return the weight bytes of the largest reachable plan."""
-        return self.others_bytes + sum(max(sizes.values()) for sizes in self.sizes.values())
+        return self.others_bytes + sum(max(sizes.values()) for sizes in self.item_sizes.values())
 
     @property
     def num_plans(self) -> int:
         """Return how many plans the space holds."""
-        return prod(len(levels) for levels in self.levels.values())
+        return prod(len(self.levels[item]) for item in self.items)
+
+    def plan_of(self, choices: Iterable[Choice]) -> Plan:
+        """Return the plan of (item, level), all items in their order."""
+        if not self._is_grouped:
+            return Plan(tuple(choices))
+        level_of = {name: level for item, level in choices for name in self.items[item]}
+        return Plan(tuple((name, level_of[name]) for name, _ in self.allowed))
+
+    def choices_of(self, plan: Plan) -> tuple[Choice, ...]:
+        """Return (item, level) of a plan of this space."""
+        return plan.levels if not self._is_grouped else tuple(c for c in plan.levels if c[0] in self.items)
+
+    def changed(self, plan: Plan, changes: Mapping[str, Level]) -> Plan:
+        """Return a plan of this space with some items' levels changed."""
+        return plan.replace({name: level for item, level in changes.items() for name in self.items[item]})
+
+    def holds(self, plan: Plan) -> bool:
+        """Tell whether a plan is one of this space."""
+        levels = plan.mapping
+        is_allowed = levels.keys() == self.levels.keys() and all(v in self.levels[n] for n, v in plan.levels)
+        return is_allowed and all(levels[name] == levels[item] for item, names in self.items.items() for name in names)
 
     def weight_bytes(self, plan: Plan) -> int:
         """Return the exact bytes of the weight files of a plan of this space."""
@@ -152,7 +194,12 @@ class SearchSpace:
 
     def restricted(self, kept: Mapping[str, Sequence[Level]]) -> "SearchSpace":
         """Return the space with only some of each module's levels (dominated ones dropped)."""
-        allowed = tuple((name, tuple(v for v in levels if v in kept[name])) for name, levels in self.allowed)
+        useful = {
+            item: tuple(v for v in self.levels[item] if all(v in kept[name] for name in names))
+            for item, names in self.items.items()
+        }
+        of_module = {name: useful[item] for item, names in self.items.items() for name in names}
+        allowed = tuple((name, of_module[name]) for name, _ in self.allowed)
         return SearchSpace(self.inventory, self.target, allowed, self.uniform_levels, self.pinned)
 
 
@@ -181,13 +228,45 @@ def build_space(inventory: Inventory, menu: Menu, target: str, pins: Sequence[tu
         SpecError: a pattern is not a regular expression, matches nothing, or asks for a level the target cannot hold.
 
     """
-    pinned = _match_pins(inventory, pins, target)
-    allowed = []
-    for module in inventory.modules:
-        legal = [level for level in menu.levels() if is_legal(module, level, target)]
-        levels = [pinned[module.name]] if module.name in pinned else legal or [DENSE]
-        allowed.append((module.name, tuple(sorted(levels, key=lambda v: (module_bytes(module, v, target), str(v))))))
-    return SearchSpace(inventory, target, tuple(allowed), menu.uniform_levels(), tuple(pinned))
+    modules = {module.name: module for module in inventory.modules}
+    items = items_of_model(inventory, target)
+    pinned = _of_whole_items(_match_pins(inventory, pins, target), items, modules, target)
+    offered = menu.levels()
+    allowed: dict[str, tuple[Level, ...]] = {}
+    for names in items.values():
+        members = [modules[name] for name in names]
+        legal = [level for level in offered if all(is_legal(module, level, target) for module in members)]
+        levels = [pinned[names[0]]] if names[0] in pinned else legal or [DENSE]
+        size = {level: sum(module_bytes(module, level, target) for module in members) for level in levels}
+        allowed |= dict.fromkeys(names, tuple(sorted(size, key=lambda v: (size[v], str(v)))))
+    in_order = tuple((name, allowed[name]) for name in modules)
+    return SearchSpace(inventory, target, in_order, menu.uniform_levels(), tuple(pinned))
+
+
+def _of_whole_items(
+    pinned: Mapping[str, Level], items: Mapping[str, Sequence[str]], modules: Mapping[str, ModuleInfo], target: str
+) -> dict[str, Level]:
+    """Return pins of whole items: what is pinned of one module holds for all that the target ties to it.
+
+    Raises:
+        SpecError: modules of an item are pinned to different levels, or one of them cannot be stored at the others'.
+
+    """
+    found = dict(pinned)
+    for names in items.values():
+        asked = {name: pinned[name] for name in names if name in pinned}
+        if len(set(asked.values())) > 1:
+            told = ", ".join(f"{name} is pinned to {level}" for name, level in asked.items())
+            raise SpecError(f"{told}, but --target {target} gives them one level together: pin all of them alike.")
+        for name in names if asked else ():
+            level = next(iter(asked.values()))
+            if not is_legal(modules[name], level, target):
+                raise SpecError(
+                    f"--pin of {next(iter(asked))} to {level}: --target {target} gives {name} the same level, and it "
+                    "cannot be stored so."
+                )
+            found[name] = level
+    return found
 
 
 def _match_pins(inventory: Inventory, pins: Sequence[tuple[str, Level]], target: str) -> dict[str, Level]:

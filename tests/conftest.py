@@ -34,6 +34,7 @@ NOT_QUICK = {  # whole jobs, servers, browsers, fresh processes
         "tests/http/test_hostile_models.py",
         "tests/http/test_openapi.py",
         "tests/search/job",
+        "tests/search/decide/test_groups.py",
         "tests/workers/recover",
         "tests/cli/test_without_mlflow.py",
         "tests/storage/test_private.py",

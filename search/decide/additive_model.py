@@ -5,7 +5,7 @@ every level of it: bits, group sizes, sparsity and rank share one currency. What
 noise (paired over sequences): below it, a module takes the price that modules of its type have.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from math import exp, log, sqrt
@@ -22,18 +22,20 @@ _SIGNIFICANT = 2.0  # standard errors above zero for a probe to count by itself
 _LOSSLESS = 0.1  # of a level's output error: more than that in the base is a loss of its own
 Errors = Mapping[str, Mapping[Level, float]]
 """module name -> level -> calibrated relative output error"""
+Items = Mapping[str, Sequence[str]]
+"""item -> its modules, which take one level together; most items are one module"""
 
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """One module changed in an otherwise nearly lossless plan.
+    """One item changed in an otherwise nearly lossless plan.
 
     Attributes:
-        module_name: the module.
+        module_name: the item: a module, or the first of those that take one level together.
         level: its level.
         kl_divergence: KL that the change added, over the same sequences; may be negative by noise.
         noise: standard error of that.
-        before: the module's level in the other plan; None where that is lossless.
+        before: its level in the other plan; None where that is lossless.
 
     """
 
@@ -78,26 +80,88 @@ class AdditiveModel:
         """Return the sum of a plan's losses."""
         return sum(self.losses[name][level] for name, level in plan.levels)
 
+    def loss(self, module_names: Iterable[str], level: Level) -> float:
+        """Return what modules lose together at a level."""
+        return sum(self.losses[name][level] for name in module_names)
 
-def fit_probes(errors: Errors, probes: Sequence[Probe], prices: Mapping[str, float] | None = None) -> AdditiveModel:
+
+def fit_probes(
+    errors: Errors, probes: Sequence[Probe], prices: Mapping[str, float] | None = None, items: Items | None = None
+) -> AdditiveModel:
     """Return the additive model that goes through the probes; losses never rise with bytes of lower error.
 
     Before probing a module is believed to have its price from gradients, times what the probes of its type say about
     these; where there is none, the price of its type, and for a type without probes that of all. A module without a
-    usable probe (pinned, or below the noise) takes that.
+    usable probe (pinned, or below the noise) takes that. An item of several modules is priced as one; each of them has
+    that share of its loss which their errors, at the prices believed before probing, have in it.
     """
-    usable = [p for probe in probes if _is_usable(p := probe.from_lossless(errors), errors)]
-    pooled = {name: _pooled(name, usable, errors, prices or {}) for name in errors}
-    points: dict[str, list[tuple[float, float]]] = {name: [] for name in errors}
+    of_items = OfItems.of(errors, prices or {}, items or {name: (name,) for name in errors})
+    together, known = of_items.errors, of_items.prices
+    usable = [p for probe in probes if _is_usable(p := probe.from_lossless(together), together)]
+    pooled = {name: _pooled(name, usable, together, known) for name in together}
+    points: dict[str, list[tuple[float, float]]] = {name: [] for name in together}
     for probe in usable:
-        error = errors[probe.module_name][probe.level]
+        error = together[probe.module_name][probe.level]
         points[probe.module_name].append((error, _shrunk(probe, error, pooled[probe.module_name])))
-    return AdditiveModel(
-        {
-            name: {v: _price(e, sorted(points[name]), pooled[name][0]) for v, e in levels.items()}
-            for name, levels in errors.items()
-        }
-    )
+    losses = {
+        name: {v: _price(e, sorted(points[name]), pooled[name][0]) for v, e in levels.items()}
+        for name, levels in together.items()
+    }
+    return AdditiveModel(of_items.shared_out(losses))
+
+
+@dataclass(frozen=True)
+class OfItems:
+    """Errors and prices of items; those of an item of one module are its own.
+
+    The error of several modules is the sum of theirs, each weighed by its price over their mean price, which is the
+    item's price: so price times error is the sum of the modules' prices times errors.
+
+    Attributes:
+        errors: item -> level -> output error.
+        prices: item -> price, where that of any of its modules is known.
+        parts: (item, level) -> module -> its share of the item's error; items of one module have none.
+
+    """
+
+    errors: Errors
+    prices: Mapping[str, float]
+    parts: Mapping[tuple[str, Level], Mapping[str, float]]
+    items: Items
+
+    @staticmethod
+    def of(errors: Errors, prices: Mapping[str, float], items: Items) -> "OfItems":
+        """Return errors and prices of items from those of modules."""
+        summed, priced = dict[str, Mapping[Level, float]](), dict[str, float]()
+        parts = dict[tuple[str, Level], Mapping[str, float]]()
+        for item, names in items.items():
+            if len(names) == 1:
+                summed[item] = errors[item]
+                priced |= {item: prices[item]} if item in prices else {}
+                continue
+            of_names = {name: _price_of(name, prices) for name in names}
+            mean = fmean(of_names.values())
+            weights = {name: price / mean if mean > 0 else 1.0 for name, price in of_names.items()}
+            priced |= {item: mean} if any(name in prices for name in names) else {}
+            for level in errors[item]:
+                parts[item, level] = {name: weights[name] * errors[name][level] for name in names}
+            summed[item] = {level: sum(parts[item, level].values()) for level in errors[item]}
+        return OfItems(summed, priced, parts, items)
+
+    def shared_out(self, losses: Mapping[str, Mapping[Level, float]]) -> dict[str, dict[Level, float]]:
+        """Return module -> level -> loss from those of items."""
+        found: dict[str, dict[Level, float]] = {}
+        for item, names in self.items.items():
+            for name in names:
+                found[name] = {
+                    level: loss if len(names) == 1 else loss * self._share(item, name, level)
+                    for level, loss in losses[item].items()
+                }
+        return found
+
+    def _share(self, item: str, name: str, level: Level) -> float:
+        whole = self.errors[item][level]
+        return self.parts[item, level][name] / whole if whole > 0 else 0.0
 
 
 def price_errors(errors: Errors, prices: Mapping[str, float]) -> AdditiveModel:

@@ -2,6 +2,7 @@
 
 At the plan's size a byte has a price: the gain of the last step that the Lagrangian sweep could still pay for. A level
 is right where going down would save bytes too dearly and going up would buy too little for its bytes, at that price.
+Modules that the target ties to one level move together: each has its own share of the loss, and their common moves.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,6 +16,7 @@ from space.inventory import Inventory, ModuleInfo
 from space.level import Level, parse_level
 from space.plan import Plan
 from space.results.explanation import Explanation, Move, Reason, format_times
+from space.targets.target_table import items_of_model
 from storage.job_facts import JobFacts, KeptLosses
 
 
@@ -53,13 +55,21 @@ def explain(
     _check(model, plan, point)
     predicted = model.predict(plan)
     scale = kl_divergence / predicted if predicted > 0 and kl_divergence > 0 else 1.0
-    choices = {m.name: _choices(m, target, model.losses[m.name], scale) for m in inventory.modules}
-    current = {m.name: next(c for c in choices[m.name] if c.level == plan[m.name]) for m in inventory.modules}
-    useful = {name: undominated(of_module) for name, of_module in choices.items()}
-    rate = going_rate(list(useful.values()), sum(c.size_bytes for c in current.values()))
-    total = sum(c.loss for c in current.values())
-    reasons = [_reason(m, current[m.name], useful[m.name], total, rate) for m in inventory.modules]
-    reasons.sort(key=lambda r: -r.kl_share)
+    alone = {m.name: _choices(m, target, model.losses[m.name], scale) for m in inventory.modules}
+    own = {m.name: next(c for c in alone[m.name] if c.level == plan[m.name]) for m in inventory.modules}
+    total, size = sum(c.loss for c in own.values()), sum(c.size_bytes for c in own.values())
+    items = items_of_model(inventory, target)
+    together = {item: _together([alone[name] for name in names]) for item, names in items.items()}
+    useful = {item: undominated(choices) for item, choices in together.items()}
+    rate = going_rate(list(useful.values()), size)
+    reasons = []
+    for item, names in items.items():
+        current = next(c for c in together[item] if c.level == plan[item])
+        for name in names:
+            others = [other for other in names if other != name]
+            reasons.append(_reason(inventory.module(name), own[name], current, useful[item], total, rate, others))
+    place = {module.name: i for i, module in enumerate(inventory.modules)}
+    reasons.sort(key=lambda r: (-r.kl_share, place[r.module]))
     return Explanation(point, kl_divergence, predicted, rate, tuple(reasons))
 
 
@@ -91,21 +101,41 @@ def _choices(module: ModuleInfo, target: str, losses: Mapping[Level, float], sca
     return [Option(level, module_bytes(module, level, target), scale * kl) for level, kl in losses.items()]
 
 
-def _reason(module: ModuleInfo, current: Option, useful: Sequence[Option], total: float, rate: float) -> Reason:
+def _together(of_modules: Sequence[Sequence[Option]]) -> list[Option]:
+    """Return the options that all modules of an item have, each with the bytes and the loss of all."""
+    if len(of_modules) == 1:
+        return list(of_modules[0])
+    by_level = [{option.level: option for option in options} for options in of_modules]
+    return [
+        Option(level, sum(o[level].size_bytes for o in by_level), sum(o[level].loss for o in by_level))
+        for level in by_level[0]
+        if all(level in options for options in by_level)
+    ]
+
+
+def _reason(
+    module: ModuleInfo,
+    own: Option,
+    current: Option,
+    useful: Sequence[Option],
+    total: float,
+    rate: float,
+    others: Sequence[str],
+) -> Reason:
     above = [c for c in useful if c.size_bytes > current.size_bytes and c.loss < current.loss]
     below = [c for c in useful if c.size_bytes < current.size_bytes]
     up = _move(current, above[0]) if above else None
     down = _move(current, below[-1]) if below else None
     return Reason(
         module=module.name,
-        level=str(current.level),
-        kl_share=current.loss / total if total > 0 else 0.0,
-        kl_divergence=current.loss,
-        size_bytes=current.size_bytes,
-        saved_bytes=module.weight.size_bytes - current.size_bytes,
+        level=str(own.level),
+        kl_share=own.loss / total if total > 0 else 0.0,
+        kl_divergence=own.loss,
+        size_bytes=own.size_bytes,
+        saved_bytes=module.weight.size_bytes - own.size_bytes,
         up=up,
         down=down,
-        why=_why(current, up, down, rate),
+        why=_why(current, up, down, rate, others),
     )
 
 
@@ -113,10 +143,11 @@ def _move(current: Option, other: Option) -> Move:
     return Move(str(other.level), other.size_bytes - current.size_bytes, other.loss - current.loss)
 
 
-def _why(current: Option, up: Move | None, down: Move | None, rate: float) -> str:
+def _why(current: Option, up: Move | None, down: Move | None, rate: float, others: Sequence[str]) -> str:
     """Return the reason in one sentence: what is next to this level, and why that is not better."""
+    tied = f" with {' and '.join(others)}, as the target has them at one level" if others else ""
     if up is None and down is None:
-        return f"{current.level} is its only useful level"
+        return f"{current.level} is its only useful level{tied}"
     told = []
     if down is not None:
         cost = f"costs {_against(down, rate)}" if down.kl_change > 0 else "is predicted to cost nothing"
@@ -127,7 +158,7 @@ def _why(current: Option, up: Move | None, down: Move | None, rate: float) -> st
         told.append("by price alone it would go down")
     elif up is not None and up.rate > rate:
         told.append("by price alone it would go up")
-    return f"kept at {current.level}: " + "; ".join(told)
+    return f"kept at {current.level}{tied}: " + "; ".join(told)
 
 
 def _against(move: Move, rate: float) -> str:

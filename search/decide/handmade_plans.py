@@ -2,8 +2,6 @@
 
 from collections.abc import Collection
 
-from space.inventory import ModuleInfo
-from space.level import Level
 from space.menu import SearchSpace, nearest_level
 from space.plan import Plan
 
@@ -21,26 +19,21 @@ def heuristic_plans(space: SearchSpace) -> list[tuple[str, Plan]]:
     found = []
     for level, above in zip(space.uniform_levels, space.uniform_levels[1:], strict=False):
         plan = space.uniform_plan(level)
-        for what, lifted in _lifted_modules(space).items():
-            candidate = plan.replace(_levels(space, lifted, above))
+        for what, lifted in _lifted_items(space).items():
+            candidate = space.changed(plan, {item: nearest_level(space.levels[item], above) for item in lifted})
             if candidate.digest not in seen:
                 seen.add(candidate.digest)
                 found.append((f"{level} with {what} at {above}", candidate))
     return found
 
 
-def _lifted_modules(space: SearchSpace) -> dict[str, list[str]]:
+def _lifted_items(space: SearchSpace) -> dict[str, list[str]]:
     edges = {0, space.inventory.num_blocks - 1}
-    modules = space.inventory.modules
     return {
-        "first and last blocks": _names(modules, edges),
-        "first and last blocks and the ends": _names(modules, {*edges, None}),
+        "first and last blocks": _items(space, edges),
+        "first and last blocks and the ends": _items(space, {*edges, None}),
     }
 
 
-def _names(modules: Collection[ModuleInfo], blocks: Collection[int | None]) -> list[str]:
-    return [module.name for module in modules if module.block in blocks]
-
-
-def _levels(space: SearchSpace, names: Collection[str], wanted: Level) -> dict[str, Level]:
-    return {name: nearest_level(space.levels[name], wanted) for name in names}
+def _items(space: SearchSpace, blocks: Collection[int | None]) -> list[str]:
+    return [module.name for module in space.inventory.modules if module.name in space.items and module.block in blocks]

@@ -1,6 +1,6 @@
 """Operating points: where losses do not add up, the neighbours of a good plan tell how modules' errors interact.
 
-All neighbours of a base are probed: each module one step up and one step down its hull. Level switches on the quadratic
+All neighbours of a base are probed: each item one step up and one step down its hull. Level switches on the quadratic
 model of their sketches (`quadratic_model`) then give plans for the sizes around the base. Neighbours that such plans
 use are worth more text than the others.
 """
@@ -114,8 +114,9 @@ class Points:
         return observed.plan.digest not in self._probed and self.residual(observed) > _MIN_RESIDUAL
 
     def neighbours(self, base: Plan) -> list[Plan]:
-        """Return a base's plans with one module a step down or up its hull."""
-        return [base.replace({name: level}) for name in self.space.levels for level in self._steps(name, base[name])]
+        """Return a base's plans with one item a step down or up its hull."""
+        space = self.space
+        return [space.changed(base, {item: v}) for item in space.items for v in self._steps(item, base[item])]
 
     def deciding(self, base: Plan, size: int, count: int) -> list[Plan]:
         """Return the neighbours of a base that may gain most at a size, by the additive model and its doubt.
@@ -127,17 +128,18 @@ class Points:
         price = self._knapsack.price(size - self.space.others_bytes)
         worth: dict[bool, list[tuple[float, str, Plan]]] = {True: [], False: []}
         for plan in self.neighbours(base):
-            name, level = next(choice for choice in plan.levels if choice[1] != base[choice[0]])
-            sizes, losses = self.space.sizes[name], self.additive.losses[name]
-            extra, change = sizes[level] - sizes[base[name]], losses[level] - losses[base[name]]
+            item, level = next(choice for choice in plan.levels if choice[1] != base[choice[0]])
+            sizes, names = self.space.item_sizes[item], self.space.items[item]
+            extra = sizes[level] - sizes[base[item]]
+            change = self.additive.loss(names, level) - self.additive.loss(names, base[item])
             gain = expected_improvement(change + price * extra, _DOUBT * abs(change))
-            worth[extra > 0].append((-gain, f"{name} {level}", plan))
+            worth[extra > 0].append((-gain, f"{item} {level}", plan))
         up, down = (sorted(found, key=lambda w: w[:2]) for found in worth.values())
         turns = [plan for pair in zip_longest(up, down) for plan in pair if plan is not None]
         return [plan for _, _, plan in turns[:count]]
 
-    def _steps(self, name: str, level: Level) -> list[Level]:
-        sizes, hull = self.space.sizes[name], self._knapsack.hull(name)
+    def _steps(self, item: str, level: Level) -> list[Level]:
+        sizes, hull = self.space.item_sizes[item], self._knapsack.hull(item)
         below = [option for option in hull if sizes[option] < sizes[level]]
         above = [option for option in hull if sizes[option] > sizes[level]]
         return [*below[-1:], *above[:1]]
@@ -159,9 +161,9 @@ class Points:
             known = [chosen for plan in self.solve([size]) if (chosen := model.indices(plan)) is not None]
             for hope in _HOPES:
                 ends = self._exchanges(model, hope, limit, known, self._salted(seed, size))
-                uses.update(o for end in ends[:_HOPEFUL] for o in model.plan(end.chosen).levels)
+                uses.update(o for end in ends[:_HOPEFUL] for o in model.choices(end.chosen))
         order = sorted(uses, key=lambda used: (-uses[used], used[0], str(used[1])))
-        return [base.replace({name: level}) for name, level in order if base[name] != level]
+        return [self.space.changed(base, {item: level}) for item, level in order if base[item] != level]
 
     def solve(self, sizes: Sequence[int]) -> list[Plan]:
         """Return the additive model's best plan of each size that can be reached."""
@@ -175,7 +177,7 @@ class Points:
         known: dict[int, Plan | None] = self.memory.recall("solved", [self.additive], dict)
         if size not in known:
             levels = self._knapsack.solve(size - self.space.others_bytes)
-            known[size] = None if levels is None else Plan.of(levels)
+            known[size] = None if levels is None else self.space.plan_of(levels.items())
         return known[size]
 
     def rivals(self, size: int) -> list[Plan]:
@@ -190,7 +192,7 @@ class Points:
 
     def runners_up(self, size: int) -> list[Plan]:
         """Return the plans that the additive model puts behind its best one of a size, least loss first."""
-        found = map(Plan.of, self._knapsack.rivals(size - self.space.others_bytes))
+        found = [self.space.plan_of(levels.items()) for levels in self._knapsack.rivals(size - self.space.others_bytes)]
         return sorted(dict.fromkeys(found), key=lambda plan: (self.additive.predict(plan), plan.digest))
 
     def candidates(self, sizes: Sequence[int], per_size: int, seed: int) -> list[Plan]:
@@ -249,10 +251,10 @@ def evidence_of(space: SearchSpace, observations: Sequence[Observation], wide: P
 
 
 def options_of(space: SearchSpace, model: AdditiveModel) -> Mapping[str, list[Option]]:
-    """Return every module's levels with bytes and predicted loss."""
+    """Return every item's levels with bytes and predicted loss."""
     return {
-        name: [Option(v, space.sizes[name][v], model.losses[name][v]) for v in levels]
-        for name, levels in space.levels.items()
+        item: [Option(v, space.item_sizes[item][v], model.loss(names, v)) for v in space.levels[item]]
+        for item, names in space.items.items()
     }
 
 

@@ -24,7 +24,7 @@ from search.decide.additive_model import AdditiveModel
 from search.decide.sketch_products import products_of
 from space.level import Level
 from space.menu import SearchSpace
-from space.plan import Plan
+from space.plan import Choice, Plan
 
 _BASE = -1
 _TINY = 1e-30
@@ -32,10 +32,10 @@ _TINY = 1e-30
 
 @dataclass(frozen=True, slots=True)
 class Neighbour:
-    """The base with one module at another level.
+    """The base with one item at another level.
 
     Attributes:
-        module_name: the module.
+        module_name: the item: a module, or the first of those that take one level together.
         level: its level.
         sketch: (S,) of the plan; its start, if it was measured on less text than the base.
         added: KL that the change adds to the base's, over the same sequences.
@@ -78,14 +78,15 @@ class QuadraticModel:
 
     Attributes:
         base: the operating point.
-        names: the modules, in the order of the space.
-        options: (module name, level) of each option, ordered by module and bytes.
-        module: (O,) index of each option's module.
+        names: the items, in the order of the space; "module" below is one of them.
+        options: (item, level) of each option, ordered by item and bytes.
+        module: (O,) index of each option's item.
         size_bytes: (O,) stored bytes.
         gradient: (O,) KL that an option adds at the base, without its own square.
         curvature: (O, O) products of changes: ½ Σ Σ of it is what options add together.
         kl_divergence: of the base.
         doubt: (O,) standard deviation of what an option adds, after the noise is taken out.
+        space: whose items these are; None where each is a module.
 
     """
 
@@ -98,6 +99,7 @@ class QuadraticModel:
     curvature: np.ndarray
     kl_divergence: float
     doubt: np.ndarray
+    space: SearchSpace | None = None
 
     def cautious(self, deviations: float) -> "QuadraticModel":
         """Return the model that takes every change to be worse than predicted by so many standard deviations."""
@@ -106,12 +108,12 @@ class QuadraticModel:
     @cached_property
     def start(self) -> np.ndarray:
         """Return the base as option indices."""
-        return np.array([self._index[choice] for choice in self.base.levels])
+        return np.array([self._index[choice] for choice in self._choices_of(self.base)])
 
     def indices(self, plan: Plan) -> np.ndarray | None:
         """Return a plan as option indices, or None where it has a level that is no option here."""
         if plan.digest not in self._indices:
-            found = [self._index.get(choice) for choice in plan.levels]
+            found = [self._index.get(choice) for choice in self._choices_of(plan)]
             self._indices[plan.digest] = None if None in found else np.array(found)
         return self._indices[plan.digest]
 
@@ -119,8 +121,16 @@ class QuadraticModel:
         """Return the plan of option indices."""
         key = chosen.tobytes()
         if key not in self._plans:
-            self._plans[key] = Plan(tuple(self.options[i] for i in chosen))
+            choices = self.choices(chosen)
+            self._plans[key] = Plan(choices) if self.space is None else self.space.plan_of(choices)
         return self._plans[key]
+
+    def choices(self, chosen: np.ndarray) -> tuple[Choice, ...]:
+        """Return (item, level) of option indices."""
+        return tuple(self.options[i] for i in chosen)
+
+    def _choices_of(self, plan: Plan) -> tuple[Choice, ...]:
+        return plan.levels if self.space is None else self.space.choices_of(plan)
 
     @cached_property
     def every(self) -> np.ndarray:
@@ -193,16 +203,15 @@ def fit_neighbours(
     sketches = [n.sketch[: origin.size].astype(np.float32) for n in neighbours]
     products = products_of([sketch - origin[: sketch.size] for sketch in sketches])
     length = float(origin @ origin) / origin.size
-    expected = np.array([_price_change(prices, base, n) for n in neighbours])
+    expected = np.array([_price_change(prices, space.items[n.module_name], base, n) for n in neighbours])
     added, doubt = _shrunk_changes(neighbours, expected, products.diagonal() * length)
     rows = {(n.module_name, n.level): i for i, n in enumerate(neighbours)}
-    options = [o for name, levels in space.levels.items() for o in _options(name, levels, base[name], rows)]
+    options = [o for item in space.items for o in _options(item, space.levels[item], base[item], rows)]
     return _assemble(space, base, length / 2, options, products, added - products.diagonal() / 2, doubt)
 
 
-def _price_change(prices: AdditiveModel, base: Plan, neighbour: Neighbour) -> float:
-    losses = prices.losses[neighbour.module_name]
-    return losses[neighbour.level] - losses[base[neighbour.module_name]]
+def _price_change(prices: AdditiveModel, names: Sequence[str], base: Plan, neighbour: Neighbour) -> float:
+    return prices.loss(names, neighbour.level) - prices.loss(names, base[neighbour.module_name])
 
 
 def _shrunk_changes(
@@ -230,7 +239,7 @@ def _assemble(
     slopes: np.ndarray,
     doubts: np.ndarray,
 ) -> QuadraticModel:
-    names = tuple(space.levels)
+    names = tuple(space.items)
     position = {name: i for i, name in enumerate(names)}
     rows, count = np.array([row for _, _, row in options]), len(options)
     probed = rows != _BASE
@@ -242,11 +251,12 @@ def _assemble(
         names=names,
         options=tuple((name, level) for name, level, _ in options),
         module=np.array([position[name] for name, _, _ in options]),
-        size_bytes=np.array([space.sizes[name][level] for name, level, _ in options], dtype=np.int64),
+        size_bytes=np.array([space.item_sizes[name][level] for name, level, _ in options], dtype=np.int64),
         gradient=gradient,
         curvature=curvature,
         kl_divergence=kl_divergence,
         doubt=doubt,
+        space=space,
     )
 
 

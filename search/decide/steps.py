@@ -107,7 +107,8 @@ class FrontStrategy:
             return self._memory.recall("additive", [self.prices], lambda: price_errors(self.errors, self.prices))
         probes = partial(map, Probe.of, wide, repeat(known))
         made_of = [self.prices, known, *wide]
-        return self._memory.recall("additive", made_of, lambda: fit_probes(self.errors, list(probes()), self.prices))
+        fit = partial(fit_probes, self.errors, prices=self.prices, items=self.space.items)
+        return self._memory.recall("additive", made_of, lambda: fit(probes=list(probes())))
 
     def _evidence(self, observations: Sequence[Observation]) -> Evidence:
         return evidence_of(self.space, observations, self.base, self._memory)
@@ -168,22 +169,23 @@ class FrontStrategy:
             return []
         allowed = limit - self.num_sizes
         for probe_bits in (PROBE_BITS, PROBE_BITS[:1]):
-            probes = [probe for name in self.space.levels for probe in self._module_probes(name, probe_bits)]
+            probes = [probe for item in self.space.items for probe in self._item_probes(item, probe_bits)]
             if len(probes) <= allowed:
                 return probes
         return []
 
-    def _module_probes(self, name: str, probe_bits: Sequence[int]) -> list[Proposal]:
-        levels = {nearest_level(self.space.levels[name], Level(bits, 64)) for bits in probe_bits} - {self.base[name]}
+    def _item_probes(self, item: str, probe_bits: Sequence[int]) -> list[Proposal]:
+        levels = {nearest_level(self.space.levels[item], Level(bits, 64)) for bits in probe_bits} - {self.base[item]}
         return [
-            Proposal(self.base.replace({name: level}), SENSITIVITY, self.probe_sequences, self.base)
-            for level in sorted(levels or self._extremes(name)[: len(probe_bits)], key=str)
+            Proposal(self.space.changed(self.base, {item: level}), SENSITIVITY, self.probe_sequences, self.base)
+            for level in sorted(levels or self._extremes(item)[: len(probe_bits)], key=str)
         ]
 
-    def _extremes(self, name: str) -> list[Level]:
-        """Return a module's other levels of most and of least error, for menus of one bit-width."""
-        errors, before = self.errors[name], self.base[name]
-        order = sorted((v for v in self.space.levels[name] if v != before), key=lambda v: (-errors[v], str(v)))
+    def _extremes(self, item: str) -> list[Level]:
+        """Return an item's other levels of most and of least error, for menus of one bit-width."""
+        others = [level for level in self.space.levels[item] if level != self.base[item]]
+        errors = {v: sum(self.errors[name][v] for name in self.space.items[item]) for v in others}
+        order = sorted(others, key=lambda v: (-errors[v], str(v)))
         return list(dict.fromkeys([*order[:1], *order[-1:]]))
 
     def _spread(self, points: Points, _limit: int) -> list[Proposal]:

@@ -50,7 +50,7 @@ def choose_strategy(
 
 def trials_of_all_steps(strategy: FrontStrategy) -> int:
     """Return about the fewest trials that let every step run up to the budget's operating point."""
-    others = [len(levels) - 1 for levels in strategy.space.levels.values()]
+    others = [len(strategy.space.levels[item]) - 1 for item in strategy.space.items]
     guards = sum(1 for _ in strategy.space.uniform_plans()) + MAX_GUARDS
     probes, neighbours = (sum(min(most, count) for count in others) for most in (len(PROBE_BITS), 2))
     return guards + probes + len(strategy.sizes) + 1 + neighbours
@@ -60,7 +60,7 @@ def coarse_advice(strategy: FrontStrategy, context: Context, num_trials: int) ->
     """Return what a limit has cost a search, and how it goes on; None for one that took all steps."""
     if not isinstance(strategy, CoarseStrategy):
         return None
-    unlimited = max_trials(context.spec.model_copy(update={"max_trials": None}), len(strategy.space.levels))
+    unlimited = max_trials(context.spec.model_copy(update={"max_trials": None}), len(strategy.space.items))
     return (
         f"{num_trials} of up to {unlimited} trials: a coarse search. Submitting it again with --refine and without the "
         "limit goes on from what is known."

@@ -60,7 +60,7 @@ class Context:
     @property
     def max_trials(self) -> int:
         """Return the most trials to measure."""
-        return max_trials(self.spec, len(self.prepared.space.levels))
+        return max_trials(self.spec, len(self.prepared.space.items))
 
     @property
     def uniform_digests(self) -> set[str]:

@@ -1,6 +1,6 @@
 """A warm start: what a finished search of earlier jobs found, as trials of a new one that cost nothing."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -116,8 +116,7 @@ class Earlier:
         return self.space.weight_bytes(known.plan)
 
     def _holds(self, plan: Plan) -> bool:
-        levels: Mapping[str, object] = plan.mapping
-        return levels.keys() == self.space.levels.keys() and all(v in self.space.levels[n] for n, v in plan.levels)
+        return self.space.holds(plan)
 
 
 def _uniform_plans(space: SearchSpace) -> list[Plan]:

@@ -48,5 +48,7 @@ def count_sequences(tokens: TokenSet, split: Split, num_asked: int) -> int:
 
 
 def required_levels(space: SearchSpace, module_name: str) -> tuple[Level, ...]:
-    """Return the levels of a module that its uniform plans use."""
+    """Return the levels that stay whatever a module loses by them: of uniform plans, and all that others share."""
+    if space.items.get(module_name) != (module_name,):
+        return space.levels[module_name]
     return tuple(dict.fromkeys(plan[module_name] for _, plan in space.uniform_plans()))

@@ -20,7 +20,7 @@ def expected_seconds(spec: JobSpec, prepared: Prepared) -> dict[str, float]:
         TEXT: _START_SECONDS,
         CALIBRATE: forward_seconds(spec, prepared, spec.num_samples + texts),
         LEVELS: levels,
-        SEARCH: forward_seconds(spec, prepared, expected_sequences(spec, len(prepared.inventory.modules))),
+        SEARCH: forward_seconds(spec, prepared, expected_sequences(spec, len(prepared.space.items))),
         JUDGE: forward_seconds(spec, prepared, (uniform + _CONTENDERS) * spec.num_held_out_samples),
     }
 

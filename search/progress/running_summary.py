@@ -56,7 +56,7 @@ class Reporter:
         spec, prepared = self._job.spec, self._prepared
         seconds = warm_search_seconds(spec, prepared) if warm else None
         whole = expected_seconds(spec, prepared)[SEARCH]
-        sequences = expected_sequences(spec, len(prepared.inventory.modules))
+        sequences = expected_sequences(spec, len(prepared.space.items))
         share = 1.0 if seconds is None else seconds / whole
         self._expected_tokens = share * sequences * spec.sequence_length
         self._spent_tokens = sum(t.measurement.token_forwards for t in self._trials() if t.measurement)

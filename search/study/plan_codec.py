@@ -1,4 +1,7 @@
-"""Plans as Optuna's parameters and back: one integer per free module, the index of its level in the space, by bytes."""
+"""Plans as Optuna's parameters and back: one integer per free item, the index of its level in the space, by bytes.
+
+An item is a module, or all modules that the target ties to one level.
+"""
 
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -57,12 +60,13 @@ class PlanCodec:
     def __init__(self, space: SearchSpace, distribution: type[IntDistribution] = IntDistribution) -> None:
         """Remember the space; Optuna takes parameters of one kind of `distribution` only in a study."""
         self._space = space
-        self._index: Mapping[Choice, int | None] = {  # None: the module has no other level, and no parameter
-            (name, level): i if len(levels) > 1 else None
+        free = [item for item in space.items if len(space.levels[item]) > 1]
+        is_free = set(free)
+        self._index: Mapping[Choice, int | None] = {  # None: no parameter of its own
+            (name, level): i if name in is_free else None
             for name, levels in space.levels.items()
             for i, level in enumerate(levels)
         }
-        free = [name for name, levels in space.levels.items() if len(levels) > 1]
         self._positions = {name: position for position, name in enumerate(free)}
         self.distributions: dict[str, BaseDistribution] = _Shared(
             {name: distribution(0, len(space.levels[name]) - 1) for name in free}
@@ -73,8 +77,9 @@ class PlanCodec:
         return dict(self._params(plan))
 
     def plan(self, params: Mapping[str, Any]) -> Plan:
-        """Return the plan of parameters; modules with one level need none."""
-        return Plan.of({name: levels[int(params.get(name, 0))] for name, levels in self._space.levels.items()})
+        """Return the plan of parameters; items with one level need none."""
+        levels = self._space.levels
+        return self._space.plan_of((item, levels[item][int(params.get(item, 0))]) for item in self._space.items)
 
     def trial(
         self,

@@ -19,6 +19,7 @@ from space.errors import OutputError, in_one_line
 from space.inventory import Inventory
 from space.parsing.addresses import without_password
 from space.results.document import FrontDocument
+from space.targets.target_table import items_of_model
 from storage.records import Job, Trial
 
 
@@ -71,9 +72,9 @@ def _is_whole(trial: Trial) -> bool:
 
 
 def _distributions(trials: Sequence[Trial], inventory: Inventory, target: str) -> dict[str, BaseDistribution]:
-    """Return module -> the levels that it took, by bytes; modules that took one have no parameter."""
+    """Return item -> the levels that it took, by bytes of its first module; items that took one have no parameter."""
     found: dict[str, BaseDistribution] = {}
-    for module in inventory.modules:
+    for module in map(inventory.module, items_of_model(inventory, target)):
         sizes = {level: module_bytes(module, level, target) for level in {trial.plan[module.name] for trial in trials}}
         levels = [str(level) for level in sorted(sizes, key=lambda level: (sizes[level], str(level)))]
         if len(levels) > 1:

@@ -9,6 +9,7 @@ from space.codings.coding_table import CODINGS
 from space.codings.ggml_types import GGML_TYPES
 from space.inventory import ModuleInfo, TensorInfo
 from space.level import Level
+from space.targets.site_groups import of_one_parameter
 from space.targets.target import Target
 
 _USUAL = ("q2_K", "q3_K", "q4_K", "q5_K", "q6_K", "q8_0")  # one of each bit-width: what uniform plans are made of
@@ -32,6 +33,7 @@ GGUF = Target(
     why_not=_why_not,
     is_legal=_is_legal,
     layout=_layout,
+    groups=of_one_parameter,
     other=lambda tensor: replace(tensor, dtype="F32"),
     kinds=(*_USUAL, *(name for name, entry in GGML_TYPES.items() if name not in _USUAL and entry.is_default)),
     packages=("libggml", "gguf"),

@@ -3,8 +3,9 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from space.inventory import ModuleInfo, TensorInfo
+from space.inventory import Inventory, ModuleInfo, TensorInfo
 from space.level import Level
+from space.targets.site_groups import Groups, no_groups
 
 
 def _as_it_is(tensor: TensorInfo) -> TensorInfo:
@@ -21,6 +22,7 @@ class Target:
             where it can.
         is_legal: (module, level) -> whether that module can be stored at a level that some can.
         layout: (module, level) -> the tensors that hold a module at a level that is not dense, named within it.
+        groups: a model -> its modules that must share one level, since the runtime fuses them or stores them as one.
         other: a stored tensor that is left alone -> as the files have it.
         kinds: what a menu has where a request names nothing that the files hold; the first of a bit-width is what
             uniform plans are made of.
@@ -32,6 +34,7 @@ class Target:
     why_not: Callable[[Level], str | None]
     is_legal: Callable[[ModuleInfo, Level], bool]
     layout: Callable[[ModuleInfo, Level], tuple[TensorInfo, ...]]
+    groups: Callable[[Inventory], Groups] = no_groups
     other: Callable[[TensorInfo], TensorInfo] = _as_it_is
     kinds: tuple[str, ...] = ("integer",)
     packages: tuple[str, ...] = ()

@@ -3,12 +3,13 @@
 from importlib.util import find_spec
 
 from space.errors import SpecError
-from space.inventory import ModuleInfo
+from space.inventory import Inventory, ModuleInfo
 from space.level import Level
 from space.targets.compressed_tensors_target import COMPRESSED_TENSORS
 from space.targets.exl3_target import EXL3_FILES
 from space.targets.gguf_target import GGUF
 from space.targets.packed_target import PACKED
+from space.targets.site_groups import items_of
 from space.targets.target import Target
 
 TARGETS: dict[str, Target] = {target.name: target for target in (PACKED, COMPRESSED_TENSORS, GGUF, EXL3_FILES)}
@@ -34,3 +35,8 @@ def is_legal(module: ModuleInfo, level: Level, target: str) -> bool:
     """Tell whether a target's files can hold a module at a level; dense weights are held by all of them."""
     entry = TARGETS[target]
     return level.is_dense or (entry.why_not(level) is None and entry.is_legal(module, level))
+
+
+def items_of_model(inventory: Inventory, target: str) -> dict[str, tuple[str, ...]]:
+    """Return item -> its modules: what takes one level each for a target, named by its first module."""
+    return items_of((module.name for module in inventory.modules), TARGETS[target].groups(inventory))

@@ -13,7 +13,7 @@ from space.cost import plan_cost
 from space.errors import SpecError, VerificationError
 from space.inventory import Inventory
 from space.plan import Plan
-from space.targets.target_table import is_legal
+from space.targets.target_table import is_legal, items_of_model
 from tightfit.export.early import check_free
 from tightfit.export.source import Source, Written
 from tightfit.export.targets.writer import write_json
@@ -27,7 +27,7 @@ def check_format(inventory: Inventory, plan: Plan, target: str) -> None:
     """Refuse a plan that a format cannot hold.
 
     Raises:
-        SpecError: names the first module that does not fit.
+        SpecError: names the first module that does not fit, or two that the format ties to one level and differ.
 
     """
     for module in inventory.modules:
@@ -37,6 +37,13 @@ def check_format(inventory: Inventory, plan: Plan, target: str) -> None:
                 f"{module.name} is {level}, which {target} cannot hold. Export with --format packed, "
                 f"or submit a job with --target {target}."
             )
+    for names in items_of_model(inventory, target).values():
+        for name in names:
+            if plan[name] != plan[names[0]]:
+                raise SpecError(
+                    f"{names[0]} is {plan[names[0]]} and {name} is {plan[name]}, but {target} has them at one level. "
+                    f"Export with --format packed, or submit a job with --target {target}."
+                )
 
 
 @contextmanager
