@@ -26,6 +26,9 @@ DOORS = {
     "huggingface_hub": ("workers/",),
     "datasets": ("workers/",),
     "gguf": ("workers/gguf/",),
+    "onnx": ("workers/onnx_files/",),
+    "onnxruntime": ("workers/onnx_files/",),
+    "onnxruntime_genai": ("workers/onnx_files/",),
     "numba": ("workers/kernels/compiled.py",),
     "pydantic": ("space/spec.py", "space/parsing/checked.py", "tightfit/http/"),
     "fastapi": ("tightfit/http/",),
@@ -40,7 +43,7 @@ HEAVY = {"torch", "transformers", "ray", "optuna", "mlflow", "sqlalchemy", "numb
 LOADS_HEAVY = (  # importing these takes seconds; whatever else needs them imports them late
     *("storage.sql", "storage.migrations", "search.controller", "search.job.job_steps", "search.job.search_loop"),
     *("search.study", "workers.worker", "workers.compress", "workers.evaluate", "workers.families", "workers.kernels"),
-    "workers.gguf.llama_cpp",
+    *("workers.gguf.llama_cpp", "workers.onnx_files.onnx_runtime"),
     *("workers.damping_choice", "workers.levels.output_factors", "workers.levels.statistics"),
     *("workers.models.mapped_checkpoint", "workers.models.plausible", "workers.recover"),
     *("workers.pool.cluster", "workers.pool.ray_driver", "workers.pool.ray_pool", "workers.run", "workers.runtime"),

@@ -93,7 +93,13 @@ def _check_gguf(folder: Path) -> None:
     check_model(folder)
 
 
-_WHOLE_MODEL_CHECKS: Mapping[str, Callable[[Path], None]] = {"gguf": _check_gguf}
+def _check_onnx(folder: Path) -> None:
+    from workers.onnx_files.onnx_architectures import check_model
+
+    check_model(folder)
+
+
+_WHOLE_MODEL_CHECKS: Mapping[str, Callable[[Path], None]] = {"gguf": _check_gguf, "onnx": _check_onnx}
 """target -> what refuses models that its runtime would run in another way, or not at all"""
 
 

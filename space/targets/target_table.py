@@ -8,11 +8,12 @@ from space.level import Level
 from space.targets.compressed_tensors_target import COMPRESSED_TENSORS
 from space.targets.exl3_target import EXL3_FILES
 from space.targets.gguf_target import GGUF
+from space.targets.onnx_target import ONNX
 from space.targets.packed_target import PACKED
 from space.targets.site_groups import items_of
 from space.targets.target import Target
 
-TARGETS: dict[str, Target] = {target.name: target for target in (PACKED, COMPRESSED_TENSORS, GGUF, EXL3_FILES)}
+TARGETS: dict[str, Target] = {target.name: target for target in (PACKED, COMPRESSED_TENSORS, GGUF, EXL3_FILES, ONNX)}
 
 
 def target_of(name: str) -> Target:

@@ -119,8 +119,8 @@ def test_dry_run_groups_modules(cli: Cli, model: str) -> None:
     ("options", "told"),
     [
         (
-            ["--out", "{new}", "--format", "onnx"],
-            "--format 'onnx' is not known; use packed, compressed-tensors, gguf or exl3.",
+            ["--out", "{new}", "--format", "onyx"],
+            "--format 'onyx' is not known; use packed, compressed-tensors, gguf, exl3 or onnx.",
         ),
         (["--out", "{new}", "--point", "p99"], "has no point 'p99'; its front has p0, p1"),
         (["--out", "{new}", "--budget", "much"], "Budget 'much' cannot be read"),

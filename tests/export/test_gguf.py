@@ -17,8 +17,8 @@ from space.errors import ModelError, SpecError, VerificationError
 from space.level import DENSE, Level, parse_level
 from space.plan import Plan
 from space.targets.target_table import TARGETS, is_legal
+from tests.export.decoder_models import DecoderKind, make_decoder
 from tests.export.exports import write_export
-from tests.export.gguf_models import GgufKind, make_gguf_model
 from tests.workers.tiny_models import Bench, make_bench
 from tightfit.export.early import known_target
 from tightfit.export.verify import Promise, Verified, verify_export
@@ -30,15 +30,15 @@ from workers.kernels.ggml_library import dequantize
 
 WIDE = ("q4_K", "q6_K", "iq4_xs", "q3_K", "q5_K", "iq3_s", "dense", "q2_K", "q8_0", "iq2_xxs", "q5_1")
 NARROW = ("q4_0", "q8_0", "iq4_nl", "q5_1", "dense", "q4_1", "q5_0")
-Benches = Callable[[GgufKind], Bench]
+Benches = Callable[[DecoderKind], Bench]
 
 
 @pytest.fixture(scope="module")
 def benches(tmp_path_factory: pytest.TempPathFactory, text_file: Path) -> Benches:
     """Give the bench of a kind of model, made once."""
 
-    def make(kind: GgufKind) -> Bench:
-        folder = make_gguf_model(tmp_path_factory.mktemp(f"model-{kind}"), kind)
+    def make(kind: DecoderKind) -> Bench:
+        folder = make_decoder(tmp_path_factory.mktemp(f"model-{kind}"), kind)
         return make_bench(folder, tmp_path_factory.mktemp(f"cache-{kind}"), text_file)
 
     return cache(make)
@@ -74,7 +74,7 @@ def _verified(bench: Bench, plan: Plan, folder: Path, **changes: Any) -> Verifie
     ("kind", "texts"), [("llama3", WIDE), ("mistral", NARROW), ("qwen2", NARROW), ("qwen3", NARROW)]
 )
 def test_every_architecture_is_what_was_searched(
-    benches: Benches, tmp_path: Path, kind: GgufKind, texts: tuple[str, ...]
+    benches: Benches, tmp_path: Path, kind: DecoderKind, texts: tuple[str, ...]
 ) -> None:
     """Bytes as predicted, logits those of the search, every key used; the same in llama.cpp where that is here."""
     bench = benches(kind)

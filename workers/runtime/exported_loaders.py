@@ -12,6 +12,7 @@ from workers.devices import Device, compute_dtype
 from workers.evaluate.quality import Scored
 from workers.evaluate.teacher import Teacher
 from workers.runtime.gguf_loader import gguf_tokenizer_problems, in_llama_cpp, load_gguf
+from workers.runtime.onnx_loader import in_onnx_runtime, load_onnx, onnx_tokenizer_problems
 from workers.runtime.packed_modules import use_fast_kernels
 
 Problems = dict[str, list[str]]
@@ -88,7 +89,10 @@ def _load_folder(_: Path, exported: Path, device: Device, loader: str, __: Plan)
 
 
 HUGGING_FACE = ExportedLoader(_load_folder, tokenizer_problems, lambda *_: None)
-_LOADERS = {"gguf": ExportedLoader(load_gguf, gguf_tokenizer_problems, in_llama_cpp)}
+_LOADERS = {
+    "gguf": ExportedLoader(load_gguf, gguf_tokenizer_problems, in_llama_cpp),
+    "onnx": ExportedLoader(load_onnx, onnx_tokenizer_problems, in_onnx_runtime),
+}
 """target -> loader, of those that are no Hugging Face folders"""
 
 

@@ -1,4 +1,4 @@
-"""Tiny random models of the architectures that are written as GGUF, 256 wide or 64."""
+"""Tiny random decoders, such as runtimes of their own have: GGUF, ONNX; 256 wide or 64."""
 
 from pathlib import Path
 from typing import Any, Literal
@@ -7,16 +7,16 @@ import torch
 
 from tests.workers.tiny_models import VOCABULARY, save_tokenizer
 
-GgufKind = Literal["llama3", "mistral", "qwen2", "qwen3"]
+DecoderKind = Literal["llama3", "mistral", "qwen2", "qwen3", "granite"]
 
 
-def make_gguf_model(folder: Path, kind: GgufKind) -> Path:
+def make_decoder(folder: Path, kind: DecoderKind) -> Path:
     """Save a model and its tokenizer; the seed is fixed."""
     import transformers
 
     torch.manual_seed(0)
-    name = {"llama3": "Llama", "mistral": "Mistral", "qwen2": "Qwen2", "qwen3": "Qwen3"}[kind]
-    config = getattr(transformers, f"{name}Config")(**_SHAPE, **_OWN[kind])
+    name = _CLASSES[kind]
+    config = getattr(transformers, f"{name}Config")(**{**_SHAPE, **_OWN[kind]})
     model: Any = getattr(transformers, f"{name}ForCausalLM")(config)
     for parameter_name, parameter in model.named_parameters():
         if parameter_name.endswith("bias") or parameter.ndim == 1:
@@ -26,6 +26,13 @@ def make_gguf_model(folder: Path, kind: GgufKind) -> Path:
     return folder
 
 
+_CLASSES: dict[DecoderKind, str] = {
+    "llama3": "Llama",
+    "mistral": "Mistral",
+    "qwen2": "Qwen2",
+    "qwen3": "Qwen3",
+    "granite": "Granite",
+}
 _SHAPE: dict[str, Any] = {
     "vocab_size": VOCABULARY,
     "num_hidden_layers": 2,
@@ -37,7 +44,7 @@ _SHAPE: dict[str, Any] = {
     "eos_token_id": 1,
 }
 _SMALL = {"hidden_size": 64, "intermediate_size": 96}
-_OWN: dict[GgufKind, dict[str, Any]] = {
+_OWN: dict[DecoderKind, dict[str, Any]] = {
     "llama3": {
         "hidden_size": 256,
         "intermediate_size": 256,
@@ -52,6 +59,7 @@ _OWN: dict[GgufKind, dict[str, Any]] = {
         },
     },
     "mistral": {**_SMALL, "head_dim": 32, "sliding_window": None, "tie_word_embeddings": False},
-    "qwen2": {**_SMALL, "tie_word_embeddings": False},
+    "qwen2": {**_SMALL, "vocab_size": VOCABULARY + 8, "tie_word_embeddings": False},
     "qwen3": {**_SMALL, "head_dim": 32, "tie_word_embeddings": True},
+    "granite": {**_SMALL, "embedding_multiplier": 3.0, "logits_scaling": 2.0, "residual_multiplier": 0.5},
 }

@@ -1,0 +1,47 @@
+"""ONNX files of ONNX Runtime: integers of 2, 4 or 8 bits in blocks, for linear layers and for embeddings.
+
+The operators are MatMulNBits and GatherBlockQuantized of `com.microsoft`: a block has a power of two of columns, 16 at
+least. What is left alone (norms, biases) is stored in float32, the type that the graph computes with.
+"""
+
+from dataclasses import replace
+
+from space.inventory import ModuleInfo, TensorInfo
+from space.level import Level, num_groups
+from space.targets.target import Target
+
+BITS = (2, 4, 8)
+_SMALLEST_BLOCK = 16
+
+
+def _why_not(level: Level) -> str | None:
+    if level.is_dense or (level.is_integer and level.is_plain and level.bits in BITS):
+        return None
+    return "holds plain integers of 2, 4 or 8 bits only"
+
+
+def _is_legal(module: ModuleInfo, level: Level) -> bool:
+    block = level.group_size or module.in_features
+    return (
+        module.site is None and block >= _SMALLEST_BLOCK and block.bit_count() == 1 and not module.in_features % block
+    )
+
+
+def _layout(module: ModuleInfo, level: Level) -> tuple[TensorInfo, ...]:
+    assert level.bits is not None  # noqa: S101 (dense levels are stored as they are)
+    rows, blocks = module.out_features, num_groups(level, module.in_features)
+    size = module.in_features // blocks * level.bits // 8
+    return (
+        TensorInfo("qweight", (rows, blocks, size), "U8"),
+        TensorInfo("scales", (rows, blocks), "F16"),
+    )
+
+
+ONNX = Target(
+    name="onnx",
+    why_not=_why_not,
+    is_legal=_is_legal,
+    layout=_layout,
+    other=lambda tensor: replace(tensor, dtype="F32"),
+    packages=("onnx", "onnx_ir", "onnxruntime", "onnxruntime_genai"),
+)

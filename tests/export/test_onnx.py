@@ -1,0 +1,138 @@
+"""ONNX exports: the bytes of the levels, run by ONNX Runtime and by onnxruntime-genai themselves."""
+
+import json
+from collections.abc import Callable
+from functools import cache
+from itertools import cycle
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from space.errors import ModelError, VerificationError
+from space.inventory import ModuleInfo, TensorInfo
+from space.level import DENSE, Level, parse_level
+from space.menu import Menu
+from space.plan import Plan
+from space.targets.target_table import is_legal
+from tests.export.decoder_models import DecoderKind, make_decoder
+from tests.export.exports import write_export
+from tests.workers.tiny_models import Bench, make_bench
+from tightfit.export.source import Written
+from tightfit.export.verify import Promise, Verified, verify_export
+from workers.onnx_files.onnx_architectures import check_model
+from workers.onnx_files.onnx_runtime import runtime_logits
+
+LEVELS = ("b4-g32", "b2-g16", "dense", "b8-g32", "b4-g16", "b8-gch", "b2-gch")
+Benches = Callable[[DecoderKind], Bench]
+
+
+@pytest.fixture(scope="module")
+def benches(tmp_path_factory: pytest.TempPathFactory, text_file: Path) -> Benches:
+    """Give the bench of a kind of model, made once."""
+
+    def make(kind: DecoderKind) -> Bench:
+        folder = make_decoder(tmp_path_factory.mktemp(f"model-{kind}"), kind)
+        return make_bench(folder, tmp_path_factory.mktemp(f"cache-{kind}"), text_file)
+
+    return cache(make)
+
+
+def _plan(bench: Bench, texts: tuple[str, ...] = LEVELS) -> Plan:
+    turn = cycle(map(parse_level, texts))
+    levels = {}
+    for module in bench.workspace.inventory.modules:
+        level: Level = next(turn)
+        levels[module.name] = level if is_legal(module, level, "onnx") else DENSE
+    plan = Plan.of(levels)
+    bench.build(plan, "onnx")
+    return plan
+
+
+def _verify(bench: Bench, plan: Plan, written: Written) -> Verified:
+    request = {
+        "model_folder": str(bench.folder),
+        "cache_folder": bench.workspace.cache_folder,
+        "model_digest": bench.workspace.model_digest,
+        "tokens": bench.tokens.to_json(),
+        "device": "cpu",
+    }
+    promise = Promise(written.size_bytes, None)
+    return verify_export(written, bench.workspace.inventory, plan, "onnx", promise, request)
+
+
+@pytest.mark.usefixtures("reload_here")
+@pytest.mark.parametrize(
+    "kind",
+    [
+        *("llama3", "qwen2"),
+        *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("mistral", "qwen3", "granite")),
+    ],
+)
+def test_every_architecture_is_what_was_searched(benches: Benches, tmp_path: Path, kind: DecoderKind) -> None:
+    """Bytes as predicted, the weights those of the search, and ONNX Runtime computes the same logits of them."""
+    bench = benches(kind)
+    plan = _plan(bench)
+    written = write_export(bench, plan, "onnx", tmp_path / "out").written
+    found = _verify(bench, plan, written)
+    assert written.size_bytes == written.predicted_bytes
+    assert found.logit_difference < 1e-5
+    assert found.runtime is not None
+    assert found.runtime[0] == "ONNX Runtime"
+    ids = torch.randint(2, 300, (2, 24), generator=torch.Generator().manual_seed(5))
+    logits = torch.cat([*runtime_logits(tmp_path / "out", ids)])
+    assert (logits - bench.worker.logits(plan, bench.tokens, ids)).abs().max() < 1e-4
+
+
+@pytest.mark.usefixtures("reload_here")
+def test_a_file_of_another_plan_is_found(benches: Benches, tmp_path: Path) -> None:
+    """Other bytes by their number; other values of as many bytes by what ONNX Runtime makes of them."""
+    bench = benches("mistral")
+    plan, other = _plan(bench), _plan(bench, ("b8-g32",))
+    written = write_export(bench, plan, "onnx", tmp_path / "out").written
+    with pytest.raises(VerificationError, match=r"takes .* bytes, b8-g32 has"):
+        _verify(bench, other, written)
+    data = tmp_path / "out" / "model.onnx.data"
+    data.write_bytes(data.read_bytes()[::-1])
+    with pytest.raises(VerificationError, match="logits differ"):
+        _verify(bench, plan, written)
+
+
+def test_levels_that_its_operators_run() -> None:
+    """Two, four or eight bits, a power of two of columns to a scale."""
+    module = ModuleInfo("m", "linear", TensorInfo("m.weight", (8, 96), "BF16"))
+    for level in (Level(4, 32), Level(2, 16), Level(8, 32), DENSE):
+        assert is_legal(module, level, "onnx"), level
+    for level in (
+        *(Level(3, 32), Level(4, 48), Level(4, 64), Level(4), Level(4, 8)),
+        *(Level(4, 32, sparsity=0.5), Level(4, 32, rank=4), Level(4, coding="trellis")),
+    ):
+        assert not is_legal(module, level, "onnx"), level
+    wide = ModuleInfo("m", "linear", TensorInfo("m.weight", (8, 128), "BF16"))
+    assert is_legal(wide, Level(4), "onnx")
+    assert any(is_legal(module, level, "onnx") for level in Menu().levels() if not level.is_dense)
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"architectures": ["OlmoForCausalLM"]}, "a OlmoForCausalLM cannot be written as ONNX yet"),
+        ({"use_sliding_window": True}, "window slides from one layer on only"),
+        (None, "no tokenizer.json, which onnxruntime-genai reads"),
+    ],
+)
+def test_what_has_no_graph_is_refused(
+    benches: Benches, tmp_path: Path, change: dict[str, Any] | None, told: str
+) -> None:
+    """By name, before anything is read of the weights."""
+    for name in ("config.json", "tokenizer.json"):
+        (tmp_path / name).write_bytes((benches("mistral").folder / name).read_bytes())
+    check_model(tmp_path)
+    if change is None:
+        (tmp_path / "tokenizer.json").unlink()
+    else:
+        config = json.loads((tmp_path / "config.json").read_text())
+        (tmp_path / "config.json").write_text(json.dumps({**config, **change}))
+    with pytest.raises(ModelError, match=told):
+        check_model(tmp_path)

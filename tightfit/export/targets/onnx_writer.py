@@ -1,0 +1,108 @@
+"""A folder for ONNX Runtime: the graph, its weights in one file beside it, onnxruntime-genai's settings, tokenizer."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+from space.inventory import Inventory, ModuleInfo, TensorInfo
+from space.level import Level
+from space.plan import Plan
+from space.targets.onnx_target import ONNX
+from tightfit.export.source import Source
+from tightfit.export.targets.writer import Program, copy_companions
+from workers.models.digests import file_digest
+from workers.models.headers import StoredTensor
+from workers.models.model_files import read_headers
+from workers.onnx_files.dense_graph import GRAPH_FILE
+from workers.onnx_files.onnx_tensors import DATA_FILE, OnnxTensor, read_tensors
+from workers.onnx_files.packed_file import write_onnx
+from workers.onnx_files.packed_graph import stored_names
+
+
+@dataclass(frozen=True, slots=True)
+class OnnxWriter:
+    """How an ONNX folder is written.
+
+    Attributes:
+        weights: the name of the file of the weights.
+        loading: program -> how to load an export, in Markdown.
+        library: what the hub calls what loads it.
+
+    """
+
+    weights: str
+    loading: Callable[[Program], str]
+    library: str = "onnx"
+
+    def write(self, folder: Path, source: Source) -> tuple[int, dict[str, str]]:
+        """Write the folder; see `TargetWriter`."""
+        plan = [(module, source.plan[module.name]) for module in source.inventory.modules]
+        size = write_onnx(source.model_folder, folder, plan, [*_tensors(source)])
+        copy_companions(source.model_folder, folder)
+        return size, {name: file_digest(folder / name) for name in (GRAPH_FILE, self.weights)}
+
+    def stored_bytes(self, folder: Path, inventory: Inventory, plan: Plan) -> Mapping[str, int | None]:
+        """Return module name -> bytes of its weight in the files."""
+        sizes = {tensor.info.name: tensor.info.size_bytes for tensor in read_tensors(folder / GRAPH_FILE)}
+        return {
+            module.name: sum(sizes.get(name, 0) for name in stored_names(module, plan[module.name]))
+            for module in inventory.modules
+        }
+
+    def commands(self, _: Path) -> Sequence[str]:
+        """Return nothing: a folder is loaded by a program."""
+        return ()
+
+
+def _tensors(source: Source) -> Iterator[OnnxTensor]:
+    stored = read_headers(source.model_folder)
+    for module in source.inventory.modules:
+        level = source.plan[module.name]
+        if level.is_dense:
+            (name,), tensor = stored_names(module, level), stored[module.weight.name]
+            yield OnnxTensor(replace(tensor.info, name=name), partial(_bytes, tensor))
+            continue
+        for name, info in zip(stored_names(module, level), ONNX.layout(module, level), strict=True):
+            yield OnnxTensor(replace(info, name=name), partial(_level_bytes, source, module, level, info))
+
+
+def _level_bytes(source: Source, module: ModuleInfo, level: Level, info: TensorInfo) -> bytes:
+    """Return a level's values or scales: our rows are the blocks of a row, one behind the other."""
+    tensors = source.levels.tensors(module.name, level)
+    data: bytes = tensors["qweight" if info.name == "qweight" else "scale"].contiguous().numpy().tobytes()
+    return data
+
+
+def _bytes(tensor: StoredTensor) -> bytes:
+    with tensor.file.open("rb") as file:
+        file.seek(tensor.start)
+        return file.read(tensor.info.size_bytes)
+
+
+def _loading(_: Program) -> str:
+    return """The folder is one of onnxruntime-genai, which makes text of it on servers, laptops and phones.
+
+```
+pip install onnxruntime-genai
+```
+
+```python
+import onnxruntime_genai as og
+
+model = og.Model("this folder")
+tokenizer = og.Tokenizer(model)
+settings = og.GeneratorParams(model)
+settings.set_search_options(max_length=64)
+generator = og.Generator(model, settings)
+generator.append_tokens(tokenizer.encode("Once upon a time"))
+while not generator.is_done():
+    generator.generate_next_token()
+print(tokenizer.decode(generator.get_sequence(0)))
+```
+
+`model.onnx` is an ordinary graph with a key/value cache as inputs and outputs: ONNX Runtime runs it in any of its
+languages."""
+
+
+ONNX_WRITER = OnnxWriter(DATA_FILE, _loading)

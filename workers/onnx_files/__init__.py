@@ -1,0 +1,1 @@
+"""ONNX files for ONNX Runtime: a decoder's graph, weights that stay packed in it, and the runtime that checks them."""

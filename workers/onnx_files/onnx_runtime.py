@@ -1,0 +1,69 @@
+"""ONNX Runtime and onnxruntime-genai themselves: the logits of a file, its tokenizer, what it generates.
+
+Shape legend: B sequences, T tokens, V vocabulary, H heads of keys and values, D size of a head.
+"""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from space.errors import VerificationError
+from workers.onnx_files.dense_graph import GRAPH_FILE, SETTINGS_FILE
+
+
+def runtime_logits(folder: Path, sequences: Tensor) -> Iterator[Tensor]:
+    """Yield the (1, T, V) float32 logits of each of (B, T) sequences, from an empty cache, on one thread.
+
+    Raises:
+        VerificationError: ONNX Runtime cannot load the file.
+
+    """
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    try:
+        session = onnxruntime.InferenceSession(folder / GRAPH_FILE, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # its errors have no class of their own
+        raise VerificationError(f"ONNX Runtime cannot load {GRAPH_FILE}: {error}") from error
+    names = {given.name for given in session.get_inputs()}
+    empty = dict.fromkeys((name for name in names if name.startswith("past_key_values.")), _empty_cache(folder))
+    for tokens in sequences.cpu().split(1):
+        given: dict[str, Any] = {"input_ids": tokens.numpy(), "attention_mask": torch.ones_like(tokens).numpy()}
+        if "position_ids" in names:
+            given["position_ids"] = torch.arange(tokens.shape[1])[None].numpy()
+        (logits,) = session.run(["logits"], given | empty)
+        yield torch.from_numpy(logits)
+
+
+def _empty_cache(folder: Path) -> Any:
+    """Return the (1, H, 0, D) keys or values of one layer before the first token."""
+    decoder = json.loads((folder / SETTINGS_FILE).read_text(encoding="utf-8"))["model"]["decoder"]
+    return torch.zeros(1, decoder["num_key_value_heads"], 0, decoder["head_size"]).numpy()
+
+
+def generated(folder: Path, text: str, count: int) -> tuple[list[int], list[int]]:
+    """Return the ids of a text as onnxruntime-genai's tokenizer has them, and the likeliest tokens that follow.
+
+    Raises:
+        VerificationError: it cannot load the folder.
+
+    """
+    import onnxruntime_genai as genai
+
+    try:
+        model = genai.Model(str(folder))
+        prompt = genai.Tokenizer(model).encode(text)
+        parameters = genai.GeneratorParams(model)
+        parameters.set_search_options(max_length=len(prompt) + count, do_sample=False)
+        generator = genai.Generator(model, parameters)
+        generator.append_tokens(prompt)
+        while not generator.is_done():
+            generator.generate_next_token()
+    except Exception as error:  # its errors have no class of their own
+        raise VerificationError(f"onnxruntime-genai cannot run the folder: {error}") from error
+    return [*map(int, prompt)], [*map(int, generator.get_sequence(0)[len(prompt) :])]

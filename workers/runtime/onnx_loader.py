@@ -1,0 +1,94 @@
+"""An ONNX export in a fresh process: dense in transformers with the weights of the files, and in ONNX Runtime itself.
+
+The weights that were searched are read from the files; norms and biases are the searched model's, and ONNX Runtime,
+which runs the files as they are, is held against both.
+"""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from space.inventory import ModuleInfo
+from space.level import Level
+from space.plan import Plan
+from workers.devices import Device, compute_dtype
+from workers.evaluate.quality import Scored, sequence_quality
+from workers.evaluate.teacher import Teacher
+from workers.families.read_inventory import inspect_model
+from workers.onnx_files.dense_graph import GRAPH_FILE
+from workers.onnx_files.onnx_runtime import generated, runtime_logits
+from workers.onnx_files.onnx_tensors import OnnxTensor, read_tensors
+from workers.onnx_files.packed_graph import stored_names
+
+_DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "U8": torch.uint8}
+_PROBE = "The quick brown fox, in 1984: naïve café?\n"
+_NEW_TOKENS = 8
+_TIE = 1e-3  # by which the likeliest of two tokens may change places
+
+
+def load_onnx(source: Path, folder: Path, device: Device, loader: str, plan: Plan) -> tuple[Any, dict[str, list[str]]]:
+    """Return the model with the weights that the files hold, and missing, unexpected and mismatched keys."""
+    import transformers
+
+    model = getattr(transformers, loader).from_pretrained(
+        source, dtype=compute_dtype(device), use_safetensors=True, trust_remote_code=False, local_files_only=True
+    )
+    stored = {tensor.info.name: tensor for tensor in read_tensors(folder / GRAPH_FILE)}
+    parameters = dict(model.named_parameters())
+    problems: dict[str, list[str]] = {}
+    with torch.no_grad():
+        for module in inspect_model(source).modules:
+            names = stored_names(module, plan[module.name])
+            missing = [name for name in names if name not in stored]
+            if missing:
+                problems.setdefault("missing_keys", []).extend(missing)
+                continue
+            values = _values(module, plan[module.name], *(stored[name] for name in names))
+            if values.shape == parameters[module.parameter].shape:
+                parameters[module.parameter].copy_(values)
+            else:
+                problems.setdefault("mismatched_keys", []).append(module.name)
+    return model.eval().to(device), problems
+
+
+def _values(module: ModuleInfo, level: Level, *tensors: OnnxTensor) -> Tensor:
+    """Return the (N, K) weight that ONNX Runtime makes of a module's tensors; see `packed_graph`."""
+    if level.is_dense:
+        return _load(tensors[0])
+    codes, scales = map(_load, tensors)
+    assert level.bits is not None  # noqa: S101 (it is not dense)
+    in_a_byte = 8 // level.bits
+    shifts = torch.arange(in_a_byte, dtype=torch.uint8) * level.bits
+    codes = (codes.unsqueeze(-1) >> shifts) & (2**level.bits - 1)
+    blocks = codes.reshape(*scales.shape, -1).float() - 2 ** (level.bits - 1)
+    return (blocks * scales.float().unsqueeze(-1)).reshape(module.weight.shape)
+
+
+def _load(tensor: OnnxTensor) -> Tensor:
+    found: Tensor = torch.frombuffer(bytearray(tensor.load()), dtype=_DTYPES[tensor.info.dtype])
+    return found.view(tensor.info.shape)
+
+
+def onnx_tokenizer_problems(source: Path, exported: Path) -> dict[str, list[str]]:
+    """Return what onnxruntime-genai does in another way: how it reads a text, and how it goes on with its cache."""
+    from transformers import AutoTokenizer
+
+    searched = AutoTokenizer.from_pretrained(source, trust_remote_code=False, local_files_only=True)
+    prompt, followed = generated(exported, _PROBE, _NEW_TOKENS)
+    found = {}
+    if prompt != searched(_PROBE)["input_ids"]:
+        found["tokenizer"] = ["onnxruntime-genai splits text into other tokens"]
+    (logits,) = runtime_logits(exported, torch.tensor([prompt + followed]))
+    before = logits[0, len(prompt) - 1 : -1]
+    if bool((before.amax(-1) - before.gather(-1, torch.tensor(followed)[:, None])[:, 0] > _TIE).any()):
+        found["generation"] = ["onnxruntime-genai goes on in another way than the graph without its cache"]
+    return found
+
+
+def in_onnx_runtime(folder: Path, tokens: Tensor, teacher: Teacher, scored: Scored) -> tuple[str, float] | None:
+    """Return the KL divergence of ONNX Runtime's own logits on (N, T) tokens."""
+    kl, _ = sequence_quality(runtime_logits(folder, tokens), tokens.split(1), teacher, scored)
+    return "ONNX Runtime", math.fsum(kl) / len(kl)
