@@ -64,7 +64,8 @@ def _values(module: ModuleInfo, level: Level, *tensors: OnnxTensor) -> Tensor:
     shifts = torch.arange(in_a_byte, dtype=torch.uint8) * level.bits
     codes = (codes.unsqueeze(-1) >> shifts) & (2**level.bits - 1)
     blocks = codes.reshape(*scales.shape, -1).float() - 2 ** (level.bits - 1)
-    return (blocks * scales.float().unsqueeze(-1)).reshape(module.weight.shape)
+    values: Tensor = blocks * scales.float().unsqueeze(-1)
+    return values.reshape(module.weight.shape)
 
 
 def _load(tensor: OnnxTensor) -> Tensor:
