@@ -2,6 +2,7 @@
 
 Beside the Hessian x xᵀ of its inputs it makes a Kronecker factor of the Fisher matrix (arXiv 2505.22988, section 3,
 with inputs and outputs not weighed by each other): an error E of the weight adds about tr(E H_in Eᵀ H_out) to the KL.
+Embeddings are looked up: what an error of a row costs is told by the gradients at the rows that were found.
 
 Shape legend: B sequences, T tokens, D hidden, O outputs.
 """
@@ -31,13 +32,23 @@ def has_factor(module: ModuleInfo) -> bool:
     return is_inside and module.out_features <= MAX_OUTPUTS
 
 
+def is_looked_up(module: ModuleInfo) -> bool:
+    """Tell whether a module is an embedding before the first block, whose rows are looked at, if they are not wide."""
+    return module.block is None and module.kind == "embedding" and module.in_features <= MAX_OUTPUTS
+
+
 def _path(folder: Path, block: int) -> Path:
-    return folder / f"outputs-{block:04d}.safetensors"
+    return folder / f"factors-{block:04d}.safetensors"
 
 
 def are_collected(folder: Path, inventory: Inventory) -> bool:
     """Tell whether all of a calibration's factors are there, or why there are none."""
-    return all(is_whole(_path(folder, block)) for block in range(inventory.num_blocks))
+    return all(are_whole(folder, block) for block in range(inventory.num_blocks))
+
+
+def are_whole(folder: Path, block: int) -> bool:
+    """Tell whether the file of a block is there."""
+    return is_whole(_path(folder, block))
 
 
 def load_factor(folder: Path, module: ModuleInfo) -> Tensor | None:
@@ -46,6 +57,24 @@ def load_factor(folder: Path, module: ModuleInfo) -> Tensor | None:
         return None
     with safe_open(_path(folder, module.block), framework="pt") as file:
         return file.get_tensor(module.name) if module.name in file.keys() else None  # noqa: SIM118 (not a mapping)
+
+
+def load_lookups(folder: Path, module: ModuleInfo) -> tuple[Tensor, float] | None:
+    """Return what errors of an embedding's rows cost where they are looked up, or None where it is not known.
+
+    Returns:
+        the (I, I) sum of g gᵀ over gradients at its outputs; and by how much the sum of x xᵀ over inputs of a head of
+        the same weight is to be multiplied, so that both count in the same unit.
+
+    """
+    if not is_looked_up(module) or not are_whole(folder, 0):
+        return None
+    with safe_open(_path(folder, 0), framework="pt") as file:
+        if module.name not in file.keys():  # noqa: SIM118 (not a mapping)
+            return None
+        metric: Tensor = file.get_tensor(module.name)
+        share = float(file.metadata()["logit_energy"])
+    return (metric, share) if metric.diagonal().mean() > 0 else None
 
 
 class KeptOutputs:
@@ -81,13 +110,18 @@ def collect_factors(
     outputs: Sequence[Sequence[BlockOutput]],
     folder: Path,
 ) -> None:
-    """Write the factors of all blocks' modules, going back from the outputs of a forward.
+    """Write the factors of all blocks' modules, and those of embeddings, going back from the outputs of a forward.
 
     A model that cannot be differentiated, or whose gradients are not finite, has files that say so and no factors.
     """
     sums: dict[str, Tensor] = {}
+    chosen = [m for m in inventory.modules if has_factor(m) or is_looked_up(m)]
+    widths = {m.name: m.in_features if is_looked_up(m) else m.out_features for m in chosen}
+    num_tokens = sum(batch.numel() for batch in batches)
 
     def take(name: str, gradient: Tensor, _: Tensor) -> None:
+        if gradient.shape[-1] != widths.get(name):  # an embedding's weight is that of the head, too
+            return
         rows = gradient.flatten(0, -2).float()
         if name in sums:
             sums[name].addmm_(rows.T, rows)
@@ -97,10 +131,11 @@ def collect_factors(
     def write(block: int) -> None:
         if block < engine.runner.num_blocks:
             finite = {name: total.cpu() for name, total in sums.items() if torch.isfinite(total).all()}
-            write_safetensors(_path(folder, block), finite)
-            sums.clear()
+            energy = repr(going_back.logit_energy / num_tokens)
+            write_safetensors(_path(folder, block), finite, {"logit_energy": energy})
+        sums.clear()
 
-    going_back = BackwardPass(engine, [m for m in inventory.modules if has_factor(m)], take)
+    going_back = BackwardPass(engine, chosen, take)
     try:
         going_back.back(batches, outputs, write)
     except (RuntimeError, NotImplementedError) as error:  # what torch raises where it cannot differentiate

@@ -18,13 +18,20 @@ from space.errors import CalibrationError, ModelError
 from space.inventory import Inventory, ModuleInfo
 from workers.compress.module_statistics import Need, Statistics
 from workers.levels.dampings import load_dampings
-from workers.levels.output_factors import KeptOutputs, are_collected, collect_factors, do_without, load_factor
+from workers.levels.output_factors import (
+    KeptOutputs,
+    are_collected,
+    collect_factors,
+    do_without,
+    load_factor,
+    load_lookups,
+)
 from workers.run.engine import Engine
 from workers.run.watched_weights import Told, watching
 from workers.whole_files import is_whole, write_safetensors
 
 _BATCH = 8
-_LOOKUP_SHARE = 0.1  # weight of the plain (lookup) error of a tied embedding beside its error as a head
+_LOOKUP_SHARE = 0.1  # of a tied embedding's error, plain, beside its error as a head: where nothing better is known
 
 
 class _HessianCollector:
@@ -180,15 +187,19 @@ class OutputStatistics:
 
 
 def load_hessian(folder: Path, inventory: Inventory, module_name: str) -> Tensor:
-    """Return the (I, I) Hessian of a module's input; the identity for an embedding that is only looked up.
+    """Return the (I, I) Hessian of a module's input.
+
+    That of an embedding is what errors of its rows cost by gradients, and what they cost a head of the same weight;
+    where there are no gradients, the identity stands for the former.
 
     Raises:
         CalibrationError: the text does not call the module.
 
     """
     module = inventory.module(module_name)
+    lookups = load_lookups(folder, module)
     if module.block is None and not _is_head(module):
-        return torch.eye(module.in_features)
+        return torch.eye(module.in_features) if lookups is None else lookups[0]
     name = "head" if module.block is None else f"block-{module.block:04d}"
     with safe_open(folder / f"{name}.safetensors", framework="pt") as file:
         owners = json.loads(file.metadata()["owner"])
@@ -198,6 +209,8 @@ def load_hessian(folder: Path, inventory: Inventory, module_name: str) -> Tensor
                 f"leave it as it is with --pin '{module_name}=dense', or give --calibration text that needs it."
             )
         hessian: Tensor = file.get_tensor(owners[module_name])
-    if module.kind == "embedding":
-        hessian = hessian + torch.eye(len(hessian)) * hessian.diagonal().mean() * _LOOKUP_SHARE
-    return hessian
+    if module.kind != "embedding":
+        return hessian
+    if lookups is None:
+        return hessian + torch.eye(len(hessian)) * hessian.diagonal().mean() * _LOOKUP_SHARE
+    return hessian * lookups[1] + lookups[0]

@@ -29,6 +29,7 @@ class BackwardPass:
 
     Attributes:
         num_scored: positions whose loss was differentiated so far.
+        logit_energy: sum over them of 1 - sum p²: what errors of their logits, as large and independent, cost.
 
     """
 
@@ -38,7 +39,7 @@ class BackwardPass:
         self._modules: Mapping[str, nn.Module] = dict(engine.runner.model.named_modules())
         self._chosen = chosen
         self._generator = torch.Generator().manual_seed(seed)
-        self.num_scored = 0
+        self.num_scored, self.logit_energy = 0, 0.0
 
     def forward(self, batches: Sequence[Tensor]) -> list[list[BlockOutput]]:
         """Return the outputs of all blocks for each (B, T) batch."""
@@ -119,6 +120,7 @@ class BackwardPass:
         drawn_p = torch.multinomial(share, 1, generator=self._generator)[:, 0].to(logits_pv.device)
         functional.cross_entropy(logits_pv, drawn_p, reduction="sum").backward()
         self.num_scored += len(drawn_p)
+        self.logit_energy += len(drawn_p) - float(share.square().sum(dtype=torch.float64))
         return _gradient(before)
 
     def _block(self, block: int, batch: Tensor, before: BlockOutput, gradient: Tensor) -> Tensor:

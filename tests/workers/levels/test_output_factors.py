@@ -17,8 +17,8 @@ from workers.damping_choice import choose_damping
 from workers.families.load_modules import load_model
 from workers.levels import output_factors
 from workers.levels.dampings import CANDIDATES, load_dampings
-from workers.levels.output_factors import has_factor, load_factor
-from workers.levels.statistics import calibration_folder, load_statistics
+from workers.levels.output_factors import has_factor, is_looked_up, load_factor, load_lookups
+from workers.levels.statistics import calibration_folder, load_hessian, load_statistics
 from workers.run.backward_pass import BackwardPass
 from workers.tasks import DAMPED_BITS, BuildLevels, Calibrate, ChooseDamping
 from workers.worker import Worker
@@ -37,21 +37,24 @@ def test_factors_are_those_of_the_whole_model(bench: Benches, kind: TinyKind) ->
     at = bench(kind)
     model: Any = load_model(at.folder)
     modules = [m for m in at.workspace.inventory.modules if has_factor(m)]
+    looked_up = [m for m in at.workspace.inventory.modules if is_looked_up(m)]
     assert modules
+    assert looked_up
     sums = {m.name: torch.zeros(m.out_features, m.out_features) for m in modules}
+    sums |= {m.name: torch.zeros(m.in_features, m.in_features) for m in looked_up}
+    energy = 0.0
 
     def watch(name: str) -> Callable[[nn.Module, Any, Tensor], Tensor]:
         def add(gradient: Tensor) -> None:
             sums[name].add_(gradient.flatten(0, -2).T @ gradient.flatten(0, -2))
 
         def take(_module: nn.Module, _inputs: Any, output: Tensor) -> Tensor:
-            output.register_hook(add)
+            output.requires_grad_().register_hook(add)
             return output.clone()
 
         return take
 
-    model.get_input_embeddings().register_forward_hook(lambda _module, _inputs, output: output.requires_grad_())
-    for module in modules:
+    for module in modules + looked_up:
         model.get_submodule(module.name).register_forward_hook(watch(module.name))
     generator = torch.Generator().manual_seed(0)
     with torch.enable_grad():
@@ -59,10 +62,32 @@ def test_factors_are_those_of_the_whole_model(bench: Benches, kind: TinyKind) ->
             logits = model(input_ids=row[None]).logits[0, :-1]
             drawn = torch.multinomial(logits.detach().softmax(-1), 1, generator=generator)[:, 0]
             functional.cross_entropy(logits, drawn, reduction="sum").backward()
-    for module in modules:
-        found = load_factor(_folder(at, at.workspace.cache_folder), module)
+            energy += float((1 - logits.detach().softmax(-1).square().sum(-1)).sum())
+    folder = _folder(at, at.workspace.cache_folder)
+    for module in modules + looked_up:
+        lookups = load_lookups(folder, module)
+        found = load_factor(folder, module) if lookups is None else lookups[0]
         assert found is not None
+        if lookups is not None:
+            assert lookups[1] == pytest.approx(energy / at.tokens.load("calibration").numel(), rel=1e-4)
         torch.testing.assert_close(found, sums[module.name], rtol=1e-3, atol=1e-4 * float(found.abs().max()))
+
+
+def test_an_embedding_is_known_by_both_of_its_uses(bench: Benches) -> None:
+    """Tied: by gradients where it is looked up, and by inputs of the head, in one unit; else by the former alone."""
+    for kind in ("tied", "phi"):
+        at = bench(kind)
+        folder, inventory = _folder(at, at.workspace.cache_folder), at.workspace.inventory
+        module = next(m for m in inventory.modules if is_looked_up(m))
+        lookups = load_lookups(folder, module)
+        assert lookups is not None
+        expected = lookups[0]
+        if module.tied:
+            head = replace(module, kind="linear")
+            others = tuple(m for m in inventory.modules if m != module)
+            inputs = load_hessian(folder, replace(inventory, modules=(head, *others)), module.name)
+            expected = expected + inputs * lookups[1]
+        torch.testing.assert_close(load_hessian(folder, inventory, module.name), expected)
 
 
 def test_outputs_may_lie_in_files(bench: Benches, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""Tiles of EXL3: a weight is turned on both sides and rounded tile by tile.
+"""Tiles of EXL3: a weight is turned on both sides and rounded tile by tile, with what is known of its outputs.
 
 Shape legend: O out_features, I in_features, n rows.
 """
@@ -19,7 +19,13 @@ _TURNED = 0.9  # geometric over arithmetic mean of what errors of columns cost, 
 
 
 def _build(weight: Tensor, statistics: Statistics, levels: Sequence[Level]) -> Mapping[Level, dict[str, Tensor]]:
-    found = round_weight(weight, Metric(damped(statistics.hessian)), [level.bits or 0 for level in levels])
+    inputs, found = damped(statistics.hessian), dict[int, dict[str, Tensor]]()
+    by_damping: dict[float | None, list[int]] = {}
+    for level in levels:
+        bits = level.bits or 0
+        by_damping.setdefault(statistics.damping(bits), []).append(bits)
+    for damping, bits_of_one in by_damping.items():
+        found |= round_weight(weight, Metric(inputs, statistics.output_metric(damping)), bits_of_one)
     return {level: found[level.bits or 0] for level in levels}
 
 
@@ -29,4 +35,4 @@ def _proxy_error(weight: Tensor, level: Level, energy: Tensor) -> float:
     return float(weight.square().sum() * mean) * GAUSSIAN_ERROR[level.bits or 0]
 
 
-EXL3_BUILDER = WholeBuilder(_build, _proxy_error)
+EXL3_BUILDER = WholeBuilder(_build, _proxy_error, needs=("hessian", "output_factor"))
