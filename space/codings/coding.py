@@ -28,6 +28,7 @@ class Coding:
             is all that a module stores. Empty for codings that combine with other slots.
         fits: (rows, columns) -> whether a weight of that shape can be stored.
         rate: bits -> bits per weight, where blocks hold more than the values themselves.
+        seconds_per_value: bits -> core seconds that making a value takes on a CPU, for codings whose search is long.
 
     """
 
@@ -39,6 +40,7 @@ class Coding:
     texts: Mapping[int, str] = field(default_factory=dict)
     fits: Callable[[int, int], bool] = _fits_all
     rate: Callable[[int], float] = float
+    seconds_per_value: Mapping[int, float] = field(default_factory=dict)
 
     @property
     def stands_alone(self) -> bool:

@@ -12,6 +12,8 @@ from space.inventory import TensorInfo
 
 _BLOCK = 128  # inputs, and outputs, that turn together
 _TILE = 16
+_VALUES_PER_SECOND = {1: 13e3, 2: 19e3, 3: 22e3, 4: 24e3, 5: 24e3, 6: 27e3, 7: 27e3, 8: 37e3}
+"""of one core (`benchmarks/results/exl3_encoder.json`)"""
 
 
 def _layout(rows: int, columns: int, bits: int) -> tuple[TensorInfo, ...]:
@@ -35,4 +37,5 @@ EXL3 = Coding(
     layout=_layout,
     texts={bits: f"exl3-{bits}" for bits in range(1, 9)},
     fits=_fits,
+    seconds_per_value={bits: 1 / speed for bits, speed in _VALUES_PER_SECOND.items()},
 )

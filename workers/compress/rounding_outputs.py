@@ -43,7 +43,7 @@ class Outputs:
         factor = self._statistics.output_factor
         if factor is None or factor.device.type != "cpu":
             return False
-        return any(self._metric_of(level) is not None for level in levels)
+        return any(self.metric_of(level) is not None for level in levels)
 
     def factors(self, levels: Sequence[Level], segment: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         """Return the different (O, O) unit lower triangular factors of some levels, and the (V,) one of each.
@@ -59,7 +59,8 @@ class Outputs:
         stacked = torch.stack([self._factor(damping, segment) for damping in different])
         return stacked.numpy(), np.array([different.index(damping) for damping in dampings])
 
-    def _metric_of(self, level: Level) -> Tensor | None:
+    def metric_of(self, level: Level) -> Tensor | None:
+        """Return the (O, O) factor that a level is rounded with, or None."""
         return self._statistics.output_metric(self._statistics.damping(level.bits or 0))
 
     def _factor(self, damping: float | None, segment: int) -> Tensor:

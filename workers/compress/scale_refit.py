@@ -1,0 +1,83 @@
+"""Scales fitted once more after rounding, in closed form: the values stay, and what errors cost falls.
+
+Scales S of groups are the least squares solution of tr(E H_in Eᵀ H_out), E = W - Q S with the rounded values Q; conjugate
+gradients find it, or come near it.
+Shape legend: O out_features, I in_features, G groups.
+"""
+
+import torch
+from torch import Tensor
+
+from space.level import Level
+from workers.compress.gptq import error_energy
+from workers.kernels.unpack import column_scale
+
+_STEPS = 8
+
+
+def refitted_scales(
+    weight: Tensor, rounded: Tensor, scale: Tensor, level: Level, metrics: tuple[Tensor, Tensor | None]
+) -> Tensor:
+    """Return (O, G) float16 scales; those given, where fitting makes nothing better.
+
+    Args:
+        weight: (O, I) float32, turned where the level is.
+        rounded: (O, I) float32 what the level holds for it, with the scales given.
+        scale: (O, G) float16.
+        level: its groups.
+        metrics: (I, I) of inputs and (O, O) of outputs; None counts all rows alike.
+
+    """
+    fit = _Fit(weight, rounded, scale, level, metrics)
+    found = fit.solved().half()
+    return found if fit.loss(found) < fit.loss(scale) else scale
+
+
+class _Fit:
+    """The linear system of one weight's scales."""
+
+    def __init__(
+        self, weight: Tensor, rounded: Tensor, scale: Tensor, level: Level, metrics: tuple[Tensor, Tensor | None]
+    ) -> None:
+        self._weight, self._level, self._start, (self._inner, self._outer) = weight, level, scale.float(), metrics
+        spread = column_scale(scale, level, weight.shape[1])
+        self._values = torch.where(spread != 0, rounded / spread, torch.zeros_like(rounded))
+
+    def loss(self, scale: Tensor) -> float:
+        """Return what errors cost with some scales; infinite where they are none."""
+        error = self._weight - self._with(scale.float())
+        return error_energy(error, self._inner, self._outer) if bool(torch.isfinite(scale).all()) else float("inf")
+
+    def solved(self) -> Tensor:
+        """Return the (O, G) scales after some steps of conjugate gradients, preconditioned by the diagonal."""
+        scale = self._start.clone()
+        left = self._gradient(self._weight - self._with(scale))
+        curvature = self._folded(self._values.square() * self._inner.diagonal())
+        if self._outer is not None:
+            curvature *= self._outer.diagonal()[:, None]
+        curvature.clamp_min_(1e-20)
+        direction = scaled = left / curvature
+        energy = (left * scaled).sum()
+        for _ in range(_STEPS):
+            moved = self._gradient(self._with(direction))
+            length = energy / (direction * moved).sum().clamp_min(1e-30)
+            scale += length * direction
+            left = left - length * moved
+            scaled = left / curvature
+            before, energy = energy, (left * scaled).sum()
+            direction = scaled + energy / before.clamp_min(1e-30) * direction
+        return scale
+
+    def _with(self, scale: Tensor) -> Tensor:
+        return self._values * column_scale(scale, self._level, self._values.shape[1])
+
+    def _gradient(self, change: Tensor) -> Tensor:
+        """Return the (O, G) derivative of the loss along scales at an (O, I) change of the weight, halved."""
+        cost = change @ self._inner
+        return self._folded(self._values * (cost if self._outer is None else self._outer @ cost))
+
+    def _folded(self, columns: Tensor) -> Tensor:
+        """Return (O, G) sums over the columns of groups."""
+        size = self._level.group_size or columns.shape[1]
+        padded = torch.nn.functional.pad(columns, (0, -columns.shape[1] % size))
+        return padded.view(len(columns), -1, size).sum(-1)
