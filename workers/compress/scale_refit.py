@@ -1,7 +1,7 @@
 """Scales fitted once more after rounding, in closed form: the values stay, and what errors cost falls.
 
-Scales S of groups are the least squares solution of tr(E H_in Eᵀ H_out), E = W - Q S with the rounded values Q; conjugate
-gradients find it, or come near it.
+Scales S of groups are the least squares solution of tr(E H_in Eᵀ H_out), E = W - Q S with the rounded values Q: found,
+or nearly, by conjugate gradients.
 Shape legend: O out_features, I in_features, G groups.
 """
 
