@@ -27,7 +27,7 @@ from storage.records import JobState, Trial, TrialState
 from storage.sql.sql_rows import trial_values
 from storage.sql.sql_store import SqlStore
 from tightfit.cli.overviews import show_overviews
-from tightfit.jobs.job_status import overview_json
+from tightfit.jobs.job_status import JobStatus, overview_json
 
 PLAN = Plan.of({f"model.layers.{index}.mlp.up_proj": Level(4, 64) for index in range(8)})
 MEASURED = Measurement(0.02, 9.0, tuple(0.02 for _ in range(32)), 32 * 255, 8160.0, 1.0)
@@ -71,7 +71,9 @@ def seconds_of(store: SqlStore, home: Path) -> dict[str, float]:
     for _ in range(REPEATS):
         began = time.process_time()
         with contextlib.redirect_stdout(io.StringIO()):
-            show_overviews(store.list_overviews(), home)
+            log = home / "logs"
+            jobs = [JobStatus.of(job, log / f"{job.job_id}.log") for job in store.list_overviews()]
+            show_overviews(jobs, str(home))
         found["table"] = min(found["table"], time.process_time() - began)
         began = time.process_time()
         json.dumps([overview_json(job, home / "logs" / f"{job.job_id}.log") for job in store.list_overviews()])

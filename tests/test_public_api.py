@@ -19,7 +19,7 @@ from tightfit.service import Service
 ROOT = Path(__file__).resolve().parent.parent
 VERBS = [
     *("cancel", "db", "demo", "doctor", "explain", "export", "exports", "front", "gc", "logs", "mlflow"),
-    *("pause", "resume", "run", "serve", "status", "study", "submit", "token", "ui", "work"),
+    *("pause", "resume", "run", "serve", "status", "study", "submit", "token", "ui", "upload", "work"),
 ]
 SUBMIT_OPTIONS = {
     *{"--batch", "--bits", "--budget", "--calibration", "--context", "--detach", "--dry-run", "--group-size", "--home"},

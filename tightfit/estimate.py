@@ -7,18 +7,20 @@ from typing import Any
 
 from search.progress.phases import expected_seconds
 from search.request.prepare import Prepared
-from space.cost import Cost, plan_cost
+from space.cost import plan_cost
 from space.site import Carried
 from space.spec import JobSpec
 from workers.tasks import NUM_LIKELIEST, WHOLE_VOCABULARY
 
+_MODULE = ("name", "kind", "rows", "columns", "levels", "smallest_bytes", "largest_bytes")
+
 
 @dataclass(frozen=True, slots=True)
 class UniformSize:
-    """A uniform plan's cost."""
+    """A uniform plan's bytes, key/value cache included."""
 
     level: str
-    cost: Cost
+    size_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,10 +56,19 @@ class DryRun:
         """Return a JSON object; the number of plans is a string where JSON numbers cannot hold it."""
         value = asdict(self)
         value["num_plans"] = str(self.num_plans)
-        names = ("name", "kind", "rows", "columns", "levels", "smallest_bytes", "largest_bytes")
-        value["modules"] = [dict(zip(names, row, strict=True)) for row in self.modules]
-        value["uniform"] = [{"level": u.level, "size_bytes": u.cost.size_bytes} for u in self.uniform]
+        value["modules"] = [dict(zip(_MODULE, row, strict=True)) for row in self.modules]
         return value
+
+    @staticmethod
+    def from_json(value: dict[str, Any]) -> "DryRun":
+        """Read the JSON object."""
+        read = {
+            "modules": tuple(tuple(module[name] for name in _MODULE) for module in value["modules"]),
+            "uniform": tuple(UniformSize(**uniform) for uniform in value["uniform"]),
+            "num_plans": int(value["num_plans"]),
+            "carried": tuple(Carried(**carried) for carried in value.get("carried", ())),
+        }
+        return DryRun(**{**value, **read})
 
     def groups(self) -> list[tuple[str, tuple[str, int, int, int, int, int], int]]:
         """Return (name, what all of them have in common, how many) of modules that differ in their block alone.
@@ -106,7 +117,7 @@ def estimate(spec: JobSpec, prepared: Prepared) -> DryRun:
         shape = (module.out_features, module.in_features)
         rows.append((module.name, module.kind, *shape, len(sizes), min(sizes), max(sizes)))
     uniform = tuple(
-        UniformSize(str(level), plan_cost(inventory, plan, spec.target, spec.context, spec.batch))
+        UniformSize(str(level), plan_cost(inventory, plan, spec.target, spec.context, spec.batch).size_bytes)
         for level, plan in space.uniform_plans()
     )
     return DryRun(

@@ -12,6 +12,7 @@ from playwright.sync_api import Page, sync_playwright
 from storage.tracking.mlflow_server import start_server
 from tightfit.cli.overviews import newest_front
 from tightfit.config import load_settings
+from tightfit.places.at_home import AtHome
 from tightfit.service import Service
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
@@ -36,7 +37,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--home", type=Path, required=True)
     service = Service(load_settings(parser.parse_args().home))
-    job = newest_front(service.store.list_overviews())
+    job = newest_front(AtHome(service).jobs()).overview
     link = service.sync_mlflow(job.job_id, start_server(service.settings.home).url)
     report = service.settings.home / "report-for-pictures.html"
     report.write_text(service.report(job.job_id), encoding="utf-8")

@@ -77,6 +77,16 @@ class Explanation:
         """Return a JSON object."""
         return asdict(self)
 
+    @staticmethod
+    def from_json(value: dict[str, Any]) -> "Explanation":
+        """Read the JSON object."""
+        return Explanation(**{**value, "modules": tuple(map(_reason, value["modules"]))})
+
+
+def _reason(value: dict[str, Any]) -> Reason:
+    moves = {name: Move(**value[name]) if value[name] else None for name in ("up", "down")}
+    return Reason(**{**value, **moves})
+
 
 def format_times(rate: float, going_rate: float) -> str:
     """Return a rate in terms of the going one.

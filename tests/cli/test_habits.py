@@ -191,13 +191,13 @@ def test_options_like_those_of_another_job(cli: Cli, model: str) -> None:
 def test_what_a_budget_leaves_unused_is_told(done: SampleJob, named: Path | None) -> None:
     """From a hundredth of it on, with the command of a job that would fill it."""
     spec = done.job.spec
-    told = unfilled(done.job, 2_208_000, "2.3MB", 2_300_000, named)
+    told = unfilled(done.job.job_id, done.job.spec.model, 2_208_000, "2.3MB", 2_300_000, named)
     assert told is not None
     assert told.startswith("92,000 of 2,300,000 bytes are left unused")
     again = f"tightfit submit {spec.model} --budget 2.3MB --like {done.job.job_id}"
     assert told.endswith(again + ("" if named is None else " --home '/some where'"))
-    assert unfilled(done.job, 2_280_000, "2.3MB", 2_300_000, named) is None
-    assert unfilled(done.job, 2_300_000, "2.3MB", 2_300_000, named) is None
+    assert unfilled(done.job.job_id, done.job.spec.model, 2_280_000, "2.3MB", 2_300_000, named) is None
+    assert unfilled(done.job.job_id, done.job.spec.model, 2_300_000, "2.3MB", 2_300_000, named) is None
 
 
 @pytest.mark.parametrize(("budget", "is_told"), [("5MB", True), ("60%", True), (None, False)])

@@ -31,6 +31,8 @@ from tightfit.cli.exports import export, exports
 from tightfit.cli.jobs import cancel, logs, pause, resume, status, study
 from tightfit.cli.serve import serve
 from tightfit.cli.upkeep import db_app, doctor, gc, work
+from tightfit.cli.upload_model import upload
+from tightfit.places.open_place import open_place
 from tightfit.processes.unforeseen import told_unforeseen
 
 INTERRUPTED, TERMINATED = 130, 143
@@ -106,7 +108,7 @@ def submit(
 
     sources = {name: ctx.get_parameter_source(name) for name in ctx.params}
     given = {name for name, source in sources.items() if source is not None and source.name != "DEFAULT"}
-    earlier = None if like is None else open_service(home).store.get_job(like).spec
+    earlier = None if like is None else open_place(home).spec(like)
     spec = spec_from_options(
         model=model, budget=budget, context=context, batch=batch, calibration=calibration, target=target, bits=bits,
         sequence_length=sequence_length, num_sequences=num_sequences,
@@ -114,27 +116,29 @@ def submit(
         max_trials=max_trials, max_minutes=max_minutes, refine=refine, workers=workers,
         worker_memory=worker_memory, seed=seed, like=earlier, given=given,
     )  # fmt: skip
-    service = open_service(home, create=not dry_run, needed=not dry_run)
+    place = open_place(home, create=not dry_run, needed=not dry_run)
     from tightfit.cli.show import show_dry_run, show_result
 
     if dry_run:
-        found = service.dry_run(spec)
+        found = place.dry_run(spec)
         print_json(found.to_json()) if as_json else show_dry_run(found)
         return
-    job = service.submit(spec)
+    job = place.submit(spec).overview
     if detach or queue:
-        text = left(service, job.job_id, home, detach=detach)
+        text = left(place, job.job_id, home, detach=detach)
         print_json({"job": job.job_id, "state": str(job.state)}) if as_json else print(text)
         return
-    run_here(service, job.job_id, home)
-    document = service.front(job.job_id)
+    run_here(place, job.job_id, home)
+    document = place.front(job.job_id)
     print_json(document.to_json()) if as_json else show_result(document, home)
 
 
 @app.command(hidden=True)
 def run(job: JobName, home: Home = None) -> None:
     """Run a queued job in this process."""
-    run_here(open_service(home), job, home)
+    from tightfit.places.at_home import AtHome
+
+    run_here(AtHome(open_service(home)), job, home)
 
 
 @app.command()
@@ -151,20 +155,20 @@ def front(
         raise UsageError("--json and --csv: choose one of them.")
     if explained and not as_json:
         raise UsageError("--explain adds to --json; `tightfit explain JOB` shows one point as a table.")
-    service = open_service(home)
-    job = chosen(service, job)
-    document = service.front(job)
+    place = open_place(home)
+    job = chosen(place, job)
+    document = place.front(job)
     if html is not None:
         from workers.bounded_files import user_path
         from workers.whole_files import writing
 
         html = user_path(html)
-        text = service.report(job)
+        text = place.report(job)
         with writing(html, "Give another file with --html."):
             html.write_text(text, encoding="utf-8")
         print(f"Report: {html}", file=sys.stderr)
     if as_json:
-        found = {point: e.to_json() for point, e in service.explanations(job).items()} if explained else None
+        found = {point: e.to_json() for point, e in place.explanations(job).items()} if explained else None
         print_json(document.to_json() if found is None else {**document.to_json(), "explanations": found})
     elif as_csv:
         from tightfit.report.notebook_front import front_csv
@@ -186,13 +190,13 @@ def explain(
     """Show why each module has its level: its share of the loss, and what the next levels would cost."""
     from tightfit.cli.show import show_explanation
 
-    service = open_service(home)
-    job = chosen(service, job)
-    found = service.explain(job, point)
+    place = open_place(home)
+    job = chosen(place, job)
+    found = place.explain(job, point)
     print_json(found.to_json()) if as_json else show_explanation(job, found)
 
 
-for command in (export, exports, status, logs, study, pause, cancel, resume, serve, work, gc, doctor):
+for command in (upload, export, exports, status, logs, study, pause, cancel, resume, serve, work, gc, doctor):
     app.command()(command)
 
 

@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
 
-from space.errors import JobFailedError, JobTakenError, NotFoundError, TightfitError
+from space.errors import JobFailedError, JobTakenError, TightfitError
+from tightfit.places.open_place import open_place
 
 if TYPE_CHECKING:
-    from storage.records import Job
+    from tightfit.jobs.job_status import JobStatus
+    from tightfit.places.place import Place
     from tightfit.service import Service
 
 Home = Annotated[
@@ -29,31 +31,21 @@ Queue = Annotated[bool, typer.Option("--queue", help="Return at once and leave t
 
 
 def open_service(home: Path | None = None, *, create: bool = False, needed: bool = True) -> "Service":
-    """Return the service of a home.
-
-    Args:
-        home: as named; None is the usual one.
-        create: it may be made.
-        needed: it must be there otherwise; what only looks at a model needs none.
+    """Return the service object of a home (None: the usual one), for commands that only a home has.
 
     Raises:
-        NotFoundError: it is not there.
+        NotFoundError: it is not there; see `open_home`.
 
     """
-    from storage.open_store import is_there
-    from tightfit.config import load_settings
-    from tightfit.service import Service
+    from tightfit.places.open_place import open_home
 
-    settings = load_settings(home)
-    if home is not None and needed and not create and not is_there(settings.database_url):
-        raise NotFoundError(f"--home {home}: no job was submitted there yet; check the name, or submit one first.")
-    return Service(settings, create=create)
+    return open_home(home, create=create, needed=needed)
 
 
 def complete_job(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:
     """Return the ids that a shell may complete, each with what it is; nothing where they cannot be read."""
     with suppress(Exception):
-        jobs = open_service(ctx.params.get("home")).store.list_overviews()
+        jobs = [found.overview for found in open_place(ctx.params.get("home")).jobs()]
         return [(j.job_id, f"{j.state}, {j.model}, {j.budget}") for j in jobs if j.job_id.startswith(incomplete)]
     return []
 
@@ -66,13 +58,13 @@ NewestJob = Annotated[
 ]
 
 
-def chosen(service: "Service", job: str | None) -> str:
+def chosen(place: "Place", job: str | None) -> str:
     """Return a job's id; where none is named that of the newest with a front, and says so. Raises NotFoundError."""
     if job is not None:
         return job
     from tightfit.cli.overviews import newest_front
 
-    found = newest_front(service.store.list_overviews())
+    found = newest_front(place.jobs()).overview
     print(f"Job {found.job_id}: {found.model} to {found.budget}.", file=sys.stderr)
     return found.job_id
 
@@ -100,43 +92,44 @@ def print_json(value: Any) -> None:
     print(json.dumps(value, indent=2, allow_nan=False))
 
 
-def left(service: "Service", job_id: str, home: Path | None, *, detach: bool) -> str:
+def left(place: "Place", job_id: str, home: Path | None, *, detach: bool) -> str:
     """Leave a queued job to a process of its own, or to those that work; return a sentence about it."""
     from tightfit.cli.hints import command
 
     if detach:
-        service.start_detached(job_id)
+        place.start_detached(job_id)
     how = "and runs on its own" if detach else f"for `{command('work', home)}`"
     return f"Job {job_id} is queued {how}; watch it with `{command(f'status {job_id} --watch', home)}`."
 
 
-def run_here(service: "Service", job_id: str, home: Path | None, num_workers: int | None = None) -> None:
+def run_here(place: "Place", job_id: str, home: Path | None, num_workers: int | None = None) -> None:
     """Run a queued job in this process, or follow it where others run it."""
     from tightfit.cli.hints import command
-    from tightfit.listen import TerminalListener
+    from tightfit.cli.overviews import watch
 
     again = f"`{command(f'resume {job_id}', home)}` goes on from here."
     try:
-        job = service.run(job_id, TerminalListener(), num_workers=num_workers)
+        found = _begun(place, job_id, num_workers)
+        if not found.overview.state.rests:
+            found = watch(place, job_id)
     except KeyboardInterrupt:
-        print(f"Interrupted; {again}", file=sys.stderr)
+        print(f"Interrupted; {again if place.is_here else f'job {job_id} goes on at {place.name}.'}", file=sys.stderr)
         raise
     except SystemExit:
-        print(f"Stopped by SIGTERM, and queued; {again}", file=sys.stderr)
+        if place.is_here:
+            print(f"Stopped by SIGTERM, and queued; {again}", file=sys.stderr)
         raise
-    except JobTakenError:
-        job = _watch(service, job_id)
+    job = found.overview
+    if job.state == "FAILED":
+        raise JobFailedError(f"Job {job_id} failed: {job.error}")
     if job.state in ("CANCELLED", "PAUSED"):
         print(f"Job {job_id} was {job.state.lower()}; {again}", file=sys.stderr)
 
 
-def _watch(service: "Service", job_id: str) -> "Job":
-    """Follow a job to its end that others run: between two commands of ours a `tightfit work` may have taken it."""
-    from tightfit.cli.overviews import watch
-
-    print(f"Job {job_id} is not waiting any more: another process runs it. This one follows.", file=sys.stderr)
-    watch(service.store, job_id)
-    job = service.store.get_job(job_id)
-    if job.state == "FAILED":
-        raise JobFailedError(f"Job {job_id} failed: {job.error}")
-    return job
+def _begun(place: "Place", job_id: str, num_workers: int | None) -> "JobStatus":
+    """Return a job once it was run here, or as it is where others run it."""
+    try:
+        return place.run(job_id, num_workers)
+    except JobTakenError:  # between two commands of ours a `tightfit work` may have taken it
+        print(f"Job {job_id} is not waiting any more: another process runs it. This one follows.", file=sys.stderr)
+        return place.job(job_id)

@@ -4,18 +4,20 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from space.targets.target_table import TARGETS
-from tightfit.cli.base import AsJson, Home, NewestJob, Queue, chosen, complete_job, open_service, print_json
+from tightfit.cli.base import AsJson, Home, NewestJob, Queue, chosen, complete_job, print_json
 from tightfit.cli.submit_options import one_of
+from tightfit.places.open_place import open_place
+from tightfit.tasks.export_wish import ExportWish
 
 if TYPE_CHECKING:
-    from storage.point_tasks import PointTask
     from tightfit.exporting import Exported
-    from tightfit.service import Service
+    from tightfit.jobs.job_status import ExportStatus
+    from tightfit.places.place import Place
 
 _NAMES = ("export", "state", "job", "point", "done", "to", "")
 
@@ -37,20 +39,20 @@ def export(
     home: Home = None,
 ) -> None:
     """Write a point as a checkpoint and verify it by loading it again."""
-    service = open_service(home)
-    job = chosen(service, job)
+    place = open_place(home)
+    job, wish = chosen(place, job), ExportWish(out, point, budget, fmt, refit)
     if queue:
-        task = service.queue_export(job, out, point, budget, fmt, refit=refit)
-        print_json(exports_json([task])[0]) if as_json else print(_left(task, home))
+        found = place.queue_export(job, wish)
+        print_json(found.to_json()) if as_json else print(_left(found, home))
         return
-    exported = service.export(job, out, point, budget, fmt, refit=refit, tell=_tell)
+    exported = place.export(job, wish, _tell)
     _show(exported, as_json=as_json)
     if budget is not None:
         from tightfit.cli.hints import unfilled
         from tightfit.export.early import named_point
 
-        size = named_point(service.front(job), exported.point).size_bytes
-        told = unfilled(service.store.get_job(job), size, budget, exported.budget_bytes, home)
+        size = named_point(place.front(job), exported.point).size_bytes
+        told = unfilled(job, place.spec(job).model, size, budget, exported.budget_bytes, home)
         _tell(told) if told else None
 
 
@@ -60,45 +62,39 @@ def exports(
     home: Home = None,
 ) -> None:
     """Show exports, newest first: how far they are, and what became of them; `resume` and `cancel` take their ids."""
-    tasks = open_service(home).tasks(job)
+    tasks = open_place(home).exports(job)
     if as_json:
-        print_json(exports_json(tasks))
+        print_json([found.to_json() for found in tasks])
     elif not tasks:
         print("No point was exported yet; `tightfit export JOB --out DIR` writes one.")
     else:
         show_tasks(tasks)
 
 
-def resume_export(service: "Service", task_id: str, home: Path | None, *, queue: bool) -> None:
+def resume_export(place: "Place", task_id: str, home: Path | None, *, queue: bool) -> None:
     """Go on with an export that failed, was cancelled or whose process has gone: here, or left to those that work."""
-    task = service.requeue_task(task_id)
+    found = place.requeue_export(task_id)
+    task = found.task
     if task.state == "RUNNING":
         print(f"Export {task_id} is running: {task.progress or 'it began a moment ago'}.")
     elif task.state == "DONE":
         print(f"Export {task_id} is done already: {task.out}")
     elif queue:
-        print(_left(task, home))
+        print(_left(found, home))
     else:
-        _show(service.run_export(task_id, _tell), as_json=False)
+        _show(place.run_export(task_id, _tell), as_json=False)
 
 
-def cancel_export(service: "Service", task_id: str) -> None:
+def cancel_export(place: "Place", task_id: str) -> None:
     """Stop an export and tell what came of it."""
-    before = service.store.get_task(task_id).state
-    state = service.cancel_task(task_id).state
+    before = place.export_status(task_id).task.state
+    state = place.cancel_export(task_id).task.state
     already = "already " if state == before else ""
     print(f"Export {task_id}: stopping." if state == "RUNNING" else f"Export {task_id} is {already}{state.lower()}.")
 
 
-def exports_json(tasks: "Sequence[PointTask]") -> list[dict[str, Any]]:
-    """Return exports as JSON objects."""
-    from tightfit.jobs.job_status import task_json
-
-    return [task_json(task) for task in tasks]
-
-
-def show_tasks(tasks: "Sequence[PointTask]") -> None:
-    """Print tasks as a table; nothing where there are none."""
+def show_tasks(tasks: "Sequence[ExportStatus]") -> None:
+    """Print exports as a table; nothing where there are none."""
     if not tasks:
         return
     rows = [_NAMES, *(tuple(_cells(task)) for task in tasks)]
@@ -107,21 +103,21 @@ def show_tasks(tasks: "Sequence[PointTask]") -> None:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
-def _cells(task: "PointTask") -> Iterator[str]:
-    from tightfit.jobs.job_status import is_task_stopped
-
+def _cells(found: "ExportStatus") -> Iterator[str]:
+    task = found.task
     yield from (task.task_id, str(task.state), task.job_id, task.point)
     yield "" if task.share_done is None or task.state.rests else f"{task.share_done:.0%}"
     yield task.out
-    if is_task_stopped(task):
+    if found.is_stopped:
         yield f"stopped: `tightfit resume {task.task_id}` goes on"
     else:
         yield " ".join((task.error or task.progress).split())
 
 
-def _left(task: "PointTask", home: Path | None) -> str:
+def _left(found: "ExportStatus", home: Path | None) -> str:
     from tightfit.cli.hints import command
 
+    task = found.task
     told = f"see `{command('exports', home)}`"
     return f"Export {task.task_id} of {task.point} is queued for `{command('work', home)}` on this host; {told}."
 

@@ -25,15 +25,15 @@ from tightfit.cli.base import (
     print_json,
     run_here,
 )
-from tightfit.cli.exports import cancel_export, exports_json, resume_export, show_tasks
+from tightfit.cli.exports import cancel_export, resume_export, show_tasks
+from tightfit.places.open_place import open_place
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from storage.job_summary import Overview
-    from storage.point_tasks import PointTask
-    from tightfit.service import Service
+    from tightfit.jobs.job_status import ExportStatus, JobStatus
+    from tightfit.places.place import Place
 
 _FOLLOW_SECONDS = 0.5
 
@@ -47,32 +47,29 @@ def status(
     """Show jobs and how far they are: share done, time left, best KL under the budget, what more memory would buy."""
     from tightfit.cli.overviews import show_overview, show_overviews, watch
 
-    service = open_service(home)
-    store, log_path = service.store, service.settings.log_path
+    place = open_place(home)
     if watched:
-        job = watch(store, job or chosen(service, None)).job_id
+        job = watch(place, job or chosen(place, None)).overview.job_id
     if job is None:
-        jobs = store.list_overviews()
+        jobs = place.jobs()
         if as_json:
             mine = defaultdict(list)
-            for task in service.tasks():
-                mine[task.job_id].append(task)
-            print_json([_status_json(found, log_path(found.job_id), mine[found.job_id]) for found in jobs])
+            for found in place.exports():
+                mine[found.task.job_id].append(found)
+            print_json([_status_json(found, mine[found.overview.job_id]) for found in jobs])
         else:
-            show_overviews(jobs, service.settings.home)
+            show_overviews(jobs, place.name)
         return
-    found, exports = store.overview(job), service.tasks(job)
+    only, exports = place.job(job), place.exports(job)
     if as_json:
-        print_json(_status_json(found, log_path(job), exports))
+        print_json(_status_json(only, exports))
     else:
-        show_overview(found, log_path(job))
+        show_overview(only)
         show_tasks(exports)
 
 
-def _status_json(found: "Overview", log: "Path", exports: "Sequence[PointTask]") -> dict[str, Any]:
-    from tightfit.jobs.job_status import overview_json
-
-    return overview_json(found, log) | {"exports": exports_json(exports)}
+def _status_json(found: "JobStatus", exports: "Sequence[ExportStatus]") -> dict[str, Any]:
+    return found.to_json() | {"exports": [export.to_json() for export in exports]}
 
 
 def logs(
@@ -81,24 +78,22 @@ def logs(
     home: Home = None,
 ) -> None:
     """Print a job's log: what it did, in whichever process of this home it ran."""
-    service = open_service(home)
-    job = job or chosen(service, None)
-    state, log = service.store.overview(job).state, service.settings.log_path(job)
-    if not log.exists() and not (follow and not state.rests):
-        raise NotFoundError(f"Job {job} is {state} and has no log in this home ({log}): it was not run here.")
-    _print_log(service, job, log, follow=follow)
+    place = open_place(home)
+    job = job or chosen(place, None)
+    state = place.job(job).overview.state
+    if place.log(job, 0) is None and not (follow and not state.rests):
+        raise NotFoundError(f"Job {job} is {state} and has no log in {place.told_log(job)}: it was not run here.")
+    _print_log(place, job, follow=follow)
 
 
-def _print_log(service: "Service", job: str, log: "Path", *, follow: bool) -> None:
+def _print_log(place: "Place", job: str, *, follow: bool) -> None:
     """Print a log, and as long as its job goes on and somebody follows, what is added to it."""
     position = 0
     while True:
-        rests = not follow or service.store.overview(job).state.rests
-        if log.exists():
-            with log.open(encoding="utf-8", errors="replace") as file:
-                file.seek(position)
-                print(file.read(), end="", flush=True)
-                position = file.tell()
+        rests = not follow or place.job(job).overview.state.rests
+        while (found := place.log(job, position)) is not None and found[0]:
+            print(found[0], end="", flush=True)
+            position = found[1]
         if rests:
             return
         time.sleep(_FOLLOW_SECONDS)
@@ -110,15 +105,17 @@ def study(
     home: Home = None,
 ) -> None:
     """Write a job as an Optuna study, for `optuna-dashboard URL` and for whoever knows Optuna."""
+    from tightfit.places.at_home import AtHome
+
     service = open_service(home)
-    count = service.write_study(job := job or chosen(service, None), storage)
+    count = service.write_study(job := job or chosen(AtHome(service), None), storage)
     print(f"Study {job}: {count} plans, those that were measured on all of the search text.")
 
 
 def cancel(job: JobOrExport, home: Home = None) -> None:
     """Stop a job, whose front so far is kept, or an export."""
     if is_task_id(job):
-        cancel_export(open_service(home), job)
+        cancel_export(open_place(home), job)
     else:
         _ask_to_rest("cancel", job, home)
 
@@ -130,9 +127,9 @@ def pause(job: JobName, home: Home = None) -> None:
 
 def _ask_to_rest(verb: str, job: str, home: "Path | None") -> None:
     """Ask a job to rest and tell what came of it."""
-    service = open_service(home)
-    before = service.store.glance(job).state
-    state = (service.cancel if verb == "cancel" else service.pause)(job).state
+    place = open_place(home)
+    before = place.job(job).overview.state
+    state = (place.cancel if verb == "cancel" else place.pause)(job).overview.state
     if state == "RUNNING":
         told = {"cancel": "stopping", "pause": "pausing"}[verb]
         print(f"Job {job}: {told}.")
@@ -153,23 +150,23 @@ def resume(
     if is_task_id(job):
         if detach or workers is not None:
             raise UsageError(f"{job} is an export: leave --detach and --workers out; --queue leaves it to others.")
-        resume_export(open_service(home), job, home, queue=queue)
+        resume_export(open_place(home), job, home, queue=queue)
         return
     if workers is not None and (detach or queue):
         raise UsageError("--workers is for a run in this process: leave it out, or --detach and --queue.")
-    service, watched = open_service(home), f"watch it with `{command(f'status {job} --watch', home)}`."
-    state = service.requeue(job).state
+    place, watched = open_place(home), f"watch it with `{command(f'status {job} --watch', home)}`."
+    state = place.requeue(job).overview.state
     if state == "RUNNING":
         print(f"Job {job} is running; {watched}")
     elif state == "DONE":
         from tightfit.cli.show import show_result
 
         print(f"Job {job} is done already: all that it asked for was measured and judged.", file=sys.stderr)
-        show_result(service.front(job), home)
+        show_result(place.front(job), home)
     elif detach or queue:
-        print(left(service, job, home, detach=detach))
+        print(left(place, job, home, detach=detach))
     else:
-        run_here(service, job, home, workers)
+        run_here(place, job, home, workers)
         from tightfit.cli.show import show_result
 
-        show_result(service.front(job), home)
+        show_result(place.front(job), home)

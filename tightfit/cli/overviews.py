@@ -4,21 +4,24 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from space.errors import NotFoundError
-from storage.job_summary import Overview, Summary, told_seconds
+from storage.job_summary import Summary, told_seconds
 from storage.records import JobState
-from storage.store import Store
-from tightfit.jobs.job_status import is_stopped, seconds_left, share_done
+from tightfit.jobs.job_status import JobStatus
+
+if TYPE_CHECKING:
+    from tightfit.places.place import Place
 
 _POLL_SECONDS = 1.0
 _NAMES = ("job", "state", "model", "budget", "trials", "done", "left", "best KL", "phase")
 
 
-def show_overviews(jobs: Sequence[Overview], home: Path) -> None:
-    """Print jobs as a table, newest first."""
+def show_overviews(jobs: Sequence[JobStatus], place: str) -> None:
+    """Print the jobs of a place as a table, newest first."""
     if not jobs:
-        print(f"No jobs yet in {home}; `tightfit submit MODEL --budget B` or `tightfit demo` makes one.")
+        print(f"No jobs yet in {place}; `tightfit submit MODEL --budget B` or `tightfit demo` makes one.")
         return
     rows = [_NAMES, *(tuple(_cells(job)) for job in jobs)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)][:-1]
@@ -27,15 +30,15 @@ def show_overviews(jobs: Sequence[Overview], home: Path) -> None:
         print("  ".join([*cells, row[-1]]).rstrip())
 
 
-def _cells(job: Overview) -> Iterator[str]:
-    summary = job.summary
+def _cells(found: JobStatus) -> Iterator[str]:
+    job, summary = found.overview, found.overview.summary
     yield from (job.job_id, str(job.state), _short(job.model), job.budget)
     yield str(sum(summary.trials.values())) if summary else "0"
-    share, left = share_done(job), seconds_left(job)
+    share, left = found.share_done, found.seconds_left
     yield "" if share is None else f"{share:.0%}"
     yield "" if left is None else told_seconds(left)
     yield f"{summary.best_kl_divergence:.5f}" if summary and summary.best_kl_divergence is not None else ""
-    if is_stopped(job):
+    if found.is_stopped:
         yield f"stopped: `tightfit resume {job.job_id}` goes on"
     else:
         yield " ".join((job.error or ("" if job.state is JobState.DONE else job.phase)).split())
@@ -46,23 +49,23 @@ def _short(model: str) -> str:
     return Path(model).name if model.startswith("/") else model
 
 
-def show_overview(job: Overview, log: Path) -> None:
+def show_overview(found: JobStatus) -> None:
     """Print all that is known of how far a job is."""
-    for name, text in _lines(job, log):
+    for name, text in _lines(found):
         print(f"{name:<12} {text}")
 
 
-def _lines(job: Overview, log: Path) -> Iterator[tuple[str, str]]:
-    summary = job.summary
+def _lines(found: JobStatus) -> Iterator[tuple[str, str]]:
+    job, summary = found.overview, found.overview.summary
     yield "job", f"{job.job_id}  {job.state}" + (f"  of {job.user}" if job.user else "")
     yield "model", f"{job.model} to {job.budget}"
-    if is_stopped(job):
+    if found.is_stopped:
         yield "stopped", f"the process that ran it is gone; `tightfit resume {job.job_id}` goes on"
     if job.error or (job.phase and job.state is not JobState.DONE):
         yield ("error", job.error) if job.error else ("phase", job.phase)
     if summary is None:
         return
-    yield "done", ", ".join(_time(job, summary))
+    yield "done", ", ".join(_time(found, summary))
     if summary.trials:
         by_state = ", ".join(f"{count} {state}" for state, count in summary.trials.items())
         yield "trials", f"{sum(summary.trials.values())} ({by_state})"
@@ -76,12 +79,12 @@ def _lines(job: Overview, log: Path) -> Iterator[tuple[str, str]]:
     if (best := summary.recommended) is not None:
         told = f"{best.point} of {summary.num_points} points: {best.size_bytes:,} bytes, KL {best.kl_divergence:.5f}"
         yield "recommended", told
-    if log.exists():
-        yield "log", str(log)
+    if found.log is not None:
+        yield "log", found.log
 
 
-def _time(job: Overview, summary: Summary) -> Iterator[str]:
-    share, left = share_done(job), seconds_left(job)
+def _time(found: JobStatus, summary: Summary) -> Iterator[str]:
+    share, left = found.share_done, found.seconds_left
     if share is not None:
         yield f"{share:.0%}"
     if left is not None:
@@ -91,8 +94,8 @@ def _time(job: Overview, summary: Summary) -> Iterator[str]:
     )
 
 
-def newest_front(jobs: Sequence[Overview]) -> Overview:
-    """Return the newest of a store's jobs that has a front; the newest one where none has.
+def newest_front(jobs: Sequence[JobStatus]) -> JobStatus:
+    """Return the newest of a place's jobs that has a front; the newest one where none has.
 
     Raises:
         NotFoundError: there are no jobs.
@@ -100,25 +103,26 @@ def newest_front(jobs: Sequence[Overview]) -> Overview:
     """
     if not jobs:
         raise NotFoundError("There are no jobs yet; `tightfit submit MODEL --budget B` or `tightfit demo` makes one.")
-    return next((job for job in jobs if job.has_front), jobs[0])
+    return next((job for job in jobs if job.overview.has_front), jobs[0])
 
 
-def watch(store: Store, job_id: str) -> Overview:
+def watch(place: "Place", job_id: str) -> JobStatus:
     """Print a job's steps on stderr until it rests; return it."""
     last: tuple[str, str] = ("", "")
     while True:
-        job = store.overview(job_id)
+        status = place.job(job_id)
+        job = status.overview
         num_trials = sum(job.summary.trials.values()) if job.summary else 0
         step = f"{job_id}  {job.state}  {num_trials} trials  {job.error or job.phase}"
         found = ", ".join(_told(job.summary))
         if step != last[0]:
-            time_told = "".join(f"  {text}" for text in _time(job, job.summary)) if job.summary else ""
+            time_told = "".join(f"  {text}" for text in _time(status, job.summary)) if job.summary else ""
             print(step + time_told, file=sys.stderr, flush=True)
         if found != last[1]:
             print(f"{job_id}  {found}", file=sys.stderr, flush=True)
         last = step, found
         if job.state.rests:
-            return job
+            return status
         time.sleep(_POLL_SECONDS)
 
 

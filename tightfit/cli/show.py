@@ -47,7 +47,7 @@ def show_dry_run(found: "DryRun") -> None:
     sizes = _table("uniform plan", "bytes", "", title="Sizes (everything stored counted)")
     sizes.add_row("dense", f"{found.dense_bytes + found.key_value_bytes:,}", "")
     for uniform in found.uniform:
-        size = uniform.cost.size_bytes
+        size = uniform.size_bytes
         sizes.add_row(uniform.level, f"{size:,}", "fits" if size <= found.budget_bytes else "over the budget")
     _print_table(sizes)
     cache = f"{found.key_value_bytes:,} bytes" if found.key_value_bytes else "not counted (weights only; see --context)"

@@ -1,5 +1,6 @@
 """Asking a service: one question after the other, streams, and downloads that go on where they broke off."""
 
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Self
@@ -21,6 +22,7 @@ class Asking:
 
         """
         self._http = httpx2.Client(**connection(url, token))
+        weakref.finalize(self, self._http.close)  # where nobody did so
 
     def ask(self, method: str, path: str, **options: Any) -> Any:
         """Return the JSON that the service answers. Raises what it tells of; OutageError where it is not there."""

@@ -168,6 +168,14 @@ class UniformInfo(Shape):
     size_bytes: int
 
 
+class CarriedInfo(Shape):
+    """Stored tensors that are copied unchanged because no part of what is searched uses them."""
+
+    name: str
+    size_bytes: int
+    reason: str
+
+
 class Inspection(Shape):
     """What a job would search and cost: what `tightfit submit MODEL --dry-run --json` prints."""
 
@@ -188,6 +196,8 @@ class Inspection(Shape):
     """Estimated time with the asked workers."""
     disk_bytes: int
     """Of the cache, at most."""
+    carried: list[CarriedInfo] = []
+    """What is copied unchanged."""
 
 
 class LogPart(Shape):

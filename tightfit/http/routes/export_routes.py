@@ -57,6 +57,14 @@ def list_exports_of_job(caller: Reader, service: ServiceOfApp, job: JobId) -> Re
     return JSONResponse({"exports": [task_json(task) for task in service.tasks(job)]})
 
 
+@router.get("/exports", response_model=ExportList)
+def list_exports(caller: Reader, service: ServiceOfApp) -> Response:
+    """List the exports of all jobs that the caller may see, newest first."""
+    users = {found.job_id: found.user for found in service.store.list_overviews()}
+    seen = [task_json(task) for task in service.tasks() if task.job_id in users and caller.sees(users[task.job_id])]
+    return JSONResponse({"exports": seen})
+
+
 @router.get("/exports/{task}", response_model=ExportStatus)
 def show_export(caller: Reader, service: ServiceOfApp, task: TaskId) -> Response:
     """Tell how far an export is, and what came of it."""
