@@ -9,7 +9,7 @@ from importlib.metadata import version
 import torch
 
 from benchmarks.gpu.figures import Figures, clock_of, figures_of_arguments
-from tightfit.cli.doctor import examine
+from tightfit.cli.installation.doctor import examine
 
 _PACKAGES = (
     "torch",

@@ -10,7 +10,7 @@ from benchmarks.gpu.figures import Figures, figures_of_arguments
 from space.spec import JobSpec, make_spec
 from storage.records import Job, TrialState
 from storage.tracking.contract import NullTracker
-from tightfit.cli.demo import demo_spec
+from tightfit.cli.installation.demo import demo_spec
 from tightfit.config import Settings
 from tightfit.service import Service
 

@@ -15,7 +15,7 @@ from storage.sql.sqlite_urls import sqlite_url
 from tests.cli.conftest import Cli
 from tests.cli.test_upkeep import GOLDEN, gone
 from tests.storage.values import spec
-from tightfit.cli.doctor import open_ports
+from tightfit.cli.installation.doctor import open_ports
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -26,7 +26,7 @@ def alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     monkeypatch.delenv("RAY_AUTH_MODE", raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setattr("tightfit.cli.doctor.open_ports", list)
+    monkeypatch.setattr("tightfit.cli.installation.doctor.open_ports", list)
 
 
 def finding(cli: Cli, name: str) -> dict[str, Any]:
@@ -143,7 +143,7 @@ def test_cluster_without_a_token_is_told(
 
 def test_wrong_version_is_named(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is installed, and what is needed."""
-    monkeypatch.setattr("tightfit.cli.doctor.requires", lambda _: ["optuna==1.0", "ray>=1"])
+    monkeypatch.setattr("tightfit.cli.installation.doctor.requires", lambda _: ["optuna==1.0", "ray>=1"])
     assert not finding(cli, "optuna")["ok"]
     assert "tightfit needs optuna==1.0" in finding(cli, "optuna")["mend"]
     assert finding(cli, "ray")["ok"]
@@ -167,7 +167,9 @@ def test_versions_near_the_pinned_ones_are_taken(
     cli: Cli, monkeypatch: pytest.MonkeyPatch, name: str, seen: str, *, ok: bool
 ) -> None:
     """Of torch and transformers, which machines with GPUs bring; it is said what was tested."""
-    monkeypatch.setattr("tightfit.cli.doctor.version", lambda asked: seen if asked == name else version(asked))
+    monkeypatch.setattr(
+        "tightfit.cli.installation.doctor.version", lambda asked: seen if asked == name else version(asked)
+    )
     found = finding(cli, name)
     assert (found["ok"], found["seen"].partition(",")[0]) == (ok, seen)
     pinned = next(text for text in _pinned() if text.startswith(f"{name}=="))

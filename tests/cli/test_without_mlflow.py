@@ -36,7 +36,7 @@ def test_the_demo_runs_and_whoever_asks_is_told(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """Nothing waits for MLflow or warns of it; what needs it says how to get it, and makes nothing."""
-    monkeypatch.setattr("tightfit.cli.demo.demo_spec", lambda: small_spec(tiny("tied"), text_file))
+    monkeypatch.setattr("tightfit.cli.installation.demo.demo_spec", lambda: small_spec(tiny("tied"), text_file))
     monkeypatch.setattr(Service, "run", partialmethod(Service.run, inline=True))
     done = cli("demo")
     assert done.exit_code == 0, done.err
@@ -61,6 +61,6 @@ def test_doctor_takes_it_for_a_choice(cli: Cli, monkeypatch: pytest.MonkeyPatch)
             raise PackageNotFoundError
         return version(name)
 
-    monkeypatch.setattr("tightfit.cli.doctor.version", without)
+    monkeypatch.setattr("tightfit.cli.installation.doctor.version", without)
     found = {f["name"]: f for f in cli("doctor", "--json").json}["mlflow"]
     assert (found["ok"], found["seen"].partition(";")[0]) == (True, "not installed")

@@ -35,7 +35,7 @@ def _warm_up(model: str) -> None:
     from tightfit.config import Settings
     from tightfit.service import Service
 
-    import_module("tightfit.cli.doctor")
+    import_module("tightfit.cli.installation.doctor")
     import_module("tightfit.exporting")
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder)

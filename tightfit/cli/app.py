@@ -67,7 +67,7 @@ def face(
 @app.command()
 def demo(home: Home = None) -> None:
     """Search the bundled model, export the best point under the budget and verify it."""
-    from tightfit.cli.demo import run_demo
+    from tightfit.cli.installation.demo import run_demo
 
     run_demo(home)
 
@@ -207,7 +207,7 @@ def ui(
     home: Home = None,
 ) -> None:
     """Serve MLflow and print the address of the job's Pareto view; Ctrl-C stops it."""
-    from tightfit.cli.ui import serve_ui
+    from tightfit.cli.installation.ui import serve_ui
 
     serve_ui(open_service(home), job, port)
 

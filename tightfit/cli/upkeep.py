@@ -70,7 +70,7 @@ def work(
 
 def doctor(as_json: AsJson = False, home: Home = None) -> None:
     """Check the installation: versions, folders, database, workers, MLflow."""
-    from tightfit.cli.doctor import examine, show_findings
+    from tightfit.cli.installation.doctor import examine, show_findings
 
     findings = examine(home)
     print_json([f.to_json() for f in findings]) if as_json else show_findings(findings)

@@ -1,0 +1,1 @@
+"""The commands that need no job: what is wrong with an installation, its demonstration, its MLflow."""
