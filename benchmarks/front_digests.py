@@ -47,8 +47,8 @@ def run_job(name: str, homes: Path) -> dict[str, Any]:
 
 
 def front_digest(document: dict[str, Any]) -> str:
-    """Return the digest of all that a front tells, but its name and what the search cost."""
-    told = {key: value for key, value in document.items() if key not in ("job", "cost")}
+    """Return the digest of all that a front tells, but its names and what the search cost."""
+    told = {key: value for key, value in document.items() if key not in ("job", "cost", "metric")}
     return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
 
 

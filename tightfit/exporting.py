@@ -6,6 +6,7 @@ from typing import Any
 
 from space.export_options import ExportOptions
 from space.plan import Plan
+from space.question import KL, QUESTIONS, Metric
 from storage.point_tasks import PointTask
 from storage.records import Job
 from storage.sound_records import ground_of, reading
@@ -35,6 +36,7 @@ class Exported:
     `refit_kl_divergence` is what a refit reached on held-out text, None where none was made; `refitted` tells whether
     it was kept. `runtime` is the target's own runtime where that is installed, and `runtime_kl_divergence` what it
     measured on the same text. `commands` run the files.
+    `metric` says what `kl_divergence` stands for.
     """
 
     path: str
@@ -54,12 +56,14 @@ class Exported:
     runtime: str | None = None
     runtime_kl_divergence: float | None = None
     commands: tuple[str, ...] = ()
+    metric: Metric = KL
 
     @staticmethod
     def of_result(result: dict[str, Any]) -> "Exported":
         """Read what came of a task."""
         found = {field.name: result[field.name] for field in fields(Exported) if field.name in result}
-        return Exported(**{**found, "commands": tuple(found.get("commands", ()))})
+        metric = Metric.from_json(found.get("metric"))
+        return Exported(**{**found, "commands": tuple(found.get("commands", ())), "metric": metric})
 
 
 def run_export(job: Job, task: PointTask, plan: Plan, steps: Steps) -> dict[str, Any]:
@@ -88,7 +92,8 @@ def run_export(job: Job, task: PointTask, plan: Plan, steps: Steps) -> dict[str,
     with new_folder(out, task.task_id) as temporary:
         made = make_export(order, temporary, steps)
         _write_papers(job, options, order, made)
-        result = {**asdict(_exported(out, options, made)), _DIGESTS: made.written.digests}
+        metric = QUESTIONS[order.source.inventory.family].metric
+        result = {**asdict(_exported(out, options, made, metric)), _DIGESTS: made.written.digests}
         steps.keep(result)
     return result
 
@@ -126,7 +131,7 @@ def _write_papers(job: Job, options: ExportOptions, order: Order, made: Made) ->
     write_papers(written, provenance(found), model_card(found))
 
 
-def _exported(out: Path, options: ExportOptions, made: Made) -> Exported:
+def _exported(out: Path, options: ExportOptions, made: Made, metric: Metric) -> Exported:
     written, verified, refitted = made.written, made.verified, made.refitted
     return Exported(
         path=str(out),
@@ -146,4 +151,5 @@ def _exported(out: Path, options: ExportOptions, made: Made) -> Exported:
         runtime=None if verified.runtime is None else verified.runtime[0],
         runtime_kl_divergence=None if verified.runtime is None else verified.runtime[1],
         commands=tuple(WRITERS[options.target].commands(out)),
+        metric=metric,
     )

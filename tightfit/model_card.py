@@ -10,6 +10,7 @@ from space.budget import format_bytes
 from space.inventory import Inventory
 from space.model_name import model_name
 from space.plan import Plan
+from space.question import QUESTIONS, Metric
 from space.results.document import FrontPoint
 from storage.records import Job
 from tightfit.export.source import Written
@@ -75,6 +76,7 @@ def provenance(facts: Facts) -> dict[str, Any]:
         "tokens_digests": list(tokens.digests) if tokens else None,
         "text": _without_places(job, tokens.note if tokens else None),
         "measured_on": "held_out",
+        "metric": QUESTIONS[facts.inventory.family].metric.with_unit,
         "kl_divergence": facts.verified.kl_divergence,
         "kl_divergence_ci95": list(facts.verified.kl_divergence_ci95),
         "perplexity": facts.verified.perplexity,
@@ -105,8 +107,8 @@ def model_card(facts: Facts) -> str:
     """Return README.md of an export: front matter for the hub, what was measured, how to load it."""
     name, size, verified = _name(facts), facts.written.size_bytes, facts.verified
     low, high = verified.kl_divergence_ci95
-    dense_perplexity = facts.job.facts.dense_perplexity
-    dense = "" if dense_perplexity is None else f"{dense_perplexity:.4f}"
+    metric = QUESTIONS[facts.inventory.family].metric
+    compared = metric.told("KL divergence to dense, nats per token")
     bits = 8 * size / facts.inventory.num_parameters
     return f"""{front_matter(_metadata(facts))}# {name}, compressed to {format_bytes(size)}
 
@@ -116,15 +118,23 @@ Every module has its own level; `compression.json` lists them with seeds, digest
 | | dense | this checkpoint |
 |---|---|---|
 | size in bytes | {facts.inventory.dense_bytes:,} | {size:,} |
-| perplexity (held-out text) | {dense} | {verified.perplexity:.4f} |
-| KL divergence to dense, nats per token | 0 | {verified.kl_divergence:.6f} (95 % {low:.6f} to {high:.6f}) |
+{_beside(facts, metric)}| {compared} | 0 | {verified.kl_divergence:.6f} (95 % {low:.6f} to {high:.6f}) |
 
-Measured on these files, loaded again in a fresh process.{_told_of_recovery(facts.refitted)}
+Measured on these files, loaded again in a fresh process.{metric.told(_told_of_recovery(facts.refitted))}
 
 ## Loading
 
 {WRITERS[facts.target].loading(_program(facts))}
 """
+
+
+def _beside(facts: Facts, metric: Metric) -> str:
+    """Return the row of the second number; nothing where the metric has none."""
+    if metric.beside is None:
+        return ""
+    perplexity = facts.job.facts.dense_perplexity
+    dense = "" if perplexity is None else f"{perplexity:.4f}"
+    return f"| {metric.beside} (held-out text) | {dense} | {facts.verified.perplexity:.4f} |\n"
 
 
 def _metadata(facts: Facts) -> dict[str, Any]:
@@ -133,7 +143,7 @@ def _metadata(facts: Facts) -> dict[str, Any]:
     base = {} if repository is None else {"base_model": repository, "base_model_relation": "quantized"}
     known = {
         "library_name": WRITERS[facts.target].library,
-        "pipeline_tag": "text-generation",
+        "pipeline_tag": QUESTIONS[facts.inventory.family].task,
         "tags": ["compression", "tightfit"],
     }
     return {**base, **known, **terms_of(facts.folder)}

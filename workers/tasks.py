@@ -6,6 +6,7 @@ from space.inventory import Inventory
 from space.level import Level
 from space.plan import Plan
 from workers.devices import Device
+from workers.samples.records import SampleRecords
 from workers.text.excerpt import Excerpt
 from workers.text.text_sources import Split
 from workers.text.tokens import TextRequest, TokenSet
@@ -55,11 +56,12 @@ class PrepareText:
     Attributes:
         request: which text, and how much of it.
         excerpt: the text, from whoever can read its source; None where the model is sampled, or the worker reads it.
+            Records where the model's samples are more than tokens.
 
     """
 
     request: TextRequest
-    excerpt: Excerpt | None = None
+    excerpt: Excerpt | SampleRecords | None = None
 
 
 @dataclass(frozen=True, slots=True)

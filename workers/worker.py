@@ -28,16 +28,19 @@ from workers.devices import check_device, gpu_bytes
 from workers.evaluate.gradients import GradientPass
 from workers.evaluate.quality import sequence_quality
 from workers.evaluate.sketch import Sketcher
-from workers.evaluate.teacher import Teacher, read_teacher, write_teacher
+from workers.evaluate.teacher import Taught, read_teacher, write_teacher
 from workers.families.family import Family
 from workers.families.family_table import FAMILIES
 from workers.levels.dampings import load_dampings, write_damping
 from workers.levels.level_store import LevelStore
 from workers.levels.statistics import calibrate, calibration_folder, is_calibrated, load_statistics
+from workers.model_inputs import Samples
 from workers.run.engine import Engine
 from workers.run.held_weights import Unpack
 from workers.run.kept_outputs import Key
 from workers.run.memory_limits import building_bytes, must_stream
+from workers.samples.records import SampleRecords
+from workers.samples.sample_table import make_samples, read_samples
 from workers.tasks import (
     BATCH,
     DAMPED_BITS,
@@ -71,7 +74,7 @@ class Worker:
         """Remember where the model and its cache are."""
         self._space = workspace
         self._cache = Path(workspace.cache_folder)
-        self._teachers: dict[str, Teacher] = {}
+        self._teachers: dict[str, Taught] = {}
 
     def run(self, task: Task) -> Any:
         """Do a task and return its result."""
@@ -103,8 +106,14 @@ class Worker:
         return self._cache / f"answers-{tokens.of(split)[:16]}.safetensors"
 
     def prepare_text(self, task: PrepareText) -> TokenSet:
-        """Make the token sequences, from text or by sampling the model."""
+        """Make the token sequences or other samples, from what the request names or by sampling the model."""
         folder, vocabulary = Path(self._space.model_folder), self._space.inventory.vocabulary
+        if (kind := self._family.question.samples) != "tokens":
+            records = (
+                task.excerpt if isinstance(task.excerpt, SampleRecords) else read_samples(kind, folder, task.request)
+            )
+            return make_samples(kind, folder, task.request, records, self._cache)
+        assert not isinstance(task.excerpt, SampleRecords)  # noqa: S101 (whoever asked knows the family)
         if task.request.source is None:
             return self._sampled(task.request, opening_of(folder))
         return tokenize(folder, task.request, self._cache, task.excerpt, vocabulary)
@@ -247,20 +256,20 @@ class Worker:
         paid = self.engine.token_forwards - paid
         sketch = None if sketcher is None else sketcher.result().numpy()
         seconds = time.perf_counter() - started
-        return replace(Measurement.of_sequences(kl, loss, teacher.roots.shape[1], paid, seconds), sketch=sketch)
+        return replace(Measurement.of_sequences(kl, loss, teacher.num_scored, paid, seconds), sketch=sketch)
 
-    def logits(self, plan: Plan, tokens: TokenSet, input_ids: Tensor) -> Tensor:
-        """Return (B, T, V) logits of a plan for (B, T) tokens."""
-        return next(self.engine.logits(plan, self._level_store(tokens).weight, [input_ids]))
+    def logits(self, plan: Plan, tokens: TokenSet, samples: Samples) -> Tensor:
+        """Return (B, T, V) logits of a plan for samples."""
+        return next(self.engine.logits(plan, self._level_store(tokens).weight, [samples]))
 
-    def _teacher(self, tokens: TokenSet, split: Split) -> Teacher:
+    def _teacher(self, tokens: TokenSet, split: Split) -> Taught:
         path = str(self.teacher_path(tokens, split))
         if path not in self._teachers:
             self._teachers[path] = read_teacher(Path(path))
         return self._teachers[path]
 
 
-def _keys(task: Evaluate, batches: Sequence[Tensor]) -> list[Key]:
+def _keys(task: Evaluate, batches: Sequence[Samples]) -> list[Key]:
     """Return the names of an evaluation's batches; what does not start with a whole batch is not worth remembering."""
     first, odd = divmod(task.first_sequence, BATCH)
     text = task.tokens.of(task.split)

@@ -15,6 +15,7 @@ from space.errors import NotFoundError
 from space.inventory import Inventory, ModuleInfo
 from space.level import Level, parse_level
 from space.plan import Plan
+from space.question import QUESTIONS
 from space.results.explanation import Explanation, Move, Reason, format_times
 from space.targets.target_table import items_of_model
 from storage.job_facts import JobFacts, KeptLosses
@@ -70,7 +71,7 @@ def explain(
             reasons.append(_reason(inventory.module(name), own[name], current, useful[item], total, rate, others))
     place = {module.name: i for i, module in enumerate(inventory.modules)}
     reasons.sort(key=lambda r: (-r.kl_share, place[r.module]))
-    return Explanation(point, kl_divergence, predicted, rate, tuple(reasons))
+    return Explanation(point, kl_divergence, predicted, rate, tuple(reasons), QUESTIONS[inventory.family].metric)
 
 
 def going_rate(modules: Sequence[Sequence[Option]], size_bytes: int) -> float:

@@ -7,6 +7,7 @@ from search.decide.contenders import whole_text_trials
 from search.measure.trial_records import num_new
 from search.request.prepare import Prepared
 from space.measurement import Measurement
+from space.question import QUESTIONS
 from space.results.document import Comparison, DensePoint, FrontDocument, FrontPoint, SearchCost, UniformPoint
 from space.results.front import bootstrap_interval, front_hypervolume, non_dominated, paired_interval
 from space.results.price import marginal_price
@@ -76,6 +77,7 @@ def build_document(
         measured_on="held_out" if held_out else "search",
         marginal_price=marginal_price(points, prepared.budget_bytes),
         advice=advice,
+        metric=QUESTIONS[prepared.inventory.family].metric,
     )
 
 

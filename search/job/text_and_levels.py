@@ -14,8 +14,10 @@ from search.progress.phases import CALIBRATE, LEVELS, TEXT
 from search.request.acceptance import text_key
 from space.digest import digest
 from space.menu import SearchSpace
+from space.question import QUESTIONS
 from workers.levels.level_store import LevelStore
 from workers.pool.executor import Executor
+from workers.samples.records import SampleRecords
 from workers.tasks import (
     DAMPED_BITS,
     BuildLevels,
@@ -29,8 +31,8 @@ from workers.tasks import (
     Teach,
     Workspace,
 )
-from workers.text.excerpt import read_excerpt
-from workers.text.tokens import TokenSet
+from workers.text.excerpt import Excerpt, read_excerpt
+from workers.text.tokens import TextRequest, TokenSet
 
 Records = Sequence[LevelRecord]
 
@@ -68,8 +70,7 @@ class TextAndLevels:
         folder = self._context.prepared.folder
         self._context.reporter.enter(TEXT)
         self._context.note("reading text" if request.source is not None else "sampling text from the model itself")
-        excerpt = None if request.source is None else read_excerpt(request.source, request.num_tokens, folder)
-        tokens: TokenSet = self._require([PrepareText(request, excerpt)])[0]
+        tokens: TokenSet = self._require([PrepareText(request, self._source(request, folder))])[0]
         self._context.reporter.enter(CALIBRATE)
         self._context.note(f"calibrating ({tokens.note})")
         answers = self._require([Calibrate(tokens), Teach(tokens, "search"), Teach(tokens, "held_out")])
@@ -80,6 +81,15 @@ class TextAndLevels:
 
             write_text(path, json.dumps({"tokens": tokens.to_json(), "dense_perplexity": text.dense_perplexity}))
         return text
+
+    def _source(self, request: TextRequest, folder: Path) -> Excerpt | SampleRecords | None:
+        """Read what samples are made of; None where the model is sampled."""
+        kind = QUESTIONS[self._context.prepared.inventory.family].samples
+        if kind != "tokens":
+            from workers.samples.sample_table import read_samples  # makes tensors
+
+            return read_samples(kind, folder, request)
+        return None if request.source is None else read_excerpt(request.source, request.num_tokens, folder)
 
     def teach(self, tokens: TokenSet) -> None:
         """Have the dense model's answers ready for workers: an earlier job's may have been deleted since."""
@@ -167,7 +177,8 @@ class TextAndLevels:
         key = text_key(self._context.spec, self._context.prepared.folder)
         if key is None:
             return None
-        name = digest([key, self._workspace.model_digest])
+        kind = QUESTIONS[self._context.prepared.inventory.family].samples
+        name = digest([key, self._workspace.model_digest, *([] if kind == "tokens" else [kind])])
         return Path(self._workspace.cache_folder) / f"text-{name[:16]}.json"
 
 

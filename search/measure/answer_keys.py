@@ -41,7 +41,7 @@ def evaluation_digest(
 def count_sequences(tokens: TokenSet, split: Split, num_asked: int) -> int:
     """Return how many sequences a split has; short text has fewer than were asked."""
     try:
-        rows = [t.info.shape[0] for t in read_header(Path(tokens.path)) if t.info.name == split]
+        rows = [t.info.shape[0] for t in read_header(Path(tokens.path)) if t.info.name.partition(".")[0] == split]
     except (OSError, ModelError):
         rows = []
     return min([num_asked, *rows])

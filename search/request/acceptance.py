@@ -8,6 +8,7 @@ from search.measure.answer_keys import text_request
 from search.request.prepare import Prepared, prepare
 from space.digest import digest
 from space.errors import ModelError, SpecError
+from space.question import QUESTIONS
 from space.spec import JobSpec
 from workers.bounded_files import user_path
 from workers.models.companions import companion_files
@@ -46,7 +47,8 @@ def _seen(spec: JobSpec, prepared: Prepared, cache_folder: Path) -> Path | None:
     key, inventory = text_key(spec, prepared.folder), prepared.inventory
     if key is None:
         return None
-    name = digest([key, version("transformers"), inventory.vocabulary, inventory.first_token])
+    kind = QUESTIONS[inventory.family].samples
+    name = digest([key, version("transformers"), inventory.vocabulary, inventory.first_token, kind])
     return cache_folder / "inventories" / f"text-{name}.json"
 
 
@@ -88,7 +90,11 @@ def _check_text(spec: JobSpec, prepared: Prepared) -> None:
     from workers.text.tokens import check_text
 
     folder, inventory = prepared.folder, prepared.inventory
-    if spec.calibration is None:
+    if (kind := QUESTIONS[inventory.family].samples) != "tokens":
+        from workers.samples.sample_table import check_samples
+
+        check_samples(kind, folder, text_request(spec))
+    elif spec.calibration is None:
         start = opening_of(folder) or (inventory.first_token or 0,)
         if inventory.vocabulary is not None and max(start) >= inventory.vocabulary:
             raise ModelError(

@@ -3,6 +3,7 @@
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from space.question import KL, Metric
 from space.results.front import Interval
 from space.results.price import MarginalPrice
 
@@ -92,6 +93,7 @@ class FrontDocument:
         reference_point: (bytes of the largest uniform plan, KL of the smallest one), corner of the hypervolume.
         marginal_price: what a little more memory than the recommended point takes would buy.
         advice: what would make the front better, where the search knows.
+        metric: what `kl_divergence` and `perplexity` stand for in this document.
 
     """
 
@@ -110,6 +112,7 @@ class FrontDocument:
     measured_on: str = "held_out"
     marginal_price: MarginalPrice | None = None
     advice: str | None = None
+    metric: Metric = KL
     schema_version: int = SCHEMA_VERSION
 
     def to_json(self) -> dict[str, Any]:
@@ -129,6 +132,7 @@ class FrontDocument:
                 "reference_point": tuple(value["reference_point"]),
                 "cost": SearchCost(**value["cost"]),
                 "marginal_price": None if price is None else MarginalPrice(**price),
+                "metric": Metric.from_json(value.get("metric")),
                 "schema_version": SCHEMA_VERSION,
             }
         )

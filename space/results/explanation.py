@@ -3,6 +3,8 @@
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from space.question import KL, Metric
+
 
 @dataclass(frozen=True, slots=True)
 class Move:
@@ -64,6 +66,7 @@ class Explanation:
             not simply add, and the shares are rough.
         going_rate: KL divergence that one byte more or less is worth at this size.
         modules: one reason per module.
+        metric: what is called KL divergence here.
 
     """
 
@@ -72,6 +75,7 @@ class Explanation:
     predicted_kl_divergence: float
     going_rate: float
     modules: tuple[Reason, ...]
+    metric: Metric = KL
 
     def to_json(self) -> dict[str, Any]:
         """Return a JSON object."""

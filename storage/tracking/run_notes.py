@@ -56,12 +56,13 @@ def front_note(document: FrontDocument, point: FrontPoint, plan: Plan | None, sh
     told = "Recommended: " if point.recommended else ""
     figures = f"{told}{format_bytes(point.size_bytes)}, {_kl(point.kl_divergence, point.kl_divergence_ci95)}"
     report = f"[Report at {point.point}]({report_route(shelf.experiment_id, shelf.run_id, point.point)})"
-    return _joined(
+    note = _joined(
         figures + _links(report, *_plan_link(plan, shelf), *_job_links(document, shelf)),
         f"`{document.export_command(point.point, shelf.home_option)}`",
         _against_uniform(document, point),
         *([] if plan is None else [_histogram(plan)]),
     )
+    return document.metric.told(note)
 
 
 def uniform_note(document: FrontDocument, point: UniformPoint, plan: Plan | None, shelf: Shelf) -> str:
@@ -71,13 +72,14 @@ def uniform_note(document: FrontDocument, point: UniformPoint, plan: Plan | None
     best = min(inside, key=lambda p: p.kl_divergence, default=None)
     beside = "" if best is None else f"The best point that is no larger is {best.point}: KL {best.kl_divergence:.4g}."
     told = f"Every module at {point.level}: {format_bytes(point.size_bytes)}, {kl}"
-    return _joined(told + _links(*_plan_link(plan, shelf), *_job_links(document, shelf)), beside)
+    return document.metric.told(_joined(told + _links(*_plan_link(plan, shelf), *_job_links(document, shelf)), beside))
 
 
 def dense_note(document: FrontDocument, shelf: Shelf) -> str:
     """Return the description of the dense model."""
     dense = document.dense
-    told = f"The model as submitted: {format_bytes(dense.size_bytes)}, perplexity {dense.perplexity:.4g}."
+    beside = f", {document.metric.beside} {dense.perplexity:.4g}" if document.metric.beside else ""
+    told = f"The model as submitted: {format_bytes(dense.size_bytes)}{beside}."
     return told + _links(*_job_links(document, shelf))
 
 
@@ -92,13 +94,14 @@ def job_note(document: FrontDocument, shelf: Shelf, run_of_best: str | None) -> 
         answer = f"**Recommended: {best.point}, {format_bytes(best.size_bytes)}, {kl}** (budget {budget})."
         command = f"`{document.export_command(best.point, shelf.home_option)}`"
         links += [f"[{best.point}]({run_route(shelf.experiment_id, run_of_best)})"] if run_of_best else []
-    return _joined(
+    note = _joined(
         answer + _links(*links),
         command,
         f"{len(document.front)} front points, {document.cost.trials} trials, measured on "
         f"{document.measured_on.replace('_', '-')} text, target {document.target}, seed {document.seed}. "
         "Plans, front and all trials are under Artifacts.",
     )
+    return document.metric.told(note)
 
 
 def begun_note(job: Job, home_option: str) -> str:

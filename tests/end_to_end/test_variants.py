@@ -22,6 +22,7 @@ from space.inventory import TensorInfo
 from space.level import Level, kept_columns, parse_level
 from space.menu import Menu
 from space.plan import Plan
+from space.question import QUESTIONS, Question
 from space.targets.packed_target import PACKED
 from space.targets.target_table import TARGETS
 from tests.end_to_end.jobs import PlainService, run_job, small_spec
@@ -36,9 +37,9 @@ from workers.compress.builders.builder_table import BUILDERS
 from workers.compress.builders.integer_builder import INTEGER_BUILDER
 from workers.compress.module_statistics import Statistics
 from workers.compress.prune import KEEP
-from workers.families.causal_decoder import CAUSAL_DECODER
 from workers.families.family import Family
 from workers.families.family_table import FAMILIES
+from workers.families.kinds.causal_decoder import CAUSAL_DECODER
 from workers.kernels.bit_streams import UNPACK_MASK, unpack_mask
 from workers.kernels.kernel import Kernel, Tensors
 from workers.kernels.kernel_table import KERNELS
@@ -46,6 +47,7 @@ from workers.levels.level_store import LevelStore
 from workers.recover.recovery import Progress, Recovery
 from workers.recover.recovery_table import RECOVERIES
 from workers.recover.refit import REFIT
+from workers.samples.sample_table import SAMPLES
 from workers.tasks import Workspace
 from workers.text.tokens import TokenSet
 
@@ -81,8 +83,10 @@ def test_every_target_is_whole() -> None:
 
 def test_every_family_is_whole() -> None:
     """Each is listed under its own name, loads with a class that transformers has, and answers every question."""
+    assert set(FAMILIES) == set(QUESTIONS)
     for name, family in FAMILIES.items():
         assert name == family.name
+        assert family.question.samples in ("tokens", *SAMPLES)
         assert hasattr(transformers, family.loader)
         parts = {part.name: getattr(family, part.name) for part in fields(Family)}
         assert all(callable(part) for key, part in parts.items() if key not in ("name", "loader", "sample"))
@@ -232,6 +236,7 @@ def test_a_family_is_one_file(
     backwards = replace(CAUSAL_DECODER, name="backwards", loss=second_half, inputs=reversed_tokens, sample=None)
     monkeypatch.setitem(FAMILIES, CAUSAL_DECODER.name, replace(CAUSAL_DECODER, matches=lambda *_: False))
     monkeypatch.setitem(FAMILIES, "backwards", backwards)
+    monkeypatch.setitem(QUESTIONS, "backwards", Question())
     job_id, _ = run_job(service, small_spec(tiny("tied"), text_file))
     service.export(job_id, tmp_path / "out", refit=True)
     assert asked

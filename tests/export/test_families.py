@@ -18,7 +18,7 @@ from tightfit.export.source import Source
 from workers.compress.build import build_levels
 from workers.compress.module_statistics import Statistics
 from workers.families.blocks import BlockRunner
-from workers.families.causal_decoder import CAUSAL_DECODER
+from workers.families.kinds.causal_decoder import CAUSAL_DECODER
 from workers.families.load_modules import load_model
 from workers.families.read_inventory import inspect_model
 from workers.levels.level_store import LevelStore

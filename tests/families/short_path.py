@@ -13,15 +13,18 @@ from space.cost import module_bytes
 from space.inventory import Inventory
 from space.level import DENSE, Level, parse_level
 from space.plan import Plan
+from space.question import QUESTIONS
 from space.targets.target_table import is_legal
+from tests.families.sample_sources import source_of
 from tightfit.export.checkpoint import write_checkpoint
 from tightfit.export.source import Source
 from tightfit.export.verify import Promise, verify_export
 from workers.levels.level_store import LevelStore
 from workers.models.model_files import model_digest
+from workers.samples.sample_table import make_samples, read_samples
 from workers.tasks import BuildLevels, Calibrate, Evaluate, PriceModules, Teach, Workspace
 from workers.text.text_sources import Split
-from workers.text.tokens import TokenSet, save_tokens
+from workers.text.tokens import TextRequest, TokenSet, save_tokens
 from workers.worker import Worker
 
 _LEVELS = (parse_level("b4-g32"), parse_level("b8-g32"))
@@ -36,7 +39,7 @@ def walk(model: Path, folder: Path, inventory: Inventory) -> float:
 
     """
     workspace = Workspace(str(model), str(folder), model_digest(model), inventory)
-    worker, tokens = Worker(workspace), _tokens(folder)
+    worker, tokens = Worker(workspace), _samples(model, folder, inventory)
     worker.run(Calibrate(tokens))
     worker.run(Teach(tokens, "held_out"))
     worker.run(PriceModules(tokens, 2))
@@ -55,6 +58,14 @@ def walk(model: Path, folder: Path, inventory: Inventory) -> float:
     request |= {"tokens": tokens.to_json(), "device": "cpu"}
     promise = Promise(written.size_bytes, measured.kl_divergence)
     return verify_export(written, inventory, plan, "packed", promise, request).logit_difference
+
+
+def _samples(model: Path, folder: Path, inventory: Inventory) -> TokenSet:
+    kind = QUESTIONS[inventory.family].samples
+    if kind == "tokens":
+        return _tokens(folder)
+    request = TextRequest(str(source_of(kind, folder)), 24, 4, 4, 4, 0)
+    return make_samples(kind, model, request, read_samples(kind, model, request), folder)
 
 
 def _tokens(folder: Path) -> TokenSet:

@@ -15,11 +15,12 @@ from pathlib import Path
 import torch
 
 from space.errors import TightfitError
+from space.question import QUESTIONS
 from tests.end_to_end.jobs import open_service, run_job, small_spec
+from tests.families.sample_sources import source_of
 from tests.families.short_path import walk
 from tests.families.zoo import make_family
 from tests.families.zoo_configs import CAUSAL, OTHERS
-from tests.workers.tiny_models import write_text_file
 from workers.families.read_inventory import inspect_model
 
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "families.md"
@@ -62,15 +63,15 @@ def judge(family: str, folder: Path, *, whole: bool = True) -> Verdict:
         return Verdict(family, None, 0, 0.0, f"refused: {told}")
     share = sum(m.weight.size_bytes for m in inventory.modules) / inventory.dense_bytes
     try:
-        difference = _job(model, folder) if whole else walk(model, folder, inventory)
+        difference = _job(model, folder, inventory.family) if whole else walk(model, folder, inventory)
         told = "verified" if difference == 0 else f"verified to {difference:.1g}"
     except (TightfitError, AssertionError) as error:
         told = f"fails: {(str(error).splitlines() or ['it measures otherwise from a kept block on'])[0]}"
     return Verdict(family, inventory.family, len(inventory.modules), share, told)
 
 
-def _job(model: Path, folder: Path) -> float:
-    spec = small_spec(model, write_text_file(folder / "text.txt"), **_MENU)
+def _job(model: Path, folder: Path, kind: str) -> float:
+    spec = small_spec(model, source_of(QUESTIONS[kind].samples, folder), **_MENU)
     service = open_service(folder / "home")
     job_id, _ = run_job(service, spec)
     return service.export(job_id, folder / "out", refit=False).logit_difference

@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from space.budget import format_bytes
+from space.question import KL
 from space.results.document import Comparison, FrontDocument, FrontPoint
 from space.results.explanation import Explanation, Move, Reason, format_times
 from space.results.price import format_step, nice_step
@@ -62,9 +63,9 @@ def show_dry_run(found: "DryRun") -> None:
 
 def show_front(document: FrontDocument) -> None:
     """Print a front beside the uniform plans."""
-    console = _console()
+    console, told = _console(), document.metric.told
     title = f"Job {document.job}: front of {document.model} on {document.measured_on.replace('_', '-')} text"
-    names = ("", "point", "bytes", "bpw", "KL", "95 %", "vs next", "vs uniform")
+    names = ("", "point", "bytes", "bpw", told("KL"), "95 %", "vs next", "vs uniform")
     table = _table(*names, title=title)
     for p in document.front:
         low, high = p.kl_divergence_ci95
@@ -73,27 +74,30 @@ def show_front(document: FrontDocument) -> None:
             *(f"{low:.5f} - {high:.5f}", _ratio(p.versus_next), _versus_uniform(document, p)),
         )
     _print_table(table)
-    console.print("* recommended; ! over the budget; perplexities are in the files of --json and --csv.")
-    uniform = _table("uniform", "bytes", "KL divergence", "95 %", "perplexity", title="Uniform plans")
+    elsewhere = "; perplexities are in the files of --json and --csv" if document.metric == KL else ""
+    console.print(f"* recommended; ! over the budget{elsewhere}.")
+    beside = document.metric.beside
+    columns = ("uniform", "bytes", document.metric.name, "95 %", *filter(None, [beside]))
+    uniform = _table(*columns, title="Uniform plans")
     for u in document.uniform:
         low, high = u.kl_divergence_ci95
-        uniform.add_row(
-            u.level, f"{u.size_bytes:,}", f"{u.kl_divergence:.5f}", f"{low:.5f} - {high:.5f}", f"{u.perplexity:.3f}"
-        )
+        second = [f"{u.perplexity:.3f}"] if beside else []
+        uniform.add_row(u.level, f"{u.size_bytes:,}", f"{u.kl_divergence:.5f}", f"{low:.5f} - {high:.5f}", *second)
     _print_table(uniform)
     dense = document.dense
-    console.print(f"Dense: {dense.size_bytes:,} bytes, perplexity {dense.perplexity:.3f}.")
+    second_told = f", {beside} {dense.perplexity:.3f}" if beside else ""
+    console.print(f"Dense: {dense.size_bytes:,} bytes{second_told}.")
     console.print(
         f"Search: {document.cost.trials} trials, {document.cost.token_forwards / 1e6:.2f} M token-forwards, "
         f"{document.cost.wall_seconds:.0f} s, hypervolume {document.hypervolume:.4f}."
     )
-    console.print("vs next, vs uniform: KL over that of the next larger point and of the nearest uniform plan;")
+    console.print(told("vs next, vs uniform: KL over that of the next larger point and of the nearest uniform plan;"))
     console.print("beside that one stands how much larger it is;")
     console.print("~ marks two that do not differ measurably (paired 95 % interval over the same sequences).")
     if document.marginal_price is not None:
-        console.print(f"At the budget {document.marginal_price}.")
+        console.print(told(f"At the budget {document.marginal_price}."))
     if document.advice is not None:
-        console.print(document.advice)
+        console.print(told(document.advice))
     if document.measured_on != "held_out":
         console.print("Preliminary: measured on the text that the search used, not on held-out text.")
 
@@ -121,21 +125,24 @@ def _mark(document: FrontDocument, point: FrontPoint) -> str:
 
 def show_explanation(job_id: str, found: Explanation) -> None:
     """Print why each module of a point has its level, the largest share of the loss first."""
-    console = _console()
+    console, told = _console(), found.metric.told
     title = f"Job {job_id}: why the modules of {found.point} have their levels"
-    table = _table("module", "level", "KL share", "bytes", "next down", "next up", "why", title=title)
+    table = _table("module", "level", told("KL share"), "bytes", "next down", "next up", "why", title=title)
     for r in found.modules:
         share, size = f"{r.kl_share:.1%}", f"{r.size_bytes:,}"
         table.add_row(r.module, r.level, share, size, _move(r.down), _move(r.up), _why(found, r))
     _print_table(table)
     step = nice_step(sum(r.size_bytes for r in found.modules))
+    predicted = f"the search's additive model says {found.predicted_kl_divergence:.5f}"
     console.print(
-        f"KL {found.kl_divergence:.5f} measured; the search's additive model says {found.predicted_kl_divergence:.5f}, "
-        "and its predictions are scaled to what was measured."
+        told(
+            f"KL {found.kl_divergence:.5f} measured; {predicted}, and its predictions are scaled to what was measured."
+        )
     )
+    going = told(f"{format_step(step)} are worth {found.going_rate * step:.2g} KL at this size")
     console.print(
-        f"Going rate: {format_step(step)} are worth {found.going_rate * step:.2g} KL at this size. A level is right "
-        "where going down costs more than the going rate (above 1x) and going up gains less (below 1x)."
+        f"Going rate: {going}. A level is right where going down costs more than the going rate (above 1x) and going "
+        "up gains less (below 1x)."
     )
 
 
@@ -159,7 +166,8 @@ def show_result(document: FrontDocument, home: Path | None = None) -> None:
     if best is None:
         print(f"No point fits the budget of {document.budget_bytes:,} bytes.")
         return
-    print(f"Best within {document.budget_bytes:,} bytes: {best.point}, KL {best.kl_divergence:.5f}. Export it with")
+    loss = document.metric.told(f"KL {best.kl_divergence:.5f}")
+    print(f"Best within {document.budget_bytes:,} bytes: {best.point}, {loss}. Export it with")
     print(f"  {command(f'export {document.job} --point {best.point} --out DIR', home)}")
 
 
@@ -172,11 +180,12 @@ def show_export(exported: "Exported") -> None:
         f"{exported.budget_bytes:,}; the container's header takes {header:,} more)"
     )
     where = "" if exported.measured_on == "held_out" else " on search text: the job has not judged its plans yet"
-    print(f"  quality   KL {exported.kl_divergence:.6f} (recorded {exported.recorded_kl_divergence:.6f}{where})")
+    told = exported.metric.told
+    print(told(f"  quality   KL {exported.kl_divergence:.6f} (recorded {exported.recorded_kl_divergence:.6f}{where})"))
     if exported.refit_kl_divergence is not None:
-        told = "kept" if exported.refitted else "not kept: it is not measurably better"
-        print(f"  refit     KL {exported.refit_kl_divergence:.6f}, {told}")
-    print(f"  reloaded  in a fresh process; logits differ from the searched model by {exported.logit_difference:.3g}")
+        kept = "kept" if exported.refitted else "not kept: it is not measurably better"
+        print(told(f"  refit     KL {exported.refit_kl_divergence:.6f}, {kept}"))
+    print(f"  reloaded  in a fresh process; answers differ from the searched model by {exported.logit_difference:.3g}")
     if exported.runtime is not None:
         print(f"  runtime   {exported.runtime} loads it: KL {exported.runtime_kl_divergence:.6f} of its own logits")
     print("  verified")

@@ -72,6 +72,7 @@ def report_data(
         "context": spec.context,
         "batch": spec.batch,
         "cache": _cache_layers(inventory),
+        "beside": document.metric.beside,
         "dense": {"size": document.dense.size_bytes, "perplexity": _finite(document.dense.perplexity)},
         "categories": CATEGORIES,
         "columns": list(dict.fromkeys(c.column for c in cells if c.block is not None)),

@@ -55,30 +55,31 @@ def render_report(
         mlflow_link: where MLflow shows the job, where it does.
 
     """
-    model, dots = _short(model_name(document.model)), measured_points(trials)
+    model, dots, told = _short(model_name(document.model)), measured_points(trials), document.metric.told
     parts = {
         "title": escape(f"{model} in {format_bytes(document.budget_bytes)}"),
         "model": escape(model),
-        "answer": _answer(document),
-        "comparison": _comparison(document),
+        "answer": told(_answer(document)),
+        "comparison": told(_comparison(document)),
         "notices": _paragraphs("notice", _notices(document)) + _paragraphs("lead", notes),
         "elsewhere": _elsewhere(document, home_option, mlflow_link),
-        "chart_wide": front_chart(document, 620, 430, dots),
-        "chart_narrow": front_chart(document, 380, 360, dots),
+        "chart_wide": told(front_chart(document, 620, 430, dots)),
+        "chart_narrow": told(front_chart(document, 380, 360, dots)),
         "dots": told_of_dots(trials),
         "dots_key": '<li><i class="pale"></i>measured</li>' if dots else "",
-        "history": history_section(steps),
+        "history": told(history_section(steps)),
         "front_rows": "".join(_front_row(document, point, home_option) for point in document.front),
         "uniform_rows": "".join(_uniform_row(document, point) for point in document.uniform),
         "export": _export(document, home_option),
         "provenance": "".join(f"<div><dt>{k}</dt><dd>{escape(v)}</dd></div>" for k, v in _provenance(document, spec)),
-        "dense": f"{format_bytes(document.dense.size_bytes)}, perplexity {_perplexity(document.dense.perplexity)}",
+        "dense": told(_dense(document)),
         "measured_on": "held-out text" if document.measured_on == "held_out" else "the text of the search",
         "data": script_json(report_data(document, plans, inventory, spec, explanations, home_option)),
         "style": _resource("report.css"),
-        "script": _resource("report_tools.js") + _resource("report.js"),
+        "script": document.metric.compared(_resource("report_tools.js") + _resource("report.js")),
     }
-    return _PLACEHOLDER.sub(lambda match: parts[match[1]], _resource("report_template.html"))
+    template = document.metric.told(_resource("report_template.html"))
+    return _PLACEHOLDER.sub(lambda match: parts[match[1]], template)
 
 
 def _resource(name: str) -> str:
@@ -170,7 +171,7 @@ def _front_row(document: FrontDocument, point: FrontPoint, home_option: str) -> 
         f'<td>{format_bytes(point.size_bytes)}</td><td class="more">{point.bits_per_weight:.2f}</td>'
         f'<td>{_interval(point)}</td><td class="more">{_versus(point.versus_next)}</td>'
         f"<td>{_versus(point.versus_uniform, _beside(document, point))}</td>"
-        f'<td class="more">{_perplexity(point.perplexity)}</td>'
+        f'<td class="more">{_beside_it(document, point.perplexity)}</td>'
         f'<td class="more command">{_copy_button(command, name)}</td></tr>'
     )
 
@@ -203,11 +204,19 @@ def _uniform_row(document: FrontDocument, point: UniformPoint) -> str:
     return (
         f'<tr><th scope="row">{escape(uniform_label(point.level))} <span class="ci">{escape(point.level)}</span></th>'
         f"<td>{format_bytes(point.size_bytes)}</td><td>{_interval(point)}</td>"
-        f'<td class="more">{_perplexity(point.perplexity)}</td><td>{told}</td></tr>'
+        f'<td class="more">{_beside_it(document, point.perplexity)}</td><td>{told}</td></tr>'
     )
 
 
-def _perplexity(value: float) -> str:
+def _dense(document: FrontDocument) -> str:
+    size, beside = format_bytes(document.dense.size_bytes), _beside_it(document, document.dense.perplexity)
+    return f"{size}, perplexity {beside}" if beside else size
+
+
+def _beside_it(document: FrontDocument, value: float) -> str:
+    """Return the second number of a point; nothing where its metric has none."""
+    if document.metric.beside is None:
+        return ""
     return f"{value:.2f}" if value < 1e4 else f"{value:.2e}"  # noqa: PLR2004 (readable as a decimal)
 
 

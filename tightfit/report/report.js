@@ -43,7 +43,7 @@ function showReport(root, data, place) {
     const share = Math.round((100 * point.size) / data.dense.size);
     figure(list, "Size", size(point.size), share + "% of dense");
     figure(list, "KL divergence", number(point.kl), "95% interval " + number(point.ci[0]) + " to " + number(point.ci[1]));
-    figure(list, "Perplexity", point.perplexity === null ? "not finite" : point.perplexity.toFixed(2), data.dense.perplexity === null ? "" : "dense " + data.dense.perplexity.toFixed(2));
+    if (data.beside !== null) figure(list, data.beside[0].toUpperCase() + data.beside.slice(1), point.perplexity === null ? "not finite" : point.perplexity.toFixed(2), data.dense.perplexity === null ? "" : "dense " + data.dense.perplexity.toFixed(2));
     figure(list, "Bits per weight", point.bits === null ? "not finite" : point.bits.toFixed(2), "");
   }
   function showBytes(point) {

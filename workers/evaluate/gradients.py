@@ -19,6 +19,8 @@ import torch
 from torch import Tensor
 
 from space.inventory import Inventory
+from workers.families.input_embedding import hidden_size
+from workers.model_inputs import Samples
 from workers.run.backward_pass import BackwardPass, uses
 from workers.run.engine import Engine
 
@@ -53,7 +55,7 @@ class GradientPass:
         self._energies: dict[str, _Energy] = {}
         self._pass = BackwardPass(engine, inventory.modules, self._take, seed)
 
-    def prices(self, tokens_bt: Tensor) -> dict[str, float]:
+    def prices(self, samples: Samples) -> dict[str, float]:
         """Return module name -> KL divergence per token that a relative output error of one adds, to first order.
 
         Modules that the loss does not depend on have none.
@@ -62,8 +64,9 @@ class GradientPass:
             RuntimeError: torch cannot differentiate the model.
 
         """
-        for chunk in tokens_bt.to(self._engine.device).split(self._chunk(tokens_bt.shape[1])):
-            rows = [row[None] for row in chunk]
+        length = samples.numel() // len(samples)
+        for chunk in samples.to(self._engine.device).split(self._chunk(length)):
+            rows = list(chunk.split(1))
             self._pass.back(rows, self._pass.forward(rows))
         found = self._energies
         noise = {m.name: [found[n].noise for n in uses(m) if n in found] for m in self._inventory.modules}
@@ -72,8 +75,7 @@ class GradientPass:
     def _chunk(self, length: int) -> int:
         """Return how many sequences go there and back together: as many as there is room for their block outputs."""
         runner = self._engine.runner
-        width = runner.model.get_input_embeddings().weight.shape[-1]
-        return max(1, int(_KEPT_BYTES // (4 * length * width * runner.num_blocks)))
+        return max(1, int(_KEPT_BYTES // (4 * length * hidden_size(runner.model) * runner.num_blocks)))
 
     def _take(self, name: str, gradient: Tensor, output: Tensor) -> None:
         if name not in self._energies:

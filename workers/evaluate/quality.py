@@ -5,25 +5,27 @@ Shape legend: B sequences, T tokens, P scored positions, V vocabulary.
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from workers.evaluate.sketch import CYCLE, Sketcher
-from workers.evaluate.teacher import Teacher
+from workers.evaluate.teacher import Taught, mean_of_scored
+from workers.model_inputs import Samples
 
 _CACHED_VALUES = 2**19  # logits scored at a time: 2 MiB
 _GPU_VALUES = 2**23  # the same on a GPU, which is slow to begin and needs no cache
 
 
-Scored = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
-"""a family's loss: (logits, tokens) -> (B, P, V) logits of the scored positions, (B, P) right classes"""
+Scored = Callable[[Tensor, Any], tuple[Tensor, Tensor]]
+"""a family's loss: (logits, samples) -> (B, P, V) logits of the scored positions, (B, P) right classes"""
 
 
 def sequence_quality(
     logits: Iterator[Tensor],
-    batches: Sequence[Tensor],
-    teacher: Teacher,
+    batches: Sequence[Samples],
+    teacher: Taught,
     scored: Scored,
     first: int = 0,
     sketcher: Sketcher | None = None,
@@ -32,7 +34,7 @@ def sequence_quality(
 
     Args:
         logits: (B, T, V) for each batch.
-        batches: (B, T) tokens: of the teacher's sequences from `first` on.
+        batches: samples: of the teacher's sequences from `first` on.
         teacher: the dense model's answers.
         scored: which logits count, and what is right there.
         first: index of the first sequence.
@@ -42,27 +44,29 @@ def sequence_quality(
     kl: list[float] = []
     loss: list[float] = []
     for logits_btv, batch in zip(logits, batches, strict=True):
-        for logits_pv, right_p in zip(*scored(logits_btv, batch.to(logits_btv.device)), strict=True):
-            found = [_score(*part, sketcher) for part in _parts(logits_pv, right_p, teacher.sequence(first + len(kl)))]
-            kl.append(float(torch.cat([kl_p for kl_p, _ in found]).double().mean()))
-            loss.append(float(torch.cat([loss_p for _, loss_p in found]).double().mean()))
+        for logits_pv, right_p in zip(*scored(logits_btv, batch.to(str(logits_btv.device))), strict=True):
+            part, weights_p = teacher.sequence(first + len(kl)), _sketch_weights(right_p)
+            found = []
+            for begin, end in _cuts(logits_pv):
+                dense = part.positions(begin, end, logits_pv.device)
+                weights = None if weights_p is None else weights_p[begin:end]
+                found.append(dense.score(logits_pv[begin:end], right_p[begin:end], sketcher, weights))
+            kl.append(float(mean_of_scored(torch.cat([kl_p for kl_p, _ in found]).double(), right_p)))
+            loss.append(float(mean_of_scored(torch.cat([loss_p for _, loss_p in found]).double(), right_p)))
     return kl, loss
 
 
-def _parts(logits_pv: Tensor, right_p: Tensor, teacher: Teacher) -> Iterator[tuple[Tensor, Tensor, Teacher]]:
-    """Yield the logits, the right classes and the answers of as many positions as a processor's cache holds."""
+def _cuts(logits_pv: Tensor) -> Iterator[tuple[int, int]]:
+    """Yield the begin and end of as many positions as a processor's cache holds."""
     values = _CACHED_VALUES if logits_pv.device.type == "cpu" else _GPU_VALUES
     count = max(1, values // (CYCLE * logits_pv.shape[-1])) * CYCLE
-    for begin in range(0, len(right_p), count):
-        end = min(begin + count, len(right_p))
-        yield logits_pv[begin:end], right_p[begin:end], teacher.positions(begin, end, logits_pv.device)
+    for begin in range(0, len(logits_pv), count):
+        yield begin, min(begin + count, len(logits_pv))
 
 
-def _score(logits_pv: Tensor, right_p: Tensor, teacher: Teacher, sketcher: Sketcher | None) -> tuple[Tensor, Tensor]:
-    log_q = logits_pv.float().log_softmax(-1)
-    loss = -log_q.gather(-1, right_p[:, None]).squeeze(-1)
-    weighted = teacher.events(log_q).mul_(teacher.roots)
-    kl = teacher.negative_entropy - torch.linalg.vecdot(teacher.roots, weighted)
-    if sketcher is not None:
-        sketcher.add(weighted, kl, teacher.origin, teacher.direction)
-    return kl, loss
+def _sketch_weights(right_p: Tensor) -> Tensor | None:
+    """Return weights of positions in a sketch, so that its mean square is over those that are scored; None: all are."""
+    scored_p = right_p >= 0
+    if bool(scored_p.all()):
+        return None
+    return scored_p * (len(right_p) / scored_p.sum().clamp_min(1)).sqrt()

@@ -26,9 +26,17 @@ class Sketcher:
 
     _parts: list[Tensor] = field(default_factory=list)
 
-    def add(self, weighted_pe: Tensor, kl_p: Tensor, origin_pk: Tensor, direction_pk: Tensor) -> None:
-        """Take the next positions: √p log q and the KL of a plan; the projections of √p log p and of √p."""
-        self._parts.append(project(weighted_pe).sub_(origin_pk).addcmul_(direction_pk, kl_p[:, None]))
+    def add(
+        self,
+        weighted_pe: Tensor,
+        kl_p: Tensor,
+        origin_pk: Tensor,
+        direction_pk: Tensor,
+        weights_p: Tensor | None = None,
+    ) -> None:
+        """Take the next positions: √p log q and the KL of a plan; the projections of √p log p and of √p; weights."""
+        part_pk = project(weighted_pe).sub_(origin_pk).addcmul_(direction_pk, kl_p[:, None])
+        self._parts.append(part_pk if weights_p is None else part_pk * weights_p[:, None])
 
     def result(self) -> Tensor:
         """Return the (B * P * K,) float16 sketch of all positions: half of its mean square is near the KL."""

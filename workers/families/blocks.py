@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from workers.families.family import Family
+from workers.model_inputs import Samples
 
 BlockOutput = Any  # a (B, T, D) tensor, or a tuple that starts with one, as the architecture returns it
 
@@ -57,29 +58,29 @@ class BlockRunner:
         """Return the number of transformer blocks."""
         return len(self._blocks)
 
-    def logits(self, input_ids: Tensor, outputs: list[BlockOutput] | None = None, start: int = 0) -> Tensor:
+    def logits(self, samples: Samples, outputs: list[BlockOutput] | None = None, start: int = 0) -> Tensor:
         """Return (B, T, V) logits, running blocks `start` and later.
 
         Args:
-            input_ids: (B, T).
+            samples: B of them.
             outputs: remembered outputs of blocks; read at `start - 1`, and replaced from `start` on.
             start: first block to run.
 
         """
         if outputs is None:
-            return self._forward(input_ids)
+            return self._forward(samples)
         kept, outputs[start:] = outputs[:start], []
         hooks = [b.register_forward_hook(lambda _m, _i, out: outputs.append(out)) for b in self._blocks[start:]]
         try:
             if not start:
-                return self._forward(input_ids)
+                return self._forward(samples)
             with self._stubs(start, kept[-1]):
-                return self._forward(input_ids)
+                return self._forward(samples)
         finally:
             for hook in hooks:
                 hook.remove()
 
-    def run_block(self, index: int, input_ids: Tensor, previous: BlockOutput) -> BlockOutput:
+    def run_block(self, index: int, samples: Samples, previous: BlockOutput) -> BlockOutput:
         """Return the output of block `index` alone, given the output of the block before it."""
         found: list[BlockOutput] = []
 
@@ -90,17 +91,17 @@ class BlockRunner:
         hook = self._blocks[index].register_forward_hook(stop)
         try:
             with self._stubs(index, previous):
-                self._forward(input_ids)
+                self._forward(samples)
         except _StopForwardError:
             pass
         finally:
             hook.remove()
         return found[0]
 
-    def run_to_head(self, head: nn.Module | None, input_ids: Tensor, previous: BlockOutput) -> None:
+    def run_to_head(self, head: nn.Module | None, samples: Samples, previous: BlockOutput) -> None:
         """Run what lies between the last block and a head, for hooks: large vocabularies' logits are not computed."""
         if head is None:
-            self.logits(input_ids, [None] * (self.num_blocks - 1) + [previous], self.num_blocks)
+            self.logits(samples, [None] * (self.num_blocks - 1) + [previous], self.num_blocks)
             return
 
         def stop(_module: nn.Module, _inputs: Any) -> None:
@@ -109,7 +110,7 @@ class BlockRunner:
         hook = head.register_forward_pre_hook(stop)
         try:
             with self._stubs(self.num_blocks, previous), suppress(_StopForwardError):
-                self._forward(input_ids)
+                self._forward(samples)
         finally:
             hook.remove()
 
@@ -130,9 +131,9 @@ class BlockRunner:
         finally:
             self._is_recording = False
 
-    def _forward(self, input_ids: Tensor) -> Tensor:
+    def _forward(self, samples: Samples) -> Tensor:
         with torch.set_grad_enabled(self._is_recording):
-            return self.family.answers(self.model(**self.family.inputs(input_ids)))
+            return self.family.answers(self.model(**self.family.inputs(samples)))
 
     @contextmanager
     def _stubs(self, start: int, output: BlockOutput) -> Iterator[None]:

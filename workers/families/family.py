@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from space.inventory import CacheLayer, ModuleInfo
+from space.question import QUESTIONS, Question
 from workers.families.stored_names import StoredNames
 from workers.models.headers import StoredTensor
 
@@ -66,13 +67,14 @@ class Family:
         sites: where levels may go, in forward order.
         stages: model -> the name of its list of blocks, and the list in the order they run. Raises ModelError.
         head: model -> the module that makes its answers of what the last block gives; None: there is none.
-        inputs: (B, T) tokens -> the arguments of the model's forward.
+        inputs: samples -> the arguments of the model's forward.
         answers: what the forward returns -> logits, positions before classes: (B, T, V).
-        loss: (logits, (B, T) tokens) -> (B, P, V) logits of the scored positions, and the (B, P) right classes.
+        loss: (logits, samples) -> (B, P, V) logits of the scored positions, and the (B, P) right classes: negative
+            at positions that are not scored after all. Where the question asks for vectors, they are of length one.
         cache: model on the meta device -> what it keeps of a sequence. Raises ModelError.
         sample: (model, (B, T) tokens, what it returned before or None) -> (B, V) logits of the next token, and what
             to give it next time; None: text cannot be sampled from such a model.
-        problems: (exported model, (1, T) tokens) -> why it cannot be used as its users do, kind -> sentences.
+        problems: (exported model, one sample) -> why it cannot be used as its users do, kind -> sentences.
 
     """
 
@@ -83,9 +85,14 @@ class Family:
     sites: Callable[[Structure], list[ModuleInfo]]
     stages: Callable[[nn.Module], tuple[str, nn.ModuleList]]
     head: Callable[[Any], nn.Module | None]
-    inputs: Callable[[Tensor], dict[str, Any]]
+    inputs: Callable[[Any], dict[str, Any]]
     answers: Callable[[Any], Tensor]
-    loss: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+    loss: Callable[[Tensor, Any], tuple[Tensor, Tensor]]
     cache: Callable[[Any], Seen]
     sample: Callable[[Any, Tensor, Any], tuple[Tensor, Any]] | None
-    problems: Callable[[Any, Tensor], dict[str, list[str]]]
+    problems: Callable[[Any, Any], dict[str, list[str]]]
+
+    @property
+    def question(self) -> Question:
+        """Return what its models are judged by."""
+        return QUESTIONS[self.name]

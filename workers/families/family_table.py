@@ -2,12 +2,13 @@
 
 from typing import Any
 
-from workers.families.causal_decoder import CAUSAL_DECODER
 from workers.families.family import Family
-from workers.families.multimodal_decoder import MULTIMODAL_DECODER
-from workers.families.text_encoder import MASKED_LANGUAGE_MODEL, TEXT_CLASSIFIER
+from workers.families.kinds.causal_decoder import CAUSAL_DECODER
+from workers.families.kinds.multimodal_decoder import MULTIMODAL_DECODER
+from workers.families.kinds.text_embedder import TEXT_EMBEDDER
+from workers.families.kinds.text_encoder import MASKED_LANGUAGE_MODEL, TEXT_CLASSIFIER
 
-_ALL = (CAUSAL_DECODER, MULTIMODAL_DECODER, MASKED_LANGUAGE_MODEL, TEXT_CLASSIFIER)
+_ALL = (CAUSAL_DECODER, MULTIMODAL_DECODER, MASKED_LANGUAGE_MODEL, TEXT_CLASSIFIER, TEXT_EMBEDDER)
 FAMILIES: dict[str, Family] = {family.name: family for family in _ALL}
 
 

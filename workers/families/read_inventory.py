@@ -14,6 +14,7 @@ from space.site import Carried
 from workers.families.architecture import build_model
 from workers.families.completeness import check_complete
 from workers.families.family import Family, Seen, Structure
+from workers.families.input_embedding import input_embedding
 from workers.families.stored_names import StoredNames, stored_names
 from workers.models.headers import StoredTensor
 from workers.models.model_files import read_config, read_headers
@@ -21,7 +22,6 @@ from workers.models.plausible import check_numbers, no_more_parameters_than
 from workers.models.ties import tied_parameters
 
 _LEFT_OUT = "transformers leaves it out when it loads the model"
-_OTHER_PART = "no text goes through it, and only the language model is searched"
 _UNUSED = "no call of the model uses it"
 
 
@@ -57,13 +57,13 @@ def inspect_model(folder: Path) -> Inventory:
     if not any(m.block is not None for m in modules):
         raise ModelError(f"{folder}: {prefix} has {_no_layers(blocks)}; others are not supported yet.")
     others = _others(model, modules, stored, names, unknown.dropped)
-    text_config, embedding = model.config.get_text_config(), model.get_input_embeddings()
+    text_config, embedding = model.config.get_text_config(), input_embedding(model)
     return Inventory(
         tuple(modules),
         others,
         seen.cache,
         len(blocks),
-        len(embedding.weight),
+        None if embedding is None else len(embedding.weight),
         _num_positions(text_config),
         first if isinstance(first := getattr(text_config, "bos_token_id", None), int) else None,
         family.name,
@@ -107,7 +107,7 @@ def _reasons(model: Any, family: Family, seen: Seen, left_out: Collection[str]) 
         if name in left_out:
             return _LEFT_OUT
         if not searched(target):
-            return _OTHER_PART
+            return family.question.left_out
         return _UNUSED if target.rpartition(".")[0] in seen.unused else None
 
     return reason

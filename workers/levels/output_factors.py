@@ -17,6 +17,7 @@ from torch import Tensor
 
 from space.inventory import Inventory, ModuleInfo
 from workers.families.blocks import BlockOutput
+from workers.model_inputs import Samples
 from workers.run.backward_pass import BackwardPass, hidden_of
 from workers.run.engine import Engine
 from workers.whole_files import is_whole, write_safetensors
@@ -106,7 +107,7 @@ class KeptOutputs:
 def collect_factors(
     engine: Engine,
     inventory: Inventory,
-    batches: Sequence[Tensor],
+    batches: Sequence[Samples],
     outputs: Sequence[Sequence[BlockOutput]],
     folder: Path,
 ) -> None:

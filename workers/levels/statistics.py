@@ -26,6 +26,7 @@ from workers.levels.output_factors import (
     load_factor,
     load_lookups,
 )
+from workers.model_inputs import Samples, real_tokens
 from workers.run.engine import Engine
 from workers.run.watched_weights import Told, watching
 from workers.whole_files import is_whole, write_safetensors
@@ -42,18 +43,25 @@ class _HessianCollector:
         self.sums: dict[str, Tensor] = {}
         self.owner: dict[str, str] = {}
         self._last: tuple[Tensor | None, str] = (None, "")
+        self.real_bt: Tensor | None = None
         self._hooks = [m.register_forward_pre_hook(self._hook(name)) for name, m in modules.items()]
 
     def told(self, name: str) -> Told:
         """Return what adds the (..., I) inputs of one more product of a watched weight."""
 
         def add(inputs: Tensor, _output: Tensor) -> None:
-            rows = inputs.flatten(0, -2).float()
+            rows = self._rows(inputs)
             if rows.shape[1] == self._columns[name]:  # else it is no product with the rows of the weight
                 self.owner[name] = name
                 self._add(name, rows)
 
         return add
+
+    def _rows(self, inputs: Tensor) -> Tensor:
+        """Return (rows, I) inputs, without those of padding where a place is a position of the batch."""
+        if self.real_bt is not None and inputs.shape[:-1] == self.real_bt.shape:
+            return inputs[self.real_bt.bool()].float()
+        return inputs.flatten(0, -2).float()
 
     def _add(self, name: str, rows: Tensor) -> None:
         if name in self.sums:
@@ -68,7 +76,7 @@ class _HessianCollector:
             self.owner[name] = owner if shared else name
             if shared:
                 return
-            self._add(name, inputs[0].flatten(0, -2).float())
+            self._add(name, self._rows(inputs[0]))
             self._last = (inputs[0], name)
 
         return add
@@ -94,7 +102,7 @@ class _HessianCollector:
         write_safetensors(path, sums, {"owner": json.dumps(self.owner)})
 
 
-def calibrate(engine: Engine, inventory: Inventory, tokens: Tensor, out_folder: Path) -> None:
+def calibrate(engine: Engine, inventory: Inventory, tokens: Samples, out_folder: Path) -> None:
     """Write the Hessians and output factors of all modules under `out_folder`, files per block and one for the head.
 
     It takes four token-forwards per token: there, each block again, and twice that on the way back.
@@ -102,7 +110,7 @@ def calibrate(engine: Engine, inventory: Inventory, tokens: Tensor, out_folder: 
     Args:
         engine: runs the dense model.
         inventory: its modules.
-        tokens: (N, T) calibration sequences.
+        tokens: calibration samples; padding among them is left out of Hessians.
         out_folder: made if missing; files are written atomically.
 
     """
@@ -113,14 +121,21 @@ def calibrate(engine: Engine, inventory: Inventory, tokens: Tensor, out_folder: 
     kept = KeptOutputs(runner.num_blocks, out_folder)
     for index in range(runner.num_blocks):
         inside = [m for m in inventory.modules if m.block == index]
-        with engine.holding_dense(index), _collecting(inside, modules, out_folder / f"block-{index:04d}.safetensors"):
-            outputs = [runner.run_block(index, b, o) for b, o in zip(batches, outputs, strict=True)]
+        path = out_folder / f"block-{index:04d}.safetensors"
+        with engine.holding_dense(index), _collecting(inside, modules, path) as collector:
+            for place, batch in enumerate(batches):
+                collector.real_bt = real_tokens(batch)
+                outputs[place] = runner.run_block(index, batch, outputs[place])
             if engine.device == "cpu":
                 kept.keep(outputs)
     head = runner.family.head(runner.model)
     heads = [m for m in inventory.modules if m.block is None and _is_head(m)]
-    with engine.holding_dense(runner.num_blocks), _collecting(heads, modules, out_folder / "head.safetensors"):
+    with (
+        engine.holding_dense(runner.num_blocks),
+        _collecting(heads, modules, out_folder / "head.safetensors") as collector,
+    ):
         for batch, output in zip(batches, outputs, strict=True):
+            collector.real_bt = real_tokens(batch)
             runner.run_to_head(head, batch, output)
     if engine.device == "cpu":
         collect_factors(engine, inventory, batches, kept.by_batch(), out_folder)
@@ -129,13 +144,15 @@ def calibrate(engine: Engine, inventory: Inventory, tokens: Tensor, out_folder: 
 
 
 @contextmanager
-def _collecting(chosen: Sequence[ModuleInfo], modules: Mapping[str, nn.Module], path: Path) -> Iterator[None]:
+def _collecting(
+    chosen: Sequence[ModuleInfo], modules: Mapping[str, nn.Module], path: Path
+) -> Iterator[_HessianCollector]:
     hooked = {m.name: modules[(m.tied or (m.name,))[0]] for m in chosen if m.is_layer or m.tied}
     watched = {m.name: (m.parameter.rpartition(".")) for m in chosen if m.name not in hooked}
     collector = _HessianCollector(hooked, {m.name: m.in_features for m in chosen})
     try:
         with watching({n: (modules[owner], last) for n, (owner, _, last) in watched.items()}, collector.told):
-            yield
+            yield collector
     finally:
         collector.close()
     collector.write(path)

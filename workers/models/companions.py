@@ -11,12 +11,19 @@ from typing import Any
 from space.budget import format_bytes
 from space.errors import ModelError
 
-COMPANIONS = (  # how it generates, its tokenizer in all spellings of transformers, chat templates
+COMPANIONS = (  # how it generates, its tokenizer in all spellings of transformers, pooling, processors, chat templates
     *("generation_config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"),
     *("added_tokens.json", "normalizer.json", "vocab.json", "vocab.txt", "vocab.bpe", "merges.txt", "bpe.codes"),
     *("tokenizer.model", "tokenizer.model.v[0-9]*", "sentencepiece.model", "sentencepiece.bpe.model", "spiece.model"),
     *("spm.model", "spm_char.model", "source.spm", "target.spm", "tiktoken.model", "*.tiktoken", "tekken.json"),
     *("dict.txt", "emoji.json", "byte_maps.json", "entity_vocab.json"),
+    *("modules.json", "sentence_bert_config.json", "config_sentence_transformers.json", "[0-9]_*/config.json"),
+    *(
+        "[0-9]_*/model.safetensors",
+        "preprocessor_config.json",
+        "processor_config.json",
+        "video_preprocessor_config.json",
+    ),
     *("chat_template.jinja", "chat_template.json", "additional_chat_templates/*.jinja"),
 )
 """Patterns of the files that a user of the model needs."""

@@ -29,6 +29,7 @@ from workers.kernels.stacks import as_parameter
 from workers.kernels.unpack import unpack
 from workers.levels.level_store import LevelStore
 from workers.levels.statistics import OutputStatistics
+from workers.model_inputs import Samples
 from workers.recover.recovery import Progress, Recovery
 from workers.run.memory_limits import ITEM_BYTES, building_bytes
 from workers.tasks import Workspace
@@ -70,7 +71,7 @@ def estimated_seconds(inventory: Inventory, num_tokens: int) -> float:
 
 def tokens_read(tokens: TokenSet) -> int:
     """Return how many tokens of calibration text a refit reads."""
-    return tokens.load("calibration")[:_NUM_SEQUENCES].numel()
+    return int(tokens.load("calibration")[:_NUM_SEQUENCES].numel())
 
 
 def can_help(inventory: Inventory, plan: Plan) -> bool:
@@ -111,7 +112,7 @@ def refit(workspace: Workspace, plan: Plan, tokens: TokenSet, progress: Progress
 class _Batch:
     """A batch of text, and what the block before gives for it in both models."""
 
-    ids: Tensor
+    ids: Samples
     dense: BlockOutput = None
     fitted: BlockOutput = None
 

@@ -17,6 +17,7 @@ from torch.nn import functional
 
 from space.inventory import ModuleInfo
 from workers.families.blocks import BlockOutput
+from workers.model_inputs import Samples
 from workers.run.engine import Engine
 from workers.run.watched_weights import watching
 
@@ -41,8 +42,8 @@ class BackwardPass:
         self._generator = torch.Generator().manual_seed(seed)
         self.num_scored, self.logit_energy = 0, 0.0
 
-    def forward(self, batches: Sequence[Tensor]) -> list[list[BlockOutput]]:
-        """Return the outputs of all blocks for each (B, T) batch."""
+    def forward(self, batches: Sequence[Samples]) -> list[list[BlockOutput]]:
+        """Return the outputs of all blocks for each batch."""
         outputs = [list[BlockOutput]() for _ in batches]
         for block in range(self._runner.num_blocks):
             with self._engine.holding_dense(block):
@@ -52,7 +53,7 @@ class BackwardPass:
 
     def back(
         self,
-        batches: Sequence[Tensor],
+        batches: Sequence[Samples],
         outputs: Sequence[Sequence[BlockOutput]],
         ended: Callable[[int], None] = lambda _: None,
     ) -> None:
@@ -103,7 +104,7 @@ class BackwardPass:
 
         return watch
 
-    def _heads(self, batch: Tensor, outputs: Sequence[BlockOutput]) -> Tensor:
+    def _heads(self, batch: Samples, outputs: Sequence[BlockOutput]) -> Tensor:
         """Return the gradients of a batch, one sequence at a time: logits of large vocabularies take gigabytes."""
         *before, last = outputs
         hidden = hidden_of(last)
@@ -111,19 +112,34 @@ class BackwardPass:
         lasts = [(row, *last[1:]) if isinstance(last, tuple) else row for row in rows]
         return torch.cat([self._head(batch[i : i + 1], [*before, found]) for i, found in enumerate(lasts)])
 
-    def _head(self, batch: Tensor, outputs: Sequence[BlockOutput]) -> Tensor:
+    def _head(self, batch: Samples, outputs: Sequence[BlockOutput]) -> Tensor:
         """Return the (B, T, D) gradient at the last block's output of the loss of answers that the model draws."""
         before = _leaf(outputs[-1])
         logits = self._runner.logits(batch, [*outputs[:-1], before], self._runner.num_blocks)
-        logits_pv = self._runner.family.loss(logits, batch)[0].flatten(0, 1).float()
-        share = logits_pv.detach().softmax(-1).cpu()
-        drawn_p = torch.multinomial(share, 1, generator=self._generator)[:, 0].to(logits_pv.device)
-        functional.cross_entropy(logits_pv, drawn_p, reduction="sum").backward()
-        self.num_scored += len(drawn_p)
-        self.logit_energy += len(drawn_p) - float(share.square().sum(dtype=torch.float64))
+        scored, right = self._runner.family.loss(logits, batch)
+        logits_pv = scored.flatten(0, 1)[right.flatten() >= 0].float()
+        loss, energy = self._loss_of_drawn(logits_pv)
+        loss.backward()
+        self.logit_energy += energy
+        self.num_scored += len(logits_pv)
         return _gradient(before)
 
-    def _block(self, block: int, batch: Tensor, before: BlockOutput, gradient: Tensor) -> Tensor:
+    def _loss_of_drawn(self, answers_pv: Tensor) -> tuple[Tensor, float]:
+        """Return the loss of answers that the model draws: of classes by their logits, or of vectors around its own.
+
+        Beside it stands the trace of the Fisher matrix of the logits, or of the vectors, summed over positions.
+        """
+        if self._runner.family.question.answer == "vectors":
+            noise_pe = torch.randn(answers_pv.shape, generator=self._generator).to(answers_pv.device)
+            return (answers_pv * noise_pe).sum(), float(
+                answers_pv.numel()
+            )  # but for a constant ½|e - e' - noise|² at e' = e
+        share = answers_pv.detach().softmax(-1).cpu()
+        drawn_p = torch.multinomial(share, 1, generator=self._generator)[:, 0].to(answers_pv.device)
+        energy = len(drawn_p) - float(share.square().sum(dtype=torch.float64))
+        return functional.cross_entropy(answers_pv, drawn_p, reduction="sum"), energy
+
+    def _block(self, block: int, batch: Samples, before: BlockOutput, gradient: Tensor) -> Tensor:
         """Return the gradient at a block's input, given that at its output."""
         start = None if before is None else _leaf(before)
         output = hidden_of(self._runner.run_block(block, batch, start))

@@ -17,6 +17,8 @@ from space.plan import Plan
 from workers.devices import Device, compute_dtype
 from workers.families.blocks import BlockRunner
 from workers.families.family_table import FAMILIES
+from workers.families.input_embedding import input_embedding
+from workers.model_inputs import Samples
 from workers.run.held_weights import Resident, Unpack
 from workers.run.kept_outputs import Key, Stages, Trail, Trails, names_by_stage
 
@@ -46,7 +48,7 @@ class Engine:
         model: Any = self._resident.model
         modules = dict(model.named_modules())
         lookups = {modules[m.name] for m in inventory.modules if m.kind == "embedding"}
-        for module in {model.get_input_embeddings(), *lookups}:
+        for module in {*filter(None, [input_embedding(model)]), *lookups}:
             _look_up_anywhere(module, device)
         family = FAMILIES[inventory.family]
         head = family.head(model)
@@ -80,14 +82,14 @@ class Engine:
         return self.runner.model
 
     def logits(
-        self, plan: Plan, unpack: Unpack, batches: Sequence[Tensor], keys: Sequence[Key] = ()
+        self, plan: Plan, unpack: Unpack, batches: Sequence[Samples], keys: Sequence[Key] = ()
     ) -> Iterator[Tensor]:
         """Yield the (B, T, V) logits of a plan for each batch.
 
         Args:
             plan: the plan.
             unpack: gives the weights of its levels.
-            batches: (B, T) tokens each.
+            batches: samples each.
             keys: names of the batches, where the way to their logits is worth remembering.
 
         """
@@ -148,7 +150,7 @@ class Engine:
     def _prefix(self, block: int) -> str:
         return f"{self.runner.block_name(block)}."
 
-    def _begin(self, trail: Trail, stages: Stages, batch: Tensor) -> int:
+    def _begin(self, trail: Trail, stages: Stages, batch: Samples) -> int:
         """Return the first block to run on a batch, and count the work."""
         start, blocks = trail.start(stages), self.runner.num_blocks
         trail.stages = ()  # until all outputs are of this plan
@@ -156,7 +158,7 @@ class Engine:
         return start
 
     def _block_by_block(
-        self, plan: Plan, unpack: Unpack, batches: Sequence[Tensor], trails: Sequence[Trail], stages: Stages
+        self, plan: Plan, unpack: Unpack, batches: Sequence[Samples], trails: Sequence[Trail], stages: Stages
     ) -> Iterator[Tensor]:
         starts = [self._begin(trail, stages, batch) for trail, batch in zip(trails, batches, strict=True)]
         last = self.runner.num_blocks

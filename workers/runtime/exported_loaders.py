@@ -5,12 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
-
 from space.plan import Plan
 from workers.devices import Device, compute_dtype
 from workers.evaluate.quality import Scored
-from workers.evaluate.teacher import Teacher
 from workers.runtime.gguf_loader import gguf_tokenizer_problems, in_llama_cpp, load_gguf
 from workers.runtime.onnx_loader import in_onnx_runtime, load_onnx, onnx_tokenizer_problems
 from workers.runtime.packed_modules import use_fast_kernels
@@ -27,14 +24,14 @@ class ExportedLoader:
         load: (searched model's folder, export, device, class of transformers, plan) -> the model, and missing,
             unexpected and mismatched keys.
         tokenizer_problems: (searched model's folder, export) -> how its tokenizer differs.
-        in_runtime: (export, (N, T) tokens, the dense model's answers, the family's loss) -> the target's own runtime
+        in_runtime: (export, samples, the dense model's answers, the family's loss) -> the target's own runtime
             and the KL of its logits; None where it is not installed, or is what `load` loads with.
 
     """
 
     load: Callable[[Path, Path, Device, str, Plan], tuple[Any, Problems]]
     tokenizer_problems: Callable[[Path, Path], Problems]
-    in_runtime: Callable[[Path, Tensor, Teacher, Scored], tuple[str, float] | None]
+    in_runtime: Callable[[Path, Any, Any, Scored], tuple[str, float] | None]
 
 
 def load_exported(folder: Path, device: Device = "cpu", loader: str = "AutoModelForCausalLM") -> tuple[Any, Problems]:

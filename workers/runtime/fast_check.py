@@ -12,10 +12,9 @@ from torch import Tensor
 from workers.runtime.packed_modules import packed_modules, use_fast_kernels
 
 _SINGLE_TOKENS = 4
-_OF_TOKENS = 2  # dimensions
 
 
-def fast_strays(model: Any, logits: Callable[[Tensor], Tensor], batch: Tensor) -> tuple[float, float] | None:
+def fast_strays(model: Any, logits: Callable[[Any], Tensor], batch: Any) -> tuple[float, float] | None:
     """Return the largest difference of logits as a share of their range, and the mean KL in nats of plain to fast.
 
     Many tokens at once and single ones take other loops: both are looked at. None where no module is packed.
@@ -28,8 +27,9 @@ def fast_strays(model: Any, logits: Callable[[Tensor], Tensor], batch: Tensor) -
     """
     if not packed_modules(model):
         return None
-    singles = batch[:1, :_SINGLE_TOKENS].split(1, 1) if batch.ndim == _OF_TOKENS else ()
-    batches = [batch, *singles]
+    batches: list[Any] = [batch]
+    if isinstance(batch, Tensor):
+        batches += batch[:1, :_SINGLE_TOKENS].split(1, 1)
     found = []
     for fast in (False, True):
         use_fast_kernels(model, fast=fast)

@@ -26,7 +26,6 @@ from workers.text.tokens import TokenSet
 from workers.worker import Worker
 
 _LOGIT_SEQUENCES = 2
-_PROMPT_TOKENS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +63,7 @@ def reload(
     model, problems = loader.load(source, folder, workspace.device, family.loader, plan)
     problems |= loader.tokenizer_problems(source, folder)
     runner, text = BlockRunner(model, family), tokens.load("held_out").to(workspace.device)
-    problems |= family.problems(model, text[:1, :_PROMPT_TOKENS])
+    problems |= family.problems(model, text[:1])
     worker = Worker(workspace)
     with torch.no_grad():
         logits = runner.logits(text[:BATCH])[:_LOGIT_SEQUENCES]
@@ -74,7 +73,7 @@ def reload(
         kl, loss = sequence_quality(map(runner.logits, batches), batches, teacher, family.loss)
     fast = fast_strays(model, runner.logits, text[:_LOGIT_SEQUENCES])
     difference = float((logits.float() - searched.float()).abs().max())
-    found = Measurement.of_sequences(kl, loss, teacher.roots.shape[1], 0.0, 0.0)
+    found = Measurement.of_sequences(kl, loss, teacher.num_scored, 0.0, 0.0)
     runtime = loader.in_runtime(folder, text, teacher, family.loss)
     return ReloadAnswer(problems, difference, found.kl_divergence, found.sequence_kl, found.perplexity, runtime, fast)
 

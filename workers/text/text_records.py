@@ -98,6 +98,24 @@ def text_of_file(path: Path, text: str, render: Render) -> str:
     raise CalibrationError(errors[ways.index(_lines)])
 
 
+def records_of_file(path: Path, text: str) -> list[tuple[str, Any]]:
+    """Return where each record of JSON or JSONL is, and the record; none of a file that is neither.
+
+    Raises:
+        ValueError: its name says that it is, and it is not.
+
+    """
+    suffix = path.suffix.lower()
+    if suffix not in _JSON:
+        return []
+    for way in (_entries, _lines) if suffix == ".json" else (_lines, _entries):
+        try:
+            return list(way(path, text))
+        except ValueError:
+            continue
+    raise ValueError(f"{path} is no JSON")
+
+
 def _text_by_content(path: Path, text: str, render: Render) -> str:
     if text.lstrip()[:1] not in ("{", "["):
         return text

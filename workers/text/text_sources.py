@@ -82,7 +82,7 @@ def read_text(source: str, folder: Path | None = None) -> dict[Split, str] | str
         return {split: stdlib_text(split) for split in STDLIB_MODULES}
     path, render = user_path(source), ChatWriter(folder)
     if path.exists():
-        text = text_of_table(path, render) if is_table(path) else text_of_file(path, _content(path), render)
+        text = text_of_table(path, render) if is_table(path) else text_of_file(path, read_content(path), render)
     elif is_path(source):
         raise CalibrationError(f"{source}: no such file. Give a text or JSONL file, `{STDLIB}` or a dataset name.")
     else:
@@ -98,8 +98,13 @@ def is_path(source: str) -> bool:
     return bool(path.suffix) or source.startswith((".", "/", "~")) or path.exists()
 
 
-def _content(path: Path) -> str:
-    """Return a file's characters: UTF-8, or what its byte order mark says."""
+def read_content(path: Path) -> str:
+    """Return a file's characters: UTF-8, or what its byte order mark says.
+
+    Raises:
+        CalibrationError: it cannot be read.
+
+    """
     try:
         data = read_bounded(path, _MAX_TEXT_BYTES)
         return data.decode(next((codec for mark, codec in _BYTE_ORDER_MARKS if data.startswith(mark)), "utf-8"))

@@ -11,7 +11,10 @@ from space.errors import CalibrationError, ModelError, in_one_line
 from workers.models.companions import companion_files
 
 _PROBE = "a b"
-_NO_TOKENIZER = ("generation_config", "chat_template", "additional_chat_templates")
+_NO_TOKENIZER = (
+    *("generation_config", "chat_template", "modules", "sentence_bert_config"),
+    *("config_sentence_transformers", "preprocessor_config", "processor_config", "video_preprocessor_config"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +35,13 @@ class TextTokenizer:
         """Return the ids of a text, nothing before or behind it; it takes 160 bytes a character while it runs."""
         found: list[int] = self._tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
         return found
+
+    def encode(self, texts: list[str], pairs: list[str] | None, length: int) -> Any:
+        """Return the (N, T) tensors that the tokenizer makes of texts or pairs, with its special tokens and padding."""
+        if self._tokenizer.pad_token is None:
+            self._tokenizer.pad_token = self._tokenizer.eos_token or self._tokenizer.unk_token
+        options = {"padding": True, "truncation": True, "max_length": length, "return_tensors": "pt", "verbose": False}
+        return self._tokenizer(texts, pairs, **options)
 
     def text(self, ids: Sequence[int]) -> str:
         """Return the text of ids, without special tokens."""
@@ -101,7 +111,7 @@ def _opening(tokenizer: Any) -> tuple[int, ...]:
 
 def has_tokenizer(folder: Path) -> bool:
     """Tell whether a model's folder has files of a tokenizer."""
-    return any(not str(path.relative_to(folder)).startswith(_NO_TOKENIZER) for path in companion_files(folder))
+    return any(path.parent == folder and not path.name.startswith(_NO_TOKENIZER) for path in companion_files(folder))
 
 
 def opening_of(folder: Path) -> tuple[int, ...]:

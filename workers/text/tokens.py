@@ -20,6 +20,8 @@ from workers.whole_files import write_safetensors
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from workers.model_inputs import ModelInputs
+
 SPLITS: tuple[Split, ...] = ("calibration", "search", "held_out")
 _MIN_SEQUENCES = 2
 _CHARACTERS_PER_TOKEN = 32  # of a text whose head tells whether it is long enough: about eight times what it takes
@@ -90,11 +92,15 @@ class TokenSet:
         path = str(here) if here is not None and here.exists() else value["path"]
         return TokenSet(path, value["note"], tuple(value["digests"]))
 
-    def load(self, split: Split) -> "Tensor":
-        """Return the (N, T) int64 sequences of a split."""
+    def load(self, split: Split) -> Any:
+        """Return the (N, T) int64 sequences of a split, or `ModelInputs` where samples are no tokens alone."""
+        from workers.model_inputs import ModelInputs
+
         with safe_open(self.path, framework="pt") as file:
-            tokens: Tensor = file.get_tensor(split)
-        return tokens
+            names = [name for name in file.keys() if name.startswith(f"{split}.")]  # noqa: SIM118 (not a mapping)
+            if not names:
+                return file.get_tensor(split)
+            return ModelInputs({name.removeprefix(f"{split}."): file.get_tensor(name) for name in names})
 
 
 def tokenize(
@@ -151,6 +157,15 @@ def _choose(
     rows = [_cut(_encoded(tokenizer, slices, vocabulary), tokenizer.opening, request) for slices in parts]
     by_split = dict(zip(SPLITS, rows, strict=True)) if len(rows) > 1 else _divide(rows[0], request)
     return {split: _spread(by_split[split], request.count(split), request, split) for split in SPLITS}
+
+
+def save_samples(chosen: "Mapping[Split, ModelInputs]", out_folder: Path, note: str) -> TokenSet:
+    """Write the splits of samples that are no tokens alone, under the digest of their content."""
+    digests = tuple(chosen[split].digest for split in SPLITS)
+    path = out_folder / f"samples-{digest(digests)[:16]}.safetensors"
+    parts = {f"{split}.{name}": tensor for split, found in chosen.items() for name, tensor in found.tensors.items()}
+    write_safetensors(path, {name: tensor.contiguous() for name, tensor in parts.items()})
+    return TokenSet(str(path), note, digests)
 
 
 def save_tokens(chosen: "dict[Split, Tensor]", out_folder: Path, note: str) -> TokenSet:

@@ -7,7 +7,7 @@ from torch import Tensor
 from workers.evaluate import teacher
 from workers.evaluate.quality import sequence_quality
 from workers.evaluate.teacher import Teacher, answers, merge
-from workers.families.causal_decoder import CAUSAL_DECODER
+from workers.families.kinds.causal_decoder import CAUSAL_DECODER
 
 TOKENS = torch.randint(0, 50, (3, 9), generator=torch.Generator().manual_seed(1))
 

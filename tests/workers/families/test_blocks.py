@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from space.errors import ModelError
 from tests.workers.tiny_models import Bench, TinyKind
 from workers.families.blocks import BlockRunner
-from workers.families.causal_decoder import CAUSAL_DECODER
+from workers.families.kinds.causal_decoder import CAUSAL_DECODER
 from workers.families.load_modules import load_model
 from workers.levels.statistics import load_hessian
 

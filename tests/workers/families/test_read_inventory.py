@@ -11,7 +11,7 @@ from space.errors import ModelError
 from space.inventory import Inventory
 from tests.workers.tiny_models import TinyKind
 from workers.families.blocks import BlockRunner
-from workers.families.causal_decoder import CAUSAL_DECODER
+from workers.families.kinds.causal_decoder import CAUSAL_DECODER
 from workers.families.load_modules import load_model
 from workers.families.read_inventory import inspect_model
 from workers.models.model_files import read_headers

@@ -14,6 +14,7 @@ from workers.families.family import Family
 from workers.families.find_sites import find_sites
 
 _TEXT = "input_ids"
+_PROMPT_TOKENS = 8
 
 
 def _matches(config: Any, named: str | None) -> bool:
@@ -68,8 +69,9 @@ def _sample(model: Any, ids_bt: Tensor, cache: Any) -> tuple[Tensor, Any]:
     return output.logits[:, -1], output.past_key_values
 
 
-def _problems(model: Any, token_ids: Tensor) -> dict[str, list[str]]:
-    """Return why a model cannot generate one token after (1, T) others; nothing where it can."""
+def _problems(model: Any, tokens_bt: Tensor) -> dict[str, list[str]]:
+    """Return why a model cannot generate one token after some of (1, T) others; nothing where it can."""
+    token_ids = tokens_bt[:, :_PROMPT_TOKENS]
     try:
         made = model.generate(
             token_ids, max_new_tokens=1, do_sample=False, num_beams=1, num_return_sequences=1, pad_token_id=0

@@ -13,9 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from workers.families.causal_decoder import CAUSAL_DECODER
 from workers.families.dry_forward import dry_forward
 from workers.families.family import Seen
+from workers.families.kinds.causal_decoder import CAUSAL_DECODER
 
 _FIRST, _EVERY = 3, 7  # positions that are asked for
 
@@ -87,6 +87,7 @@ MASKED_LANGUAGE_MODEL = replace(
 )
 TEXT_CLASSIFIER = replace(
     _ENCODER,
+    inputs=lambda samples: dict(samples.tensors),
     name="text-classifier",
     loader="AutoModelForSequenceClassification",
     matches=_matches_classifier,

@@ -3,7 +3,7 @@
 from dataclasses import replace
 from typing import Any
 
-from workers.families.causal_decoder import CAUSAL_DECODER
+from workers.families.kinds.causal_decoder import CAUSAL_DECODER
 
 
 def _matches(config: Any, named: str | None) -> bool:

@@ -1,0 +1,98 @@
+"""What plans of each family are judged by, and what its models are asked on, as words that every face shows."""
+
+import re
+from dataclasses import dataclass
+from typing import Any, Literal
+
+Answer = Literal["classes", "vectors"]
+Samples = Literal["tokens", "texts", "embedded-texts"]
+_SYMBOL = re.compile(r"\bKL\b")
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """The number that plans are compared by; records call it `kl_divergence`, whatever it is.
+
+    Attributes:
+        name: as people read it.
+        symbol: the same in few letters, for columns.
+        unit: what it is counted in; empty where it has none.
+        beside: the second number, which records call `perplexity`; None where a family has none.
+
+    """
+
+    name: str = "KL divergence"
+    symbol: str = "KL"
+    unit: str = "nats per token"
+    beside: str | None = "perplexity"
+
+    @property
+    def with_unit(self) -> str:
+        """Return its name and what it is counted in."""
+        return f"{self.name}, {self.unit}" if self.unit else self.name
+
+    def told(self, text: str) -> str:
+        """Return a text about KL divergences per token, and perplexities, in the words of this metric."""
+        if self == Metric():
+            return text
+        text, beside = self.compared(text), self.beside or ""
+        return text.replace("perplexity", beside).replace("Perplexity", beside[:1].upper() + beside[1:])
+
+    def compared(self, text: str) -> str:
+        """Return a text about KL divergences per token in the words of this metric."""
+        if self == Metric():
+            return text
+        for plain, word in (
+            *(("KL divergence to dense", f"{self.name} to dense"), ("KL divergence, nats per token", self.with_unit)),
+            *(
+                ("KL divergence", self.name),
+                (", nats per token", f", {self.unit}" if self.unit else ""),
+                (" nats per token", f" {self.unit}" if self.unit else ""),
+            ),
+        ):
+            text = text.replace(plain, word)
+        return _SYMBOL.sub(self.symbol, text)
+
+    @staticmethod
+    def from_json(value: dict[str, Any] | None) -> "Metric":
+        """Read a JSON object; documents of before had one metric and told none."""
+        return Metric(**value) if value else Metric()
+
+
+KL = Metric()
+"""what the answers of language models are compared by"""
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What the models of a family are asked, and how their answers are compared with those of the dense model.
+
+    Attributes:
+        metric: the number that comes out.
+        samples: what they are asked on.
+        answer: "classes" are distributions, compared by their KL divergence; "vectors" are directions, compared by one
+            minus their cosine: the KL divergence of normal distributions of variance one around unit vectors.
+        task: what hubs call what such models do.
+        left_out: why parts of a model are not searched, where some are.
+
+    """
+
+    metric: Metric = KL
+    samples: Samples = "tokens"
+    answer: Answer = "classes"
+    task: str = "text-generation"
+    left_out: str = "no text goes through it, and only the language model is searched"
+
+
+_OF_CLASSES = Metric(unit="nats per text", beside="perplexity of the dense model's likeliest class")
+_COSINE = Metric("1 - cosine similarity", "1 - cos", "", None)
+QUESTIONS: dict[str, Question] = {
+    "causal-decoder": Question(),
+    "multimodal-decoder": Question(),
+    "masked-language-model": Question(Metric(unit="nats per replaced token"), task="fill-mask"),
+    "text-classifier": Question(_OF_CLASSES, "texts", task="text-classification"),
+    "text-embedder": Question(
+        _COSINE, "embedded-texts", "vectors", "sentence-similarity", "the pooled output is not made with it"
+    ),
+}
+"""name of a family -> its question"""

@@ -1,0 +1,1 @@
+"""Samples of models that are asked on more than a run of tokens: texts, pairs, sound, images."""

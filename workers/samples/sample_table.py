@@ -1,0 +1,71 @@
+"""All kinds of samples by the name that questions have for them: how they are read, and what they are made into."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from workers.model_inputs import ModelInputs
+from workers.samples.records import SampleRecords, divide, read_text_records
+from workers.samples.text_samples import check_given, make_embedded_texts, make_texts
+from workers.text.tokens import SPLITS, TextRequest, TokenSet, save_samples
+
+_TEXTS = "a file of texts, one a line, or JSONL with `text`, or `text` and `text_pair`"
+
+
+@dataclass(frozen=True, slots=True)
+class SampleKind:
+    """One kind of samples.
+
+    Attributes:
+        given: what a user gives.
+        read: (source, the model's folder) -> its records. Raises CalibrationError.
+        make: (the model's folder, records, tokens of a sequence) -> inputs. Raises ModelError and CalibrationError.
+
+    """
+
+    given: str
+    read: Callable[[str, Path], SampleRecords]
+    make: Callable[[Path, Sequence[tuple[Any, ...]], int], ModelInputs]
+
+
+SAMPLES: dict[str, SampleKind] = {
+    "texts": SampleKind(_TEXTS, read_text_records, make_texts),
+    "embedded-texts": SampleKind(_TEXTS, read_text_records, make_embedded_texts),
+}
+"""name -> kind, of all samples that are more than tokens"""
+
+
+def read_samples(kind: str, folder: Path, request: TextRequest) -> SampleRecords:
+    """Return the records of a job's source.
+
+    Raises:
+        CalibrationError: there is none, or it cannot be read.
+
+    """
+    return SAMPLES[kind].read(check_given(request.source, SAMPLES[kind].given), folder)
+
+
+def check_samples(kind: str, folder: Path, request: TextRequest) -> None:
+    """Refuse a source that a model's samples cannot be made of, before a job is made of it.
+
+    Raises:
+        CalibrationError: it cannot be read, or holds too few.
+        ModelError: what makes inputs of them is missing or broken.
+
+    """
+    parts = divide(read_samples(kind, folder, request).records, request)
+    SAMPLES[kind].make(folder, parts["search"][:1], request.sequence_length)
+
+
+def make_samples(kind: str, folder: Path, request: TextRequest, records: SampleRecords, out_folder: Path) -> TokenSet:
+    """Make the three splits and write them.
+
+    Raises:
+        CalibrationError: there are too few records.
+        ModelError: what makes inputs of them is missing or broken.
+
+    """
+    parts = divide(records.records, request)
+    made = {split: SAMPLES[kind].make(folder, parts[split], request.sequence_length) for split in SPLITS}
+    return save_samples(made, out_folder, f"{records.note}, divided into three disjoint parts")
