@@ -43,12 +43,9 @@ class Metric:
         if self == Metric():
             return text
         for plain, word in (
-            *(("KL divergence to dense", f"{self.name} to dense"), ("KL divergence, nats per token", self.with_unit)),
-            *(
-                ("KL divergence", self.name),
-                (", nats per token", f", {self.unit}" if self.unit else ""),
-                (" nats per token", f" {self.unit}" if self.unit else ""),
-            ),
+            ("KL divergence", self.name),
+            (", nats per token", f", {self.unit}" if self.unit else ""),
+            (" nats per token", f" {self.unit}" if self.unit else ""),
         ):
             text = text.replace(plain, word)
         return _SYMBOL.sub(self.symbol, text)

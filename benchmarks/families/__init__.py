@@ -1,0 +1,1 @@
+"""Real models of families that are no language models."""
