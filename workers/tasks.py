@@ -6,7 +6,7 @@ from space.inventory import Inventory
 from space.level import Level
 from space.plan import Plan
 from workers.devices import Device
-from workers.samples.records import SampleRecords
+from workers.samples.sample_records import SampleRecords
 from workers.text.excerpt import Excerpt
 from workers.text.text_sources import Split
 from workers.text.tokens import TextRequest, TokenSet

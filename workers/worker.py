@@ -39,7 +39,7 @@ from workers.run.engine import Engine
 from workers.run.held_weights import Unpack
 from workers.run.kept_outputs import Key
 from workers.run.memory_limits import building_bytes, must_stream
-from workers.samples.records import SampleRecords
+from workers.samples.sample_records import SampleRecords
 from workers.samples.sample_table import make_samples, read_samples
 from workers.tasks import (
     BATCH,

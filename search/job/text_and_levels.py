@@ -17,7 +17,7 @@ from space.menu import SearchSpace
 from space.question import QUESTIONS
 from workers.levels.level_store import LevelStore
 from workers.pool.executor import Executor
-from workers.samples.records import SampleRecords
+from workers.samples.sample_records import SampleRecords
 from workers.tasks import (
     DAMPED_BITS,
     BuildLevels,

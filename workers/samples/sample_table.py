@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from workers.model_inputs import ModelInputs
-from workers.samples.records import SampleRecords, divide, read_text_records
+from workers.samples.sample_records import SampleRecords, divide, read_text_records
 from workers.samples.text_samples import check_given, make_embedded_texts, make_texts
 from workers.text.tokens import SPLITS, TextRequest, TokenSet, save_samples
 

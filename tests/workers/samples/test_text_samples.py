@@ -8,7 +8,7 @@ import torch
 
 from space.errors import CalibrationError, ModelError
 from tests.families.zoo import make_family
-from workers.samples.records import divide, read_text_records
+from workers.samples.sample_records import divide, read_text_records
 from workers.samples.sample_table import check_samples, make_samples, read_samples
 from workers.samples.text_samples import make_embedded_texts, pooling_of
 from workers.text.tokens import TextRequest
