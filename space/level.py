@@ -1,4 +1,4 @@
-"""One setting of one module: bits, group size, coding, rotation, sparsity and rank, and the text form users write."""
+"""One setting of one module: bits, group size, coding, rotation, sparsity, rank, inputs, and the text users write."""
 
 import re
 from collections.abc import Callable, Iterable, Sequence
@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from space.codings.coding_table import CODINGS, coding_of
+from space.codings.input_formats import INPUT_FORMATS
 from space.codings.masks import PATTERNS, UNSTRUCTURED, pattern_of
 from space.errors import SpecError
 
@@ -23,6 +24,8 @@ class Level:
         coding: what the stored bits stand for, by name (`space/codings`): symmetric integers, or steps of a trellis.
             A coding that stands alone has no other field than bits.
         rotated: whether what is stored is the weight times a fixed random rotation of its columns.
+        inputs: what the runtime rounds the module's inputs to, by name (`space/codings/input_formats.py`); empty where
+            it takes them as they are, or where the coding says it.
 
     """
 
@@ -33,13 +36,15 @@ class Level:
     rank: int = 0
     coding: str = "integer"
     rotated: bool = False
+    inputs: str = ""
 
     def __post_init__(self) -> None:
         """Refuse a combination that cannot be stored."""
-        kind = (self.group_size, self.sparsity, self.rank, self.coding, self.rotated)
-        if self.bits is None and kind != (None, 0.0, 0, "integer", False):
+        kind = (self.group_size, self.sparsity, self.rank, self.coding, self.rotated, self.inputs)
+        if self.bits is None and kind != (None, 0.0, 0, "integer", False, ""):
             raise SpecError(
-                "A dense level has no group size, coding, rotation, sparsity or rank; give it bits (2-8) or drop them."
+                "A dense level has no group size, coding, rotation, sparsity, rank or rounded inputs; give it bits "
+                "(2-8) or drop them."
             )
         if self.bits is not None:
             self._check_coding(self.bits)
@@ -64,6 +69,9 @@ class Level:
                 f"A level of {self.coding} has blocks and scales of its own: give it no group size, rotation, sparsity "
                 "or rank."
             )
+        if self.inputs and (self.rotated or bits not in coding.input_formats.get(self.inputs, ())):
+            told = f"{bits}-bit {kind_of(self.coding, rotated=self.rotated)} weights"
+            raise SpecError(f"inputs={self.inputs!r} do not go with {told}; leave them out.")
 
     @property
     def is_dense(self) -> bool:
@@ -77,8 +85,13 @@ class Level:
 
     @property
     def is_integer(self) -> bool:
-        """Tell whether the stored values are scaled integers of the weight itself, as ordinary runtimes hold them."""
-        return self.coding == "integer" and not self.rotated
+        """Tell whether the stored values are scaled integers of the weight itself, and inputs stay as they are."""
+        return self.coding == "integer" and not self.rotated and not self.inputs
+
+    @property
+    def rounded_inputs(self) -> str:
+        """Return what inputs are rounded to before the product, by name; empty where they stay as they are."""
+        return self.inputs or CODINGS[self.coding].inputs
 
     @property
     def rate(self) -> float:
@@ -92,7 +105,7 @@ class Level:
         >>> Level(4).kind, Level(2, coding="trellis", rotated=True).kind, Level(2, rotated=True).kind, Level().kind
         ('integer', 'rotated-trellis', 'rotated', 'dense')
         """
-        return "dense" if self.bits is None else kind_of(self.coding, rotated=self.rotated)
+        return "dense" if self.bits is None else kind_of(self.coding, rotated=self.rotated, inputs=self.inputs)
 
     def __str__(self) -> str:
         """Return the text form, such as `b4-g64-s.5-r16`, `b3-gch-s2:4`, `b2-gch-t-h` or `dense`.
@@ -123,8 +136,9 @@ SLOTS: dict[str, Callable[[Level], str]] = {
     "transform": lambda level: "-h" * level.rotated,
     "mask": _mask_text,
     "correction": lambda level: f"-r{level.rank}" if level.rank else "",
+    "inputs": lambda level: INPUT_FORMATS[level.inputs].mark if level.inputs else "",
 }
-"""slot -> what a level's text has of it; joined in this order they are the text. No level says anything of inputs."""
+"""slot -> what a level's text has of it; joined in this order they are the text."""
 DENSE = Level()
 
 
@@ -133,11 +147,11 @@ def _told(bits: Sequence[int]) -> str:
     return f"{bits[0]} to {bits[-1]}" if whole else ", ".join(map(str, bits))
 
 
-def kind_of(coding: str, *, rotated: bool) -> str:
-    """Return what a menu calls values of a coding, stored of the weight itself or of the rotated weight."""
-    if not rotated:
-        return coding
-    return "rotated" if coding == "integer" else f"rotated-{coding}"
+def kind_of(coding: str, *, rotated: bool, inputs: str = "") -> str:
+    """Return what a menu calls values of a coding, of the weight or of the rotated weight, and how inputs meet them."""
+    if rotated:
+        return "rotated" if coding == "integer" else f"rotated-{coding}"
+    return coding + (INPUT_FORMATS[inputs].mark if inputs else "")
 
 
 def num_groups(level: Level, in_features: int) -> int:
@@ -154,7 +168,7 @@ def kept_columns(level: Level, in_features: int) -> int:
 def parse_level(text: str) -> Level:
     """Read a level from its text form; a missing group means 64. Equal texts give the same object.
 
-    `-t` is the trellis coding, `-h` the rotation (by Hadamard transforms).
+    `-t` is the trellis coding, `-h` the rotation (by Hadamard transforms), `-a8` 8-bit inputs.
 
     Raises:
         SpecError: the text is not a level.
@@ -182,6 +196,7 @@ def parse_level(text: str) -> Level:
         rank=int(match["rank"] or 0),
         coding=next(c.name for c in CODINGS.values() if not c.stands_alone and c.mark == match["coding"]),
         rotated=bool(match["rotated"]),
+        inputs=next((e.name for e in INPUT_FORMATS.values() if e.mark and e.mark == match["inputs"]), ""),
     )
 
 
@@ -196,7 +211,8 @@ def _pattern_of_texts(codings: Iterable[str], patterns: Iterable[str]) -> re.Pat
     """Return the expression of all texts of levels: a part for each slot, in the order of `Level.__str__`."""
     marks = "|".join(re.escape(CODINGS[name].mark) for name in codings if not CODINGS[name].stands_alone)
     names = "|".join(re.escape(name) for name in patterns if name != UNSTRUCTURED.name)
+    inputs = "|".join(re.escape(entry.mark) for entry in INPUT_FORMATS.values() if entry.mark)
     return re.compile(
         rf"b(?P<bits>\d+)(-g(?P<group>\d+|ch))?(?P<coding>{marks})(?P<rotated>-h)?"
-        rf"(-s((?P<pattern>{names})|(?P<sparsity>0?\.\d+)))?(-r(?P<rank>\d+))?"
+        rf"(-s((?P<pattern>{names})|(?P<sparsity>0?\.\d+)))?(-r(?P<rank>\d+))?(?P<inputs>{inputs})?"
     )

@@ -29,7 +29,7 @@ class Menu:
         group_sizes: columns per scale; None is one scale per channel.
         sparsities: shares of zeros, or the name of a pattern that has its own: "2:4" is the semi-structured one.
         ranks: ranks of the low-rank correction.
-        kinds: codings and rotations; all but plain integers take one scale per channel (see docs/levels.md).
+        kinds: codings, rotations and rounded inputs; all but integers take one scale per channel (see docs/levels.md).
 
     """
 
@@ -44,8 +44,8 @@ class Menu:
         found = [DENSE] if 16 in self.bits else []  # noqa: PLR2004 (16 means dense)
         bits = [b for b in self.bits if b != 16]  # noqa: PLR2004
         for kind, b, sparsity, rank in product(self.kinds, bits, self.sparsities, self.ranks):
-            coding, rotated = parts_of_kind(kind)
-            if b not in CODINGS[coding].bits:
+            coding, rotated, inputs = parts_of_kind(kind)
+            if b not in (CODINGS[coding].input_formats[inputs] if inputs else CODINGS[coding].bits):
                 continue
             if CODINGS[coding].stands_alone:
                 found.append(Level(b, coding=coding))
@@ -53,15 +53,16 @@ class Menu:
             pattern = str(sparsity) if sparsity in PATTERNS else UNSTRUCTURED.name
             share = PATTERNS[pattern].sparsity or float(sparsity)
             groups = self.group_sizes if CODINGS[coding].has_groups and not rotated else (None,)
-            found += [Level(b, g, share, pattern, rank, coding, rotated) for g in groups]
+            found += [Level(b, g, share, pattern, rank, coding, rotated, inputs) for g in groups]
         return tuple(dict.fromkeys(found))
 
     def uniform_levels(self) -> tuple[Level, ...]:
         """Return the plain levels that uniform plans compare: each bit-width at group 64 (or the menu's first).
 
-        Where all kinds stand alone it is the first kind of each bit-width.
+        Where all kinds stand alone or round inputs it is the first kind of each bit-width.
         """
-        if all(CODINGS[parts_of_kind(kind)[0]].stands_alone for kind in self.kinds):
+        parts = [parts_of_kind(kind) for kind in self.kinds]
+        if all(CODINGS[coding].stands_alone or inputs for coding, _, inputs in parts):
             firsts = {level.bits: level for level in reversed(self.levels()) if level.bits is not None}
             return tuple(firsts[bits] for bits in sorted(firsts))
         group = UNIFORM_GROUP_SIZE if UNIFORM_GROUP_SIZE in self.group_sizes else self.group_sizes[0]
@@ -72,18 +73,21 @@ PLAIN = Menu(bits=(4,), group_sizes=(None,), sparsities=(0.0,), ranks=(0,), kind
 """Plain integers alone."""
 
 
-def kinds() -> dict[str, tuple[str, bool]]:
-    """Return what a menu calls values -> (coding, rotated): every coding, plain, and rotated unless it stands alone."""
+def kinds() -> dict[str, tuple[str, bool, str]]:
+    """Return what a menu calls values -> (coding, rotated, inputs).
+
+    Every coding is one, plain; those that do not stand alone also rotated, or with inputs that they may round.
+    """
     return {
-        kind_of(name, rotated=rotated): (name, rotated)
+        kind_of(name, rotated=rotated, inputs=inputs): (name, rotated, inputs)
         for name, coding in CODINGS.items()
-        for rotated in (False, True)
+        for rotated, inputs in ((False, ""), (True, ""), *((False, inputs) for inputs in coding.input_formats))
         if not (rotated and coding.stands_alone)
     }
 
 
-def parts_of_kind(kind: str) -> tuple[str, bool]:
-    """Return (coding, rotated) of what a menu calls values. Raises SpecError."""
+def parts_of_kind(kind: str) -> tuple[str, bool, str]:
+    """Return (coding, rotated, inputs) of what a menu calls values. Raises SpecError."""
     if kind not in kinds():
         raise SpecError(f"{kind!r} is no kind of values; there are {', '.join(kinds())}.")
     return kinds()[kind]
@@ -208,7 +212,7 @@ def nearest_level(levels: Sequence[Level], wanted: Level) -> Level:
 
     def distance(level: Level) -> tuple[float, bool, bool, float]:
         group, wanted_group = level.group_size or 10**6, wanted.group_size or 10**6
-        other_kind = (level.coding, level.rotated) != (wanted.coding, wanted.rotated)
+        other_kind = (level.coding, level.rotated, level.inputs) != (wanted.coding, wanted.rotated, wanted.inputs)
         bits = abs((level.bits or 16) - (wanted.bits or 16))
         return bits, not level.is_plain, other_kind, abs(group - wanted_group)
 

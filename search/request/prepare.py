@@ -99,7 +99,22 @@ def _check_onnx(folder: Path) -> None:
     check_model(folder)
 
 
-_WHOLE_MODEL_CHECKS: Mapping[str, Callable[[Path], None]] = {"gguf": _check_gguf, "onnx": _check_onnx}
+def _check_vllm(folder: Path) -> None:
+    from space.targets.vllm_target import ARCHITECTURES
+
+    found = read_config(folder).get("architectures") or ["no architecture"]
+    if found[0] not in ARCHITECTURES:
+        raise SpecError(
+            f"{folder} is {found[0]}; --target vllm knows the fused layers of {', '.join(ARCHITECTURES)}. Use --target "
+            "compressed-tensors, whose files vLLM may load too."
+        )
+
+
+_WHOLE_MODEL_CHECKS: Mapping[str, Callable[[Path], None]] = {
+    "gguf": _check_gguf,
+    "onnx": _check_onnx,
+    "vllm": _check_vllm,
+}
 """target -> what refuses models that its runtime would run in another way, or not at all"""
 
 

@@ -29,6 +29,8 @@ class Coding:
         fits: (rows, columns) -> whether a weight of that shape can be stored.
         rate: bits -> bits per weight, where blocks hold more than the values themselves.
         seconds_per_value: bits -> core seconds that making a value takes on a CPU, for codings whose search is long.
+        inputs: what the runtime of a coding that stands alone rounds inputs to, by name; empty: nothing.
+        input_formats: what levels of a coding that combines may round inputs to, beside nothing -> at which bits.
 
     """
 
@@ -41,6 +43,8 @@ class Coding:
     fits: Callable[[int, int], bool] = _fits_all
     rate: Callable[[int], float] = float
     seconds_per_value: Mapping[int, float] = field(default_factory=dict)
+    inputs: str = ""
+    input_formats: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
     @property
     def stands_alone(self) -> bool:

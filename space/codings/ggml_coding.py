@@ -6,6 +6,8 @@ from space.codings.coding import Coding
 from space.codings.ggml_types import GGML_TYPES, GgmlType
 from space.inventory import TensorInfo
 
+_WIDE = 256
+
 
 def _layout(entry: GgmlType, rows: int, columns: int, _: int) -> tuple[TensorInfo, ...]:
     return (TensorInfo("blocks", (rows, entry.row_bytes(columns)), "U8"),)
@@ -26,6 +28,7 @@ def _coding(entry: GgmlType) -> Coding:
         texts={bits: entry.name},
         fits=partial(_fits, entry),
         rate=lambda _: entry.bits_per_weight,
+        inputs="q8_K" if entry.columns == _WIDE else "q8_0",
     )
 
 

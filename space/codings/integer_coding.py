@@ -2,4 +2,4 @@
 
 from space.codings.coding import BITS, Coding, bit_stream
 
-INTEGER = Coding(name="integer", mark="", bits=BITS, has_groups=True, layout=bit_stream)
+INTEGER = Coding(name="integer", mark="", bits=BITS, has_groups=True, layout=bit_stream, input_formats={"int8": (8,)})

@@ -12,8 +12,11 @@ from space.targets.onnx_target import ONNX
 from space.targets.packed_target import PACKED
 from space.targets.site_groups import items_of
 from space.targets.target import Target
+from space.targets.vllm_target import VLLM
 
-TARGETS: dict[str, Target] = {target.name: target for target in (PACKED, COMPRESSED_TENSORS, GGUF, EXL3_FILES, ONNX)}
+TARGETS: dict[str, Target] = {
+    target.name: target for target in (PACKED, COMPRESSED_TENSORS, GGUF, EXL3_FILES, ONNX, VLLM)
+}
 
 
 def target_of(name: str) -> Target:

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from space.codings.coding import Coding
 from space.codings.coding_table import CODINGS
+from space.codings.input_formats import INPUT_FORMATS
 from space.codings.masks import PATTERNS
 from space.errors import CalibrationError, SpecError
 from space.inventory import TensorInfo
@@ -41,6 +42,7 @@ from workers.families.family import Family
 from workers.families.family_table import FAMILIES
 from workers.families.kinds.causal_decoder import CAUSAL_DECODER
 from workers.kernels.bit_streams import UNPACK_MASK, unpack_mask
+from workers.kernels.inputs.input_table import ROUNDED
 from workers.kernels.kernel import Kernel, Tensors
 from workers.kernels.kernel_table import KERNELS
 from workers.levels.level_store import LevelStore
@@ -64,6 +66,15 @@ def test_every_coding_is_whole() -> None:
     assert all(set(coding.texts) == set(coding.bits) for coding in alone)
     assert all(isinstance(BUILDERS[coding.name], WholeBuilder) == coding.stands_alone for coding in CODINGS.values())
     assert set(versions.BUILDERS) == set(CODINGS)
+
+
+def test_every_input_format_is_whole() -> None:
+    """Each is rounded by a function, and is what some coding has; marks in texts of levels are told apart."""
+    used = [name for coding in CODINGS.values() for name in (coding.inputs, *coding.input_formats) if name]
+    assert set(INPUT_FORMATS) == set(ROUNDED) == set(used)
+    marks = [entry.mark for entry in INPUT_FORMATS.values() if entry.mark]
+    assert len(set(marks)) == len(marks)
+    assert all(INPUT_FORMATS[name].mark for coding in CODINGS.values() for name in coding.input_formats)
 
 
 def test_every_pattern_is_whole() -> None:

@@ -25,6 +25,8 @@ def test_text_round_trip(level: Level) -> None:
         ("b3-g32-s2:4-r16", Level(3, 32, 0.5, "2:4", 16)),
         ("b2-t-h", Level(2, 64, coding="trellis", rotated=True)),
         ("b3-gch-h-s.5", Level(3, None, 0.5, rotated=True)),
+        ("b8-gch-a8", Level(8, None, inputs="int8")),
+        ("b8-s2:4-r2-a8", Level(8, 64, 0.5, "2:4", 2, inputs="int8")),
     ],
 )
 def test_short_forms(text: str, level: Level) -> None:
@@ -40,6 +42,7 @@ def test_short_forms(text: str, level: Level) -> None:
         (Level(2, 32, 0.25), "b2-g32-s0.25"),
         (Level(2, None, coding="trellis", rotated=True), "b2-gch-t-h"),
         (Level(8, 64, 0.5, rank=4, rotated=True), "b8-g64-h-s0.5-r4"),
+        (Level(8, None, rank=4, inputs="int8"), "b8-gch-r4-a8"),
     ],
 )
 def test_texts_are_for_ever(level: Level, text: str) -> None:
@@ -88,6 +91,12 @@ def test_what_is_not_a_level(text: str) -> None:
         {"bits": 4, "pattern": "2:4"},
         {"bits": 4, "pattern": "2:4", "sparsity": 0.25},
         {"bits": 4, "rank": -1},
+        {"bits": None, "inputs": "int8"},
+        {"bits": 4, "inputs": "int8"},
+        {"bits": 8, "inputs": "int8", "rotated": True},
+        {"bits": 8, "inputs": "int8", "coding": "trellis"},
+        {"bits": 8, "inputs": "q8_K"},
+        {"bits": 4, "inputs": "int8", "coding": "q4_K"},
     ],
 )
 def test_impossible_combinations(values: dict[str, object]) -> None:

@@ -19,7 +19,8 @@ axes = {
 }
 unstructured = st.builds(Level, **axes, sparsity=st.integers(0, 9999).map(lambda share: share / 10_000))
 semi_structured = st.builds(Level, **axes, sparsity=st.just(0.5), pattern=st.just("2:4"))
-levels = st.just(DENSE) | unstructured | semi_structured
+rounding = st.builds(Level, st.just(8), axes["group_size"], rank=axes["rank"], inputs=st.just("int8"))
+levels = st.just(DENSE) | unstructured | semi_structured | rounding
 
 
 def module(name: str, rows: int, columns: int, kind: str = "linear", block: int | None = None) -> ModuleInfo:

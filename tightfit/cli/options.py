@@ -4,11 +4,12 @@ from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import Any
 
+from space.codings.coding_table import all_bits
 from space.codings.masks import PATTERNS
 from space.errors import SpecError
 from space.menu import PLAIN
 from space.spec import JobSpec, make_spec, sequences_of
-from space.targets.target_table import target_of
+from space.targets.target_table import TARGETS, target_of
 
 _LISTS = {"group_sizes": "group_size", "sparsities": "sparsity", "ranks": "rank", "kinds": "kind", "pins": "pin"}
 
@@ -63,9 +64,12 @@ def _refuse_what_no_file_holds(spec: JobSpec, given: Mapping[str, str | None]) -
     """Refuse options that the target's files cannot hold; `given` is field of the request -> its option's text."""
     target = target_of(spec.target)
     for field, text in given.items():
-        levels = () if text is None else replace(PLAIN, **{field: getattr(spec, field)}).levels()
+        bits = all_bits() if field == "kinds" else PLAIN.bits
+        levels = () if text is None else replace(PLAIN, **{field: getattr(spec, field), "bits": bits}).levels()
         for why in filter(None, map(target.why_not, levels)):
-            raise SpecError(f"--{_LISTS[field]} {text}: {target.name} {why}; use --target packed.")
+            others = [t.name for t in TARGETS.values() if all(t.why_not(level) is None for level in levels)]
+            told = f"use --target {' or '.join(others)}" if others else "no target holds all of them"
+            raise SpecError(f"--{_LISTS[field]} {text}: {target.name} {why}; {told}.")
 
 
 def _split(text: str) -> list[str]:

@@ -15,7 +15,7 @@ from space.inventory import Inventory
 from space.plan import Plan
 from space.results.front import bootstrap_interval
 from tightfit.export.source import Written
-from tightfit.export.targets.writer_table import WRITERS
+from tightfit.export.targets.writer_table import RULES, WRITERS
 
 _TIMEOUT_SECONDS = 3600
 _LOOK_SECONDS = 1.0
@@ -90,6 +90,7 @@ def verify_export(
 
     """
     differences = [*_size_differences(written, promise), *_module_differences(written.folder, inventory, plan, target)]
+    differences += RULES[target](written.folder, inventory, plan) if target in RULES else []
     try:
         asked = {**request, "folder": str(written.folder.resolve()), "plan": plan.to_json(), "target": target}
         answer = _reload(asked, look)

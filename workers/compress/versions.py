@@ -12,7 +12,7 @@ from space.level import Level, parse_level
 
 BUILDERS = {"integer": 3, "trellis": 3, "exl3": 3, **dict.fromkeys(GGML_TYPES, 3)}
 """coding -> version of its builder and layout"""
-SLOTS = {"transform": 1, "mask": 1, "correction": 1}
+SLOTS = {"transform": 1, "mask": 1, "correction": 1, "inputs": 1}
 """other slot of a level -> version of what fills it"""
 MEASURED_AS_IT_IS = 1
 """of a dense weight"""
@@ -23,6 +23,7 @@ def level_version(level: Level) -> int:
     if level.is_dense:
         return MEASURED_AS_IT_IS
     used = {"transform": level.rotated, "mask": level.sparsity > 0, "correction": level.rank > 0}
+    used["inputs"] = bool(level.inputs)
     return max(BUILDERS[level.coding], *(version for slot, version in SLOTS.items() if used[slot]), MEASURED_AS_IT_IS)
 
 

@@ -3,7 +3,6 @@
 from torch import Tensor
 
 from space.level import Level
-from workers.kernels.ggml_inputs import rounded_inputs
 from workers.kernels.ggml_library import dequantize
 from workers.kernels.kernel import Kernel, Tensors
 
@@ -13,8 +12,4 @@ def _values(tensors: Tensors, level: Level, _: int, rows: Tensor | None) -> Tens
     return dequantize(blocks.cpu(), level.coding).to(blocks.device)
 
 
-def _inputs(inputs: Tensor, level: Level) -> Tensor:
-    return rounded_inputs(inputs, level.coding)
-
-
-GGML_KERNEL = Kernel(_values, _inputs)
+GGML_KERNEL = Kernel(_values)

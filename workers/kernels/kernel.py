@@ -21,10 +21,7 @@ class Kernel:
         values: (tensors of a module, level, in_features, (n,) rows or None for all) -> (n, I) float32 values before
             scaling, zero where pruned; the same bits whichever rows are asked for. Of a coding that stands alone: the
             weight itself.
-        inputs: ((..., I) inputs, level) -> as the runtime that levels of the coding are for rounds them before it
-            multiplies; None where it does not.
 
     """
 
     values: Callable[[Tensors, Level, int, Tensor | None], Tensor]
-    inputs: Callable[[Tensor, Level], Tensor] | None = None

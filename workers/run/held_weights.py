@@ -15,7 +15,7 @@ from space.inventory import Inventory, ModuleInfo
 from space.level import Level
 from workers.devices import compute_dtype
 from workers.families.load_modules import dense_copy, load_mapped
-from workers.kernels.input_rounding import InputRounding
+from workers.kernels.inputs.input_rounding import InputRounding
 from workers.kernels.stacks import as_matrix, as_parameter
 
 Unpack = Callable[[str, Level, torch.Size], Tensor]

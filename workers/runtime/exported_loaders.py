@@ -11,6 +11,7 @@ from workers.evaluate.quality import Scored
 from workers.runtime.gguf_loader import gguf_tokenizer_problems, in_llama_cpp, load_gguf
 from workers.runtime.onnx_loader import in_onnx_runtime, load_onnx, onnx_tokenizer_problems
 from workers.runtime.packed_modules import use_fast_kernels
+from workers.runtime.vllm_loader import in_compressed_tensors, load_for_vllm
 
 Problems = dict[str, list[str]]
 """kind of what is wrong -> names"""
@@ -89,8 +90,9 @@ HUGGING_FACE = ExportedLoader(_load_folder, tokenizer_problems, lambda *_: None)
 _LOADERS = {
     "gguf": ExportedLoader(load_gguf, gguf_tokenizer_problems, in_llama_cpp),
     "onnx": ExportedLoader(load_onnx, onnx_tokenizer_problems, in_onnx_runtime),
+    "vllm": ExportedLoader(load_for_vllm, tokenizer_problems, in_compressed_tensors),
 }
-"""target -> loader, of those that are no Hugging Face folders"""
+"""target -> loader, of those that are no Hugging Face folders, or are run otherwise than transformers does"""
 
 
 def loader_of(target: str) -> ExportedLoader:

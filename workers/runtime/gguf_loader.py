@@ -17,7 +17,7 @@ from workers.gguf.gguf_architectures import load_config
 from workers.gguf.gguf_fields import head_size
 from workers.gguf.gguf_tokenizer import token_fields
 from workers.gguf.llama_cpp import is_installed, opened
-from workers.kernels.input_rounding import InputRounding
+from workers.kernels.inputs.input_rounding import InputRounding
 
 
 def load_gguf(source: Path, folder: Path, device: Device, loader: str, plan: Plan) -> tuple[Any, dict[str, list[str]]]:

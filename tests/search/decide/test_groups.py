@@ -81,7 +81,7 @@ def _modules(rng: Random, columns: int) -> Iterator[ModuleInfo]:
     yield module("embed_tokens", rng.choice((40, 64)), columns, "embedding")
     for block in range(rng.randint(1, 3)):
         rows = rng.choice((32, 64))
-        for kind, shape in (("q_proj", (rows, columns)), ("k_proj", (16, columns)), ("v_proj", (16, columns))):
+        for kind, shape in (("q_proj", (rows, columns)), ("k_proj", (32, columns)), ("v_proj", (32, columns))):
             if kind != "v_proj" or rng.random() < 0.9:  # some models have no v_proj of their own
                 yield module(f"layers.{block}.attn.{kind}", *shape, block=block)
         yield module(f"layers.{block}.attn.o_proj", columns, rows, block=block)
@@ -102,11 +102,11 @@ def _experts(name: str, count: int, columns: int, block: int) -> Iterator[Module
 
 def _case(seed: int) -> _Case:
     rng = Random(seed)
-    target = rng.choice(("fusing", "fusing", "gguf", "packed"))
+    target = rng.choice(("fusing", "vllm", "gguf", "packed"))
     modules = tuple(_modules(rng, rng.choice((64, 96, 256))))
     blocks = 1 + max(m.block or 0 for m in modules)
     bits = rng.choice(((2, 3, 4, 8), (3, 4, 6), (2, 4, 16)))
-    kinds = GGUF.kinds if target == "gguf" else ("integer",)
+    kinds = {"gguf": GGUF.kinds, "vllm": ("integer", "integer-a8")}.get(target, ("integer",))
     sizes = rng.choice(((32, None), (64, 32), (128, 64, None)))
     menu = Menu(bits, sizes, (0.0,), (0,), kinds)
     inventory = Inventory(modules, (TensorInfo("norm.weight", (64,), "BF16"),), None, blocks)

@@ -12,8 +12,8 @@ from workers.compress.ggml_codes import SCALAR_TYPES, block_codes
 from workers.compress.gptq import output_energy
 from workers.compress.module_statistics import Statistics
 from workers.compress.screen import screen_levels
-from workers.kernels.ggml_inputs import rounded_inputs
 from workers.kernels.ggml_library import dequantize, quantize
+from workers.kernels.inputs.input_table import ROUNDED
 from workers.kernels.unpack import unpack
 
 FAST = [name for name, entry in GGML_TYPES.items() if entry.is_default]
@@ -93,9 +93,10 @@ def test_inputs_are_rounded_to_eight_bits(name: str, worst: float) -> None:
     width = GGML_TYPES[name].columns
     inputs = torch.randn(3, 2, 512, generator=torch.Generator().manual_seed(2))
     inputs[0] = 0
-    found = rounded_inputs(inputs, name)
+    round_inputs = ROUNDED[CODINGS[name].inputs]
+    found = round_inputs(inputs)
     blocks, rounded = inputs.view(-1, width), found.view(-1, width)
     step = blocks.abs().amax(1, keepdim=True) / 127
     assert float(((blocks - rounded).abs() - (worst + 0.07) * step).max()) <= 0
     assert float(found[0].abs().max()) == 0
-    assert float((rounded_inputs(found, name) - found).abs().max()) < 2e-3
+    assert float((round_inputs(found) - found).abs().max()) < 2e-3

@@ -2,6 +2,7 @@
 
 import re
 import struct
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -13,8 +14,10 @@ from tightfit.export.container import Entry
 from tightfit.export.targets.writer import LevelTensors, Program, Writer
 from workers.models.headers import StoredTensor
 
+_FORMAT = "pack-quantized"
 
-def _entries(module: ModuleInfo, level: Level, tensors: LevelTensors) -> list[Entry]:
+
+def pack_quantized_entries(module: ModuleInfo, level: Level, tensors: LevelTensors) -> list[Entry]:
     """Return int32 words, scales and shape: our little-endian rows are its words, padded to four bytes."""
     packed, scale, shape = (
         replace(tensor, name=f"{module.name}.{tensor.name}") for tensor in COMPRESSED_TENSORS.layout(module, level)
@@ -33,8 +36,14 @@ def _padded_rows(source: StoredTensor, row_bytes: int, padded_bytes: int) -> byt
     return b"".join(row.ljust(padded_bytes, b"\0") for row in rows)
 
 
-def _config(inventory: Inventory, plan: Plan) -> dict[str, Any]:
-    """Return one config group per level, its modules named exactly; modules left dense are ignored."""
+def quantization_config(
+    inventory: Inventory, plan: Plan, scheme: Callable[[Level], dict[str, Any]] = lambda _: {}
+) -> dict[str, Any]:
+    """Return one config group per level, its modules named exactly; modules left dense are ignored.
+
+    `scheme` tells what a level's group has beside its weights: the format, where it is not `pack-quantized`, and what
+    inputs are rounded to.
+    """
     by_level: dict[Level, list[str]] = {}
     for name, level in plan.levels:
         by_level.setdefault(level, []).append(name)
@@ -52,20 +61,25 @@ def _config(inventory: Inventory, plan: Plan) -> dict[str, Any]:
             },
             "input_activations": None,
             "output_activations": None,
+            **scheme(level),
         }
         for index, (level, names) in enumerate(sorted(packed, key=lambda item: str(item[0])))
     }
     dense = [m.name for m in inventory.modules if plan[m.name].is_dense and m.kind == "linear"]
     ignored = dense + [copy for m in inventory.modules if plan[m.name].is_dense for copy in m.tied]
-    settings = {
+    formats = {scheme(level).get("format", _FORMAT) for level, _ in packed} or {_FORMAT}
+    return {
         "quant_method": "compressed-tensors",
-        "format": "pack-quantized",
+        "format": next(iter(formats)) if len(formats) == 1 else "mixed-precision",
         "quantization_status": "compressed",
         "config_groups": groups,
         "ignore": ignored,
         "kv_cache_scheme": None,
     }
-    return {"quantization_config": settings}
+
+
+def _config(inventory: Inventory, plan: Plan) -> dict[str, Any]:
+    return {"quantization_config": quantization_config(inventory, plan)}
 
 
 def _loading(program: Program) -> str:
@@ -80,4 +94,4 @@ pip install torch transformers accelerate compressed-tensors
 ```"""
 
 
-COMPRESSED_TENSORS_WRITER = Writer(_entries, _config, keeps_digests=False, loading=_loading)
+COMPRESSED_TENSORS_WRITER = Writer(pack_quantized_entries, _config, keeps_digests=False, loading=_loading)

@@ -7,30 +7,24 @@ for 32): `vec_dot_type` of ggml's table of types.
 import torch
 from torch import Tensor
 
-from space.codings.ggml_types import GGML_TYPES
-
 _LARGEST = 127
-_WIDE = 256
+_WIDE, _NARROW = 256, 32
 
 
-def rounded_inputs(inputs: Tensor, type_name: str) -> Tensor:
-    """Return (..., I) inputs as a weight of a type meets them."""
-    width = GGML_TYPES[type_name].columns
-    blocks = inputs.float().reshape(-1, width)
-    rounded = _q8_k(blocks) if width == _WIDE else _q8_0(blocks)
-    return rounded.view(inputs.shape).to(inputs.dtype)
-
-
-def _q8_0(blocks: Tensor) -> Tensor:
+def q8_0(inputs: Tensor) -> Tensor:
+    """Return (..., I) inputs, rounded in blocks of 32."""
+    blocks = inputs.float().reshape(-1, _NARROW)
     scale = blocks.abs().amax(1, keepdim=True) / _LARGEST
     whole = (blocks * torch.where(scale == 0, 0.0, 1 / scale)).round_()
-    return whole.mul_(scale.half().float())
+    return whole.mul_(scale.half().float()).view(inputs.shape).to(inputs.dtype)
 
 
-def _q8_k(blocks: Tensor) -> Tensor:
-    """Return values whose largest, by size, is -127 times the scale."""
+def q8_k(inputs: Tensor) -> Tensor:
+    """Return (..., I) inputs, rounded in blocks of 256 whose largest, by size, is -127 times the scale."""
+    blocks = inputs.float().reshape(-1, _WIDE)
     at = blocks.abs().argmax(1, keepdim=True)
     largest = blocks.gather(1, at)
     inverse = torch.where(largest == 0, 0.0, -_LARGEST / largest)
     whole = (blocks * inverse).round_().clamp_(max=_LARGEST)
-    return whole.mul_(torch.where(inverse == 0, 0.0, 1 / inverse))
+    rounded = whole.mul_(torch.where(inverse == 0, 0.0, 1 / inverse))
+    return rounded.view(inputs.shape).to(inputs.dtype)

@@ -6,7 +6,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from space.level import Level
-from workers.kernels.kernel_table import KERNELS
+from workers.kernels.inputs.input_table import ROUNDED
 
 
 class InputRounding:
@@ -20,25 +20,22 @@ class InputRounding:
     def begin(self, name: str, modules: Iterable[nn.Module], level: Level) -> None:
         """Round as a level says from now on; an embedding's inputs are no numbers, and stay."""
         self.end(name)
-        if level.is_dense or KERNELS[level.coding].inputs is None:
+        if not level.rounded_inputs:
             return
         linear = [module for module in modules if isinstance(module, nn.Linear)]
-        self._hooks[name] = [module.register_forward_pre_hook(self._hook(level)) for module in linear]
+        self._hooks[name] = [module.register_forward_pre_hook(self._hook(level.rounded_inputs)) for module in linear]
 
     def end(self, name: str) -> None:
         """Round nothing for a module any more."""
         for hook in self._hooks.pop(name, ()):
             hook.remove()
 
-    def _hook(self, level: Level) -> Any:
-        rounded = KERNELS[level.coding].inputs
-        assert rounded is not None  # noqa: S101 (asked for where there is one)
-
+    def _hook(self, format_name: str) -> Any:
         def pass_rounded(_module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
             (source,) = inputs
             last = self._last
-            if last is None or last[0] is not source or last[1:3] != (source._version, str(level)):  # noqa: SLF001
-                last = (source, source._version, str(level), rounded(source, level))  # noqa: SLF001 (no other name)
+            if last is None or last[0] is not source or last[1:3] != (source._version, format_name):  # noqa: SLF001
+                last = (source, source._version, format_name, ROUNDED[format_name](source))  # noqa: SLF001
                 self._last = last
             return (last[3],)
 

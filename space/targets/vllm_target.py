@@ -1,0 +1,62 @@
+"""Checkpoints of compressed-tensors as vLLM loads and multiplies them: fused layers at one level, few group sizes.
+
+vLLM makes one product of q, k and v, and one of gate and up, so that their weights must have one scheme
+(`find_matched_target` in its compressed_tensors/utils.py). Weights alone are `pack-quantized` integers of 2 to 8 bits:
+its Marlin and Machete kernels take 4 and 8 bits, Humming the others, and its CPU kernel 4. With rounded inputs they are
+`int-quantized`: bytes, one scale a row, and inputs rounded token by token.
+"""
+
+from space.inventory import Inventory, ModuleInfo, TensorInfo
+from space.level import Level
+from space.targets.compressed_tensors_target import COMPRESSED_TENSORS
+from space.targets.site_groups import Groups, grouped
+from space.targets.target import Target
+
+GROUP_SIZES = (32, 64, 128, None)
+"""what its kernels have"""
+_MULTIPLE = 32  # of rows and columns, so that words, groups and tiles are whole
+FUSED = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))
+"""Layers of one parent that are one product in the models below."""
+ARCHITECTURES = (
+    *("GemmaForCausalLM", "Gemma2ForCausalLM", "Gemma3ForCausalLM", "GraniteForCausalLM", "LlamaForCausalLM"),
+    *("MistralForCausalLM", "Olmo2ForCausalLM", "Phi3ForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM"),
+    *("SmolLM3ForCausalLM", "Starcoder2ForCausalLM"),
+)
+"""Models whose layers have one name here and in vLLM, and which fuse no others."""
+
+
+def _why_not(level: Level) -> str | None:
+    if level.is_dense:
+        return None
+    if level.coding != "integer" or level.rotated or not level.is_plain:
+        return "holds plain integers only, with inputs as they are or in 8 bits (--kind integer,integer-a8)"
+    return None
+
+
+def _is_legal(module: ModuleInfo, level: Level) -> bool:
+    """Tell whether it is a layer of a block of whole tiles; heads and embeddings stay as they are."""
+    rows, columns = module.out_features, module.in_features
+    is_whole = rows % _MULTIPLE == 0 and columns % (level.group_size or _MULTIPLE) == 0
+    is_held = level.group_size is None if level.inputs else level.group_size in GROUP_SIZES
+    is_layer = module.kind == "linear" and module.site is None and module.block is not None
+    return is_layer and is_held and is_whole and columns % _MULTIPLE == 0
+
+
+def _layout(module: ModuleInfo, level: Level) -> tuple[TensorInfo, ...]:
+    if not level.inputs:
+        return COMPRESSED_TENSORS.layout(module, level)
+    rows, columns = module.out_features, module.in_features
+    return TensorInfo("weight", (rows, columns), "I8"), TensorInfo("weight_scale", (rows, 1), "F16")
+
+
+def fused_with(module_name: str) -> str | None:
+    """Return the name of the product that a layer is a part of; None of one that stands alone."""
+    parent, _, kind = module_name.rpartition(".")
+    return next((f"{parent}.{'+'.join(kinds)}" for kinds in FUSED if kind in kinds), None)
+
+
+def _groups(inventory: Inventory) -> Groups:
+    return grouped(inventory, lambda module: fused_with(module.name))
+
+
+VLLM = Target(name="vllm", why_not=_why_not, is_legal=_is_legal, layout=_layout, groups=_groups)

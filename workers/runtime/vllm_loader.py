@@ -1,0 +1,69 @@
+"""An export for vLLM in a fresh process, which vLLM itself needs a GPU for: its files as transformers reads them.
+
+What searches measured rounds inputs as vLLM's kernels do. So weights are loaded without the rounding that
+compressed-tensors does in transformers, and inputs are rounded by ours; then the same files are loaded as they are, and
+the KL of compressed-tensors' own rounding is held against it.
+"""
+
+import copy
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from space.plan import Plan
+from workers.devices import Device, compute_dtype
+from workers.evaluate.quality import Scored, sequence_quality
+from workers.evaluate.teacher import Teacher
+from workers.kernels.inputs.input_rounding import InputRounding
+
+_BATCH = 4
+
+
+def load_for_vllm(_: Path, folder: Path, device: Device, loader: str, plan: Plan) -> tuple[Any, dict[str, list[str]]]:
+    """Return the model as searches run it, and missing, unexpected and mismatched keys."""
+    import transformers
+
+    config = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+    settings = copy.deepcopy(config.quantization_config)
+    for group in settings["config_groups"].values():
+        group["input_activations"] = None
+    config.quantization_config = settings
+    model, report = _from_files(folder, device, loader, config)
+    modules, rounding = dict(model.named_modules()), InputRounding()
+    for name, level in plan.levels:
+        rounding.begin(name, [modules[name]], level)
+    return model, {kind: sorted(map(str, keys)) for kind, keys in report.items() if keys}
+
+
+def _from_files(folder: Path, device: Device, loader: str, config: Any) -> tuple[Any, dict[str, Any]]:
+    import transformers
+
+    model, report = getattr(transformers, loader).from_pretrained(
+        folder,
+        config=config,
+        dtype=compute_dtype(device),
+        use_safetensors=True,
+        trust_remote_code=False,
+        local_files_only=True,
+        output_loading_info=True,
+    )
+    return model.eval().to(device), report
+
+
+def in_compressed_tensors(folder: Path, tokens: Tensor, teacher: Teacher, scored: Scored) -> tuple[str, float] | None:
+    """Return the KL divergence of the logits on (N, T) tokens with inputs rounded by compressed-tensors; None: none."""
+    import torch
+    import transformers
+
+    config = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+    groups = config.quantization_config["config_groups"].values()
+    if all(group["input_activations"] is None for group in groups):
+        return None
+    device: Device = "cpu" if tokens.device.type == "cpu" else "cuda"
+    model, _ = _from_files(folder, device, "AutoModelForCausalLM", config)
+    batches = tokens.split(_BATCH)
+    with torch.no_grad():
+        logits = (model(input_ids=batch, use_cache=False).logits for batch in batches)
+        kl, _ = sequence_quality(logits, batches, teacher, scored)
+    return "compressed-tensors", sum(kl) / len(kl)
