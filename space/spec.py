@@ -1,5 +1,6 @@
 """All that a user may ask of a job: the only place of configuration."""
 
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -50,7 +51,7 @@ class JobSpec(BaseModel):
     bits: tuple[int, ...] = Menu().bits
     """Bit-widths of the menu, 2-8; 16 keeps a module dense."""
     group_sizes: tuple[int | None, ...] = Menu().group_sizes
-    """Columns per scale; None is one scale per output channel."""
+    """Columns per scale; None, or "channel", is one scale per output channel."""
     sparsities: tuple[float | str, ...] = Menu().sparsities
     """Shares of zeros, or names of patterns that have their own, such as `2:4`."""
     ranks: tuple[int, ...] = Menu().ranks
@@ -81,6 +82,12 @@ class JobSpec(BaseModel):
     """Sequences a trial is measured on."""
     num_held_out_samples: int = Field(64, ge=2)
     """Sequences the front is measured on, never seen by the search."""
+
+    @field_validator("group_sizes", mode="before")
+    @classmethod
+    def _channel_is_a_group(cls, value: Any) -> Any:
+        """Read what the command line says and TOML must, which has no null."""
+        return [None if one == "channel" else one for one in value] if isinstance(value, list | tuple) else value
 
     @field_validator("budget")
     @classmethod
@@ -157,6 +164,15 @@ def sequences_of(num_sequences: int) -> dict[str, int]:
     return {**others, "num_samples": num_sequences}
 
 
+def option_of(field: str) -> str:
+    """Return the command line's name of a field.
+
+    >>> option_of("group_sizes"), option_of("seed")
+    ('--group-size', '--seed')
+    """
+    return f"--{_OPTIONS.get(field, field).replace('_', '-')}"
+
+
 def make_spec(**values: Any) -> JobSpec:
     """Return a checked request.
 
@@ -165,18 +181,22 @@ def make_spec(**values: Any) -> JobSpec:
         BudgetError: the budget cannot be read.
 
     """
+    return spec_of(values)
+
+
+def spec_of(values: Mapping[str, Any], called: Callable[[str], str] = option_of) -> JobSpec:
+    """Return a checked request of the fields in `values`; `called` says what messages call a field. As `make_spec`."""
     parse_budget(str(values.get("budget", "")))
     try:
         spec = JobSpec(**values)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        field = _OPTIONS.get(str(first["loc"][0]), str(first["loc"][0]))
         reason = first["msg"].removeprefix("Value error, ")
-        raise SpecError(f"--{field.replace('_', '-')} {_as_typed(first['input'])}: {reason}.") from error
+        raise SpecError(f"{called(str(first['loc'][0]))} {_as_typed(first['input'])}: {reason}.") from error
     levels = spec.menu.levels()  # refuses impossible combinations now, not in a worker
     if all(level.is_dense for level in levels):
-        told = f"--bits {_as_typed(spec.bits)}: {_as_typed(spec.kinds)} has none of these bit-widths"
-        raise SpecError(f"{told}; name others, or another --kind.")
+        told = f"{called('bits')} {_as_typed(spec.bits)}: {_as_typed(spec.kinds)} has none of these bit-widths"
+        raise SpecError(f"{told}; name others, or another {called('kinds')}.")
     spec.parsed_pins  # noqa: B018 (reads every pin now)
     return spec
 

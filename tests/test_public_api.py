@@ -35,6 +35,7 @@ SUBMIT_OPTIONS = {
         "--refine",
         "--sampler",
     },
+    *{"--config", "--out", "--preset"},
     *{"--num-sequences", "--seed", "--sequence-length", "--sparsity", "--target", "--worker-memory", "--workers"},
 }
 SPEC_FIELDS = [
@@ -121,7 +122,7 @@ def test_every_option_is_a_field() -> None:
     names["num_samples"] = "num_sequences"  # which says the two others too
     fields = {names.get(name, name) for name in SPEC_FIELDS} - {"model", "revision"}
     fields -= {"num_search_samples", "num_held_out_samples"}
-    assert fields == options - {"home", "json", "dry_run", "detach", "queue", "like"}
+    assert fields == options - {"home", "json", "dry_run", "out", "detach", "queue", "like", "config", "preset"}
 
 
 def test_verbs_of_the_service() -> None:

@@ -34,6 +34,7 @@ class DryRun:
         num_plans: plans in the space.
         seconds: estimated time with the asked workers.
         disk_bytes: estimated size of the cache.
+        request: the whole request as its job would keep it: whole paths, a model of the hub at its commit.
         carried: stored tensors that are copied unchanged because no part of what is searched uses them, and why.
 
     """
@@ -50,6 +51,7 @@ class DryRun:
     num_plans: int
     seconds: float
     disk_bytes: int
+    request: JobSpec
     carried: tuple[Carried, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
@@ -57,6 +59,7 @@ class DryRun:
         value = asdict(self)
         value["num_plans"] = str(self.num_plans)
         value["modules"] = [dict(zip(_MODULE, row, strict=True)) for row in self.modules]
+        value["request"] = self.request.model_dump(mode="json")
         return value
 
     @staticmethod
@@ -66,6 +69,7 @@ class DryRun:
             "modules": tuple(tuple(module[name] for name in _MODULE) for module in value["modules"]),
             "uniform": tuple(UniformSize(**uniform) for uniform in value["uniform"]),
             "num_plans": int(value["num_plans"]),
+            "request": JobSpec(**value["request"]),
             "carried": tuple(Carried(**carried) for carried in value.get("carried", ())),
         }
         return DryRun(**{**value, **read})
@@ -108,8 +112,8 @@ def _ranges(numbers: Sequence[int]) -> str:
     return told if len(numbers) == 1 else f"[{told}]"
 
 
-def estimate(spec: JobSpec, prepared: Prepared) -> DryRun:
-    """Return what a job would search and cost."""
+def estimate(spec: JobSpec, prepared: Prepared, request: JobSpec) -> DryRun:
+    """Return what a job would search and cost; `request` is what it would keep of what was asked."""
     space, inventory = prepared.space, prepared.inventory
     rows = []
     for module in inventory.modules:
@@ -133,6 +137,7 @@ def estimate(spec: JobSpec, prepared: Prepared) -> DryRun:
         num_plans=space.num_plans,
         seconds=sum(expected_seconds(spec, prepared).values()),
         disk_bytes=_disk_bytes(spec, prepared),
+        request=request,
         carried=inventory.carried,
     )
 

@@ -21,7 +21,7 @@ from storage.tracking.open_tracker import open_tracker
 from tightfit.config import Settings, load_settings, login_name
 from tightfit.jobs.new_job import create_job, create_once
 from tightfit.links import keep_link
-from tightfit.searched_model import check_plan, front_plans, searched_inventory
+from tightfit.searched_model import check_plan, front_plans, lasting, searched_inventory
 from tightfit.tasks.task_verbs import TaskVerbs
 from tightfit.work import Server, executor_maker, requeued, start_process
 
@@ -48,7 +48,8 @@ class Service(TaskVerbs):
         from search.request.acceptance import accept
         from tightfit.estimate import estimate
 
-        return estimate(spec, accept(spec, self.settings.cache_folder))
+        prepared = accept(spec, self.settings.cache_folder)
+        return estimate(spec, prepared, lasting(spec, prepared.folder))
 
     def submit(self, spec: "JobSpec", user: str | None = None, *, once: bool = False) -> Job:
         """Check a request and queue it for a user (default: who is at work here).

@@ -9,6 +9,7 @@ from typing import get_args
 
 import pytest
 
+from space.requests.presets import PresetName
 from space.spec import SamplerName, make_spec
 from space.targets.target_table import TARGETS
 from storage.open_store import open_store
@@ -16,7 +17,7 @@ from tests.cli.conftest import Cli
 from tests.storage.sample_job import SampleJob
 from tightfit import __version__
 from tightfit.cli.hints import unfilled
-from tightfit.cli.submit_options import SAMPLERS
+from tightfit.cli.submitting.submit_options import PRESETS, SAMPLERS
 from tightfit.config import load_settings
 
 HOMELESS = [
@@ -61,9 +62,11 @@ def test_completion(done: SampleJob, line: str, expected: str) -> None:
 def test_choices_are_in_help(cli: Cli) -> None:
     """All that the program takes, and no other."""
     assert get_args(SamplerName) == SAMPLERS
+    assert get_args(PresetName) == PRESETS
     told = "".join(cli("submit", "-h").out.replace("│", " ").split())
     assert f"[{'|'.join(SAMPLERS)}]" in told
     assert f"[{'|'.join(TARGETS)}]"[:16] in told
+    assert f"[{'|'.join(PRESETS)}]"[:16] in told
 
 
 @pytest.mark.parametrize("verb", [["front", "--json"], ["front", "--csv"], ["front"]])

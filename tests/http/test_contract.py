@@ -21,12 +21,20 @@ PUBLISHED = Path(__file__).with_name("openapi_v1.json")
 _WORDS = ("description", "title", "summary", "examples", "default", "tags")
 
 
-def facts(value: Any, place: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield (place, value) of all that programs rely on in a document; words for people aside."""
-    if isinstance(value, dict):
+def facts(value: Any, place: str = "", shapes: Any = None) -> Iterator[tuple[str, Any]]:
+    """Yield (place, value) of all that programs rely on in a document; words for people aside.
+
+    A shape stands where it is used: what it is called in the document, no program sees.
+    """
+    if isinstance(value, dict) and shapes is None:
+        shapes = value["components"]["schemas"]
+        yield from facts(value["paths"], "/paths", shapes)
+    elif isinstance(value, dict) and "$ref" in value:
+        yield from facts(shapes[value["$ref"].rpartition("/")[2]], place, shapes)
+    elif isinstance(value, dict):
         for name, inner in value.items():
             if name not in _WORDS or not isinstance(inner, str | list):
-                yield from facts(inner, f"{place}/{name}")
+                yield from facts(inner, f"{place}/{name}", shapes)
     elif isinstance(value, list):
         for inner in value:
             if not isinstance(inner, dict | list):
@@ -34,7 +42,7 @@ def facts(value: Any, place: str = "") -> Iterator[tuple[str, Any]]:
                 continue
             is_named = isinstance(inner, dict) and {"in", "name"} <= inner.keys()
             called = "{in}:{name}".format(**inner) if isinstance(inner, dict) and is_named else "[]"
-            yield from facts(inner, f"{place}/{called}")
+            yield from facts(inner, f"{place}/{called}", shapes)
     else:
         yield place, value
 
@@ -44,23 +52,18 @@ def broken(before: Any, now: Any) -> list[str]:
     old, new = _sorted(before), _sorted(now)
     gone = [f"{place}: {value} is gone" for place, value in old if (place, value) not in new]
     needs = [place for place, _ in new if place.rpartition("/")[0].endswith("/required")]
-    more = [f"{place}: is needed now" for place in needs if (place, "True") not in old and _is_asked(place, before)]
+    more = [f"{place}: is needed now" for place in needs if (place, "True") not in old and _is_asked(place, old)]
     return gone + more
 
 
 def _sorted(document: Any) -> list[tuple[str, str]]:
-    return sorted({(place, str(value)) for place, value in facts(document) if not place.startswith("/info")})
+    return sorted({(place, str(value)) for place, value in facts(document)})
 
 
-def _is_asked(place: str, before: Any) -> bool:
-    """Tell whether a place is of a shape that was there and that requests have."""
-    shape = place.removeprefix("/components/schemas/").partition("/")[0]
-    return shape in _asked_shapes(before)
-
-
-def _asked_shapes(document: Any) -> set[str]:
-    bodies = json.dumps([op.get("requestBody") for path in document["paths"].values() for op in path.values()])
-    return {name for name in document["components"]["schemas"] if f'schemas/{name}"' in bodies}
+def _is_asked(place: str, before: list[tuple[str, str]]) -> bool:
+    """Tell whether a place is of a request's body that was there."""
+    body = place.rpartition("/required/")[0]
+    return "/requestBody/" in body and any(old.startswith(f"{body}/") for old, _ in before)
 
 
 def test_version_one_is_kept(world: World) -> None:
@@ -74,9 +77,15 @@ def test_version_one_is_kept(world: World) -> None:
     [
         (lambda d: d["paths"].pop("/v1/jobs/{job}/front"), "/paths//v1/jobs/{job}/front"),
         (lambda d: d["paths"]["/v1/jobs"]["get"]["parameters"].pop(0), "query:state"),
-        (lambda d: d["components"]["schemas"]["JobStatus"]["properties"].pop("state"), "JobStatus/properties/state"),
-        (lambda d: d["components"]["schemas"]["TrialInfo"]["properties"]["trial"].update(type="string"), "trial/type"),
-        (lambda d: d["components"]["schemas"]["JobSpec"]["required"].append("seed"), "required/seed: is needed now"),
+        (
+            lambda d: d["components"]["schemas"]["JobStatus"]["properties"].pop("state"),
+            "get/responses/200/content/application/json/schema/properties/state",
+        ),
+        (
+            lambda d: d["components"]["schemas"]["TrialInfo"]["properties"]["trial"].update(type="string"),
+            "properties/trial/type",
+        ),
+        (lambda d: d["components"]["schemas"]["JobRequest"]["required"].append("seed"), "required/seed: is needed now"),
         (lambda d: d["paths"]["/v1/jobs"]["post"]["responses"].pop("202"), "responses/202"),
     ],
 )
@@ -92,8 +101,8 @@ def test_what_is_added_breaks_nothing() -> None:
     """A path, an optional field, words."""
     before, now = json.loads(PUBLISHED.read_text()), json.loads(PUBLISHED.read_text())
     now["paths"]["/v1/more"] = now["paths"]["/v1/jobs"]
-    now["components"]["schemas"]["JobSpec"]["properties"]["more"] = {"type": "string"}
-    now["components"]["schemas"]["JobSpec"]["description"] = "Other words."
+    now["components"]["schemas"]["JobRequest"]["properties"]["more"] = {"type": "string"}
+    now["components"]["schemas"]["JobRequest"]["description"] = "Other words."
     assert broken(before, now) == []
 
 

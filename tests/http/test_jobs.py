@@ -6,6 +6,9 @@ import re
 from starlette.testclient import TestClient
 from typer.testing import CliRunner
 
+from space.requests.job_document import to_toml
+from space.requests.presets import resolved
+from space.spec import JobSpec
 from tests.http.conftest import World
 from tightfit.cli.app import app
 
@@ -109,6 +112,18 @@ def test_what_a_request_would_cost(world: World, client: TestClient) -> None:
     spec = world.service.store.get_job(world.done).spec
     found = world.service.dry_run(spec.model_copy(update={"max_trials": 30}))
     assert told == json.loads(json.dumps(found.to_json()))
+
+
+def test_presets_and_toml(world: World, client: TestClient) -> None:
+    """A preset says what is not given, and a request in TOML is the same request as in JSON."""
+    given = {name: world.request()[name] for name in ("model", "budget", "calibration")}
+    told = client.post("/v1/inspect", json=given | {"preset": "quick", "seed": 3}).json()["request"]
+    assert told == resolved(given | {"seed": 3}, "quick").model_dump(mode="json")
+    (quick,) = (preset for preset in client.get("/v1/about").json()["presets"] if preset["name"] == "quick")
+    assert quick["values"].items() <= {name: told[name] for name in quick["values"]}.items()
+    toml = to_toml(JobSpec(**told))
+    found = client.post("/v1/inspect", content=toml, headers={"content-type": "application/toml"}).json()
+    assert found["request"] == told
 
 
 def test_health(world: World, client: TestClient) -> None:

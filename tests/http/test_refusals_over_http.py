@@ -163,6 +163,23 @@ def test_pages_of_other_sites(world: World, client: TestClient, headers: dict[st
     assert ours.json()["state"] == "DONE"
 
 
+@pytest.mark.parametrize(
+    ("text", "status", "words"),
+    [
+        (b"seed = 1\nseed = 2", 400, "is no TOML that can be used (Cannot overwrite a value"),
+        (b"a" + b".a" * 9000 + b" = 1", 400, "more than 1,000 dots"),
+        (b"a = " + b"[" * 9000, 400, "nested too deeply"),
+        (b"max_minutes = inf", 400, "Out of range float values"),
+        (b"seed = [2020-01-01]", 400, "is a date or a time"),
+        (b"a = '\xff'", 400, "is no TOML that can be used"),
+        (b"modle = 1", 422, "body.modle: Extra inputs are not permitted"),
+    ],
+)
+def test_toml_that_cannot_be_used(client: TestClient, text: bytes, status: int, words: str) -> None:
+    """Within the bounds of JSON, and in the same words."""
+    refused(client.post("/v1/jobs", content=text, headers={"content-type": "application/toml"}), status, words)
+
+
 def test_links_that_lead_out(world: World, client: TestClient) -> None:
     """A folder in an allowed one may be a link to elsewhere, and so may a file in it."""
     inside = world.model.parent

@@ -10,18 +10,14 @@ import typer
 
 from space.errors import TightfitError, UsageError
 from tightfit import __version__
-from tightfit.cli import submit_options as asked
 from tightfit.cli.access import token_app
 from tightfit.cli.base import (
     AsJson,
-    Detach,
     Home,
     JobName,
     NewestJob,
-    Queue,
     chosen,
     home_of,
-    left,
     open_service,
     print_json,
     run_here,
@@ -30,6 +26,7 @@ from tightfit.cli.base import (
 from tightfit.cli.exports import export, exports
 from tightfit.cli.jobs import cancel, logs, pause, resume, status, study
 from tightfit.cli.serve import serve
+from tightfit.cli.submitting.submit_command import submit
 from tightfit.cli.upkeep import db_app, doctor, gc, work
 from tightfit.cli.upload_model import upload
 from tightfit.places.open_place import open_place
@@ -70,67 +67,6 @@ def demo(home: Home = None) -> None:
     from tightfit.cli.installation.demo import run_demo
 
     run_demo(home)
-
-
-@app.command()
-def submit(
-    ctx: typer.Context,
-    model: asked.Model,
-    budget: asked.Budget,
-    context: asked.Context = 0,
-    batch: asked.Batch = 1,
-    calibration: asked.Calibration = None,
-    sequence_length: asked.SequenceLength = None,
-    num_sequences: asked.NumSequences = None,
-    target: asked.Target = "packed",
-    bits: asked.Bits = None,
-    group_size: asked.GroupSize = None,
-    sparsity: asked.Sparsity = None,
-    rank: asked.Rank = None,
-    kind: asked.Kind = None,
-    pin: asked.Pin = None,
-    sampler: asked.Sampler = "front",
-    max_trials: asked.MaxTrials = None,
-    max_minutes: asked.MaxMinutes = None,
-    refine: asked.Refine = False,
-    workers: asked.NumWorkers = 2,
-    worker_memory: asked.WorkerMemory = None,
-    seed: asked.Seed = 0,
-    like: asked.Like = None,
-    dry_run: asked.DryRun = False,
-    detach: Detach = False,
-    queue: Queue = False,
-    as_json: AsJson = False,
-    home: Home = None,
-) -> None:
-    """Search how to compress MODEL so that it fits BUDGET."""
-    from tightfit.cli.options import spec_from_options
-
-    sources = {name: ctx.get_parameter_source(name) for name in ctx.params}
-    given = {name for name, source in sources.items() if source is not None and source.name != "DEFAULT"}
-    earlier = None if like is None else open_place(home).spec(like)
-    spec = spec_from_options(
-        model=model, budget=budget, context=context, batch=batch, calibration=calibration, target=target, bits=bits,
-        sequence_length=sequence_length, num_sequences=num_sequences,
-        group_size=group_size, sparsity=sparsity, rank=rank, kind=kind, pin=pin, sampler=sampler,
-        max_trials=max_trials, max_minutes=max_minutes, refine=refine, workers=workers,
-        worker_memory=worker_memory, seed=seed, like=earlier, given=given,
-    )  # fmt: skip
-    place = open_place(home, create=not dry_run, needed=not dry_run)
-    from tightfit.cli.show import show_dry_run, show_result
-
-    if dry_run:
-        found = place.dry_run(spec)
-        print_json(found.to_json()) if as_json else show_dry_run(found)
-        return
-    job = place.submit(spec).overview
-    if detach or queue:
-        text = left(place, job.job_id, home, detach=detach)
-        print_json({"job": job.job_id, "state": str(job.state)}) if as_json else print(text)
-        return
-    run_here(place, job.job_id, home)
-    document = place.front(job.job_id)
-    print_json(document.to_json()) if as_json else show_result(document, home)
 
 
 @app.command(hidden=True)
@@ -196,7 +132,7 @@ def explain(
     print_json(found.to_json()) if as_json else show_explanation(job, found)
 
 
-for command in (upload, export, exports, status, logs, study, pause, cancel, resume, serve, work, gc, doctor):
+for command in (submit, upload, export, exports, status, logs, study, pause, cancel, resume, serve, work, gc, doctor):
     app.command()(command)
 
 

@@ -10,7 +10,7 @@ import typer
 
 from space.targets.target_table import TARGETS
 from tightfit.cli.base import AsJson, Home, NewestJob, Queue, chosen, complete_job, print_json
-from tightfit.cli.submit_options import one_of
+from tightfit.cli.submitting.submit_options import one_of
 from tightfit.places.open_place import open_place
 from tightfit.tasks.export_wish import ExportWish
 

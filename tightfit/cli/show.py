@@ -1,5 +1,6 @@
 """What people see in a terminal: tables on stdout."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,9 +38,13 @@ def _table(*names: str, title: str | None = None) -> Table:
     return Table(*names, title=title, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
 
 
-def show_dry_run(found: "DryRun") -> None:
-    """Print what a job would search and cost."""
+def show_dry_run(found: "DryRun", sources: Mapping[str, str]) -> None:
+    """Print what a job would search and cost; `sources` is field of the request -> who says it, if not the default."""
     console = _console()
+    request = _table("key", "value", "from", title="The request (each key as in a file of --config)")
+    for name, value in found.request.model_dump(mode="json").items():
+        request.add_row(name, _written(value), sources.get(name, "default"))
+    _print_table(request)
     table = _table("modules", "", "shape", "levels", "smallest", "largest", title=f"{found.model}: modules")
     for name, (kind, rows, columns, levels, smallest, largest), count in found.groups():
         shape = f"{rows} x {columns}" + (" embedding" if kind == "embedding" else "")
@@ -59,6 +64,13 @@ def show_dry_run(found: "DryRun") -> None:
     low, high = f"{found.smallest_bytes:,}", f"{found.largest_bytes:,}"
     console.print(f"Reachable: {low} to {high} bytes, about 10^{len(str(found.num_plans)) - 1} plans.")
     console.print(f"Estimate: {found.seconds / 60:.1f} minutes, {format_bytes(found.disk_bytes)} of cache at most.")
+
+
+def _written(value: object) -> str:
+    """Return a value of a request as people write it; nothing where it is open."""
+    if isinstance(value, list):
+        return ", ".join("=".join(v) if isinstance(v, list) else "channel" if v is None else str(v) for v in value)
+    return "" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def show_front(document: FrontDocument) -> None:

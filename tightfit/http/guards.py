@@ -1,5 +1,6 @@
 """What is refused before any resource hears of it: foreign hosts and pages, bodies that are too large or no JSON."""
 
+import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from space.budget import format_bytes
 from space.errors import ForbiddenError, TightfitError, TooLargeError
 from space.parsing.strict_json import parse_json
+from space.parsing.toml_text import parse_toml
 from tightfit.http.problems import answer, problem_of
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -58,12 +60,15 @@ class Guard:
                 await self.app(scope, receive, sending)
                 return
             body = await self._body(headers, receive)
-            if _is_json(headers) and body:
+            if _is_of(headers, "toml") and body:
+                body = _as_json(scope, body)
+            elif _is_of(headers, "json") and body:
                 parse_json(body)
         except TightfitError as error:
             await problem_of(error)(scope, receive, sending)
         except ValueError as error:
-            told = f"The body is no JSON that can be used ({error}). Send one JSON value in UTF-8."
+            told = f"The body is no {'TOML' if _is_of(headers, 'toml') else 'JSON'} that can be used ({error}). "
+            told += "Send one JSON value in UTF-8, or TOML as application/toml."
             await answer(400, told, kind="json")(scope, receive, sending)
         else:
             await self.app(scope, _Again(body, receive), sending)
@@ -136,8 +141,16 @@ def _name_of(host: str) -> str:
     return (host if host.count(":") > 1 else host.partition(":")[0]).lower()
 
 
-def _is_json(headers: Headers) -> bool:
-    return headers.get("content-type", "").partition(";")[0].strip().lower().endswith("json")
+def _is_of(headers: Headers, kind: str) -> bool:
+    return headers.get("content-type", "").partition(";")[0].strip().lower().endswith(kind)
+
+
+def _as_json(scope: Scope, body: bytes) -> bytes:
+    """Return a body of TOML as JSON, and have the request say so. Raises ValueError where it cannot be read."""
+    found = json.dumps(parse_toml(body.decode()), allow_nan=False).encode()
+    headers = MutableHeaders(scope=scope)
+    headers["content-type"], headers["content-length"] = "application/json", str(len(found))
+    return found
 
 
 def _with_headers(send: Send) -> Send:

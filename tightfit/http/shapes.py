@@ -4,6 +4,9 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from space.requests.presets import PresetName, resolved
+from space.spec import JobSpec
+
 JobStateName = Literal["QUEUED", "RUNNING", "PAUSED", "DONE", "FAILED", "CANCELLED"]
 TrialStateName = Literal["WAITING", "RUNNING", "COMPLETE", "FAILED", "STOPPED"]
 Count = Field(ge=0)
@@ -198,6 +201,8 @@ class Inspection(Shape):
     """Of the cache, at most."""
     carried: list[CarriedInfo] = []
     """What is copied unchanged."""
+    request: JobSpec
+    """The whole request, with what a preset and the defaults say."""
 
 
 class LogPart(Shape):
@@ -215,16 +220,39 @@ class Health(Shape):
     version: str
 
 
+class PresetInfo(Shape):
+    """What a preset stands for."""
+
+    name: PresetName
+    summary: str
+    values: dict[str, Any]
+    """Field of a request -> its value; the others keep their defaults."""
+
+
 class About(Shape):
     """What service this is."""
 
     version: str
     targets: list[str]
     """What results can be written as."""
+    presets: list[PresetInfo]
+    """How much work a job may be, in one word."""
     user: str | None
     """Who asks."""
     mlflow: str | None
     """Where MLflow shows the jobs, where one runs."""
+
+
+class JobRequest(JobSpec):
+    """A request: the fields of `JobSpec`, and a preset for those that are not given."""
+
+    preset: PresetName | None = None
+    """How much work, in one word (see `/v1/about`); null is `balanced`, the defaults."""
+
+    def resolved(self) -> JobSpec:
+        """Return the whole request. Raises SpecError, BudgetError."""
+        given = {name: getattr(self, name) for name in self.model_fields_set - {"preset"}}
+        return resolved(given, self.preset)
 
 
 class Overrides(Shape):

@@ -11,6 +11,7 @@ const whole = (text) => list(text).map(Number);
 const FIELDS = [
   { name: "model", label: "Model", note: "A folder on the service's machine, org/name[@revision], or bundled.", value: "bundled", read: (t) => t },
   { name: "budget", label: "Memory budget", note: "4GiB, 3.5MB, 60% of dense, or 3.25bpw.", value: "60%", read: (t) => t },
+  { name: "preset", label: "How much work", options: [""], note: " ", read: (t) => t },
   { name: "target", label: "For", options: ["packed", "compressed-tensors", "vllm"], read: (t) => t },
   { name: "calibration", label: "Calibration text", note: "A file on the service's machine, a dataset, or python-stdlib; empty: sampled from the model.", read: (t) => t },
 ];
@@ -31,7 +32,7 @@ const MORE = [
 function field({ name, label, note, type = "text", value = "", options }) {
   const id = "field-" + name, described = note && id + "-note";
   const input = options
-    ? make("select", { id, name }, options.map((o) => make("option", { value: o }, o)))
+    ? make("select", { id, name, "aria-describedby": described }, options.map((o) => make("option", { value: o }, o)))
     : make("input", { id, name, type, value, "aria-describedby": described, autocomplete: "off", spellcheck: "false", step: "any", min: type === "number" ? 0 : null });
   return make("div", { class: "field" }, make("label", { for: id }, label), input, note && make("small", { id: described }, note));
 }
@@ -46,6 +47,8 @@ function found(told) {
     ["Modules", told.modules.length + ", " + (told.num_plans.length - 1) + " digits of plans"],
   ];
   if (told.key_value_bytes) rows.splice(2, 0, ["KV cache", sizeText(told.key_value_bytes) + " of it"]);
+  const shown = (value) => (value === null ? "channel" : Array.isArray(value) ? value.map(shown).join(", ") : String(value));
+  const request = Object.entries(told.request).filter(([, value]) => value !== null && !(Array.isArray(value) && !value.length));
   const uniform = told.uniform.map((u) => make("li", {}, u.level + " ", make("b", {}, sizeText(u.size_bytes))));
   return make(
     "div",
@@ -53,6 +56,7 @@ function found(told) {
     make("dl", { class: "origin" }, rows.map(([name, value]) => make("div", {}, make("dt", {}, name), make("dd", {}, value)))),
     uniform.length ? make("h3", {}, "Uniform plans, for comparison") : "",
     make("ul", { class: "parts" }, uniform),
+    make("details", { id: "request" }, make("summary", {}, "All that is asked"), make("dl", { class: "origin" }, request.map(([name, value]) => make("div", {}, make("dt", {}, name), make("dd", {}, shown(value)))))),
   );
 }
 
@@ -112,8 +116,13 @@ export async function submitView(main, signal) {
     submit.disabled = false;
   });
   try {
-    const { targets } = await ask("/v1/about", { signal });
+    const { targets, presets } = await ask("/v1/about", { signal });
     form.elements.target.replaceChildren(...targets.map((name) => make("option", { value: name }, name)));
+    const choice = form.elements.preset, told = form.querySelector("#field-preset-note");
+    const tell = () => told.replaceChildren(presets.find((p) => p.name === choice.value).summary + ".");
+    choice.replaceChildren(...presets.map(({ name }) => make("option", { value: name, selected: name === "balanced" }, name)));
+    choice.addEventListener("input", tell);
+    tell();
   } catch (unknown) {
     if (unknown.status === 401) throw unknown;
   }

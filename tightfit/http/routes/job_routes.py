@@ -14,7 +14,7 @@ from tightfit.http.apart.request_judge import Judge
 from tightfit.http.callers import Caller, Reader, ServiceOfApp, Submitter, seen_job
 from tightfit.http.export_shapes import JobDetails
 from tightfit.http.problems import problem_responses
-from tightfit.http.shapes import Inspection, JobList, JobStateName, JobStatus, LogPart, Overrides
+from tightfit.http.shapes import Inspection, JobList, JobRequest, JobStateName, JobStatus, LogPart, Overrides
 from tightfit.http.submissions import Submissions
 from tightfit.http.waiting import in_turn
 from tightfit.jobs.job_status import overview_json, task_json
@@ -37,13 +37,13 @@ _SUBMITTED = {
 
 
 @router.post("/inspect", response_model=Inspection, tags=["models"], responses=problem_responses(404, 409))
-async def inspect_request(request: Request, caller: Submitter, spec: JobSpec) -> JSONResponse:
+async def inspect_request(request: Request, caller: Submitter, spec: JobRequest) -> JSONResponse:
     """Say what a job would search and cost, before anything runs; reads no weights.
 
     Its inventory of modules, the sizes of uniform plans, the range of sizes that can be reached, and an estimate of
     time and disk. A budget that cannot be reached is refused with both sizes.
     """
-    checked = _checked(request, caller, spec)
+    checked = _allowed(request, caller, spec.resolved())
     found = await in_turn(_judge(request).dry_run, checked)
     return JSONResponse(found.to_json())
 
@@ -53,19 +53,20 @@ async def submit(
     request: Request,
     caller: Submitter,
     service: ServiceOfApp,
-    spec: JobSpec,
+    spec: JobRequest,
     anew: Annotated[bool, Query(description="Make another job even where the same request is one already.")] = False,
     idempotency_key: Annotated[
         str | None,
         Header(min_length=1, max_length=100, description="The same key again: the same job, also with `anew`."),
     ] = None,
 ) -> Response:
-    """Submit a job: the model, the budget and what may be tried.
+    """Submit a job: the model, the budget and what may be tried, or a preset of that; JSON, or TOML of the same keys.
 
     Answers 202 once the job is queued; the same request, of the same user, on the same files, is the same job and is
     answered with 200 once it has begun.
     """
-    return await _submitted(request, caller, service, _checked(request, caller, spec), anew=anew, key=idempotency_key)
+    allowed = _allowed(request, caller, spec.resolved())
+    return await _submitted(request, caller, service, allowed, anew=anew, key=idempotency_key)
 
 
 @router.post("/jobs/{job}/again", status_code=202, response_model=JobStatus, responses=_SUBMITTED)
@@ -78,7 +79,7 @@ async def submit_again(
     """
     seen_job(service, caller, job)
     spec = make_spec(**{**service.store.glance(job).spec.model_dump(), **changes.values()})
-    return await _submitted(request, caller, service, _checked(request, caller, spec), anew=False)
+    return await _submitted(request, caller, service, _allowed(request, caller, spec), anew=False)
 
 
 @router.get("/jobs", response_model=JobList, responses=problem_responses(404))
@@ -185,10 +186,10 @@ async def _submitted(
     return JSONResponse(_json(service, found), 202 if is_new else 200, headers)
 
 
-def _checked(request: Request, caller: Caller, spec: JobSpec) -> JobSpec:
-    """Return a request whose parts belong together, of a model and text that may be read."""
+def _allowed(request: Request, caller: Caller, spec: JobSpec) -> JobSpec:
+    """Return a request of a model and text that may be read."""
     allowed: AllowedModels = request.app.state.allowed_models
-    return allowed.resolved(make_spec(**spec.model_dump()), caller)
+    return allowed.resolved(spec, caller)
 
 
 def _judge(request: Request) -> Judge:

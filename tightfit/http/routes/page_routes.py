@@ -8,6 +8,7 @@ from fastapi.responses import JSONResponse
 
 from space.errors import NotFoundError
 from space.parsing.addresses import without_password
+from space.requests.presets import PRESETS
 from space.targets.target_table import TARGETS
 from tightfit import __version__
 from tightfit.http.callers import Reader, ServiceOfApp
@@ -34,8 +35,9 @@ def show_file(name: str) -> Response:
 @router.get("/v1/about", response_model=About, tags=["health"], responses=problem_responses(401, 403))
 def about(caller: Reader, service: ServiceOfApp) -> JSONResponse:
     """Tell what service this is: its version, the targets that it exports for, who asks, and where MLflow is."""
-    told = {"version": __version__, "targets": list(TARGETS), "user": caller.user, "mlflow": _mlflow(service)}
-    return JSONResponse(told)
+    presets = [{"name": name, "summary": p.summary, "values": dict(p.values)} for name, p in PRESETS.items()]
+    told = {"version": __version__, "targets": list(TARGETS), "presets": presets}
+    return JSONResponse(told | {"user": caller.user, "mlflow": _mlflow(service)})
 
 
 def _mlflow(service: ServiceOfApp) -> str | None:

@@ -1,6 +1,7 @@
 """The options of a request, as help shows them and shells complete them; `options` reads their text."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -8,6 +9,7 @@ import typer
 from space.targets.target_table import TARGETS
 from tightfit.cli.base import complete_job
 
+PRESETS = ("quick", "balanced", "thorough")
 SAMPLERS = ("front", "nsga2", "tpe", "random")
 
 
@@ -16,8 +18,16 @@ def one_of(values: Sequence[str], *names: str, help: str) -> Any:  # noqa: A002 
     return typer.Option(*names, help=help, metavar=f"[{'|'.join(values)}]", autocompletion=lambda: list(values))
 
 
-Model = Annotated[str, typer.Argument(help="A local folder, `org/name[@revision]`, or `bundled`.")]
-Budget = Annotated[str, typer.Option(help="`4GiB`, `3.5MB`, `60%` of dense, or `3.25bpw`.")]
+Model = Annotated[str | None, typer.Argument(help="A local folder, `org/name[@revision]`, or `bundled`.")]
+Budget = Annotated[str | None, typer.Option(help="`4GiB`, `3.5MB`, `60%` of dense, or `3.25bpw`.")]
+Preset = Annotated[
+    str | None,
+    one_of(PRESETS, help="How much work; `--dry-run` shows all that it sets [default: balanced]."),
+]
+Config = Annotated[
+    Path | None, typer.Option(help="A TOML or JSON file of a request, such as `--dry-run --out` writes it.")
+]
+Out = Annotated[Path | None, typer.Option(help="With --dry-run: write the whole request to this file, for --config.")]
 Context = Annotated[int, typer.Option(help="Tokens of key/value cache inside the budget.")]
 Batch = Annotated[int, typer.Option(help="Sequences of key/value cache inside the budget.")]
 Calibration = Annotated[

@@ -1,0 +1,1 @@
+"""What users write to ask for a job: presets, and files that hold a whole request."""

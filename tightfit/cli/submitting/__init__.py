@@ -1,0 +1,1 @@
+"""`tightfit submit`: its options, presets and files, read into one checked request."""
