@@ -28,11 +28,13 @@ def test_from_a_model_to_verified_files(tmp_path: Path, text_file: Path) -> None
     """All linear layers are in tiles, and the files hold what was searched, at the bytes that were promised."""
     model, out = make_wide(tmp_path / "model"), tmp_path / "out"
     front = _tightfit(tmp_path / "home", "submit", str(model), "--calibration", str(text_file), *MENU, *TEXT)
-    levels = {level for point in front["front"] for level in point["levels"].values()}
-    assert {"exl3-4", "exl3-8"} <= levels <= {"exl3-4", "exl3-8", "dense"}
-    told = _tightfit(tmp_path / "home", "export", front["job"], "--out", str(out))
+    told = _tightfit(tmp_path / "home", "export", front["job"], "--out", str(out), "--no-refit")
     written = json.loads((out / "quantization_config.json").read_text())
     assert written["quant_method"] == "exl3"
-    assert all(name == "lm_head" or ".layers." in name for name in written["tensor_storage"])
-    assert written["tensor_storage"]
+    tiles = written["tensor_storage"]
+    assert {entry["bits_per_weight"] for entry in tiles.values()} <= {4, 8}
+    assert tiles
+    assert all(name == "lm_head" or ".layers." in name for name in tiles)
     assert told["verified"]
+    assert told["size_bytes"] == told["predicted_bytes"] <= told["budget_bytes"]
+    assert told["kl_divergence"] == pytest.approx(told["recorded_kl_divergence"], rel=1e-6)

@@ -15,6 +15,7 @@ from tests.workers.tiny_models import Bench, TinyKind
 from workers.families.blocks import BlockRunner
 from workers.families.kinds.causal_decoder import CAUSAL_DECODER
 from workers.families.load_modules import load_model
+from workers.levels.output_factors import load_lookups
 from workers.levels.statistics import load_hessian
 
 KINDS = get_args(TinyKind)
@@ -107,7 +108,7 @@ def test_model_without_blocks_is_refused() -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_hessians_are_those_of_the_inputs(bench: Benches, kind: TinyKind) -> None:
-    """Each module's Hessian is xᵀx of its inputs in a plain run of the model; a lookup has the identity."""
+    """Each module's Hessian is xᵀx of its inputs in a plain run of the model; a lookup has what gradients tell."""
     at = bench(kind)
     model = load_model(at.folder)
     modules = dict(model.named_modules())
@@ -126,12 +127,11 @@ def test_hessians_are_those_of_the_inputs(bench: Benches, kind: TinyKind) -> Non
     folder = at.worker._calibration_folder(at.tokens)
     for module in inventory.modules:
         found = load_hessian(folder, inventory, module.name).double()
-        if module.name not in inputs:
-            assert found.equal(torch.eye(module.in_features, dtype=torch.float64))
-            continue
-        expected = inputs[module.name].T @ inputs[module.name]
-        if module.kind == "embedding":
-            expected += torch.eye(module.in_features) * expected.diagonal().mean() * 0.1
+        lookups = load_lookups(folder, module)
+        assert (lookups is not None) == (module.kind == "embedding")
+        expected = torch.zeros_like(found) if lookups is None else lookups[0].double()
+        if module.name in inputs:
+            expected += inputs[module.name].T @ inputs[module.name] * (1 if lookups is None else lookups[1])
         torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4 * float(expected.abs().max()))
 
 
