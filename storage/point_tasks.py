@@ -16,6 +16,7 @@ class TaskKind(StrEnum):
     """What is done with a point."""
 
     EXPORT = "export"
+    RECOVER = "recover"
 
 
 class TaskState(StrEnum):
@@ -46,7 +47,7 @@ class PointTask:
         options: how it is done, of the kind (JSON).
         state: where it is.
         created_at: UTC.
-        out: the folder that it makes, whole or not at all.
+        out: the folder that it makes, whole or not at all; empty where it makes none.
         host: the only host that may run it, where its folder lies there; None: any.
         started_at: UTC, of the last start.
         finished_at: UTC.

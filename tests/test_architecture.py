@@ -47,7 +47,8 @@ LOADS_HEAVY = (  # importing these takes seconds; whatever else needs them impor
     *("workers.damping_choice", "workers.levels.output_factors", "workers.levels.statistics"),
     *("workers.models.mapped_checkpoint", "workers.models.plausible", "workers.recover"),
     *("workers.pool.cluster", "workers.pool.ray_driver", "workers.pool.ray_pool", "workers.run", "workers.runtime"),
-    *("workers.text.sampled_text", "tightfit.export.making", "tightfit.exporting", "tightfit.hf"),
+    *("workers.text.sampled_text", "tightfit.export.making", "tightfit.exporting", "tightfit.jobs.recovering"),
+    "tightfit.hf",
 )
 MAX_FILES, MAX_LINES, MAX_FUNCTION_LINES = 15, 300, 60
 LINT = "from importlinter.cli import lint_imports; raise SystemExit(lint_imports(no_cache=True, no_logo=True))"

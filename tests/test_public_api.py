@@ -19,7 +19,7 @@ from tightfit.service import Service
 ROOT = Path(__file__).resolve().parent.parent
 VERBS = [
     *("cancel", "db", "demo", "doctor", "explain", "export", "exports", "front", "gc", "logs", "mlflow"),
-    *("pause", "resume", "run", "serve", "status", "study", "submit", "token", "ui", "upload", "work"),
+    *("pause", "recover", "resume", "run", "serve", "status", "study", "submit", "token", "ui", "upload", "work"),
 ]
 SUBMIT_OPTIONS = {
     *{"--batch", "--bits", "--budget", "--calibration", "--context", "--detach", "--dry-run", "--group-size", "--home"},
@@ -60,6 +60,7 @@ SERVICE_VERBS = {
     },
     *{"explain", "explanations", "free_unneeded", "pause", "serve", "start_detached", "submit", "sync_mlflow"},
     *{"cancel_task", "queue_export", "requeue_task", "run_export", "tasks", "write_study"},
+    *{"queue_recovery", "recover", "run_recovery"},
 }
 
 

@@ -15,6 +15,7 @@ from tightfit.export.making import Made, Order, Steps, make_export
 from tightfit.export.source import Source
 from tightfit.export.targets.writer import check_companions
 from tightfit.export.targets.writer_table import WRITERS
+from tightfit.jobs.recovering import check_there, values_of
 from tightfit.model_card import Facts, model_card, provenance
 from tightfit.origin import origin
 from tightfit.searched_model import searched_folder
@@ -100,15 +101,19 @@ def run_export(job: Job, task: PointTask, plan: Plan, steps: Steps) -> dict[str,
 
 def _order(job: Job, options: ExportOptions, folder: Path, plan: Plan, steps: Steps) -> Order:
     ground = ground_of(job)
-    inventory, tokens = inspect_model(folder), TokenSet.from_json(ground.tokens.to_json())
-    cache, digest, device = ground.cache_folder, ground.model_digest, _device(job, steps)
+    inventory, cache = inspect_model(folder), ground.cache_folder
+    digest, device = ground.model_digest, _device(job, steps)
+    values = values_of(options.point, TokenSet.from_json(ground.tokens.to_json()), folder, Path(cache))
+    store = LevelStore(Path(cache) / "levels", digest, values.tokens.of("calibration"))
+    check_there(options.point, values, store, plan)
     return Order(
-        source=Source(folder, inventory, LevelStore(Path(cache) / "levels", digest, tokens.of("calibration")), plan),
-        workspace=Workspace(str(folder), cache, digest, inventory, device=device),
-        tokens=tokens,
+        source=Source(Path(values.model_folder), inventory, store, plan),
+        workspace=Workspace(values.model_folder, cache, digest, inventory, device=device),
+        tokens=values.tokens,
         target=options.target,
         recovery=recovery_of(options.recovery),
-        is_recovered=options.refit,
+        is_recovered=options.refit if options.point.recovered is None else False,
+        dense_folder=str(folder),
         weight_budget=options.limit_bytes - options.cache_bytes,
         recorded_kl=options.recorded_kl,
         is_same_device=job.facts.device in (None, device),
@@ -126,7 +131,7 @@ def _device(job: Job, steps: Steps) -> Device:
 
 def _write_papers(job: Job, options: ExportOptions, order: Order, made: Made) -> None:
     source, written = order.source, made.written
-    searched = (job, source.model_folder, source.inventory, options.point, source.plan)
+    searched = (job, Path(order.dense_folder), source.inventory, options.point, source.plan)
     found = Facts(*searched, order.target, written, made.verified, made.refitted, origin())
     write_papers(written, provenance(found), model_card(found))
 

@@ -6,6 +6,8 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from space.results.document import FrontPoint
+from storage.point_tasks import TaskKind, TaskState
 from storage.records import Job
 from storage.sound_records import ground_of
 from storage.store import Store
@@ -57,14 +59,17 @@ def free_unneeded(store: Store, cache_folder: Path, *, dry_run: bool) -> Freed:
     """
     freed, jobs = Freed(), store.list_jobs()
     starting = [job.job_id for job in jobs if job.state == "RUNNING" and job.facts.cache_folder is None]
+    with_tasks = {task.job_id for task in store.list_tasks(states=[TaskState.QUEUED, TaskState.RUNNING])}
     for folder in sorted(path for path in cache_folder.glob("*") if path.is_dir() and path.name != "inventories"):
         mine = [job for job in jobs if _is_of(job, folder)]
         busy = [job.job_id for job in mine if not job.state.is_finished] + starting
+        busy += [job.job_id for job in mine if job.job_id in with_tasks]
         with writing(folder, "Make it writable, then free it again."), alone(folder) as is_alone:
             if busy or not is_alone:
                 freed.kept[str(folder)] = f"job {busy[0]} needs it" if busy else "a job is using it"
                 continue
             needed = {path for job in mine for path in _needed(store, job, folder)}
+            needed.update(path for job in mine for path in _of_recoveries(store, job, folder))
             needed.update(folder.glob("sketches/*/*.npy") if mine else ())
             freed.needed_bytes += sum(path.stat().st_size for path in needed if path.exists())
             _free(freed, [path for path in _files(folder) if path not in needed], dry_run=dry_run)
@@ -119,6 +124,18 @@ def _needed(store: Store, job: Job, folder: Path) -> Iterator[Path]:
     for trial in store.list_trials(job.job_id):
         if trial.number in points:
             yield from (levels.path(name, level) for name, level in trial.plan.levels)
+
+
+def _of_recoveries(store: Store, job: Job, folder: Path) -> Iterator[Path]:
+    """Yield the files that recovered points of a job are made of: they follow from no record."""
+    plans = {trial.number: trial.plan for trial in store.list_trials(job.job_id)}
+    for task in store.list_tasks(job.job_id):
+        found = (task.result or {}).get("point") if task.kind is TaskKind.RECOVER else None
+        ancestry = None if found is None else FrontPoint.from_json(found).recovered
+        if ancestry is not None and task.trial in plans:
+            levels = LevelStore(folder / "levels", ground_of(job).model_digest, ancestry.levels)
+            yield from (levels.path(name, level) for name, level in plans[task.trial].levels)
+            yield from (folder / "recovered" / ancestry.levels[:16]).rglob("*")
 
 
 def _files(folder: Path) -> list[Path]:

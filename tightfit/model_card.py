@@ -1,7 +1,7 @@
 """The model card and the provenance record of an export: what was verified on its files, and how to use them."""
 
 import platform
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +11,7 @@ from space.inventory import Inventory
 from space.model_name import model_name
 from space.plan import Plan
 from space.question import QUESTIONS, Metric
-from space.results.document import FrontPoint
+from space.results.document import Ancestry, FrontPoint
 from storage.records import Job
 from tightfit.export.source import Written
 from tightfit.export.targets.writer import Program
@@ -89,6 +89,8 @@ def provenance(facts: Facts) -> dict[str, Any]:
     }
     if facts.verified.runtime is not None:
         record["runtime"] = dict([facts.verified.runtime])
+    if facts.point.recovered is not None:
+        record["recovered"] = asdict(facts.point.recovered)
     if refitted is not None:
         kept = {"kept": refitted.kept, "kl_before": refitted.kl_before, "kl_after": refitted.kl_after}
         record[refitted.recovery.name] = kept
@@ -120,7 +122,7 @@ Every module has its own level; `compression.json` lists them with seeds, digest
 | size in bytes | {facts.inventory.dense_bytes:,} | {size:,} |
 {_beside(facts, metric)}| {compared} | 0 | {verified.kl_divergence:.6f} (95 % {low:.6f} to {high:.6f}) |
 
-Measured on these files, loaded again in a fresh process.{metric.told(_told_of_recovery(facts.refitted))}
+Measured on these files, loaded again in a fresh process.{metric.told(_told_of_recovery(facts))}
 
 ## Loading
 
@@ -168,7 +170,20 @@ def _without_places(job: Job, value: Any) -> Any:
     return value.replace(source, Path(source).name) if isinstance(value, str) and source else value
 
 
-def _told_of_recovery(refitted: "Recovered | None") -> str:
+def _told_of_ancestry(found: Ancestry) -> str:
+    origin = found.versus_origin
+    ratio = "" if origin.ratio is None else f", to {origin.ratio:.3f} of {origin.other}'s KL"
+    text = f"; {found.text}" if found.text else ""
+    return (
+        f"\nIts values were made better after the search, in the same bytes{ratio}: {', then '.join(found.methods)} "
+        f"({found.steps} steps, seed {found.seed}{text})."
+    )
+
+
+def _told_of_recovery(facts: Facts) -> str:
+    refitted = facts.refitted
+    if facts.point.recovered is not None:
+        return _told_of_ancestry(facts.point.recovered)
     if refitted is None or not refitted.kept:
         return ""
     return (

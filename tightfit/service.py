@@ -22,7 +22,7 @@ from tightfit.config import Settings, load_settings, login_name
 from tightfit.jobs.new_job import create_job, create_once
 from tightfit.links import keep_link
 from tightfit.searched_model import check_plan, front_plans, lasting, searched_inventory
-from tightfit.tasks.task_verbs import TaskVerbs
+from tightfit.tasks.task_verbs import CLOSE_SECONDS, TaskVerbs
 from tightfit.work import Server, executor_maker, requeued, start_process
 
 if TYPE_CHECKING:
@@ -30,8 +30,6 @@ if TYPE_CHECKING:
     from space.spec import JobSpec
     from tightfit.estimate import DryRun
     from tightfit.gc import Freed
-
-_CLOSE_SECONDS = 30.0
 
 
 class Service(TaskVerbs):
@@ -136,7 +134,7 @@ class Service(TaskVerbs):
             raise
         finally:
             logged.close(end)
-            tracker.close(_CLOSE_SECONDS)
+            tracker.close(CLOSE_SECONDS)
             keep_link(self.store, job_id, tracker.link(job_id))
         return job
 

@@ -31,7 +31,7 @@ class ModelInputs:
         """Return the number of samples."""
         return len(next(iter(self.tensors.values())))
 
-    def __getitem__(self, rows: slice) -> "ModelInputs":
+    def __getitem__(self, rows: slice | Tensor) -> "ModelInputs":
         """Return some of the samples."""
         return ModelInputs({name: tensor[rows] for name, tensor in self.tensors.items()})
 

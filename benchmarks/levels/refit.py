@@ -24,7 +24,7 @@ from space.level import Level, parse_level
 from space.measurement import Measurement
 from space.plan import Plan
 from space.results.front import paired_interval
-from workers.recover.recovery import recover_if_better
+from workers.recover.recovery import Lesson, Values, recover_if_better
 from workers.recover.refit import REFIT, refitted_tokens
 from workers.tasks import BuildLevels, Calibrate, Evaluate, Teach
 from workers.text.tokens import SPLITS, TokenSet, save_tokens
@@ -92,7 +92,8 @@ def measure(arena: Arena, plan: Plan, decides: TokenSet, judges: TokenSet) -> di
         sizes = ((level, module_bytes(module, level)),)
         arena.worker.run(BuildLevels(arena.tokens, module.name, sizes, (level,)))
     started = time.process_time()
-    found = recover_if_better(REFIT, arena.workspace, plan, decides)
+    start = Values(decides, arena.workspace.model_folder)
+    found = recover_if_better(REFIT, Lesson(arena.workspace, plan, start))
     seconds = time.process_time() - started
     fitted = replace(judges, digests=(refitted_tokens(decides, plan).digests[0], *judges.digests[1:]))
     before, after = (_judge(arena, plan, tokens) for tokens in (judges, fitted))

@@ -48,10 +48,45 @@ class Comparison:
 
 
 @dataclass(frozen=True, slots=True)
+class Ancestry:
+    """How a recovered point came to be.
+
+    Attributes:
+        task: which made it.
+        methods: the recoveries that were kept, in their order.
+        levels: the name of its values in the cache of its model.
+        others: whether norms and biases have values of their own there, too.
+        seed: of what they drew.
+        steps: of training, all of them together.
+        seconds: of computing.
+        text: what they learned from; None: the job's text.
+        versus_origin: beside the plan as the search measured it.
+
+    """
+
+    task: str
+    methods: tuple[str, ...]
+    levels: str
+    others: bool
+    seed: int
+    steps: int
+    seconds: float
+    text: str | None
+    versus_origin: Comparison
+
+    @staticmethod
+    def from_json(value: dict[str, Any]) -> "Ancestry":
+        """Read the JSON object."""
+        found = _comparison(value, "versus_origin")
+        return Ancestry(**{**value, "methods": tuple(value["methods"]), "versus_origin": found})
+
+
+@dataclass(frozen=True, slots=True)
 class FrontPoint:
     """One non-dominated plan, measured on held-out text; `size_bytes` counts what the budget counts.
 
     Attributes:
+        recovered: how its values were made better after the search; None: they are those that the search measured.
         versus_next: beside the next larger point; None for the largest one, and in documents of schema version 1.
         versus_uniform: beside the uniform plan that is nearest in bytes, whose size `uniform` tells; documents of
             before hold the best one that is no larger. None where no uniform plan was measured.
@@ -68,6 +103,7 @@ class FrontPoint:
     recommended: bool
     versus_next: Comparison | None = None
     versus_uniform: Comparison | None = None
+    recovered: Ancestry | None = None
 
     @staticmethod
     def from_json(value: dict[str, Any]) -> "FrontPoint":
@@ -157,8 +193,10 @@ def _with_interval(value: dict[str, Any]) -> dict[str, Any]:
 
 
 def _with_comparisons(value: dict[str, Any]) -> dict[str, Any]:
+    recovered = value.get("recovered")
     return {
         **value,
+        "recovered": None if recovered is None else Ancestry.from_json(recovered),
         "versus_next": _comparison(value, "versus_next"),
         "versus_uniform": _comparison(value, "versus_uniform"),
     }

@@ -22,7 +22,6 @@ from space.errors import CalibrationError, SpecError
 from space.inventory import TensorInfo
 from space.level import Level, kept_columns, parse_level
 from space.menu import Menu
-from space.plan import Plan
 from space.question import QUESTIONS, Question
 from space.targets.packed_target import PACKED
 from space.targets.target_table import TARGETS
@@ -46,11 +45,10 @@ from workers.kernels.inputs.input_table import ROUNDED
 from workers.kernels.kernel import Kernel, Tensors
 from workers.kernels.kernel_table import KERNELS
 from workers.levels.level_store import LevelStore
-from workers.recover.recovery import Progress, Recovery
+from workers.recover.recovery import Fitted, Lesson, Recovery, Values
 from workers.recover.recovery_table import RECOVERIES
 from workers.recover.refit import REFIT
 from workers.samples.sample_table import SAMPLES
-from workers.tasks import Workspace
 from workers.text.tokens import TokenSet
 
 Tiny = Callable[[TinyKind], Path]
@@ -109,7 +107,7 @@ def test_every_recovery_is_whole() -> None:
         assert name == recovery.name
         assert recovery.done
         parts = {part.name: getattr(recovery, part.name) for part in fields(Recovery)}
-        assert all(callable(part) for key, part in parts.items() if key not in ("name", "done"))
+        assert all(callable(part) for key, part in parts.items() if key not in ("name", "done", "goes_on"))
 
 
 def _bytes(rows: int, kept: int, _: int) -> tuple[TensorInfo, ...]:
@@ -261,7 +259,8 @@ def test_a_recovery_is_one_file(
 ) -> None:
     """Here one that scales every module by what makes it worse: it is tried, and not kept."""
 
-    def louder(workspace: Workspace, plan: Plan, tokens: TokenSet, progress: Progress) -> TokenSet:
+    def louder(lesson: Lesson) -> Fitted:
+        workspace, plan, tokens = lesson.workspace, lesson.plan, lesson.tokens
         named = TokenSet(tokens.path, tokens.note, ("louder", *tokens.digests[1:]))
         folder = Path(workspace.cache_folder) / "levels"
         old, new = (LevelStore(folder, workspace.model_digest, t.of("calibration")) for t in (tokens, named))
@@ -269,10 +268,10 @@ def test_a_recovery_is_one_file(
             if not level.is_dense:
                 found = {key: tensor.clone() for key, tensor in old.tensors(name, level).items()}
                 new.write(name, BuiltLevel(level, found | {"scale": found["scale"] * 1.5}, 1.0))
-        progress(1, 1)
-        return named
+        lesson.progress("louder: block 1 of 1", 1.0)
+        return Fitted(Values(named, workspace.model_folder))
 
-    monkeypatch.setitem(RECOVERIES, "louder", replace(REFIT, name="louder", done="made louder", levels=louder))
+    monkeypatch.setitem(RECOVERIES, "louder", replace(REFIT, name="louder", done="made louder", fit=louder))
     job_id, _ = run_job(service, small_spec(tiny("tied"), text_file))
     told: list[str] = []
     exported = service.export(job_id, tmp_path / "out", recovery="louder", tell=told.append)
@@ -280,5 +279,7 @@ def test_a_recovery_is_one_file(
     assert told == ["louder: about 1 min on one core; --no-louder leaves it out", "louder: block 1 of 1"]
     assert exported.refitted is False
     assert record["louder"]["kl_after"] > record["louder"]["kl_before"]
-    with pytest.raises(SpecError, match="'quieter' is no recovery; there are refit, louder"):
+    with pytest.raises(
+        SpecError, match="'quieter' is no recovery; there are refit, scales, restore, quantization-aware, louder"
+    ):
         service.export(job_id, tmp_path / "other", recovery="quieter")

@@ -25,6 +25,7 @@ from tightfit.cli.base import (
 )
 from tightfit.cli.exports import export, exports
 from tightfit.cli.jobs import cancel, logs, pause, resume, status, study
+from tightfit.cli.recover_point import recover
 from tightfit.cli.serve import serve
 from tightfit.cli.submitting.submit_command import submit
 from tightfit.cli.upkeep import db_app, doctor, gc, work
@@ -132,7 +133,8 @@ def explain(
     print_json(found.to_json()) if as_json else show_explanation(job, found)
 
 
-for command in (submit, upload, export, exports, status, logs, study, pause, cancel, resume, serve, work, gc, doctor):
+_ABOUT_JOBS = (submit, upload, recover, export, exports, status, logs, study, pause, cancel, resume)
+for command in (*_ABOUT_JOBS, serve, work, gc, doctor):
     app.command()(command)
 
 

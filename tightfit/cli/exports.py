@@ -1,7 +1,7 @@
 """The commands about exports: writing a point, what became of the others, going on with one and stopping it."""
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -15,6 +15,7 @@ from tightfit.places.open_place import open_place
 from tightfit.tasks.export_wish import ExportWish
 
 if TYPE_CHECKING:
+    from storage.point_tasks import PointTask
     from tightfit.exporting import Exported
     from tightfit.jobs.job_status import ExportStatus
     from tightfit.places.place import Place
@@ -43,9 +44,9 @@ def export(
     job, wish = chosen(place, job), ExportWish(out, point, budget, fmt, refit)
     if queue:
         found = place.queue_export(job, wish)
-        print_json(found.to_json()) if as_json else print(_left(found, home))
+        print_json(found.to_json()) if as_json else print(left_task(found, home))
         return
-    exported = place.export(job, wish, _tell)
+    exported = place.export(job, wish, tell_on_stderr)
     _show(exported, as_json=as_json)
     if budget is not None:
         from tightfit.cli.hints import unfilled
@@ -53,7 +54,7 @@ def export(
 
         size = named_point(place.front(job), exported.point).size_bytes
         told = unfilled(job, place.spec(job).model, size, budget, exported.budget_bytes, home)
-        _tell(told) if told else None
+        tell_on_stderr(told) if told else None
 
 
 def exports(
@@ -71,26 +72,35 @@ def exports(
         show_tasks(tasks)
 
 
-def resume_export(place: "Place", task_id: str, home: Path | None, *, queue: bool) -> None:
-    """Go on with an export that failed, was cancelled or whose process has gone: here, or left to those that work."""
+def resume_export(
+    place: "Place", task_id: str, home: Path | None, recover: Callable[[str, Path | None], None], *, queue: bool
+) -> None:
+    """Go on with a task that failed, was cancelled or whose process has gone: here, or left to those that work.
+
+    `recover` runs a recovery.
+    """
     found = place.requeue_export(task_id)
     task = found.task
     if task.state == "RUNNING":
-        print(f"Export {task_id} is running: {task.progress or 'it began a moment ago'}.")
+        print(f"{named_task(task)} is running: {task.progress or 'it began a moment ago'}.")
     elif task.state == "DONE":
-        print(f"Export {task_id} is done already: {task.out}")
+        print(f"{named_task(task)} is done already: {task.out or (task.result or {}).get('told')}")
     elif queue:
-        print(_left(found, home))
+        print(left_task(found, home))
+    elif task.kind == "recover":
+        recover(task_id, home)
     else:
-        _show(place.run_export(task_id, _tell), as_json=False)
+        _show(place.run_export(task_id, tell_on_stderr), as_json=False)
 
 
 def cancel_export(place: "Place", task_id: str) -> None:
     """Stop an export and tell what came of it."""
     before = place.export_status(task_id).task.state
-    state = place.cancel_export(task_id).task.state
-    already = "already " if state == before else ""
-    print(f"Export {task_id}: stopping." if state == "RUNNING" else f"Export {task_id} is {already}{state.lower()}.")
+    task = place.cancel_export(task_id).task
+    state, already = task.state, "already " if task.state == before else ""
+    print(
+        f"{named_task(task)}: stopping." if state == "RUNNING" else f"{named_task(task)} is {already}{state.lower()}."
+    )
 
 
 def show_tasks(tasks: "Sequence[ExportStatus]") -> None:
@@ -107,19 +117,25 @@ def _cells(found: "ExportStatus") -> Iterator[str]:
     task = found.task
     yield from (task.task_id, str(task.state), task.job_id, task.point)
     yield "" if task.share_done is None or task.state.rests else f"{task.share_done:.0%}"
-    yield task.out
+    yield task.out or str(task.kind)
     if found.is_stopped:
         yield f"stopped: `tightfit resume {task.task_id}` goes on"
     else:
         yield " ".join((task.error or task.progress).split())
 
 
-def _left(found: "ExportStatus", home: Path | None) -> str:
+def named_task(task: "PointTask") -> str:
+    """Return what people call a task."""
+    return f"{'Recovery' if task.kind == 'recover' else 'Export'} {task.task_id}"
+
+
+def left_task(found: "ExportStatus", home: Path | None) -> str:
+    """Return a sentence about a queued task."""
     from tightfit.cli.hints import command
 
     task = found.task
     told = f"see `{command('exports', home)}`"
-    return f"Export {task.task_id} of {task.point} is queued for `{command('work', home)}` on this host; {told}."
+    return f"{named_task(task)} of {task.point} is queued for `{command('work', home)}` on this host; {told}."
 
 
 def _show(exported: "Exported", *, as_json: bool) -> None:
@@ -128,5 +144,6 @@ def _show(exported: "Exported", *, as_json: bool) -> None:
     print_json(asdict(exported)) if as_json else show_export(exported)
 
 
-def _tell(sentence: str) -> None:
+def tell_on_stderr(sentence: str) -> None:
+    """Tell people how far it is."""
     print(sentence, file=sys.stderr, flush=True)

@@ -26,6 +26,7 @@ from tightfit.cli.base import (
     run_here,
 )
 from tightfit.cli.exports import cancel_export, resume_export, show_tasks
+from tightfit.cli.recover_point import run_recovery_here
 from tightfit.places.open_place import open_place
 
 if TYPE_CHECKING:
@@ -150,7 +151,7 @@ def resume(
     if is_task_id(job):
         if detach or workers is not None:
             raise UsageError(f"{job} is an export: leave --detach and --workers out; --queue leaves it to others.")
-        resume_export(open_place(home), job, home, queue=queue)
+        resume_export(open_place(home), job, home, run_recovery_here, queue=queue)
         return
     if workers is not None and (detach or queue):
         raise UsageError("--workers is for a run in this process: leave it out, or --detach and --queue.")

@@ -31,6 +31,12 @@ class Steps(Protocol):
     def keep(self, result: dict[str, Any]) -> None:
         """Record what came of the task, just before its folder is put in place."""
 
+    def look(self) -> None:
+        """See whether the task may go on. Raises what ends it, where it shall end."""
+
+    def watch(self, step: int, figures: Mapping[str, float]) -> None:
+        """Take note of a step of a learning curve."""
+
 
 @dataclass(frozen=True, slots=True)
 class Order:
@@ -44,6 +50,7 @@ class Order:
         recovery: what may change its levels' values.
         is_recovered: as wished; None: where that can help and memory holds both models.
         weight_budget: bytes that its tensors must not exceed.
+        dense_folder: of the model whose answers it is compared with.
         recorded_kl: on held-out text; None: not measured.
         is_same_device: whether that was measured on what the export is verified on.
 
@@ -56,6 +63,7 @@ class Order:
     recovery: "Recovery"
     is_recovered: bool | None
     weight_budget: int
+    dense_folder: str
     recorded_kl: float | None
     is_same_device: bool
 
@@ -82,7 +90,7 @@ def make_export(order: Order, folder: Path, steps: Steps) -> Made:
     refitted = _recovered(order, steps) if _is_recovered(order, steps) else None
     source, tokens, promised = order.source, order.tokens, (order.recorded_kl, order.is_same_device)
     if refitted is not None and refitted.kept:
-        tokens, promised = refitted.tokens, (refitted.kl_after, True)
+        tokens, promised = refitted.values.tokens, (refitted.kl_after, True)
         source = replace(source, levels=replace(source.levels, calibration_digest=tokens.of("calibration")))
     steps.reach("writing the files", _RECOVERED)
     written = write_checkpoint(folder, source, order.target)
@@ -115,7 +123,8 @@ def _make_missing(order: Order) -> None:
     """Make what is not here, because other nodes have it in folders of their own: the same bytes again."""
     from workers.worker import Worker
 
-    worker, task = Worker(order.workspace), Evaluate(order.tokens, order.source.plan, "held_out")
+    dense = replace(order.workspace, model_folder=order.dense_folder)
+    worker, task = Worker(dense), Evaluate(order.tokens, order.source.plan, "held_out")
     if Path(order.tokens.path).exists() and worker.lacks(task):  # without its text there is nothing to make it of
         worker.provide(task)
 
@@ -137,14 +146,12 @@ def _is_recovered(order: Order, steps: Steps) -> bool:
 
 
 def _recovered(order: Order, steps: Steps) -> "Recovered":
-    from workers.recover.recovery import recover_if_better
+    from workers.recover.recovery import Lesson, Values, recover_if_better
 
-    name = order.recovery.name
-
-    def progress(done: int, blocks: int) -> None:
-        sentence = f"{name}: block {done} of {blocks}"
+    def progress(sentence: str, done: float) -> None:
         steps.tell(sentence)
-        steps.reach(sentence, _BEFORE_RECOVERY + (_RECOVERED - _BEFORE_RECOVERY) * done / blocks)
+        steps.reach(sentence, _BEFORE_RECOVERY + (_RECOVERED - _BEFORE_RECOVERY) * done)
 
-    steps.reach(name, _BEFORE_RECOVERY)
-    return recover_if_better(order.recovery, order.workspace, order.source.plan, order.tokens, progress)
+    steps.reach(order.recovery.name, _BEFORE_RECOVERY)
+    start = Values(order.tokens, order.workspace.model_folder)
+    return recover_if_better(order.recovery, Lesson(order.workspace, order.source.plan, start, progress))

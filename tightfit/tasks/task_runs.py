@@ -1,7 +1,7 @@
 """Running a claimed task on a point: its lease, its steps and its end are kept, and a request to stop is heard."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
@@ -17,8 +17,13 @@ from storage.store import Store
 from tightfit.config import Settings
 from tightfit.gc import at_home
 
+Watch = Callable[[int, Mapping[str, float]], None]
+"""told (step, figures) of a learning curve"""
 Run = Callable[[Job, PointTask, Plan, "TaskSteps"], dict[str, Any]]
-_RUNS = {TaskKind.EXPORT: "tightfit.exporting.run_export"}  # loaded where one runs: that takes seconds
+_RUNS = {  # loaded where one runs: that takes seconds
+    TaskKind.EXPORT: "tightfit.exporting.run_export",
+    TaskKind.RECOVER: "tightfit.jobs.recovering.run_recovery",
+}
 _LOOK_SECONDS = 1.0
 
 
@@ -29,9 +34,11 @@ class TaskStoppedError(Exception):
 class TaskSteps:
     """Records how far a task is, and looks about every second whether it may go on."""
 
-    def __init__(self, store: Store, lease: TaskLease, tell: Callable[[str], None]) -> None:
-        """Remember who hears its sentences."""
-        self._store, self._lease, self._tell = store, lease, tell
+    def __init__(
+        self, store: Store, lease: TaskLease, tell: Callable[[str], None], watch: Watch = lambda *_: None
+    ) -> None:
+        """Remember who hears its sentences, and who sees its figures."""
+        self._store, self._lease, self._tell, self._watch = store, lease, tell, watch
         self._step, self._looked_at = "", 0.0
 
     def tell(self, sentence: str) -> None:
@@ -49,8 +56,16 @@ class TaskSteps:
         if step != self._step:
             self._store.update_task(self._lease.task_id, progress=step, share_done=share_done)
             self._step = step
+        self.look()
+
+    def look(self) -> None:
+        """See about every second whether the task may go on; see `reach`."""
         if time.monotonic() - self._looked_at >= _LOOK_SECONDS:
             self._look()
+
+    def watch(self, step: int, figures: Mapping[str, float]) -> None:
+        """Show a step of a learning curve."""
+        self._watch(step, figures)
 
     def keep(self, result: dict[str, Any]) -> None:
         """Record what came of the task, if it is not to stop; see `reach`."""
@@ -66,7 +81,9 @@ class TaskSteps:
         self._looked_at = time.monotonic()
 
 
-def run_held_task(store: Store, settings: Settings, lease: TaskLease, tell: Callable[[str], None]) -> PointTask:
+def run_held_task(
+    store: Store, settings: Settings, lease: TaskLease, tell: Callable[[str], None], watch: Watch = lambda *_: None
+) -> PointTask:
     """Run a claimed task to its end and return it: DONE, or CANCELLED where somebody asked for that.
 
     Raises:
@@ -78,7 +95,7 @@ def run_held_task(store: Store, settings: Settings, lease: TaskLease, tell: Call
     held = held_store(store, lease)
     with keeping(store, lease, settings.lease_seconds):
         try:
-            _run(held, settings, lease, tell)
+            _run(held, settings, lease.task_id, TaskSteps(held, lease, tell, watch))
             return held.set_task_state(lease.task_id, TaskState.DONE)
         except (LeaseLostError, OutageError):
             raise
@@ -99,8 +116,8 @@ def run_held_task(store: Store, settings: Settings, lease: TaskLease, tell: Call
             raise
 
 
-def _run(store: Store, settings: Settings, lease: TaskLease, tell: Callable[[str], None]) -> None:
-    task = store.get_task(lease.task_id)
+def _run(store: Store, settings: Settings, task_id: str, steps: TaskSteps) -> None:
+    task = store.get_task(task_id)
     job = at_home(store.get_job(task.job_id), settings.cache_folder)
     plan = next((trial.plan for trial in store.list_trials(job.job_id) if trial.number == task.trial), None)
     if plan is None:
@@ -110,11 +127,13 @@ def _run(store: Store, settings: Settings, lease: TaskLease, tell: Callable[[str
         )
     module, _, name = _RUNS[task.kind].rpartition(".")
     run: Run = getattr(import_module(module), name)
-    run(job, task, plan, TaskSteps(store, lease, tell))
+    run(job, task, plan, steps)
 
 
-def leftover(task: PointTask) -> Path:
-    """Return where a task's folder is written until it is whole."""
+def leftover(task: PointTask) -> Path | None:
+    """Return where a task's folder is written until it is whole; None where it makes none."""
+    if not task.out:
+        return None
     from tightfit.export.checkpoint import begun_folder
 
     return begun_folder(Path(task.out), task.task_id)

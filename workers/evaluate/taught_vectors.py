@@ -39,6 +39,10 @@ class TaughtVectors:
         """Return the answers to one sample, without the first dimension."""
         return TaughtVectors(self.vectors[index], self.origin[index], self.loss[index])
 
+    def rows(self, indices: Tensor, device: str) -> "TaughtVectors":
+        """Return the answers to some samples, on a device."""
+        return TaughtVectors(*(part[indices].to(device) for part in (self.vectors, self.origin, self.loss)))
+
     def positions(self, begin: int, end: int, device: torch.device) -> "TaughtVectors":
         """Return the answers at some positions of one sample, on a device."""
         return TaughtVectors(self.vectors[begin:end].to(device), self.origin[begin:end].to(device), self.loss)

@@ -51,6 +51,10 @@ class Teacher:
         """Return the answers to one sequence, without the first dimension."""
         return self._map(lambda t: t[index])
 
+    def rows(self, indices: Tensor, device: str) -> "Teacher":
+        """Return the answers to some sequences, on a device."""
+        return self._map(lambda t: t[indices].to(device))
+
     def positions(self, begin: int, end: int, device: torch.device) -> "Teacher":
         """Return the answers at some positions of one sequence, on a device."""
         return self._map(lambda t: t[begin:end].to(device) if t.dim() else t)

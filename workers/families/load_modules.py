@@ -42,6 +42,10 @@ class StoredModel:
         """Tell whether a parameter is one stored tensor as it lies in its file."""
         return self._origins[name].converter is None
 
+    def stored_name(self, name: str) -> str | None:
+        """Return the name of the one stored tensor that a parameter is, None where it is made of others."""
+        return self._origins[name].sources[0] if self.is_mapped(name) else None
+
     def tensor(self, name: str) -> Tensor:
         """Return a parameter in the type that it is stored in; a view of its file where it is mapped."""
         return converted(self.model, name, self._origins[name], self._checkpoint.tensor)

@@ -16,6 +16,8 @@ from workers.models.hub import fetch, is_hub_name
 BUNDLED = "bundled"
 """The name of the model that ships with tightfit."""
 BUNDLED_FOLDER = Path(__file__).resolve().parents[2] / "tightfit" / "model"
+REPLACED = "tightfit-replaced.safetensors"
+"""Beside a model's weights: tensors that take the place of those of their names (`workers/recover`)."""
 _AGAIN = "Download the model again."
 
 
@@ -150,6 +152,11 @@ def read_headers(folder: Path) -> dict[str, StoredTensor]:
             files = f"{found[name].file.name} and in {tensor.file.name}"
             raise ModelError(f"{folder}: {name} is stored twice, in {files}. {_AGAIN}")
         found[name] = tensor
+    replaced = read_header(folder / REPLACED) if (folder / REPLACED).exists() else ()
+    for tensor in replaced:
+        if tensor.info.name not in found or found[tensor.info.name].info != tensor.info:
+            raise ModelError(f"{tensor.file}: {tensor.info.name} takes the place of no tensor of its type and shape.")
+        found[tensor.info.name] = tensor
     return found
 
 

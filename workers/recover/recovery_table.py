@@ -1,10 +1,13 @@
-"""All recoveries by name."""
+"""All recoveries by name, from the cheapest to the dearest; `RECOVERY_NAMES` are their names."""
 
 from space.errors import SpecError
+from workers.recover.quantization_aware import QUANTIZATION_AWARE
 from workers.recover.recovery import Recovery
 from workers.recover.refit import REFIT
+from workers.recover.restore import RESTORE
+from workers.recover.scale_training import SCALES
 
-RECOVERIES: dict[str, Recovery] = {REFIT.name: REFIT}
+RECOVERIES: dict[str, Recovery] = {r.name: r for r in (REFIT, SCALES, RESTORE, QUANTIZATION_AWARE)}
 
 
 def recovery_of(name: str) -> Recovery:

@@ -7,7 +7,7 @@ Shape legend: B sequences, T tokens, O out_features, I in_features.
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,7 @@ from workers.kernels.unpack import unpack
 from workers.levels.level_store import LevelStore
 from workers.levels.statistics import OutputStatistics
 from workers.model_inputs import Samples
-from workers.recover.recovery import Progress, Recovery
+from workers.recover.recovery import Fitted, Lesson, Recovery, Values
 from workers.run.memory_limits import ITEM_BYTES, building_bytes
 from workers.tasks import Workspace
 from workers.text.tokens import TokenSet
@@ -77,6 +77,9 @@ def tokens_read(tokens: TokenSet) -> int:
 def can_help(inventory: Inventory, plan: Plan) -> bool:
     """Tell whether a plan compresses anything inside a block."""
     return any(m.block is not None and not plan[m.name].is_dense for m in inventory.modules)
+
+
+Progress = Callable[[int, int], None]
 
 
 def refit(workspace: Workspace, plan: Plan, tokens: TokenSet, progress: Progress = lambda *_: None) -> TokenSet:
@@ -275,6 +278,14 @@ def _hidden(output: BlockOutput) -> Tensor:
     return hidden
 
 
+def _fit(lesson: Lesson) -> Fitted:
+    def progress(done: int, blocks: int) -> None:
+        lesson.progress(f"{REFIT.name}: block {done} of {blocks}", done / blocks)
+
+    named = refit(lesson.workspace, lesson.plan, lesson.tokens, progress)
+    return Fitted(Values(named, lesson.workspace.model_folder))
+
+
 REFIT = Recovery(
     name="refit",
     done="fitted once more after the search",
@@ -282,5 +293,6 @@ REFIT = Recovery(
     needed_bytes=needed_bytes,
     estimated_seconds=estimated_seconds,
     num_tokens=tokens_read,
-    levels=refit,
+    fit=_fit,
+    goes_on=False,
 )

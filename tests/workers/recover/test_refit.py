@@ -15,7 +15,7 @@ from tests.workers.weights import correlated_hessian, random_weight
 from workers.levels.level_store import LevelStore
 from workers.recover import recovery
 from workers.recover import refit as refitting
-from workers.recover.recovery import recover_if_better
+from workers.recover.recovery import Fitted, Lesson, Values, recover_if_better
 from workers.recover.refit import REFIT, can_help, estimated_seconds, needed_bytes, refit
 from workers.run.memory_limits import building_bytes
 from workers.tasks import Evaluate
@@ -27,6 +27,10 @@ TEXTS = ("b2-gch-t-h", "b3-g32", "b2-gch-t-h-r2", "b3-gch-s0.5", "b2-g16", "dens
 
 def _store(at: Bench, tokens: TokenSet) -> LevelStore:
     return replace(at.store, calibration_digest=tokens.of("calibration"))
+
+
+def _lesson(at: Bench, plan: Plan) -> Lesson:
+    return Lesson(at.workspace, plan, Values(at.tokens, at.workspace.model_folder))
 
 
 def _kl(at: Bench, plan: Plan, tokens: TokenSet) -> float:
@@ -82,19 +86,19 @@ def test_the_better_one_is_kept(bench: Callable[[TinyKind], Bench], monkeypatch:
         return interval
 
     monkeypatch.setattr(recovery, "paired_interval", paired)
-    found = recover_if_better(REFIT, at.workspace, plan, at.tokens)
+    found = recover_if_better(REFIT, _lesson(at, plan))
     assert found.kl_after < found.kl_before
     assert compared[0] == pytest.approx((found.kl_after, found.kl_before))
     assert found.kept
-    assert found.tokens != at.tokens
+    assert found.values.tokens != at.tokens
     assert _kl(at, plan, at.tokens) == pytest.approx(found.kl_before, rel=1e-4)
-    assert _kl(at, plan, found.tokens) == pytest.approx(found.kl_after, rel=1e-4)
+    assert _kl(at, plan, found.values.tokens) == pytest.approx(found.kl_after, rel=1e-4)
     interval = (-1.0, 0.1)  # lower, but not measurably
-    assert recover_if_better(REFIT, at.workspace, plan, at.tokens).tokens == at.tokens
+    assert recover_if_better(REFIT, _lesson(at, plan)).values.tokens == at.tokens
     monkeypatch.undo()
-    nothing = replace(REFIT, levels=lambda *_: at.tokens)  # one that changes nothing does not help
-    same = recover_if_better(nothing, at.workspace, plan, at.tokens)
-    assert (same.kept, same.tokens, same.kl_after) == (False, at.tokens, same.kl_before)
+    nothing = replace(REFIT, fit=lambda lesson: Fitted(lesson.start))  # one that changes nothing does not help
+    same = recover_if_better(nothing, _lesson(at, plan))
+    assert (same.kept, same.values.tokens, same.kl_after) == (False, at.tokens, same.kl_before)
 
 
 def test_what_it_takes(bench: Callable[[TinyKind], Bench]) -> None:
@@ -148,4 +152,4 @@ def test_weights_turn_towards_the_dense_outputs() -> None:
 def test_nothing_to_do_is_done(bench: Callable[[TinyKind], Bench]) -> None:
     """A plan that leaves all blocks dense has nothing to refit."""
     at = bench("untied")
-    assert not recover_if_better(REFIT, at.workspace, at.dense_plan(), at.tokens).kept
+    assert not recover_if_better(REFIT, _lesson(at, at.dense_plan())).kept

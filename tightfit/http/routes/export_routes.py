@@ -9,7 +9,7 @@ from fastapi import APIRouter, Path, Response
 from fastapi.responses import FileResponse, JSONResponse
 
 from space.errors import NotFoundError, StateError
-from storage.point_tasks import PointTask, TaskState
+from storage.point_tasks import PointTask, TaskKind, TaskState
 from tightfit.http.callers import Caller, Reader, ServiceOfApp, Submitter, seen_job
 from tightfit.http.export_shapes import ExportFiles, ExportList, ExportRequest, ExportStatus
 from tightfit.http.problems import problem_responses
@@ -54,7 +54,7 @@ def export(caller: Submitter, service: ServiceOfApp, job: JobId, asked: ExportRe
 def list_exports_of_job(caller: Reader, service: ServiceOfApp, job: JobId) -> Response:
     """List the exports of a job, newest first."""
     seen_job(service, caller, job)
-    return JSONResponse({"exports": [task_json(task) for task in service.tasks(job)]})
+    return JSONResponse({"exports": [task_json(task) for task in service.tasks(job) if task.kind is TaskKind.EXPORT]})
 
 
 @router.get("/exports", response_model=ExportList)

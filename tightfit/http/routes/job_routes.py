@@ -9,6 +9,7 @@ from fastapi.responses import JSONResponse
 from space.errors import NotFoundError
 from space.spec import JobSpec, make_spec
 from storage.job_summary import Overview
+from storage.point_tasks import TaskKind
 from tightfit.http.allowed_models import AllowedModels
 from tightfit.http.apart.request_judge import Judge
 from tightfit.http.callers import Caller, Reader, ServiceOfApp, Submitter, seen_job
@@ -114,7 +115,8 @@ def list_jobs(
 def show_job(caller: Reader, service: ServiceOfApp, job: JobId) -> Response:
     """Tell how far a job and its exports are."""
     found = seen_job(service, caller, job)
-    return JSONResponse(_json(service, found) | {"exports": [task_json(task) for task in service.tasks(job)]})
+    exports = [task_json(task) for task in service.tasks(job) if task.kind is TaskKind.EXPORT]
+    return JSONResponse(_json(service, found) | {"exports": exports})
 
 
 @router.delete("/jobs/{job}", status_code=204, responses=problem_responses(404, 409))

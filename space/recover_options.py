@@ -1,0 +1,41 @@
+"""How a chosen point is recovered: what its record keeps until it is done."""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from space.results.document import FrontPoint
+
+RECOVERY_NAMES = ("refit", "scales", "restore", "quantization-aware")
+"""Names of all recoveries, from the cheapest to the dearest; `workers/recover/recovery_table.py` has the recoveries."""
+
+
+@dataclass(frozen=True, slots=True)
+class RecoverOptions:
+    """All that a recovery needs to know beside its job and its plan.
+
+    Attributes:
+        point: as it was chosen; the front may name another one so later.
+        method: which recovery; None: the cheapest that helps, then the next while it pays.
+        seed: of what it draws.
+        minutes: of computing on one core for each recovery; None: as long as its course takes.
+        text: what it learns from, as a calibration source; None: more of the job's.
+
+    """
+
+    point: FrontPoint
+    method: str | None = None
+    seed: int = 0
+    minutes: float | None = None
+    text: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the JSON object."""
+        return asdict(self)
+
+    @staticmethod
+    def from_json(value: dict[str, Any]) -> "RecoverOptions":
+        """Read the JSON object. Raises ValueError where it is none of these."""
+        from space.parsing.checked import check_kind
+
+        check_kind(RecoverOptions, value)
+        return RecoverOptions(**{**value, "point": FrontPoint.from_json(value["point"])})

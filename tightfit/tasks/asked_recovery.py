@@ -1,0 +1,81 @@
+"""From a wish for a recovery to its task: all that can be refused is, before the task exists."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from space.errors import JobFailedError, UsageError
+from space.recover_options import RecoverOptions
+from space.results.document import FrontDocument
+from storage.leases.lease import host_name
+from storage.point_tasks import NewTask, TaskKind
+from storage.records import Job, Trial
+from storage.sound_records import ground_of
+from tightfit.config import login_name
+from tightfit.export.select import select_point
+from tightfit.searched_model import check_plan, front_plans, searched_inventory
+
+
+@dataclass(frozen=True, slots=True)
+class RecoverWish:
+    """What somebody asks for who wants a point recovered.
+
+    Attributes:
+        point: by name; None: the recommended one.
+        method: which recovery; None: the cheapest that helps, then the next while it pays.
+        minutes: of computing on one core for each recovery; None: as long as its course takes.
+        text: what it learns from, as a calibration source; None: more of the job's.
+        seed: of what it draws.
+
+    """
+
+    point: str | None = None
+    method: str | None = None
+    minutes: float | None = None
+    text: str | None = None
+    seed: int = 0
+
+
+def asked_recovery(job: Job, document: FrontDocument, trials: Sequence[Trial], wish: RecoverWish) -> NewTask:
+    """Choose the point of a front that is recovered.
+
+    Raises:
+        NotFoundError, InfeasibleBudgetError: no such point.
+        SpecError: there is no such recovery, or it can do nothing for the point.
+        JobFailedError: the job has not judged its points yet.
+        UsageError: an option cannot be used.
+
+    """
+    from workers.recover.recovery_table import recovery_of
+
+    if wish.minutes is not None and not wish.minutes > 0:
+        raise UsageError(f"--minutes {wish.minutes:g} must be above 0.")
+    if document.measured_on != "held_out":
+        raise JobFailedError(
+            f"Job {job.job_id} has not judged its points on held-out text yet: recover one afterwards."
+        )
+    inventory = searched_inventory(job)
+    point = select_point(document, inventory, wish.point)
+    plan = front_plans(document, trials)[point.point]
+    check_plan(job.job_id, plan, inventory)
+    ground_of(job)
+    if wish.method is not None:
+        recovery_of(wish.method).check(inventory, plan, point.point)
+    options = RecoverOptions(point, wish.method, wish.seed, wish.minutes, _lasting(wish.text))
+    return NewTask(
+        kind=TaskKind.RECOVER,
+        job_id=job.job_id,
+        point=point.point,
+        trial=point.trial,
+        out="",
+        options=options.to_json(),
+        host=host_name(),
+        user=login_name(),
+    )
+
+
+def _lasting(text: str | None) -> str | None:
+    """Return a text's name as a task keeps it: a file has its whole path."""
+    from workers.bounded_files import user_path
+
+    path = None if text is None else user_path(text).absolute()
+    return str(path) if path is not None and path.exists() else text

@@ -1,0 +1,66 @@
+"""Integer weights whose codes are trained: latent values in steps of the grid, rounded on the way there, not back.
+
+A latent value begins as near to the dense weight as its stored code allows: the first forward is the stored model's,
+and a code that was rounded away from its weight is the first to move. Pruned places stay zero.
+
+Shape legend: O out_features, I in_features.
+"""
+
+import torch
+from torch import Tensor
+
+from space.level import Level
+from workers.compress.packing import Codes, pack
+from workers.kernels.bit_streams import unpack_mask
+from workers.kernels.kernel import Tensors
+from workers.kernels.kernel_table import KERNELS
+from workers.kernels.rotation import rotate
+from workers.kernels.unpack import column_scale
+from workers.recover.trained_weights import ScaledWeight
+
+_INSIDE = 0.45  # of a step: how far from its code a latent value may begin
+_PACE = 2.0  # of the size of a weight's codes, which a change is in units of
+
+
+class LatentWeight(ScaledWeight):
+    """Trained codes times trained scales, and a correction whose factors have trained sizes."""
+
+    begin: Tensor
+    kept: Tensor | None
+
+    def __init__(self, tensors: Tensors, level: Level, dense: Tensor) -> None:
+        """Begin at the stored codes of the (O, I) dense weight."""
+        super().__init__(tensors, level, dense.shape[1])
+        assert level.bits is not None  # noqa: S101 (dense levels are never packed)
+        self._least, self._most = -(2 ** (level.bits - 1)), 2 ** (level.bits - 1) - 1
+        self._turns, self.values = level.rotated, torch.empty(0)  # codes stand in their place
+        codes = KERNELS[level.coding].values(tensors, level, dense.shape[1], None)
+        target = rotate(dense) if level.rotated else dense
+        if level.rank:
+            self.register_buffer("right", tensors["right"].float(), persistent=False)
+            target = target - (self.left * tensors["factor_scale"]) @ self.right
+        scale = column_scale(tensors["scale"], level, dense.shape[1])
+        aim = torch.where(scale == 0, codes, target / scale) - codes
+        self.register_buffer("begin", codes + aim.clamp(-_INSIDE, _INSIDE), persistent=False)
+        mask = unpack_mask(tensors["mask"], level, dense.shape[1]) if "mask" in tensors else None
+        self.register_buffer("kept", mask, persistent=False)
+        self._pace = _PACE * float(codes.square().mean().sqrt())
+        self.moved = torch.nn.Parameter(torch.zeros_like(codes))
+
+    def codes(self) -> Tensor:
+        """Return the (O, I) codes, whose gradient is that of the latent values."""
+        latent = (self.begin + self._pace * self.moved).clamp(self._least - _INSIDE, self._most + _INSIDE)
+        codes = latent + (latent.detach().round() - latent.detach())
+        return codes if self.kept is None else codes * self.kept
+
+    def forward(self, _: Tensor | None = None) -> Tensor:
+        """Return the (O, I) weight."""
+        return self.scaled(self.codes())
+
+    def stored(self) -> dict[str, Tensor]:
+        """Return the level's tensors, encoded again on the same grid."""
+        scaled = super().stored()
+        with torch.no_grad():
+            values = self.codes().to(torch.int16)
+        parts = {name: scaled.get(name) for name in ("left", "right", "factor_scale")}
+        return pack(Codes(values, scaled["scale"], self.kept, **parts), self._level)
