@@ -106,6 +106,7 @@ class SearchSpace:
     allowed: tuple[tuple[str, tuple[Level, ...]], ...]
     uniform_levels: tuple[Level, ...]
     pinned: tuple[str, ...] = ()
+    given: tuple[tuple[str, Plan], ...] = ()
 
     @cached_property
     def levels(self) -> Mapping[str, tuple[Level, ...]]:
@@ -196,6 +197,10 @@ class SearchSpace:
         for level in self.uniform_levels:
             yield level, self.uniform_plan(level)
 
+    def reference_plans(self) -> Iterator[Plan]:
+        """Yield what a front is compared with: the uniform plans and the given ones."""
+        yield from (plan for _, plan in (*self.uniform_plans(), *self.given))
+
     def restricted(self, kept: Mapping[str, Sequence[Level]]) -> "SearchSpace":
         """Return the space with only some of each module's levels (dominated ones dropped)."""
         useful = {
@@ -204,7 +209,7 @@ class SearchSpace:
         }
         of_module = {name: useful[item] for item, names in self.items.items() for name in names}
         allowed = tuple((name, of_module[name]) for name, _ in self.allowed)
-        return SearchSpace(self.inventory, self.target, allowed, self.uniform_levels, self.pinned)
+        return SearchSpace(self.inventory, self.target, allowed, self.uniform_levels, self.pinned, self.given)
 
 
 def nearest_level(levels: Sequence[Level], wanted: Level) -> Level:
@@ -219,7 +224,13 @@ def nearest_level(levels: Sequence[Level], wanted: Level) -> Level:
     return min(levels, key=distance)
 
 
-def build_space(inventory: Inventory, menu: Menu, target: str, pins: Sequence[tuple[str, Level]]) -> SearchSpace:
+def build_space(
+    inventory: Inventory,
+    menu: Menu,
+    target: str,
+    pins: Sequence[tuple[str, Level]],
+    given: Sequence[tuple[str, Mapping[str, Level]]] = (),
+) -> SearchSpace:
     """Return the search space of a model.
 
     Args:
@@ -227,24 +238,53 @@ def build_space(inventory: Inventory, menu: Menu, target: str, pins: Sequence[tu
         menu: the values of each axis.
         target: the container that the result is for.
         pins: (regular expression, level) pairs; a later pin wins where two match.
+        given: (name, module name -> level) of plans to compare with; their levels join the menu, and a module that a
+            plan does not name is dense in it.
 
     Raises:
-        SpecError: a pattern is not a regular expression, matches nothing, or asks for a level the target cannot hold.
+        SpecError: a pattern is not a regular expression, matches nothing, or asks for a level the target cannot hold; a
+            plan names no module of the model, or cannot be stored, or is against a pin.
 
     """
     modules = {module.name: module for module in inventory.modules}
     items = items_of_model(inventory, target)
     pinned = _of_whole_items(_match_pins(inventory, pins, target), items, modules, target)
     offered = menu.levels()
+    plans = tuple((name, _given_plan(name, levels, modules, items, target)) for name, levels in given)
     allowed: dict[str, tuple[Level, ...]] = {}
     for names in items.values():
         members = [modules[name] for name in names]
         legal = [level for level in offered if all(is_legal(module, level, target) for module in members)]
         levels = [pinned[names[0]]] if names[0] in pinned else legal or [DENSE]
+        wanted = {plan[names[0]]: name for name, plan in plans}
+        if names[0] in pinned and (against := wanted.keys() - {*levels}):
+            name = wanted[min(against, key=str)]
+            raise SpecError(f"--plan {name}: {names[0]} is pinned to {levels[0]}. Leave the pin or the plan out.")
+        levels = [*levels, *wanted]
         size = {level: sum(module_bytes(module, level, target) for module in members) for level in levels}
         allowed |= dict.fromkeys(names, tuple(sorted(size, key=lambda v: (size[v], str(v)))))
     in_order = tuple((name, allowed[name]) for name in modules)
-    return SearchSpace(inventory, target, in_order, menu.uniform_levels(), tuple(pinned))
+    return SearchSpace(inventory, target, in_order, menu.uniform_levels(), tuple(pinned), plans)
+
+
+def _given_plan(
+    name: str,
+    levels: Mapping[str, Level],
+    modules: Mapping[str, ModuleInfo],
+    items: Mapping[str, Sequence[str]],
+    target: str,
+) -> Plan:
+    """Return a plan to compare with, whole. Raises SpecError."""
+    for module_name, level in levels.items():
+        if module_name not in modules:
+            raise SpecError(f"--plan {name}: the model has no module {module_name}; see `--dry-run` for all.")
+        if not is_legal(modules[module_name], level, target):
+            raise SpecError(f"--plan {name}: {module_name} cannot be stored as {level} for target {target}.")
+    plan = Plan.of({module_name: levels.get(module_name, DENSE) for module_name in modules})
+    for names in items.values():
+        if len({plan[module_name] for module_name in names}) > 1:
+            raise SpecError(f"--plan {name}: --target {target} gives {', '.join(names)} one level together.")
+    return plan
 
 
 def _of_whole_items(

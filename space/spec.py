@@ -24,6 +24,7 @@ _OPTIONS = {
     "ranks": "rank",
     "kinds": "kind",
     "pins": "pin",
+    "plans": "plan",
     "num_samples": "num_sequences",
 }
 """field -> the command line's name of it, where that is another"""
@@ -60,6 +61,8 @@ class JobSpec(BaseModel):
     """Codings and rotations of the menu."""
     pins: tuple[tuple[str, str], ...] = ()
     """(regular expression, level text) pairs."""
+    plans: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = ()
+    """(name, (module, level text) pairs) of plans to compare with; as JSON, name -> module -> level."""
     sampler: SamplerName = "front"
     """Who proposes plans."""
     max_trials: int | None = Field(None, ge=1)
@@ -88,6 +91,13 @@ class JobSpec(BaseModel):
     def _channel_is_a_group(cls, value: Any) -> Any:
         """Read what the command line says and TOML must, which has no null."""
         return [None if one == "channel" else one for one in value] if isinstance(value, list | tuple) else value
+
+    @field_validator("plans", mode="before")
+    @classmethod
+    def _plans_are_pairs(cls, value: Any) -> Any:
+        """Read the plans of JSON: objects by name."""
+        named = value.items() if isinstance(value, dict) else value
+        return tuple((name, tuple(one.items()) if isinstance(one, dict) else one) for name, one in named)
 
     @field_validator("budget")
     @classmethod
@@ -152,6 +162,11 @@ class JobSpec(BaseModel):
         return tuple((pattern, parse_level(text)) for pattern, text in self.pins)
 
     @property
+    def parsed_plans(self) -> tuple[tuple[str, dict[str, Level]], ...]:
+        """Return the plans to compare with, their levels read."""
+        return tuple((name, {module: parse_level(text) for module, text in plan}) for name, plan in self.plans)
+
+    @property
     def digest(self) -> str:
         """Return the sha256 of the request."""
         return digest(self.model_dump(mode="json"))
@@ -197,7 +212,7 @@ def spec_of(values: Mapping[str, Any], called: Callable[[str], str] = option_of)
     if all(level.is_dense for level in levels):
         told = f"{called('bits')} {_as_typed(spec.bits)}: {_as_typed(spec.kinds)} has none of these bit-widths"
         raise SpecError(f"{told}; name others, or another {called('kinds')}.")
-    spec.parsed_pins  # noqa: B018 (reads every pin now)
+    spec.parsed_pins, spec.parsed_plans  # noqa: B018 (reads every level now)
     return spec
 
 

@@ -32,7 +32,7 @@ class CoarseStrategy(FrontStrategy):
     @property
     def _steps(self) -> Sequence[Callable[[Points, int], list[Proposal]]]:
         near = self._point, self._settle, self._around, self._refine, self._next_best
-        return *near, self._elsewhere, self._runners_up
+        return self._given, *near, self._elsewhere, self._runners_up
 
     def _begin(self, points: Points, _limit: int) -> list[Proposal]:
         """Return the plans made by hand around the budget, the prices' plans, and those that they put just behind.

@@ -44,26 +44,26 @@ def whole_text_trials(trials: Sequence[Trial]) -> list[Trial]:
     return [t for t in trials if t.state is TrialState.COMPLETE and t.measurement and not t.sampler_state.num_sequences]
 
 
-def choose_contenders(trials: Sequence[Trial], uniform: set[str], budget_bytes: int) -> list[Trial]:
+def choose_contenders(trials: Sequence[Trial], compared: set[str], budget_bytes: int) -> list[Trial]:
     """Return the trials to judge, those that the front needs most first: all its points, and what they stand beside.
 
-    At the budget the best plan; the uniform plans, the largest within the budget first; up to three more at the budget
-    that are not measurably worse than its best, since the search text cannot tell which of them is; the best plan at
-    each uniform size; the plans made by hand that none of these beats measurably; and the front's other points, each
-    time the one farthest in size from all before.
+    At the budget the best plan; the uniform and given plans, the largest within the budget first; up to three more at
+    the budget that are not measurably worse than its best, since the search text cannot tell which of them is; the best
+    plan at each of their sizes; the plans made by hand that none of these beats measurably; and the front's other
+    points, each time the one farthest in size from all before.
 
     Args:
         trials: all of a job's.
-        uniform: digests of the uniform plans.
+        compared: digests of the uniform plans, and of those that the request brings.
         budget_bytes: what must be fitted.
 
     """
     usable = _distinct(Candidate(t, t.measurement) for t in whole_text_trials(trials) if t.measurement)
     front = [usable[i] for i in non_dominated([c.point for c in usable])]
-    uniforms = [c for c in usable if c.trial.plan.digest in uniform]
-    nearest = sorted(uniforms, key=lambda c: (c.size_bytes > budget_bytes, abs(c.size_bytes - budget_bytes)))
+    beside = [c for c in usable if c.trial.plan.digest in compared]
+    nearest = sorted(beside, key=lambda c: (c.size_bytes > budget_bytes, abs(c.size_bytes - budget_bytes)))
     ties = _ties(usable, budget_bytes)
-    best = [found for c in uniforms if (found := _best_within(front, c.size_bytes)) is not None]
+    best = [found for c in beside if (found := _best_within(front, c.size_bytes)) is not None]
     others = _by_spread(front, {c.trial.number for c in [*ties, *best]})
     by_hand = _unbeaten_heuristics(usable, [*ties, *best, *others], budget_bytes)
     return [c.trial for c in _distinct([*ties[:1], *nearest, *ties[1:], *best, *by_hand, *others])]

@@ -21,6 +21,7 @@ from search.decide.knapsack import spread_sizes
 from search.decide.memo import Memo
 from search.decide.observation import (
     EXCHANGE,
+    GIVEN,
     KNAPSACK,
     RACE_STEP,
     REFINE,
@@ -96,8 +97,8 @@ class FrontStrategy:
     def _steps(self) -> Sequence[Callable[[Points, int], list[Proposal]]]:
         """Return what may be next, each only where the ones before it have nothing left to ask."""
         if self.warm:
-            return (self._answer,)
-        return self._probes, self._spread, self._settle, self._around, self._point, self._refine
+            return self._given, self._answer
+        return self._given, self._probes, self._spread, self._settle, self._around, self._point, self._refine
 
     def model(self, observations: Sequence[Observation]) -> AdditiveModel:
         """Return the additive model, of probes of nearly lossless plans where there are any."""
@@ -159,6 +160,10 @@ class FrontStrategy:
         by_hand = sorted((plan for _, plan in heuristic_plans(self.space)), key=self._distance)
         room = max(0, min(MAX_GUARDS, limit - len(uniform)))
         return distinct([*uniform, *(Proposal(plan, HEURISTIC) for plan in by_hand[:room])])
+
+    def _given(self, points: Points, _limit: int) -> list[Proposal]:
+        """Return the plans that the request brings, as far as they were not measured yet."""
+        return distinct([Proposal(plan, GIVEN) for _, plan in self.space.given], points.evidence.is_measured)
 
     def _distance(self, plan: Plan) -> float:
         return abs(log(self.space.weight_bytes(plan) / self.budget))

@@ -67,6 +67,11 @@ class Context:
         """Return the digests of the uniform plans."""
         return {plan.digest for _, plan in self.prepared.space.uniform_plans()}
 
+    @property
+    def reference_digests(self) -> set[str]:
+        """Return the digests of all plans that the front is compared with: they are judged whatever it costs."""
+        return {plan.digest for plan in self.prepared.space.reference_plans()}
+
     @cached_property
     def records(self) -> TrialRecords:
         """Return the trials, to read and to write."""

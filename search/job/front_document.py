@@ -1,6 +1,6 @@
 """What a search found, as the document that users read: front, uniform plans, how sure each difference is."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from search.decide.contenders import whole_text_trials
@@ -8,7 +8,15 @@ from search.measure.trial_records import num_new
 from search.request.prepare import Prepared
 from space.measurement import Measurement
 from space.question import QUESTIONS
-from space.results.document import Comparison, DensePoint, FrontDocument, FrontPoint, SearchCost, UniformPoint
+from space.results.document import (
+    Comparison,
+    DensePoint,
+    FrontDocument,
+    FrontPoint,
+    GivenPoint,
+    SearchCost,
+    UniformPoint,
+)
 from space.results.front import bootstrap_interval, front_hypervolume, non_dominated, paired_interval
 from space.results.price import marginal_price
 from storage.records import Job, Trial
@@ -78,6 +86,7 @@ def build_document(
         marginal_price=marginal_price(points, prepared.budget_bytes),
         advice=advice,
         metric=QUESTIONS[prepared.inventory.family].metric,
+        given=tuple(_given_points(prepared, judged, front)),
     )
 
 
@@ -111,6 +120,26 @@ def _uniform_point(level: str, judged: Judged) -> UniformPoint:
     return UniformPoint(
         level, judged.trial.size_bytes, m.kl_divergence, bootstrap_interval(m.sequence_kl), m.perplexity
     )
+
+
+def _given_points(prepared: Prepared, judged: Sequence[Judged], front: Sequence[Judged]) -> Iterator[GivenPoint]:
+    """Yield the measured plans of the request's own, each beside the best point of at most its bytes."""
+    by_digest = {j.trial.plan.digest: j for j in judged}
+    for name, plan in prepared.space.given:
+        if (found := by_digest.get(plan.digest)) is None:
+            continue
+        m, size = found.measurement, found.trial.size_bytes
+        within = [(j.measurement, i) for i, j in enumerate(front) if j.trial.size_bytes <= size]
+        best = within[-1] if within else None  # a larger point of a front is a better one
+        yield GivenPoint(
+            name=name,
+            trial=found.trial.number,
+            size_bytes=size,
+            kl_divergence=m.kl_divergence,
+            kl_divergence_ci95=bootstrap_interval(m.sequence_kl),
+            perplexity=m.perplexity,
+            versus_front=None if best is None else _compare(_name(best[1]), best[0], m),
+        )
 
 
 def _front_point(

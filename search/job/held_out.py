@@ -38,7 +38,7 @@ def judge(context: Context, answerer: Answerer) -> None:
 
     """
     trials = context.trials()
-    chosen = choose_contenders(trials, context.uniform_digests, context.prepared.budget_bytes)
+    chosen = choose_contenders(trials, context.reference_digests, context.prepared.budget_bytes)
     if not chosen:
         reason = next((t.reason for t in reversed(trials) if t.reason), "nothing was tried")
         raise JobFailedError(f"No plan was measured on the whole search text; the last trial: {reason}")
@@ -71,10 +71,10 @@ class _Bench:
         """Return as many of some trials as judging may take, in their order, at a cost of so many plans for each.
 
         Those that are judged already count too, so that whoever asks again asks for the same. The best plan within the
-        budget and the uniform plans are never left out.
+        budget and what it is compared with are never left out.
         """
-        count, uniform = int(self._allowed / each), self._context.uniform_digests
-        return [t for n, t in enumerate(trials) if n < max(1, count) or t.plan.digest in uniform]
+        count, compared = int(self._allowed / each), self._context.reference_digests
+        return [t for n, t in enumerate(trials) if n < max(1, count) or t.plan.digest in compared]
 
     def judge(self, trials: Sequence[Trial]) -> list[tuple[Trial, Measurement]]:
         """Return the new measurements of the trials that are not beaten at first look."""
@@ -89,7 +89,7 @@ class _Bench:
         found = self._measure([t for t in trials if t.held_out is None], FIRST_LOOK)
         found |= {t.number: t.held_out for t in trials if t.held_out is not None}
         looked = [t for t in trials if t.number in found]
-        may_lose = [t for t in looked[1:] if t.plan.digest not in self._context.uniform_digests]
+        may_lose = [t for t in looked[1:] if t.plan.digest not in self._context.reference_digests]
         lost = {t.number: winner for t in may_lose if (winner := _beaten_by(t, looked, found)) is not None}
         self._context.store.update_job(
             self._context.job_id, facts=JobFacts(lost_on_held_out={str(n): w for n, w in lost.items()})

@@ -48,7 +48,7 @@ def count_sequences(tokens: TokenSet, split: Split, num_asked: int) -> int:
 
 
 def required_levels(space: SearchSpace, module_name: str) -> tuple[Level, ...]:
-    """Return the levels that stay whatever a module loses by them: of uniform plans, and all that others share."""
+    """Return the levels that stay whatever a module loses by them: of plans to compare with, all that others share."""
     if space.items.get(module_name) != (module_name,):
         return space.levels[module_name]
-    return tuple(dict.fromkeys(plan[module_name] for _, plan in space.uniform_plans()))
+    return tuple(dict.fromkeys(plan[module_name] for plan in space.reference_plans()))

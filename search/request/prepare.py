@@ -70,7 +70,7 @@ def prepare(spec: JobSpec, cache_folder: Path | None = None, *, remember: bool =
         raise ModelError(f"{folder}: the model does not tell the size of its key/value cache; leave --context out.")
     for pattern in dict.fromkeys(pattern for pattern, _ in spec.pins):
         try_pattern(pattern, [module.name for module in inventory.modules])
-    space = build_space(inventory, spec.menu, spec.target, spec.parsed_pins)
+    space = build_space(inventory, spec.menu, spec.target, spec.parsed_pins, spec.parsed_plans)
     _check_levels(folder, spec, space)
     cache = key_value_bytes(inventory, spec.context, spec.batch, spec.target)
     budget = parse_budget(spec.budget).size_bytes(inventory)

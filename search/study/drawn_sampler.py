@@ -8,7 +8,7 @@ from optuna.samplers import BaseSampler, NSGAIISampler, RandomSampler, TPESample
 from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from search.decide.observation import UNIFORM, Proposal
+from search.decide.observation import GIVEN, UNIFORM, Proposal
 from search.study.plan_codec import ORIGIN, PlanCodec
 from space.digest import digest
 from space.menu import SearchSpace
@@ -32,6 +32,8 @@ class DrawnSampler(BaseSampler):
         if num_trials == 0:
             for _, plan in self._space.uniform_plans():
                 study.enqueue_trial(self._codec.params(plan), user_attrs={ORIGIN: UNIFORM}, skip_if_exists=True)
+            for _, plan in self._space.given:
+                study.enqueue_trial(self._codec.params(plan), user_attrs={ORIGIN: GIVEN}, skip_if_exists=True)
         count = len(study.get_trials(deepcopy=False, states=(TrialState.WAITING,)))
         if count == 0:
             self._drawing = drawing_sampler(self._name, self._seed, num_trials)

@@ -112,6 +112,27 @@ class FrontPoint:
 
 
 @dataclass(frozen=True, slots=True)
+class GivenPoint:
+    """A plan that the request brought, such as another tool's; `versus_front` is the best that takes no more bytes.
+
+    Its comparison is that point's KL over this plan's; None where no point is so small.
+    """
+
+    name: str
+    trial: int
+    size_bytes: int
+    kl_divergence: float
+    kl_divergence_ci95: Interval
+    perplexity: float
+    versus_front: Comparison | None = None
+
+    @staticmethod
+    def from_json(value: dict[str, Any]) -> "GivenPoint":
+        """Read the JSON object."""
+        return GivenPoint(**{**_with_interval(value), "versus_front": _comparison(value, "versus_front")})
+
+
+@dataclass(frozen=True, slots=True)
 class SearchCost:
     """What the search cost."""
 
@@ -130,6 +151,7 @@ class FrontDocument:
         marginal_price: what a little more memory than the recommended point takes would buy.
         advice: what would make the front better, where the search knows.
         metric: what `kl_divergence` and `perplexity` stand for in this document.
+        given: the plans that the request brought.
 
     """
 
@@ -149,6 +171,7 @@ class FrontDocument:
     marginal_price: MarginalPrice | None = None
     advice: str | None = None
     metric: Metric = KL
+    given: tuple[GivenPoint, ...] = ()
     schema_version: int = SCHEMA_VERSION
 
     def to_json(self) -> dict[str, Any]:
@@ -167,6 +190,7 @@ class FrontDocument:
                 "front": tuple(map(FrontPoint.from_json, value["front"])),
                 "reference_point": tuple(value["reference_point"]),
                 "cost": SearchCost(**value["cost"]),
+                "given": tuple(map(GivenPoint.from_json, value.get("given", ()))),
                 "marginal_price": None if price is None else MarginalPrice(**price),
                 "metric": Metric.from_json(value.get("metric")),
                 "schema_version": SCHEMA_VERSION,

@@ -63,7 +63,7 @@ def inventory() -> Inventory:
 def prepared(request: JobSpec, _: Path | None = None, *, remember: bool = False) -> Prepared:
     """Return what `search.request.prepare` would, for the small model."""
     model = inventory()
-    space = build_space(model, request.menu, request.target, request.parsed_pins)
+    space = build_space(model, request.menu, request.target, request.parsed_pins, request.parsed_plans)
     cache = key_value_bytes(model, request.context, request.batch)
     return Prepared(Path("/scripted"), model, space, parse_budget(request.budget).size_bytes(model), cache)
 

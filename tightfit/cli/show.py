@@ -96,6 +96,8 @@ def show_front(document: FrontDocument) -> None:
         second = [f"{u.perplexity:.3f}"] if beside else []
         uniform.add_row(u.level, f"{u.size_bytes:,}", f"{u.kl_divergence:.5f}", f"{low:.5f} - {high:.5f}", *second)
     _print_table(uniform)
+    if document.given:
+        _print_table(_given_table(document))
     dense = document.dense
     second_told = f", {beside} {dense.perplexity:.3f}" if beside else ""
     console.print(f"Dense: {dense.size_bytes:,} bytes{second_told}.")
@@ -112,6 +114,17 @@ def show_front(document: FrontDocument) -> None:
         console.print(told(document.advice))
     if document.measured_on != "held_out":
         console.print("Preliminary: measured on the text that the search used, not on held-out text.")
+
+
+def _given_table(document: FrontDocument) -> Table:
+    """Return the plans that the request brought, each beside the best point that takes no more bytes."""
+    table = _table("plan", "bytes", "KL divergence", "95 %", "perplexity", "front", title="Plans to compare with")
+    for g in document.given:
+        low, high = g.kl_divergence_ci95
+        beside = "" if g.versus_front is None else f"{g.versus_front.other} {_ratio(g.versus_front)}"
+        numbers = (f"{g.kl_divergence:.5f}", f"{low:.5f} - {high:.5f}", f"{g.perplexity:.3f}")
+        table.add_row(g.name, f"{g.size_bytes:,}", *numbers, beside)
+    return table
 
 
 def _ratio(found: Comparison | None) -> str:

@@ -14,7 +14,7 @@ from space.budget import format_bytes
 from space.inventory import Inventory
 from space.model_name import model_name
 from space.plan import Plan
-from space.results.document import Comparison, FrontDocument, FrontPoint, UniformPoint
+from space.results.document import Comparison, FrontDocument, FrontPoint, GivenPoint, UniformPoint
 from space.results.explanation import Explanation
 from space.spec import JobSpec
 from storage.records import Trial
@@ -69,7 +69,8 @@ def render_report(
         "dots_key": '<li><i class="pale"></i>measured</li>' if dots else "",
         "history": told(history_section(steps)),
         "front_rows": "".join(_front_row(document, point, home_option) for point in document.front),
-        "uniform_rows": "".join(_uniform_row(document, point) for point in document.uniform),
+        "uniform_rows": "".join(_compared_row(document, uniform_label(u.level), u.level, u) for u in document.uniform)
+        + "".join(_compared_row(document, given.name, "given", given) for given in document.given),
         "export": _export(document, home_option),
         "provenance": "".join(f"<div><dt>{k}</dt><dd>{escape(v)}</dd></div>" for k, v in _provenance(document, spec)),
         "dense": told(_dense(document)),
@@ -157,7 +158,7 @@ def _notices(document: FrontDocument) -> list[str]:
     return found
 
 
-def _interval(point: FrontPoint | UniformPoint) -> str:
+def _interval(point: FrontPoint | UniformPoint | GivenPoint) -> str:
     low, high = point.kl_divergence_ci95
     return f'{format_kl(point.kl_divergence)} <span class="ci">{format_kl(low)} to {format_kl(high)}</span>'
 
@@ -194,7 +195,7 @@ def _versus(found: Comparison | None, named: str = "") -> str:
     return f'<span title="minus {other}: {format_kl(low)} to {format_kl(high)}">{ratio}{mark}{name}</span>'
 
 
-def _uniform_row(document: FrontDocument, point: UniformPoint) -> str:
+def _compared_row(document: FrontDocument, name: str, remark: str, point: UniformPoint | GivenPoint) -> str:
     inside = [p for p in document.front if p.size_bytes <= point.size_bytes]
     better = min(inside, key=lambda p: p.kl_divergence, default=None)
     told = "none this small"
@@ -202,7 +203,7 @@ def _uniform_row(document: FrontDocument, point: UniformPoint) -> str:
         told = f"{escape(better.point)}: {format_kl(better.kl_divergence)}"
         told += f' <span class="ci">{format_bytes(better.size_bytes)}</span>'
     return (
-        f'<tr><th scope="row">{escape(uniform_label(point.level))} <span class="ci">{escape(point.level)}</span></th>'
+        f'<tr><th scope="row">{escape(name)} <span class="ci">{escape(remark)}</span></th>'
         f"<td>{format_bytes(point.size_bytes)}</td><td>{_interval(point)}</td>"
         f'<td class="more">{_beside_it(document, point.perplexity)}</td><td>{told}</td></tr>'
     )
