@@ -118,12 +118,12 @@ def show_front(document: FrontDocument) -> None:
 
 def _given_table(document: FrontDocument) -> Table:
     """Return the plans that the request brought, each beside the best point that takes no more bytes."""
-    table = _table("plan", "bytes", "KL divergence", "95 %", "perplexity", "front", title="Plans to compare with")
+    names = ("plan", "bytes", document.metric.name, "95 %", "front")
+    table = _table(*names, title="Plans to compare with")
     for g in document.given:
         low, high = g.kl_divergence_ci95
         beside = "" if g.versus_front is None else f"{g.versus_front.other} {_ratio(g.versus_front)}"
-        numbers = (f"{g.kl_divergence:.5f}", f"{low:.5f} - {high:.5f}", f"{g.perplexity:.3f}")
-        table.add_row(g.name, f"{g.size_bytes:,}", *numbers, beside)
+        table.add_row(g.name, f"{g.size_bytes:,}", f"{g.kl_divergence:.5f}", f"{low:.5f} - {high:.5f}", beside)
     return table
 
 
