@@ -8,17 +8,38 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from search.request.prepare import read_inventory
 from space.errors import SpecError, in_one_line
 from space.inventory import Inventory, ModuleInfo
 from space.level import Level, parse_level
 from space.menu import UNIFORM_GROUP_SIZE
 from space.parsing.strict_json import parse_json
+from space.spec import JobSpec
 from workers.bounded_files import MAX_JSON_BYTES, open_regular, read_bounded, user_path
+from workers.models.model_files import resolve_model
 
 Levels = dict[str, str]
 _FORMATS = "docs/search.md tells what can be read."
 _GGUF_MAGIC = b"GGUF"
 _LINE = re.compile(r"\s*([\w.\-]+)\s*[:=]\s*(\S+)\s*")
+
+
+def with_plans(spec: JobSpec, files: Sequence[str]) -> JobSpec:
+    """Return a request that brings the plans of files beside those that it has; each has the name of its file.
+
+    Raises:
+        ModelError: the model cannot be found here, whose modules the files name.
+        SpecError: a file cannot be read as a plan, or two have one name.
+
+    """
+    inventory = read_inventory(resolve_model(spec.model, spec.revision), None)
+    plans = dict(spec.plans)
+    for file in files:
+        name = Path(file).stem
+        if name in plans:
+            raise SpecError(f"--plan {file}: there is a plan {name!r} already; name the file otherwise.")
+        plans[name] = tuple(read_plan(file, inventory).items())
+    return spec.model_copy(update={"plans": tuple(plans.items())})
 
 
 def read_plan(text: str, inventory: Inventory) -> Levels:

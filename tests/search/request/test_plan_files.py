@@ -1,15 +1,19 @@
 """Plans of other tools, read from what they leave."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from search.request.plan_files import read_plan
+from search.request.plan_files import read_plan, with_plans
+from search.request.prepare import prepare
 from space.errors import SpecError
+from space.spec import make_spec
 from tests.export.decoder_models import make_decoder
 from tests.search.scripted import NAMES, inventory
+from tests.workers.tiny_models import TinyKind
 from workers.families.read_inventory import inspect_model
 
 _Q, _K = NAMES[1], NAMES[2]
@@ -97,3 +101,15 @@ def test_a_gguf_file_is_read_by_its_types(tmp_path: Path) -> None:
         "model.layers.0.self_attn.q_proj": "q4_K",
         "model.layers.1.mlp.down_proj": "q8_0",
     }
+
+
+def test_a_request_brings_plans_by_the_names_of_their_files(tmp_path: Path, tiny: Callable[[TinyKind], Path]) -> None:
+    """Beside those that it has; a name is taken once."""
+    path = tmp_path / "theirs.txt"
+    path.write_text("model.layers.0.mlp.down_proj: 4\n")
+    asked = with_plans(make_spec(model=str(tiny("untied")), budget="50%", plans={"own": {}}), [str(path)])
+    assert asked.plans == (("own", ()), ("theirs", (("model.layers.0.mlp.down_proj", "b4-g64"),)))
+    (name, plan), *_ = reversed(prepare(asked).space.given)
+    assert (name, sum(not level.is_dense for _, level in plan.levels)) == ("theirs", 1)
+    with pytest.raises(SpecError, match="there is a plan 'theirs' already"):
+        with_plans(asked, [str(path)])

@@ -33,6 +33,7 @@ def submit(
     rank: asked.Rank = None,
     kind: asked.Kind = None,
     pin: asked.Pin = None,
+    plan: asked.PlanFile = None,
     sampler: asked.Sampler = "front",
     max_trials: asked.MaxTrials = None,
     max_minutes: asked.MaxMinutes = None,
@@ -65,6 +66,10 @@ def submit(
         max_trials=max_trials, max_minutes=max_minutes, refine=refine, workers=workers,
         worker_memory=worker_memory, seed=seed, ground=ground_of(config, preset, earlier, like), given=given,
     )  # fmt: skip
+    if plan:
+        from search.request.plan_files import with_plans
+
+        spec = with_plans(spec, plan)
     if dry_run:
         _look(spec, sources, out, home, as_json=as_json)
     else:

@@ -47,6 +47,10 @@ Kind = Annotated[
     str | None, typer.Option(help="Such as `integer,rotated-trellis`; also `rotated`, `trellis` (docs/levels.md).")
 ]
 Pin = Annotated[list[str] | None, typer.Option(help="`REGEX=LEVEL`, such as `down_proj=b4-g64-s0.5-r16`.")]
+PlanFile = Annotated[
+    list[str] | None,
+    typer.Option("--plan", help="File of another tool's plan, to measure beside the front (docs/search.md)."),
+]
 Sampler = Annotated[str, one_of(SAMPLERS, help="Who proposes plans.")]
 MaxTrials = Annotated[
     int | None, typer.Option(help="Most plans to measure, probes included [default: as many as the model needs].")
