@@ -1,7 +1,5 @@
 """The search space: which levels each module may take, by the values of a menu, pins and the target's rules."""
 
-import re
-import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,9 +10,10 @@ from space.codings.coding_table import CODINGS
 from space.codings.masks import PATTERNS, UNSTRUCTURED
 from space.cost import module_bytes, others_bytes
 from space.errors import SpecError
-from space.inventory import Inventory, ModuleInfo
+from space.inventory import Inventory
 from space.level import DENSE, Level, kind_of
 from space.plan import Choice, Plan
+from space.targets.asked_levels import given_plan, match_pins, of_whole_items
 from space.targets.target_table import is_legal, items_of_model
 
 UNIFORM_GROUP_SIZE = 64
@@ -248,9 +247,9 @@ def build_space(
     """
     modules = {module.name: module for module in inventory.modules}
     items = items_of_model(inventory, target)
-    pinned = _of_whole_items(_match_pins(inventory, pins, target), items, modules, target)
+    pinned = of_whole_items(match_pins(inventory, pins, target), items, modules, target)
     offered = menu.levels()
-    plans = tuple((name, _given_plan(name, levels, modules, items, target)) for name, levels in given)
+    plans = tuple((name, given_plan(name, levels, modules, items, target)) for name, levels in given)
     allowed: dict[str, tuple[Level, ...]] = {}
     for names in items.values():
         members = [modules[name] for name in names]
@@ -265,68 +264,3 @@ def build_space(
         allowed |= dict.fromkeys(names, tuple(sorted(size, key=lambda v: (size[v], str(v)))))
     in_order = tuple((name, allowed[name]) for name in modules)
     return SearchSpace(inventory, target, in_order, menu.uniform_levels(), tuple(pinned), plans)
-
-
-def _given_plan(
-    name: str,
-    levels: Mapping[str, Level],
-    modules: Mapping[str, ModuleInfo],
-    items: Mapping[str, Sequence[str]],
-    target: str,
-) -> Plan:
-    """Return a plan to compare with, whole. Raises SpecError."""
-    for module_name, level in levels.items():
-        if module_name not in modules:
-            raise SpecError(f"--plan {name}: the model has no module {module_name}; see `--dry-run` for all.")
-        if not is_legal(modules[module_name], level, target):
-            raise SpecError(f"--plan {name}: {module_name} cannot be stored as {level} for target {target}.")
-    plan = Plan.of({module_name: levels.get(module_name, DENSE) for module_name in modules})
-    for names in items.values():
-        if len({plan[module_name] for module_name in names}) > 1:
-            raise SpecError(f"--plan {name}: --target {target} gives {', '.join(names)} one level together.")
-    return plan
-
-
-def _of_whole_items(
-    pinned: Mapping[str, Level], items: Mapping[str, Sequence[str]], modules: Mapping[str, ModuleInfo], target: str
-) -> dict[str, Level]:
-    """Return pins of whole items: what is pinned of one module holds for all that the target ties to it.
-
-    Raises:
-        SpecError: modules of an item are pinned to different levels, or one of them cannot be stored at the others'.
-
-    """
-    found = dict(pinned)
-    for names in items.values():
-        asked = {name: pinned[name] for name in names if name in pinned}
-        if len(set(asked.values())) > 1:
-            told = ", ".join(f"{name} is pinned to {level}" for name, level in asked.items())
-            raise SpecError(f"{told}, but --target {target} gives them one level together: pin all of them alike.")
-        for name in names if asked else ():
-            level = next(iter(asked.values()))
-            if not is_legal(modules[name], level, target):
-                raise SpecError(
-                    f"--pin of {next(iter(asked))} to {level}: --target {target} gives {name} the same level, and it "
-                    "cannot be stored so."
-                )
-            found[name] = level
-    return found
-
-
-def _match_pins(inventory: Inventory, pins: Sequence[tuple[str, Level]], target: str) -> dict[str, Level]:
-    pinned: dict[str, Level] = {}
-    for pattern, level in pins:
-        try:
-            with warnings.catch_warnings(action="ignore"):
-                expression = re.compile(pattern)
-        except (re.error, OverflowError, RecursionError) as error:
-            raise SpecError(f"--pin {pattern!r} is not a regular expression: {error}.") from error
-        matched = [m for m in inventory.modules if expression.search(m.name)]
-        if not matched:
-            names = ", ".join(m.name for m in inventory.modules[:3])
-            raise SpecError(f"--pin {pattern!r} matches no module; names look like {names}. See `--dry-run` for all.")
-        for module in matched:
-            if not is_legal(module, level, target):
-                raise SpecError(f"--pin {pattern!r}: {module.name} cannot be stored as {level} for target {target}.")
-            pinned[module.name] = level
-    return pinned

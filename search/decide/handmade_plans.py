@@ -7,6 +7,8 @@ from space.plan import Plan
 
 HEURISTIC = "heuristic"
 """Origin of the trials that measure these plans; uniform plans have an origin of their own."""
+GIVEN = "given"
+"""Origin of the trials that measure plans which a request brings."""
 
 
 def heuristic_plans(space: SearchSpace) -> list[tuple[str, Plan]]:

@@ -11,8 +11,6 @@ UNIFORM, SENSITIVITY, KNAPSACK = "uniform", "sensitivity", "knapsack"
 RACE_STEP = 4
 """Sequences that workers measure together: what starts at a multiple of it rounds as in a whole."""
 EXCHANGE, SCREEN, REFINE, KNOWN = "exchange", "screen", "refine", "known"
-GIVEN = "given"
-"""Origin of the trials that measure plans of the request's own."""
 
 
 @dataclass(frozen=True, slots=True)

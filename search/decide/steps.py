@@ -16,12 +16,11 @@ from itertools import repeat
 from math import log
 
 from search.decide.additive_model import AdditiveModel, Errors, Probe, fit_probes, price_errors
-from search.decide.handmade_plans import HEURISTIC, heuristic_plans
+from search.decide.handmade_plans import GIVEN, HEURISTIC, heuristic_plans
 from search.decide.knapsack import spread_sizes
 from search.decide.memo import Memo
 from search.decide.observation import (
     EXCHANGE,
-    GIVEN,
     KNAPSACK,
     RACE_STEP,
     REFINE,
@@ -96,9 +95,8 @@ class FrontStrategy:
     @property
     def _steps(self) -> Sequence[Callable[[Points, int], list[Proposal]]]:
         """Return what may be next, each only where the ones before it have nothing left to ask."""
-        if self.warm:
-            return self._given, self._answer
-        return self._given, self._probes, self._spread, self._settle, self._around, self._point, self._refine
+        cold = self._probes, self._spread, self._settle, self._around, self._point, self._refine
+        return self._given, *((self._answer,) if self.warm else cold)
 
     def model(self, observations: Sequence[Observation]) -> AdditiveModel:
         """Return the additive model, of probes of nearly lossless plans where there are any."""
@@ -132,10 +130,9 @@ class FrontStrategy:
     @cached_property
     def sizes(self) -> list[int]:
         """Return the sizes that plans are solved for: the uniform ones, the budget, and others between."""
-        low, high = self.space.smallest_bytes, self.space.largest_bytes
         uniform = [self.space.weight_bytes(plan) for _, plan in self.space.uniform_plans()]
-        low = max(low, int(uniform[0] * 0.9))
-        high = min(high, uniform[-1])
+        low = max(self.space.smallest_bytes, int(uniform[0] * 0.9))
+        high = min(self.space.largest_bytes, uniform[-1])
         between = spread_sizes(low, high, self.num_sizes) if low < high else [high]
         return sorted(size for size in {*uniform, *between, self.budget} if size >= self.space.smallest_bytes)
 
@@ -289,8 +286,8 @@ class FrontStrategy:
         """Return plans at the budget from what is known, once."""
         if KNAPSACK in points.evidence.origins:
             return []
-        budget = self.budget
-        plans = [*points.candidates([budget], 1, self.seed), *points.solve([budget]), *points.rivals(budget)]
+        at = [self.budget]
+        plans = [*points.candidates(at, 1, self.seed), *points.solve(at), *points.rivals(*at)]
         return distinct([Proposal(plan, KNAPSACK) for plan in plans], points.evidence.is_measured)[:_WARM_PLANS]
 
 

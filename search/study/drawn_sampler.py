@@ -8,7 +8,8 @@ from optuna.samplers import BaseSampler, NSGAIISampler, RandomSampler, TPESample
 from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from search.decide.observation import GIVEN, UNIFORM, Proposal
+from search.decide.handmade_plans import GIVEN
+from search.decide.observation import UNIFORM, Proposal
 from search.study.plan_codec import ORIGIN, PlanCodec
 from space.digest import digest
 from space.menu import SearchSpace
