@@ -30,6 +30,7 @@ SUBMIT_OPTIONS = {
         "--max-trials",
         "--like",
         "--pin",
+        "--plan",
         "--queue",
         "--rank",
         "--refine",
