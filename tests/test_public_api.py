@@ -41,7 +41,19 @@ SUBMIT_OPTIONS = {
 }
 SPEC_FIELDS = [
     *("model", "revision", "budget", "context", "batch", "calibration", "target", "bits", "group_sizes", "sparsities"),
-    *("ranks", "kinds", "pins", "sampler", "max_trials", "max_minutes", "refine", "workers", "worker_memory", "seed"),
+    *(
+        "ranks",
+        "kinds",
+        "pins",
+        "plans",
+        "sampler",
+        "max_trials",
+        "max_minutes",
+        "refine",
+        "workers",
+        "worker_memory",
+        "seed",
+    ),
     "sequence_length",
     *("num_samples", "num_search_samples", "num_held_out_samples"),
 ]
@@ -120,7 +132,14 @@ def test_fields_of_a_request() -> None:
 def test_every_option_is_a_field() -> None:
     """What a request can hold and what the command line can say do not drift apart."""
     options = {name.removeprefix("--").replace("-", "_") for name in SUBMIT_OPTIONS}
-    names = {"group_sizes": "group_size", "sparsities": "sparsity", "ranks": "rank", "kinds": "kind", "pins": "pin"}
+    names = {
+        "group_sizes": "group_size",
+        "sparsities": "sparsity",
+        "ranks": "rank",
+        "kinds": "kind",
+        "pins": "pin",
+        "plans": "plan",
+    }
     names["num_samples"] = "num_sequences"  # which says the two others too
     fields = {names.get(name, name) for name in SPEC_FIELDS} - {"model", "revision"}
     fields -= {"num_search_samples", "num_held_out_samples"}
