@@ -13,7 +13,7 @@ from storage.events import front_news, job_news, phase_news, request_news, trial
 from storage.in_memory_people import MemoryPeople
 from storage.in_memory_tasks import MemoryTasks, copied_facts, copied_measurement, copied_trial
 from storage.job_facts import JobFacts
-from storage.job_summary import Overview, Summary
+from storage.job_summary import Overview, Summary, Wanted, page_of
 from storage.records import (
     Job,
     JobState,
@@ -87,6 +87,15 @@ class MemoryStore(MemoryTasks, MemoryPeople):
         """Return all jobs in short, newest first."""
         with self._lock:
             return [self.overview(job_id) for job_id in reversed(self._jobs)]
+
+    def page_overviews(self, wanted: Wanted, after: str | None, limit: int) -> tuple[Sequence[Overview], int]:
+        """Return the jobs that are wanted, newest first, behind one of them, and how many there are together."""
+        return page_of(self.list_overviews(), wanted, after, limit)
+
+    def document(self, job_id: str) -> FrontDocument | None:
+        """Return a job's front, None where there is none yet. Raises NotFoundError."""
+        with self._lock:
+            return self._job(job_id).document
 
     def put_summary(self, job_id: str, summary: Summary) -> None:
         """Keep how far a job is. Raises NotFoundError."""
@@ -260,11 +269,8 @@ class MemoryStore(MemoryTasks, MemoryPeople):
     def list_measurements(self, evaluation_digests: Sequence[str]) -> Sequence[Known]:
         """Return all that is known of some evaluations, by evaluation and plan digest."""
         with self._lock:
-            return [
-                known
-                for key, known in sorted(self._measurements.items(), key=lambda i: i[0])
-                if key[0] in evaluation_digests
-            ]
+            found = sorted(self._measurements.items(), key=lambda i: i[0])
+        return [known for key, known in found if key[0] in evaluation_digests]
 
     def close(self) -> None:
         """Do nothing: there is no database to release."""

@@ -1,10 +1,11 @@
 """How far a job is, in few numbers: what lists of jobs show, without a look at any trial or front."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+from space.errors import NotFoundError
 from space.results.price import MarginalPrice
 from storage.records import JobState
 
@@ -96,6 +97,50 @@ class Overview:
     def has_front(self) -> bool:
         """Tell whether a front was measured."""
         return self.summary is not None and self.summary.num_points > 0
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which jobs a list is about; None: of any kind.
+
+    Attributes:
+        user: whose.
+        states: in one of them.
+        model: a part of the model's name.
+
+    """
+
+    user: str | None = None
+    states: frozenset[JobState] | None = None
+    model: str | None = None
+
+    def has(self, found: Overview) -> bool:
+        """Tell whether a job is one of them."""
+        return (
+            (self.user is None or self.user == found.user)
+            and (self.states is None or found.state in self.states)
+            and (self.model is None or self.model in found.model)
+        )
+
+
+def page_of(jobs: Sequence[Overview], wanted: Wanted, after: str | None, limit: int) -> tuple[list[Overview], int]:
+    """Return the jobs of a list that are wanted, at most so many, behind one of them; and how many there are.
+
+    Raises:
+        NotFoundError: `after` is none of them.
+
+    """
+    found = [job for job in jobs if wanted.has(job)]
+    begin = next((index for index, job in enumerate(found) if job.job_id == after), None)
+    if after is not None and begin is None:
+        raise not_in_list(after)
+    start = 0 if begin is None else begin + 1
+    return found[start : start + limit], len(found)
+
+
+def not_in_list(job_id: str) -> NotFoundError:
+    """Return the error for a page that is to begin behind a job which its list does not have."""
+    return NotFoundError(f"after={job_id!a}: no such job is in this list. Begin without `after`.")
 
 
 def told_seconds(seconds: float) -> str:

@@ -7,7 +7,7 @@ from space.measurement import Measurement
 from space.plan import Plan
 from space.results.document import FrontDocument
 from storage.job_facts import JobFacts
-from storage.job_summary import Overview, Summary
+from storage.job_summary import Overview, Summary, Wanted
 from storage.people import PeopleStore
 from storage.point_tasks import TaskLease
 from storage.records import Job, JobState, Known, Lease, Trial, TrialState
@@ -40,6 +40,15 @@ class Store(TaskStore, PeopleStore, Protocol):
 
     def list_overviews(self) -> Sequence[Overview]:
         """Return all jobs in short, newest first, in one look."""
+
+    def page_overviews(self, wanted: Wanted, after: str | None, limit: int) -> tuple[Sequence[Overview], int]:
+        """Return the jobs that are wanted, newest first, at most so many, behind one of them; and how many there are.
+
+        Raises NotFoundError where `after` is none of them.
+        """
+
+    def document(self, job_id: str) -> FrontDocument | None:
+        """Return a job's front alone, for who asks often; None where there is none yet. Raises NotFoundError."""
 
     def put_summary(self, job_id: str, summary: Summary) -> None:
         """Keep how far a job is, in place of what was kept before. Raises NotFoundError."""

@@ -13,13 +13,13 @@ from space.errors import StateError
 from space.measurement import Measurement
 from space.plan import Plan
 from storage.events import trial_news
-from storage.job_summary import Overview, Summary
-from storage.migrations.tables import JobRow, MeasurementRow, SummaryRow, TrialRow
+from storage.migrations.tables import MeasurementRow, TrialRow
 from storage.records import Known, Trial, TrialState, check_trial_finish, finish_sources, trial_not_found
 from storage.sound_records import readable, reading, sound_measurement
 from storage.sql.sql_jobs import SqlJobs
+from storage.sql.sql_overviews import SqlOverviews
 from storage.sql.sql_people import SqlPeople
-from storage.sql.sql_rows import known_of, measurement_json, overview_of, trial_of, trial_values
+from storage.sql.sql_rows import known_of, measurement_json, trial_of, trial_values
 from storage.sql.sql_tasks import SqlTasks
 from storage.sql.sql_transactions import check_job_exists, num_changed
 
@@ -38,43 +38,10 @@ _FIND = select(_MEASUREMENTS.c.plan_digest, _MEASUREMENTS.c.measurement).where(
 )
 _NUM_FOUND = 500  # keys of one statement
 _PUT = {d.__name__.rpartition(".")[2]: d.insert(MeasurementRow).on_conflict_do_nothing() for d in (sqlite, postgresql)}
-_CHANGE_SUMMARY = (
-    update(SummaryRow.__table__)  # type: ignore[arg-type]
-    .where(SummaryRow.job_id == bindparam("key_job"))
-    .values(value=bindparam("value"))
-)
-_SHORT = ("job_id", "spec", "state", "created_at", "started_at", "finished_at", "phase", "error", "user", "holder")
-_OVERVIEWS = (
-    select(*(JobRow.__table__.c[name] for name in _SHORT), SummaryRow.value)
-    .outerjoin_from(JobRow, SummaryRow, SummaryRow.job_id == JobRow.job_id)
-    .order_by(JobRow.position.desc())
-)
 
 
-class SqlStore(SqlJobs, SqlTasks, SqlPeople):
+class SqlStore(SqlJobs, SqlOverviews, SqlTasks, SqlPeople):
     """Keeps records in a database; see `Store` for the verbs. Opening it brings its tables up to date."""
-
-    def overview(self, job_id: str) -> Overview:
-        """Return a job in short. Raises NotFoundError."""
-        with self._connection() as connection:
-            row = connection.execute(_OVERVIEWS.where(JobRow.job_id == job_id)).first()
-            if row is None:
-                check_job_exists(Session(connection), job_id)
-            return overview_of(row)
-
-    def list_overviews(self) -> Sequence[Overview]:
-        """Return all jobs in short, newest first."""
-        with self._connection() as connection:
-            return [overview_of(row) for row in connection.execute(_OVERVIEWS)]
-
-    def put_summary(self, job_id: str, summary: Summary) -> None:
-        """Keep how far a job is. Raises NotFoundError."""
-        values = {"job_id": job_id, "value": summary.to_json()}
-        with self._connection(write=True) as connection:
-            changed = connection.execute(_CHANGE_SUMMARY, {"key_job": job_id, "value": values["value"]}).rowcount
-            if not changed:
-                check_job_exists(Session(connection), job_id)
-                connection.execute(insert(SummaryRow), values)
 
     def create_trials(self, trials: Sequence[Trial]) -> None:
         """Add trials of one job, all or none. Raises NotFoundError, StateError if a number exists."""

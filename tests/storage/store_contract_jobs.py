@@ -5,12 +5,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import reduce
+from typing import Any
 
 import pytest
 
 from space.errors import NotFoundError, StateError, StoreError
 from storage.job_facts import JobFacts, KeptText
-from storage.job_summary import Overview, Summary
+from storage.job_summary import Overview, Summary, Wanted
 from storage.records import Job, JobState, Known
 from storage.store import Store
 from tests.storage.values import ASKED, DOCUMENT, FINISHED, MEASURED, PATH_TO, PLAN, SUMMARY, num_winners, spec, trial
@@ -100,6 +101,34 @@ class JobContract:
         assert [o.has_front for o in overviews] == [False, True, False]
         assert [store.overview(o.job_id) for o in overviews] == overviews
 
+    def test_lists_come_in_pages(self, store: Store) -> None:
+        """Newest first, of a user, of some states, of a part of a model's name as it is written."""
+        for number in range(9):
+            store.create_job(f"j{number}", spec(model=f"org/{'Big_100%' if number % 3 else 'small'}"), "ab"[number % 2])
+        store.request_cancel("j4")
+        rests = frozenset([JobState.CANCELLED])
+
+        def page(after: str | None = None, limit: int = 100, **wanted: Any) -> tuple[str, int]:
+            found, total = store.page_overviews(Wanted(**wanted), after, limit)
+            assert all(job == store.overview(job.job_id) for job in found)
+            return "".join(job.job_id[1:] for job in found), total
+
+        assert page() == page(model="") == ("876543210", 9)
+        assert page(limit=2) == ("87", 9)
+        assert page("j7", 2) == ("65", 9)
+        assert page("j0") == ("", 9)
+        assert page(limit=0) == ("", 9)
+        assert page(user="a") == ("86420", 5)
+        assert page("j6", 1, user="a") == ("4", 5)
+        assert page(states=rests) == ("4", 1)
+        assert page(states=frozenset()) == page(user="c") == page(user="a", model="all", states=rests) == ("", 0)
+        assert page(model="org/small") == page(model="all") == ("630", 3)
+        assert page(model="big") == page(model="s%l") == page(model="_mall") == page(model="\0") == ("", 0)
+        assert page(model="Big_100%", user="b") == ("751", 3)
+        for after, user in (("j9", None), ("j4", "b")):
+            with pytest.raises(NotFoundError, match="no such job is in this list"):
+                page(after, user=user)
+
     def test_running_job_has_a_start(self, store: Store, job: Job) -> None:
         """RUNNING sets started_at and nothing else."""
         running = store.set_job_state("one", JobState.RUNNING)
@@ -167,8 +196,10 @@ class JobContract:
     @pytest.mark.usefixtures("job")
     def test_update_sets_what_is_given(self, store: Store) -> None:
         """Phase and document are set; an update of one leaves the other."""
+        assert store.document("one") is None
         store.update_job("one", document=DOCUMENT)
         store.update_job("one", phase="building levels 12/57")
+        assert store.document("one") == DOCUMENT
         found = store.get_job("one")
         assert (found.phase, found.document) == ("building levels 12/57", DOCUMENT)
 
@@ -251,7 +282,8 @@ class JobContract:
         assert [job.job_id for job in store.list_jobs()] == ["two"]
         assert [task.task_id for task in store.list_tasks()] == ["t-two"]
         assert store.find_measurements([(PLAN, "e")]) == [MEASURED]
-        for verb in (store.get_job, store.list_trials, store.list_events, store.overview, store.delete_job):
+        absent = (store.get_job, store.list_trials, store.list_events, store.overview, store.document, store.delete_job)
+        for verb in absent:
             with pytest.raises(NotFoundError, match="no job 'one'"):
                 verb("one")
         again = store.create_job("one", spec())

@@ -1,13 +1,11 @@
 """Figures of the service for Prometheus: requests, answer times, jobs by state."""
 
 import time
-from collections import Counter as Counted
-from collections.abc import Sequence
+from collections.abc import Mapping
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from storage.job_summary import Overview
 from storage.records import JobState
 
 
@@ -31,11 +29,10 @@ class Figures:
         self._requests.labels(str(scope["method"]), route, str(status)).inc()
         self._seconds.labels(route).observe(seconds)
 
-    def text(self, jobs: Sequence[Overview]) -> tuple[bytes, str]:
-        """Return all figures and their media type."""
-        states = Counted(job.state for job in jobs)
-        for state in JobState:
-            self._jobs.labels(str(state)).set(states[state])
+    def text(self, jobs: Mapping[JobState, int]) -> tuple[bytes, str]:
+        """Return all figures, with how many jobs are in each state, and their media type."""
+        for state, count in jobs.items():
+            self._jobs.labels(str(state)).set(count)
         return generate_latest(self._registry), CONTENT_TYPE_LATEST
 
 

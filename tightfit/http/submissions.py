@@ -6,7 +6,9 @@ from threading import Lock
 from space.digest import digest
 from space.errors import QuotaError, StateError, UsageError
 from space.spec import JobSpec
+from storage.job_summary import Wanted
 from storage.people import Answered
+from storage.records import JobState
 from tightfit.http.apart.request_judge import Judge
 from tightfit.http.callers import Caller, Scope
 from tightfit.service import Service
@@ -62,10 +64,11 @@ class Submissions:
         if self.max_jobs is None or caller.may(Scope.ADMIN):
             return self.judge.submit(spec, caller.user, anew=anew).job_id
         with self._lock:  # between the look and the job that is made nobody makes another one
-            busy = [j for j in self.service.store.list_overviews() if j.user == caller.user and not j.state.is_finished]
-            if len(busy) >= self.max_jobs:
+            busy = frozenset(state for state in JobState if not state.is_finished)
+            _, count = self.service.store.page_overviews(Wanted(caller.user, busy), None, 0)
+            if count >= self.max_jobs:
                 raise QuotaError(
-                    f"{caller.user} has {len(busy)} jobs that wait, run or are paused, and may have {self.max_jobs}. "
+                    f"{caller.user} has {count} jobs that wait, run or are paused, and may have {self.max_jobs}. "
                     "Wait for one, or cancel one."
                 )
             return self.judge.submit(spec, caller.user, anew=anew).job_id

@@ -55,11 +55,11 @@ class TaskVerbs:
             JobFailedError: there is none yet; the message says how far the job is.
 
         """
-        job = self.store.get_job(job_id)
-        if job.document is None:
+        document, job = self.store.document(job_id), self.store.overview(job_id)
+        if document is None:
             what = job.error or job.phase or "nothing measured yet"
             raise JobFailedError(f"Job {job_id} is {job.state} and has no front yet: {what}")
-        return Front.of(with_recovered(job.document, self._recovered_points(job_id)), str(job.state))
+        return Front.of(with_recovered(document, self._recovered_points(job_id)), str(job.state))
 
     def _recovered_points(self, job_id: str) -> list[FrontPoint]:
         """Return the points that recoveries of a job made, in the order that they were asked for."""

@@ -3,6 +3,8 @@
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import PlainTextResponse
 
+from storage.job_summary import Wanted
+from storage.records import JobState
 from tightfit import __version__
 from tightfit.http.callers import Reader, ServiceOfApp
 from tightfit.http.figures import Figures
@@ -29,5 +31,6 @@ def readyz(service: ServiceOfApp) -> Health:
 def metrics(request: Request, service: ServiceOfApp, _: Reader) -> Response:
     """Return requests, answer times and jobs by state, in Prometheus' text format."""
     figures: Figures = request.app.state.figures
-    text, media_type = figures.text(service.store.list_overviews())
+    counts = {s: service.store.page_overviews(Wanted(states=frozenset([s])), None, 0)[1] for s in JobState}
+    text, media_type = figures.text(counts)
     return Response(text, media_type=media_type)

@@ -1,18 +1,19 @@
 """Jobs: submitted, listed, looked at, paused, resumed, stopped."""
 
 import os
+from dataclasses import replace
 from typing import Annotated
 
 from fastapi import APIRouter, Header, Path, Query, Request, Response
 from fastapi.responses import JSONResponse
 
-from space.errors import NotFoundError
 from space.spec import JobSpec, make_spec
-from storage.job_summary import Overview
+from storage.job_summary import Overview, Wanted
 from storage.point_tasks import TaskKind
+from storage.records import JobState
 from tightfit.http.allowed_models import AllowedModels
 from tightfit.http.apart.request_judge import Judge
-from tightfit.http.callers import Caller, Reader, ServiceOfApp, Submitter, seen_job
+from tightfit.http.callers import Caller, Reader, Scope, ServiceOfApp, Submitter, seen_job
 from tightfit.http.export_shapes import JobDetails
 from tightfit.http.problems import problem_responses
 from tightfit.http.shapes import Inspection, JobList, JobRequest, JobStateName, JobStatus, LogPart, Overrides
@@ -94,21 +95,15 @@ def list_jobs(
     after: Annotated[str | None, Query(description="The `next` of the page before.", max_length=100)] = None,
 ) -> Response:
     """List the jobs that the caller may see, newest first."""
-
-    def fits(found: Overview) -> bool:
-        return (
-            caller.sees(found.user)
-            and (state is None or str(found.state) in state)
-            and (model is None or model in found.model)
-            and (user is None or user == found.user)
-        )
-
-    jobs = [found for found in service.store.list_overviews() if fits(found)]
-    start = 0 if after is None else 1 + _index(jobs, after)
-    page = jobs[start : start + limit]
-    more = start + limit < len(jobs)
+    whose = user if caller.may(Scope.ADMIN) else caller.user
+    wanted = Wanted(whose, None if state is None else frozenset(map(JobState, state)), model)
+    if not caller.may(Scope.ADMIN) and (whose is None or user not in (None, whose)):
+        wanted = replace(wanted, states=frozenset())  # jobs of others are not seen
+    found, total = service.store.page_overviews(wanted, after, limit + 1)
+    page = found[:limit]
+    following = page[-1].job_id if len(found) > limit else None
     told = [overview_json(found, service.settings.log_path(found.job_id)) for found in page]
-    return JSONResponse({"jobs": told, "next": page[-1].job_id if more else None, "total": len(jobs)})
+    return JSONResponse({"jobs": told, "next": following, "total": total})
 
 
 @router.get("/jobs/{job}", response_model=JobDetails, responses=problem_responses(404))
@@ -197,13 +192,6 @@ def _allowed(request: Request, caller: Caller, spec: JobSpec) -> JobSpec:
 def _judge(request: Request) -> Judge:
     found: Judge = request.app.state.judge
     return found
-
-
-def _index(jobs: list[Overview], job_id: str) -> int:
-    for index, found in enumerate(jobs):
-        if found.job_id == job_id:
-            return index
-    raise NotFoundError(f"after={job_id!a}: no such job is in this list. Begin without `after`.")
 
 
 def _json(service: Service, found: Overview) -> dict[str, object]:

@@ -1,0 +1,1 @@
+"""What the service costs: many jobs, many clients, memory."""
