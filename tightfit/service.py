@@ -87,10 +87,11 @@ class Service(TaskVerbs):
         until_idle: bool = False,
         num_workers: int | None = None,
         tell: Callable[[str], None] = lambda _: None,
+        rest_seconds: float | None = None,
     ) -> int:
         """Run queued jobs and tasks and those whose controllers have gone; return how many jobs, once all is done.
 
-        `listener` hears the steps of jobs, and `tell` those of tasks.
+        `listener` hears the steps of jobs, and `tell` those of tasks; after `rest_seconds` without any it returns too.
         """
 
         def run(lease: Lease) -> Job:
@@ -105,7 +106,8 @@ class Service(TaskVerbs):
             return done
 
         silence = Silence(self.settings.lease_seconds)
-        return Server(self.store, run, silence, run_task=run_task).serve(until_idle=until_idle)
+        server = Server(self.store, run, silence, run_task=run_task, rest_seconds=rest_seconds)
+        return server.serve(until_idle=until_idle)
 
     def _run(
         self,

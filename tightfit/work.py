@@ -41,6 +41,7 @@ class Server:
         silence: judges which jobs and tasks were left behind.
         poll_seconds: between looks at an empty queue.
         run_task: runs a claimed task likewise; without it tasks are left to others.
+        rest_seconds: so long after the last job or task, with none since, `serve` returns; None: never for that.
 
     """
 
@@ -49,10 +50,11 @@ class Server:
     silence: Silence = field(default_factory=Silence)
     poll_seconds: float = POLL_SECONDS
     run_task: Callable[[TaskLease], object] | None = None
+    rest_seconds: float | None = None
 
     def serve(self, *, until_idle: bool = False) -> int:
-        """Run jobs and tasks, for ever or until none waits or runs anywhere; return how many jobs."""
-        count = 0
+        """Run jobs and tasks, for ever, until none waits or runs anywhere, or until a rest; return how many jobs."""
+        count, rests_at = 0, float("inf")
         while True:
             lease = self._next()
             if isinstance(lease, TaskLease):
@@ -60,10 +62,12 @@ class Server:
             elif lease is not None:
                 self._try(f"Job {lease.job_id}", self.run, lease)
                 count += 1
-            elif until_idle and self._is_idle():
+            elif (until_idle and self._is_idle()) or time.monotonic() >= rests_at:
                 return count
             else:
                 time.sleep(self.poll_seconds)
+            if lease is not None and self.rest_seconds is not None:
+                rests_at = time.monotonic() + self.rest_seconds
 
     def _next(self) -> Lease | TaskLease | None:
         """Claim a task, for which people wait, a job that was left behind, or else the oldest that waits."""

@@ -1,6 +1,8 @@
 """The commands that keep jobs and the database in order."""
 
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from threading import Thread
 from time import sleep
@@ -134,6 +136,31 @@ def test_work_ends_where_nothing_waits(cli: Cli, store: Store) -> None:
     job = store.get_job("one")
     assert job.state is JobState.FAILED
     assert "/no/such/model: no such folder" in str(job.error)
+
+
+def test_work_lets_go_of_what_jobs_loaded(store: Store, home: Path) -> None:
+    """Once nothing waits it begins afresh, as the same process, and runs what comes next."""
+    program = (
+        "import os, sys, tightfit.cli.app as app, tightfit.cli.upkeep as upkeep\n"
+        "print('begun', os.getpid(), file=sys.stderr, flush=True)\n"
+        "upkeep.REST_SECONDS = 0.5\n"
+        "app.main()"
+    )
+    command = [sys.executable, "-c", program, "work", "--home", str(home)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stderr is not None
+            begun = f"begun {process.pid}\n"
+            assert process.stderr.readline() == begun
+            for name in ("one", "two"):
+                told = list(iter(process.stderr.readline, begun))
+                assert f"Job {name}: " in "".join(told)
+                assert told[-1].endswith("nothing waits; what jobs loaded is let go\n")
+                assert store.get_job(name).state is JobState.FAILED
+                if name == "one":
+                    store.create_job("two", spec(model="/no/such/model"))
+        finally:
+            process.kill()
 
 
 @pytest.mark.parametrize("seconds", ["0", "soon", "1e9"])

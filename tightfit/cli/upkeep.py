@@ -7,6 +7,8 @@ import typer
 
 from tightfit.cli.base import AsJson, Home, Workers, open_service, print_json
 
+REST_SECONDS = 60.0
+"""After so long without a job, what jobs loaded is let go; the next one loads it again, which takes seconds."""
 db_app = typer.Typer(help="The version of the database's tables.", no_args_is_help=True)
 
 
@@ -62,10 +64,17 @@ def work(
 ) -> None:
     """Run queued jobs and exports; any number of these may serve one database, on any number of machines."""
     from tightfit.listen import TerminalListener
+    from tightfit.processes.afresh import begin_afresh
 
     service, heard = open_service(home, create=True), TerminalListener()
-    count = service.serve(heard, until_idle=until_idle, num_workers=workers, tell=heard.tell)
-    print(f"{count} jobs were run; none is left.", file=sys.stderr)
+    rest = None if until_idle else REST_SECONDS
+    count = service.serve(heard, until_idle=until_idle, num_workers=workers, tell=heard.tell, rest_seconds=rest)
+    if until_idle:
+        print(f"{count} jobs were run; none is left.", file=sys.stderr)
+        return
+    service.store.close()
+    heard.tell("nothing waits; what jobs loaded is let go")
+    begin_afresh()
 
 
 def doctor(as_json: AsJson = False, home: Home = None) -> None:

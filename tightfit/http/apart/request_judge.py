@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from tightfit.estimate import DryRun
 
 LIMIT_SECONDS = 120.0
-IDLE_SECONDS = 300.0
+IDLE_SECONDS = 60.0
 
 
 class Judge(Protocol):
