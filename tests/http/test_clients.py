@@ -28,6 +28,7 @@ from tests.end_to_end.jobs import Quiet
 from tests.http.conftest import World
 from tightfit import AsyncClient, Client
 from tightfit.http.callers import Gate, TokenGate
+from tightfit.http.http_server import configured
 from tightfit.report.notebook_front import Front
 
 
@@ -35,9 +36,7 @@ from tightfit.report.notebook_front import Front
 def answering(world: World, gate: Gate | None = None) -> Iterator[str]:
     """Serve the world on a socket of this process; give its address."""
     listening = socket.create_server(("127.0.0.1", 0))
-    server = uvicorn.Server(
-        uvicorn.Config(world.client(gate).app, log_level="error", ws="none", timeout_graceful_shutdown=1)
-    )
+    server = uvicorn.Server(configured(world.client(gate).app))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
     thread.start()
     try:

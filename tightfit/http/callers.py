@@ -104,19 +104,20 @@ def _checked(caller: Caller, scope: Scope) -> Caller:
     return caller
 
 
-def _reader(caller: Annotated[Caller, Depends(_caller)]) -> Caller:
+# Not in threads, as FastAPI runs plain functions: a read crossed to one and back four times.
+async def _reader(caller: Annotated[Caller, Depends(_caller)]) -> Caller:
     return _checked(caller, Scope.READ)
 
 
-def _submitter(caller: Annotated[Caller, Depends(_caller)]) -> Caller:
+async def _submitter(caller: Annotated[Caller, Depends(_caller)]) -> Caller:
     return _checked(caller, Scope.SUBMIT)
 
 
-def _administrator(caller: Annotated[Caller, Depends(_caller)]) -> Caller:
+async def _administrator(caller: Annotated[Caller, Depends(_caller)]) -> Caller:
     return _checked(caller, Scope.ADMIN)
 
 
-def _service(request: Request) -> Service:
+async def _service(request: Request) -> Service:
     found: Service = request.app.state.service
     return found
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from anyio import to_thread
 
-from space.errors import NotFoundError, OutageError
+from space.errors import NotFoundError, OutageError, QuotaError
 from storage.events import MAX_EVENTS, Event
 from storage.store import Store
 
@@ -17,6 +17,9 @@ POLL_SECONDS = 0.5
 PING_SECONDS = 15.0
 """A comment is sent after so long a silence, so that nobody on the way closes the stream."""
 _RECENT = 500
+MAX_STREAMS = 1000
+"""that follow jobs at a time; each holds a connection"""
+_Lines = tuple[int, bytes]  # an event's number, and what a stream says of it
 
 
 def encoded(event: Event) -> bytes:
@@ -27,21 +30,21 @@ def encoded(event: Event) -> bytes:
 
 @dataclass
 class _Followed:
-    """A job that somebody listens to: its newest events, and who reads them from the database."""
+    """A job that somebody listens to: its newest events as (number, lines), and who reads them from the database."""
 
     last: int
-    recent: "deque[Event]" = field(default_factory=lambda: deque(maxlen=_RECENT))
+    recent: deque[_Lines] = field(default_factory=lambda: deque(maxlen=_RECENT))
     changed: asyncio.Condition = field(default_factory=asyncio.Condition)
     reader: "asyncio.Task[None] | None" = None
     num_listeners: int = 0
     is_gone: bool = False
 
-    def since(self, seq: int) -> list[Event] | None:
+    def since(self, seq: int) -> list[_Lines] | None:
         """Return the events after one; None where they go back further than is kept."""
         if seq >= self.last:
             return []
-        kept = bool(self.recent) and self.recent[0].seq <= seq + 1
-        return [event for event in self.recent if event.seq > seq] if kept else None
+        kept = bool(self.recent) and self.recent[0][0] <= seq + 1
+        return [lines for lines in self.recent if lines[0] > seq] if kept else None
 
 
 class EventStreams:
@@ -52,13 +55,17 @@ class EventStreams:
         self._store, self._poll, self._ping = store, poll_seconds, ping_seconds
         self._followed: dict[str, _Followed] = {}
 
+    def check_room(self) -> None:
+        """Raise QuotaError where as many streams follow jobs as may."""
+        if sum(followed.num_listeners for followed in self._followed.values()) >= MAX_STREAMS:
+            raise QuotaError(f"{MAX_STREAMS:,} streams follow jobs here, which is the most. Close some, or ask later.")
+
     async def stream(self, job_id: str, after: int, *, follow: bool) -> AsyncIterator[bytes]:
-        """Yield a job's events after a number, encoded; those to come too where they are to be followed."""
+        """Yield a job's events after a number, encoded, as many as there are at once; those to come too to follow."""
         seq = after
         while events := await self._read(job_id, seq):
-            for event in events:
-                yield encoded(event)
-            seq = events[-1].seq
+            yield _joined(events)
+            seq = events[-1][0]
         if not follow:
             return
         followed = self._listen(job_id, seq)
@@ -66,10 +73,10 @@ class EventStreams:
             while not followed.is_gone:
                 found = followed.since(seq)
                 events = await self._read(job_id, seq) if found is None else found
-                for event in events:
-                    yield encoded(event)
-                seq = events[-1].seq if events else seq
-                if not events and not await self._woken(followed, seq):
+                if events:
+                    yield _joined(events)
+                    seq = events[-1][0]
+                elif not await self._woken(followed, seq):
                     yield b": still here\n\n"
         finally:
             self._leave(job_id, followed)
@@ -102,7 +109,7 @@ class EventStreams:
         """Read a job's new events as they come, for all that listen."""
         while not followed.is_gone:
             await asyncio.sleep(self._poll)
-            events: Sequence[Event] = ()
+            events: list[_Lines] = []
             try:
                 events = await self._read(job_id, followed.last)
             except NotFoundError:  # deleted
@@ -112,8 +119,13 @@ class EventStreams:
             if events or followed.is_gone:
                 async with followed.changed:
                     followed.recent.extend(events)
-                    followed.last = events[-1].seq if events else followed.last
+                    followed.last = events[-1][0] if events else followed.last
                     followed.changed.notify_all()
 
-    async def _read(self, job_id: str, after: int) -> Sequence[Event]:
-        return await to_thread.run_sync(self._store.list_events, job_id, after, MAX_EVENTS)
+    async def _read(self, job_id: str, after: int) -> list[_Lines]:
+        found = await to_thread.run_sync(self._store.list_events, job_id, after, MAX_EVENTS)
+        return [(event.seq, encoded(event)) for event in found]
+
+
+def _joined(events: Sequence[_Lines]) -> bytes:
+    return b"".join(lines for _, lines in events)

@@ -1,10 +1,10 @@
 """What is refused before any resource hears of it: foreign hosts and pages, bodies that are too large or no JSON."""
 
+import asyncio
 import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -16,6 +16,8 @@ from space.parsing.toml_text import parse_toml
 from tightfit.http.problems import answer, problem_of
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
+BODY_SECONDS = 60.0
+"""Until the whole of a body is there."""
 _SAFE = ("GET", "HEAD", "OPTIONS")
 _HEADERS: Mapping[str, str] = {
     "Content-Security-Policy": "default-src 'self'; object-src 'none'; base-uri 'none'; form-action 'self'; "
@@ -59,13 +61,17 @@ class Guard:
             if scope["method"] == "PUT" and self.streams.fullmatch(scope["path"]):
                 await self.app(scope, receive, sending)
                 return
-            body = await self._body(headers, receive)
+            async with asyncio.timeout(BODY_SECONDS):
+                body = await self._body(headers, receive)
             if _is_of(headers, "toml") and body:
                 body = _as_json(scope, body)
             elif _is_of(headers, "json") and body:
                 parse_json(body)
         except TightfitError as error:
             await problem_of(error)(scope, receive, sending)
+        except TimeoutError:
+            told = f"The body did not come within {BODY_SECONDS:.0f} s. Send the request again."
+            await answer(408, told, kind="slow")(scope, receive, sending)
         except ValueError as error:
             told = f"The body is no {'TOML' if _is_of(headers, 'toml') else 'JSON'} that can be used ({error}). "
             told += "Send one JSON value in UTF-8, or TOML as application/toml."
@@ -84,7 +90,7 @@ class Guard:
     def _check_origin(self, scope: Scope, headers: Headers) -> None:
         """Refuse what a page of another site has a browser send."""
         origin = headers.get("origin")
-        foreign = origin is not None and urlsplit(origin).netloc != headers.get("host")
+        foreign = origin is not None and origin.partition("://")[2] != headers.get("host")
         site = headers.get("sec-fetch-site", "none")
         if foreign or (site not in ("none", "same-origin") and scope["method"] not in _SAFE):
             raise ForbiddenError(f"A page of {(origin or 'another site')[:100]!a} may not ask this service.")

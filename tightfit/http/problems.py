@@ -84,6 +84,7 @@ _TITLES = {
     403: "Not allowed",
     404: "Not found",
     405: "No such method here",
+    408: "Too slow",
     409: "Not now",
     413: "Too large",
     416: "No such range",

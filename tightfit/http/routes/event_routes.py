@@ -12,7 +12,7 @@ from tightfit.http.event_streams import EventStreams
 from tightfit.http.problems import problem_responses
 from tightfit.http.routes.job_routes import JobId
 
-router = APIRouter(prefix="/v1/jobs/{job}", tags=["events"], responses=problem_responses(401, 403, 404, 422))
+router = APIRouter(prefix="/v1/jobs/{job}", tags=["events"], responses=problem_responses(401, 403, 404, 422, 429))
 _MEDIA_TYPE = "text/event-stream"
 _EVENT = {
     "type": "object",
@@ -52,6 +52,8 @@ async def events(
     """
     await to_thread.run_sync(seen_job, service, caller, job)
     streams: EventStreams = request.app.state.event_streams
+    if follow:
+        streams.check_room()
     start = after if last_event_id is None else last_event_id
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
     return StreamingResponse(streams.stream(job, start, follow=follow), media_type=_MEDIA_TYPE, headers=headers)
