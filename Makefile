@@ -41,6 +41,7 @@ bench: setup
 chaos: setup
 	$(BIN)/python -m tests.chaos.campaign --kills 100
 	$(BIN)/python -m tests.chaos.own_ray --each 10
+	$(BIN)/python -m tests.chaos.served --kills 20
 
 fuzz: setup
 	$(BIN)/python -m tests.fuzz.campaign --inputs 5000

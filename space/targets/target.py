@@ -26,7 +26,6 @@ class Target:
         other: a stored tensor that is left alone -> as the files have it.
         kinds: what a menu has where a request names nothing that the files hold; the first of a bit-width is what
             uniform plans are made of.
-        cache_value_bytes: of a value of the key/value cache, where the runtime has a type of its own for it.
         packages: what Python must be able to import for it; all of them are in the extra of its name.
 
     """
@@ -38,5 +37,4 @@ class Target:
     groups: Callable[[Inventory], Groups] = no_groups
     other: Callable[[TensorInfo], TensorInfo] = _as_it_is
     kinds: tuple[str, ...] = ("integer",)
-    cache_value_bytes: int | None = None
     packages: tuple[str, ...] = ()
