@@ -83,7 +83,7 @@ class _PatientProtocol(H11Protocol):
 
 
 def _allow_connections() -> int:
-    """Let this process have as many files as `MAX_CONNECTIONS` take, or as the system allows; return how many of those."""
+    """Let this process have as many files as that many connections take, as far as may be; return for how many."""
     files, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = MAX_CONNECTIONS + _OTHER_FILES
     if 0 <= files < wanted:  # infinity is -1
