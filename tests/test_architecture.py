@@ -19,7 +19,11 @@ DOORS = {
     "ray": ("workers/pool/ray_pool.py", "workers/pool/cluster.py"),
     "sqlalchemy": ("storage/sql/", "storage/migrations/"),
     "alembic": ("storage/migrations/",),
-    "mlflow": ("storage/tracking/mlflow_runs.py",),
+    "mlflow": (
+        "storage/tracking/mlflow_runs.py",
+        "storage/tracking/mlflow_models.py",
+        "storage/tracking/mlflow_inputs.py",
+    ),
     "torch": ("workers/",),
     "transformers": ("workers/",),
     "safetensors": ("workers/",),

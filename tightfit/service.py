@@ -20,7 +20,7 @@ from storage.tracking.contract import Tracker, check_mlflow
 from storage.tracking.open_tracker import open_tracker
 from tightfit.config import Settings, load_settings, login_name
 from tightfit.jobs.new_job import create_job, create_once
-from tightfit.links import keep_link
+from tightfit.links import checkpoints_of, keep_link
 from tightfit.searched_model import check_plan, front_plans, lasting, searched_inventory
 from tightfit.tasks.task_verbs import CLOSE_SECONDS, TaskVerbs
 from tightfit.work import Server, executor_maker, requeued, start_process
@@ -250,7 +250,11 @@ class Service(TaskVerbs):
         has_ended = job.document is None and job.state.is_finished
         document, report = (None, "") if has_ended else (self.front(job_id), self.report(job_id))
         steps, option = progress_of(job, trials), self.settings.home_option
-        link = sync(self.mlflow_uri, job, trials, document, report, steps, link_base=link_base, home_option=option)
+        done = checkpoints_of(job, self.tasks(job_id))
+        link = sync(
+            self.mlflow_uri, job, trials, document, report, steps,
+            exports=done, link_base=link_base, home_option=option,
+        )  # fmt: skip
         keep_link(self.store, job_id, link)
         return link
 

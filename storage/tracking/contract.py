@@ -6,6 +6,7 @@ from importlib.util import find_spec
 from typing import Protocol
 
 from space.errors import StoreError
+from space.question import KL, Metric
 from space.results.document import FrontDocument
 from storage.records import Job, Trial
 
@@ -37,6 +38,39 @@ class End:
     job: Job
 
 
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A verified export of a job's point.
+
+    Attributes:
+        task_id: of the export.
+        job: that searched.
+        point: its name on the front.
+        target: what it is written as.
+        path: where its files are.
+        digests: file -> sha256 of the weights.
+        commands: the lines that load it.
+        size_bytes: of its tensors.
+        kl_divergence: measured on the files; `metric` says what that stands for.
+        is_recommended: it is the point that the front recommends.
+        finished_ms: when it was verified, UTC.
+
+    """
+
+    task_id: str
+    job: Job
+    point: str
+    target: str
+    path: str
+    digests: Mapping[str, str]
+    commands: Sequence[str]
+    size_bytes: int
+    kl_divergence: float
+    is_recommended: bool
+    finished_ms: int
+    metric: Metric = KL
+
+
 class Tracker(Protocol):
     """Shows a job while it runs and after. No verb blocks or raises."""
 
@@ -48,6 +82,9 @@ class Tracker(Protocol):
 
     def end(self, job: Job) -> None:
         """Show how a job ended; its front, where it has one, is published after."""
+
+    def register(self, export: Checkpoint) -> None:
+        """Show a verified export as a version of its model."""
 
     def link(self, job_id: str) -> str | None:
         """Return the address where a job can be looked at, where it is shown."""
@@ -80,6 +117,9 @@ class NullTracker:
         """Do nothing."""
 
     def end(self, job: Job) -> None:
+        """Do nothing."""
+
+    def register(self, export: Checkpoint) -> None:
         """Do nothing."""
 
     def link(self, job_id: str) -> None:

@@ -26,8 +26,8 @@ from space.results.document import FrontDocument
 from storage.private import make_private, make_private_file
 from storage.records import Job, JobState, Trial
 from storage.sql.sqlite_urls import sqlite_path
-from storage.tracking import run_figures, run_notes
-from storage.tracking.contract import Front, Step
+from storage.tracking import mlflow_inputs, mlflow_models, run_figures, run_notes
+from storage.tracking.contract import Checkpoint, Front, Step
 from storage.tracking.mlflow_view import TAG_PREFIX, encode_view, is_current, pareto_link, view_key, views_to_remove
 
 if TYPE_CHECKING:
@@ -55,6 +55,7 @@ def sync(
     report_html: str,
     progress: Sequence[StepMetrics] = (),
     *,
+    exports: Sequence[Checkpoint] = (),
     link_base: str | None = None,
     home_option: str = "",
 ) -> str:
@@ -75,6 +76,8 @@ def sync(
             runs.show_end(job)
         else:
             runs.show_front(Front(job, trials, document, report_html))
+        for export in exports:
+            runs.register(export)
     except Exception as error:  # MLflow raises its own, SQLAlchemy's, requests' and the system's errors
         place, reason = without_password(tracking_uri), run_figures.short(f"{type(error).__name__}: {error}")
         mend = "Start it (`tightfit ui`) or name another one; nothing is lost, the job is in the store."
@@ -116,6 +119,7 @@ class JobRuns:
     def show_front(self, front: Front) -> None:
         """Show the front: points, artifacts, the answer in words."""
         document = front.document
+        mlflow_inputs.log_texts(self._client, self._shelf.run_id, run_figures.texts(front.job))
         runs = self._show_points(run_figures.points(document, front.trials, self._shelf))
         self._write_artifacts(front)
         best = document.recommended
@@ -125,6 +129,12 @@ class JobRuns:
         self._log(self._shelf.run_id, run_figures.summary_metrics(document), tags)
         self._set_status(front.job)
         self._describe_experiment()
+
+    def register(self, export: Checkpoint) -> None:
+        """Show an export as a version of its model, made by its point's run."""
+        kept = [run for run in self._find("!=") if run.data.tags.get("tightfit.point") == export.point]
+        run_id = kept[0].info.run_id if kept else self._shelf.run_id
+        mlflow_models.register(self._client, self.experiment_id, run_id, export)
 
     def show_end(self, job: Job) -> None:
         """Show how a job ended."""

@@ -33,6 +33,7 @@ DEFAULT_PORT = 5000
 HOST = "127.0.0.1"
 READY_SECONDS = 120.0
 STOP_SECONDS = 10.0
+_MOST_PORTS = 20
 _ENVIRONMENT = {
     "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -83,7 +84,8 @@ def start_server(home: Path, port: int | None = None, *, wait: bool = True) -> R
     with _locked(folder):
         server = _recorded(folder)
         if server is None:
-            server = _spawn(folder, _choose_port(port))
+            with closing(_claim(port)) as claim:
+                server = _spawn(folder, claim)
     return wait_until_ready(home) if wait else server
 
 
@@ -137,7 +139,9 @@ def _locked(folder: Path) -> Iterator[None]:
         yield
 
 
-def _spawn(folder: Path, port: int) -> RunningServer:
+def _spawn(folder: Path, claim: socket.socket) -> RunningServer:
+    """Start a server on a claimed port; the claim is its own from then on, and ends with it."""
+    port = int(claim.getsockname()[1])
     database, artifacts = folder / "mlflow.db", folder / "artifacts"
     artifacts.mkdir(exist_ok=True)
     make_private_file(database)
@@ -155,6 +159,7 @@ def _spawn(folder: Path, port: int) -> RunningServer:
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
+            pass_fds=[claim.fileno()],
             start_new_session=True,
         )
     Thread(target=process.wait, name="tightfit-mlflow-reaper", daemon=True).start()
@@ -197,13 +202,43 @@ def _answers(server: RunningServer) -> bool:
         return False
 
 
-def _choose_port(port: int | None) -> int:
+def _claim(port: int | None) -> socket.socket:
+    """Return the claim on a free port: the asked one, or 5000, or any.
+
+    A server binds its port seconds after it was chosen. Of those that start meanwhile only one has the claim: the UDP
+    port of the same number, which nobody listens to.
+
+    Raises:
+        UsageError: the asked port is taken.
+        StoreError: no port is free.
+
+    """
     if port is not None:
-        if not _is_free(port):
+        claim = _claim_of(port)
+        if claim is None:
             raise UsageError(f"Port {port} is taken; choose another one, or none to let tightfit find a free one.")
-        return port
-    if _is_free(DEFAULT_PORT):
-        return DEFAULT_PORT
+        return claim
+    for tried in (DEFAULT_PORT, *[0] * _MOST_PORTS):
+        claim = _claim_of(tried or _any_free())
+        if claim is not None:
+            return claim
+    raise StoreError(f"{_MOST_PORTS} ports of {HOST} were taken before MLflow had one; start it again.")
+
+
+def _claim_of(port: int) -> socket.socket | None:
+    claim = socket.socket(type=socket.SOCK_DGRAM)
+    try:
+        claim.bind((HOST, port))
+    except OSError:
+        claim.close()
+        return None
+    if _is_free(port):  # looked at under the claim
+        return claim
+    claim.close()
+    return None
+
+
+def _any_free() -> int:
     with closing(socket.socket()) as probe:
         probe.bind((HOST, 0))
         return int(probe.getsockname()[1])

@@ -3,15 +3,18 @@
 import logging
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from space.parsing.addresses import without_password
 from space.results.document import FrontDocument
 from storage.records import Job, Trial
 from storage.tracking import run_figures
-from storage.tracking.contract import End, Front, Step
+from storage.tracking.contract import Checkpoint, End, Front, Step
 from storage.tracking.delivery_thread import Delivery
+from storage.tracking.mlflow_inputs import SystemMetrics
 from storage.tracking.mlflow_runs import JobRuns
 
+_Item = Step | Front | End | Checkpoint
 _log = logging.getLogger("tightfit.tracking")
 
 
@@ -30,7 +33,8 @@ class MlflowTracker:
         """Start the thread; MLflow itself is only touched there."""
         self._uri, self._home_option = tracking_uri, home_option
         self._runs: dict[str, JobRuns] = {}
-        self._delivery: Delivery[Step | Front | End] = Delivery(self._write, _joins, self._note, patience_seconds)
+        self._system: SystemMetrics | None = None
+        self._delivery: Delivery[_Item] = Delivery(self._write, _joins, self._note, patience_seconds)
 
     def progress(self, job: Job, step: int, metrics: Mapping[str, float]) -> None:
         """Queue the metrics of one step."""
@@ -44,6 +48,10 @@ class MlflowTracker:
         """Queue the end of a job."""
         self._delivery.put(End(job))
 
+    def register(self, export: Checkpoint) -> None:
+        """Queue a verified export."""
+        self._delivery.put(export)
+
     def close(self, timeout_seconds: float) -> bool:
         """Deliver what waits, for at most this long; return whether everything ever given was delivered."""
         return self._delivery.close(timeout_seconds)
@@ -53,7 +61,7 @@ class MlflowTracker:
         runs = self._runs.get(job_id)
         return None if runs is None else runs.link(self._uri)
 
-    def _write(self, batch: Sequence[Step | Front | End]) -> None:
+    def _write(self, batch: Sequence[_Item]) -> None:
         first = batch[0]
         runs = self._runs.get(first.job.job_id) or JobRuns(self._uri, first.job, self._home_option)
         self._runs[first.job.job_id] = runs
@@ -61,13 +69,21 @@ class MlflowTracker:
             runs.show_front(first)
         elif isinstance(first, End):
             runs.show_end(first.job)
+        elif isinstance(first, Checkpoint):
+            runs.register(first)
         else:
-            runs.add_steps([step for step in batch if isinstance(step, Step)])
+            runs.add_steps([step for step in batch if isinstance(step, Step)] + self._machine(first))
+
+    def _machine(self, step: Step) -> list[Step]:
+        """Return what this machine is doing, beside a step; nothing where it was told just now."""
+        self._system = self._system or SystemMetrics()
+        metrics = self._system.sample()
+        return [replace(step, metrics=metrics, timestamp_ms=time.time_ns() // 10**6)] if metrics else []
 
     def _note(self, reason: str) -> None:
         text = "MLflow at %s: %s. The job goes on without it; its front can be shown later."
         _log.warning(text, without_password(self._uri), run_figures.short(reason))
 
 
-def _joins(first: Step | Front | End, second: Step | Front | End) -> bool:
+def _joins(first: _Item, second: _Item) -> bool:
     return isinstance(first, Step) and isinstance(second, Step) and first.job.job_id == second.job.job_id

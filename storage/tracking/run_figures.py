@@ -26,6 +26,7 @@ TABLE_COLUMNS = (
 )
 _MAX_PARAM_CHARACTERS = 500
 _DIGITS = 6
+_MAX_DIGEST = 36  # characters that MLflow keeps of a dataset's digest
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +58,16 @@ class Point:
         return digest(asdict(self))
 
 
+@dataclass(frozen=True, slots=True)
+class Text:
+    """One text of a job: a dataset to MLflow."""
+
+    name: str
+    digest: str
+    source: str
+    context: str
+
+
 def experiment_name(model: str) -> str:
     """Return the experiment of a model: a folder is known by its last name.
 
@@ -75,6 +86,18 @@ def params(job: Job) -> dict[str, str]:
         for key, text in texts.items()
         if text not in ("null", "", "[]")
     }
+
+
+def texts(job: Job) -> list[Text]:
+    """Return the texts of a job, once they are known: what levels were made with, searched and judged on."""
+    kept, source = job.facts.tokens, without_password(job.spec.calibration or "sampled from the model")
+    if kept is None:
+        return []
+    contexts = ("calibration", "search", "held_out")
+    return [
+        Text(f"{model_name(source)[:400]} ({context})", found[:_MAX_DIGEST], source, context)
+        for context, found in zip(contexts, kept.digests, strict=True)
+    ]
 
 
 def summary_metrics(document: FrontDocument) -> dict[str, float]:

@@ -15,6 +15,7 @@ from storage.records import Job
 from storage.store import Store
 from storage.tracking.contract import Tracker
 from tightfit.config import Settings
+from tightfit.links import checkpoints_of
 from tightfit.report.notebook_front import Front
 from tightfit.tasks.export_wish import ExportWish
 from tightfit.tasks.task_runs import leftover, run_held_task
@@ -199,7 +200,9 @@ class TaskVerbs:
     def _run_task(self, lease: TaskLease, tell: Tell) -> PointTask:
         task = self.store.get_task(lease.task_id)
         if task.kind is not TaskKind.RECOVER:
-            return run_held_task(self.store, self.settings, lease, tell)
+            done = run_held_task(self.store, self.settings, lease, tell)
+            self._show_export(done)
+            return done
         job, tracker = self.store.get_job(task.job_id), self._tracker()
 
         def watch(step: int, figures: Mapping[str, float]) -> None:
@@ -217,6 +220,13 @@ class TaskVerbs:
         if task.state is not TaskState.DONE:
             raise JobFailedError(f"Recovery {task.task_id} was cancelled; `tightfit resume {task.task_id}` goes on.")
         return task
+
+    def _show_export(self, task: PointTask) -> None:
+        """Show an export that is done as a version of its model; MLflow may be away."""
+        tracker = self._tracker()
+        for export in checkpoints_of(self.store.get_job(task.job_id), [task]):
+            tracker.register(export)
+        tracker.close(CLOSE_SECONDS)
 
     def _exported(self, task: PointTask, out: Path | None) -> "Exported":
         """Return what came of an export, its folder named as it was asked for."""

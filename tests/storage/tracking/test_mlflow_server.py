@@ -5,6 +5,8 @@ import os
 import socket
 import urllib.request
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,7 @@ from space.errors import StoreError, UsageError
 from storage.tracking.mlflow_runs import sync
 from storage.tracking.mlflow_server import (
     RunningServer,
+    _claim,
     find_server,
     start_server,
     stop_server,
@@ -96,6 +99,35 @@ def test_taken_port_is_refused(tmp_path: Path) -> None:
         taken.listen()
         with pytest.raises(UsageError, match="is taken"):
             start_server(tmp_path, taken.getsockname()[1])
+
+
+def test_a_port_is_claimed_before_anybody_listens() -> None:
+    """Of any number that look at once each has another port, and one that is asked for is had by one alone."""
+    with ThreadPoolExecutor(8) as threads, ExitStack() as claims:
+        found = [claims.enter_context(closing(claim)) for claim in threads.map(_claim, [None] * 8)]
+        ports = [claim.getsockname()[1] for claim in found]
+        assert len(set(ports)) == len(ports)
+        with pytest.raises(UsageError, match="is taken"):
+            _claim(ports[0])
+    _claim(ports[0]).close()
+
+
+@pytest.mark.slow
+def test_two_that_start_at_once_have_servers_of_their_own(tmp_path: Path) -> None:
+    """Each home's server answers with that home's experiments."""
+    homes = [tmp_path / "a", tmp_path / "b"]
+    try:
+        with ThreadPoolExecutor(2) as threads:
+            first, second = threads.map(lambda home: start_server(home, wait=False), homes)
+        assert first.url != second.url
+        for home in homes:
+            server = wait_until_ready(home, 300)
+            client = mlflow.MlflowClient(server.url)
+            client.create_experiment(home.name)
+            assert {e.name for e in client.search_experiments()} == {"Default", home.name}
+    finally:
+        for home in homes:
+            stop_server(home)
 
 
 def test_record_of_a_stranger_is_not_ours(tmp_path: Path) -> None:
