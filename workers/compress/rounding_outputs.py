@@ -50,8 +50,8 @@ class Outputs:
 
         Args:
             levels: for each, the damping of its bits counts.
-            segment: rows that are decided at once: within these a factor is the identity, and rows keep their order;
-                with 1 they are in `order`.
+            segment: rows that are decided at once, and keep their order; with 1 they are in `order`. A factor holds
+                within its segments how these rows know of each other, see `_inside`.
 
         """
         dampings = [self._statistics.damping(level.bits or 0) for level in levels]
@@ -76,7 +76,7 @@ class Outputs:
 
 
 def _unit_lower(metric: Tensor, segment: int) -> Tensor:
-    """Return L of H = L D Lᵀ, D block-diagonal in segments."""
+    """Return L of H = L D Lᵀ, D block-diagonal in segments; L's own blocks, the identity, hold what D consists of."""
     lower = torch.linalg.cholesky(metric.double())
     if segment == 1:
         unit: Tensor = (lower / lower.diagonal()).float()
@@ -85,5 +85,14 @@ def _unit_lower(metric: Tensor, segment: int) -> Tensor:
     for start in range(0, len(lower), segment):
         part = slice(start, start + segment)
         blocks[:, part] = torch.linalg.solve_triangular(lower[part, part], lower[:, part], upper=False, left=False)
+        blocks[part, part] = _inside(lower[part, part] @ lower[part, part].T)
     unit = blocks.float()
     return unit.contiguous()
+
+
+def _inside(block: Tensor) -> Tensor:
+    """Return N below and d on the diagonal of D = Nᵀ diag(d) N, N unit lower triangular: rows go from the first on."""
+    upper: Tensor = torch.linalg.cholesky(block.flip(0, 1)).flip(0, 1)  # D = U Uᵀ
+    energy = upper.diagonal()
+    inside: Tensor = (upper / energy).T.tril(-1) + torch.diag(energy.square())
+    return inside

@@ -80,22 +80,40 @@ def test_integers_are_those_of_the_definition() -> None:
 
 @pytest.mark.parametrize("rows", [3, 32, 70])
 def test_rows_that_do_not_know_of_each_other_are_rounded_as_before(rows: int) -> None:
-    """A factor without anything beside its diagonal, and levels whose damping says one-sided."""
+    """A factor without anything beside its diagonal, which only weighs rows, and levels that are rounded one-sided."""
     levels = [Level(2, coding="trellis"), Level(4, coding="trellis")]
     factor = torch.diag(torch.rand(rows, generator=torch.Generator().manual_seed(0)) + 0.5)
     outputs = Outputs(Statistics(torch.eye(4), factor, {2: 0.1, 4: None}))
     generator = torch.Generator().manual_seed(1)
     targets, scale = (torch.randn(2 * rows, generator=generator) for _ in range(2))
     scale = scale.abs() + 0.1
+    metric = outputs.metric_of(levels[0])
+    assert metric is not None
+    weighed = scale * torch.cat([metric.diagonal().sqrt(), torch.ones(rows)])
     keep = (torch.rand(2 * rows, generator=generator) > 0.3).float()
     for kept in (None, keep):
-        expected = TrellisRounder([2, 4], rows)(targets, scale, kept)
+        expected = TrellisRounder([2, 4], rows)(targets, weighed, kept)
         found = two_sided_trellis(levels, outputs)(targets, scale, kept)
         for one, other in zip(found, expected, strict=True):
             torch.testing.assert_close(one, other)
     halves = torch.tensor([2.0, 8.0]).repeat_interleave(rows)
     integers, _ = two_sided_integers([Level(2), Level(4)], outputs)(targets, scale, None)
     assert integers.equal(targets.round().clamp(-halves, halves - 1))
+
+
+def test_rows_of_a_segment_know_of_each_other() -> None:
+    """Errors that are decided at once cost less than where each row is met for itself; their cost is the factor's."""
+    factor = correlated_hessian(32, seed=7)
+    outputs = Outputs(Statistics(torch.eye(4), factor, {3: 0.1}))
+    metric, levels = outputs.metric_of(Level(3)), [Level(3, coding="trellis")]
+    assert metric is not None
+    costs = []
+    for seed in range(20):
+        targets = torch.randn(32, generator=torch.Generator().manual_seed(seed))
+        for rounder in (two_sided_trellis(levels, outputs), TrellisRounder([3], 32)):
+            error = targets - rounder(targets, torch.ones(32), None)[1]
+            costs.append(float(error @ metric @ error))
+    assert sum(costs[::2]) < 0.8 * sum(costs[1::2])
 
 
 def test_levels_of_all_dampings_are_built_together_as_alone() -> None:
