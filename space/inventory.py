@@ -1,7 +1,8 @@
 """What a model consists of: its compressible modules and every other stored tensor, by name, shape and bytes."""
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+import re
+from collections.abc import Collection, Mapping
+from dataclasses import asdict, dataclass, replace
 from math import prod
 from typing import Any, Literal
 
@@ -69,14 +70,30 @@ class ModuleInfo:
         return self.site is None or self.site.is_layer
 
     @property
+    def is_one_expert(self) -> bool:
+        """Tell whether it is one expert's part of a stack, with levels of its own."""
+        return self.site is not None and self.site.expert is not None
+
+    @property
+    def has_dense_form(self) -> bool:
+        """Tell whether files can hold it as it was, whatever becomes of others.
+
+        A stack whose experts are apart is dense as a whole or not at all, and codes are read as their values.
+        """
+        return not self.is_one_expert and (self.site is None or self.site.stored_as is None)
+
+    @property
     def prefix(self) -> str:
         """Return what the names of its tensors begin with where it is packed, so that nothing is converted."""
-        return self.name if self.is_layer else f"{self.parameter}{PACKED}"
+        if self.is_layer:
+            return self.name
+        expert = None if self.site is None else self.site.expert
+        return f"{self.parameter}{PACKED}" + ("" if expert is None else f".{expert}")
 
     @property
     def module_type(self) -> str:
-        """Return the last part of the name, such as `q_proj`."""
-        return self.name.rpartition(".")[2]
+        """Return the last part of the name, such as `q_proj`; that of its stack where it is one expert's."""
+        return (self.parameter if self.is_one_expert else self.name).rpartition(".")[2]
 
     @property
     def out_features(self) -> int:
@@ -122,6 +139,7 @@ class Inventory:
         num_positions: most tokens of a sequence; None: the config does not tell.
         first_token: what the config says that a sequence begins with, if anything.
         family: the name of its kind (see `workers/families/family_table.py`).
+        experts_per_token: experts that a token is sent to; None: there are none, or the config does not tell.
         carried: those of `others` that no part of the searched model is, and why.
 
     """
@@ -135,6 +153,7 @@ class Inventory:
     first_token: int | None = None
     family: str = "causal-decoder"
     carried: tuple[Carried, ...] = ()
+    experts_per_token: int | None = None
 
     @property
     def num_parameters(self) -> int:
@@ -177,3 +196,47 @@ def _module(value: Mapping[str, Any]) -> ModuleInfo:
 
 def _tensor(value: Mapping[str, Any]) -> TensorInfo:
     return TensorInfo(value["name"], tuple(value["shape"]), value["dtype"])
+
+
+def with_experts_apart(inventory: Inventory) -> Inventory:
+    """Return an inventory with one site for each expert in the place of each stack; no others are changed."""
+    modules = tuple(part for module in inventory.modules for part in _parts(module))
+    return replace(inventory, modules=modules)
+
+
+def as_planned(inventory: Inventory, names: Collection[str]) -> Inventory:
+    """Return the inventory whose sites a plan names: of the experts of a stack together, or of each apart."""
+    return inventory if {m.name for m in inventory.modules} >= set(names) else with_experts_apart(inventory)
+
+
+def has_stacks(inventory: Inventory) -> bool:
+    """Tell whether some sites are stacks of experts that share a level."""
+    return any(len(_parts(module)) > 1 for module in inventory.modules)
+
+
+def _parts(module: ModuleInfo) -> list[ModuleInfo]:
+    site = module.site
+    if site is None or site.num_experts is None or site.expert is not None:
+        return [module]
+    by_expert, parts = _sources(site.sources, site.num_experts), []
+    for expert in range(site.num_experts):
+        own = replace(site, expert=expert, sources=by_expert[expert] if by_expert else site.sources)
+        weight = TensorInfo(module.weight.name, own.matrix_shape, module.weight.dtype)
+        parts.append(replace(module, name=f"{module.name}.{expert}", weight=weight, site=own))
+    return parts
+
+
+def _sources(sources: tuple[str, ...], num_experts: int) -> list[tuple[str, ...]] | None:
+    """Return the stored tensors of each expert; None where all experts are stored in the same ones.
+
+    >>> _sources(("e.0.up", "e.1.up", "e.0.gate", "e.1.gate"), 2)
+    [('e.0.up', 'e.0.gate'), ('e.1.up', 'e.1.gate')]
+    >>> _sources(("block.1.experts",), 2)
+    """
+    found: dict[int, list[str]] = {}
+    for name in sources:
+        numbers = re.findall(r"(?<=\.)\d+(?=\.|$)", name)
+        if numbers:
+            found.setdefault(int(numbers[-1]), []).append(name)
+    is_whole = sorted(found) == list(range(num_experts)) and len({len(names) for names in found.values()}) == 1
+    return [tuple(found[expert]) for expert in range(num_experts)] if is_whole else None

@@ -10,7 +10,7 @@ from space.codings.coding_table import CODINGS
 from space.codings.masks import PATTERNS, UNSTRUCTURED
 from space.cost import module_bytes, others_bytes
 from space.errors import SpecError
-from space.inventory import Inventory
+from space.inventory import Inventory, ModuleInfo
 from space.level import DENSE, Level, kind_of
 from space.plan import Choice, Plan
 from space.targets.asked_levels import given_plan, match_pins, of_whole_items
@@ -253,8 +253,13 @@ def build_space(
     allowed: dict[str, tuple[Level, ...]] = {}
     for names in items.values():
         members = [modules[name] for name in names]
-        legal = [level for level in offered if all(is_legal(module, level, target) for module in members)]
-        levels = [pinned[names[0]]] if names[0] in pinned else legal or [DENSE]
+        is_dense_held = all(module.has_dense_form for module in members)
+        legal = [
+            level
+            for level in offered
+            if all(is_legal(module, level, target) for module in members) and (is_dense_held or not level.is_dense)
+        ]
+        levels = [pinned[names[0]]] if names[0] in pinned else legal or _kept(members)
         wanted = {plan[names[0]]: name for name, plan in plans}
         if names[0] in pinned and (against := wanted.keys() - {*levels}):
             name = wanted[min(against, key=str)]
@@ -264,3 +269,13 @@ def build_space(
         allowed |= dict.fromkeys(names, tuple(sorted(size, key=lambda v: (size[v], str(v)))))
     in_order = tuple((name, allowed[name]) for name in modules)
     return SearchSpace(inventory, target, in_order, menu.uniform_levels(), tuple(pinned), plans)
+
+
+def _kept(members: Sequence[ModuleInfo]) -> list[Level]:
+    """Return what modules are kept at that can have no level of the menu. Raises SpecError: they cannot be kept."""
+    for module in members:
+        if module.site is not None and module.site.stored_as is not None:
+            stored = f"{module.name} is stored in {module.site.stored_as.upper()} and cannot be kept as it was"
+            told = f"no level of this menu fits its {module.in_features} columns"
+            raise SpecError(f"{stored}, and {told}: give another --group-size or --bits.")
+    return [DENSE]

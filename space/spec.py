@@ -15,6 +15,7 @@ from space.level import Level, parse_level
 from space.menu import PLAIN, Menu, kinds, parts_of_kind
 from space.targets.target_table import TARGETS
 
+Experts = Literal["tied", "apart"]
 SamplerName = Literal["front", "nsga2", "tpe", "random"]
 DENSE_BITS = 16
 _SPLIT_SIZES = ("num_samples", "num_search_samples", "num_held_out_samples")
@@ -49,6 +50,8 @@ class JobSpec(BaseModel):
     """A text or JSONL file or a dataset name; None samples text from the model itself."""
     target: str = "packed"
     """The container that the result is for."""
+    experts: Experts = "tied"
+    """Whether all experts of a block share a level per projection, or each has its own."""
     bits: tuple[int, ...] = Menu().bits
     """Bit-widths of the menu, 2-8; 16 keeps a module dense."""
     group_sizes: tuple[int | None, ...] = Menu().group_sizes

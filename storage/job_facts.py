@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 from space.inventory import Inventory
+from space.results.expert_tokens import ExpertTokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +63,7 @@ class JobFacts:
         nodes: node of a cluster -> where it keeps levels.
         tokens: the text.
         dense_perplexity: of the dense model on the held-out text.
+        experts: how many tokens of calibration text its experts saw.
         methods: the versions of what measures and builds.
         budget_bytes: what the budget is.
         smallest_bytes: the smallest plan of the space, key/value cache included.
@@ -85,6 +87,7 @@ class JobFacts:
     nodes: Mapping[str, str] | None = None
     tokens: KeptText | None = None
     dense_perplexity: float | None = None
+    experts: ExpertTokens | None = None
     methods: str | None = None
     budget_bytes: int | None = None
     smallest_bytes: int | None = None
@@ -129,7 +132,7 @@ class JobFacts:
 
 
 def _plain(value: Any) -> Any:
-    if isinstance(value, Inventory | KeptText):
+    if isinstance(value, Inventory | KeptText | ExpertTokens):
         return value.to_json()
     if isinstance(value, KeptLosses):
         return {"losses": {name: dict(losses) for name, losses in value.losses.items()}}
@@ -147,6 +150,7 @@ def _value(name: str, found: Any) -> Any:
 _READERS: dict[str, Callable[[Any], Any]] = {
     "inventory": Inventory.from_json,
     "tokens": lambda value: KeptText(**{**value, "digests": tuple(value["digests"])}),
+    "experts": lambda value: ExpertTokens(**value),
     "model": lambda value: KeptLosses(value["losses"]),
     "deaths": lambda value: Deaths(**{**value, "step": tuple(value["step"])}),
 }

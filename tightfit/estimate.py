@@ -8,6 +8,7 @@ from typing import Any
 from search.progress.phases import expected_seconds
 from search.request.prepare import Prepared
 from space.cost import plan_cost
+from space.inventory import Inventory
 from space.site import Carried
 from space.spec import JobSpec
 from workers.tasks import NUM_LIKELIEST, WHOLE_VOCABULARY
@@ -35,6 +36,7 @@ class DryRun:
         seconds: estimated time with the asked workers.
         disk_bytes: estimated size of the cache.
         request: the whole request as its job would keep it: whole paths, a model of the hub at its commit.
+        remarks: sentences on experts, about how many tokens each will see, and on weights that are stored as codes.
         carried: stored tensors that are copied unchanged because no part of what is searched uses them, and why.
 
     """
@@ -53,6 +55,7 @@ class DryRun:
     disk_bytes: int
     request: JobSpec
     carried: tuple[Carried, ...] = ()
+    remarks: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return a JSON object; the number of plans is a string where JSON numbers cannot hold it."""
@@ -71,29 +74,42 @@ class DryRun:
             "num_plans": int(value["num_plans"]),
             "request": JobSpec(**value["request"]),
             "carried": tuple(Carried(**carried) for carried in value.get("carried", ())),
+            "remarks": tuple(value.get("remarks", ())),
         }
         return DryRun(**{**value, **read})
 
     def groups(self) -> list[tuple[str, tuple[str, int, int, int, int, int], int]]:
-        """Return (name, what all of them have in common, how many) of modules that differ in their block alone.
+        """Return (name, what all of them have in common, how many) of modules that differ in their numbers alone.
 
-        A name tells the blocks: `model.layers.[0-3,5].mlp.up_proj`.
+        A name tells the blocks, and the experts that are apart: `model.layers.[0-3,5].mlp.experts.down_proj.[0-7]`.
         """
-        found: dict[tuple[str, str, tuple[str, int, int, int, int, int]], list[int]] = {}
+        found: dict[tuple[tuple[str, ...], tuple[str, int, int, int, int, int]], list[tuple[int, ...]]] = {}
         for name, kind, *same in self.modules:
-            before, number, after = _around_block(name)
+            texts, numbers = _around_numbers(name)
             rows, columns, levels, smallest, largest = same
-            found.setdefault((before, after, (kind, rows, columns, levels, smallest, largest)), []).append(number)
-        return [
-            (before + (_ranges(numbers) if after else "") + after, same, len(numbers))
-            for (before, after, same), numbers in found.items()
-        ]
+            found.setdefault((texts, (kind, rows, columns, levels, smallest, largest)), []).append(numbers)
+        return [(_told(texts, all_numbers), same, len(all_numbers)) for (texts, same), all_numbers in found.items()]
 
 
-def _around_block(name: str) -> tuple[str, int, str]:
-    """Return a module's name before and after its first number, and that."""
-    found = re.fullmatch(r"(.*?\.)(\d+)(\..*)", name)
-    return (name, 0, "") if found is None else (found[1], int(found[2]), found[3])
+def _around_numbers(name: str) -> tuple[tuple[str, ...], tuple[int, ...]]:
+    """Return the parts of a module's name around its block, its first number, and its expert, a number at the end.
+
+    >>> _around_numbers("model.layers.2.mlp.up_proj"), _around_numbers("lm_head")
+    ((('model.layers.', '.mlp.up_proj'), (2,)), (('lm_head',), ()))
+    >>> _around_numbers("h.2.experts.up_proj.7")
+    (('h.', '.experts.up_proj.', ''), (2, 7))
+    """
+    found = re.fullmatch(r"(.*?\.)(\d+)(\..*?)(?:(?<=\.)(\d+))?", name)
+    if found is None:
+        return (name,), ()
+    before, block, after, expert = found.groups()
+    return (before, after, *[""] * (expert is not None)), tuple(int(n) for n in (block, expert) if n is not None)
+
+
+def _told(texts: Sequence[str], numbers: Sequence[tuple[int, ...]]) -> str:
+    """Return a name with the ranges of its numbers."""
+    ranges = [_ranges(sorted(set(of))) for of in zip(*numbers, strict=True)]
+    return "".join(part for pair in zip(texts, [*ranges, ""], strict=True) for part in pair)
 
 
 def _ranges(numbers: Sequence[int]) -> str:
@@ -139,7 +155,37 @@ def estimate(spec: JobSpec, prepared: Prepared, request: JobSpec) -> DryRun:
         disk_bytes=_disk_bytes(spec, prepared),
         request=request,
         carried=inventory.carried,
+        remarks=tuple(filter(None, (_told_of_experts(spec, inventory), _told_of_codes(inventory)))),
     )
+
+
+def _told_of_experts(spec: JobSpec, inventory: Inventory) -> str | None:
+    """Return one sentence about a mixture's experts and the tokens that routers send to each."""
+    stacks = [m for m in inventory.modules if m.site is not None and m.site.num_experts is not None]
+    counts = [m.site.num_experts for m in stacks if m.site is not None and m.site.num_experts is not None]
+    if not counts:
+        return None
+    blocks, is_apart = len({m.block for m in stacks}), spec.experts == "apart"
+    levels = "each with levels of its own" if is_apart else "which share one level per projection"
+    told = f"Experts: {max(counts)} in each of {blocks} blocks, {levels}"
+    if inventory.experts_per_token is None:
+        return f"{told}."
+    mean = spec.num_samples * spec.sequence_length * inventory.experts_per_token // max(counts)
+    columns = max(m.in_features for m in stacks)
+    return (
+        f"{told}. Calibration sends {mean:,} tokens to each on average; one that sees fewer than {columns:,} is given "
+        "other tokens of the text."
+    )
+
+
+def _told_of_codes(inventory: Inventory) -> str | None:
+    """Return one sentence about weights that are read as the values that their codes stand for."""
+    formats = {m.parameter: m.site.stored_as for m in inventory.modules if m.site is not None and m.site.stored_as}
+    if not formats:
+        return None
+    names = " and ".join(sorted({name.upper() for name in formats.values()}))
+    told = f"{len(formats)} tensors are read, and counted as dense, as the bfloat16 values that they stand for"
+    return f"Stored in {names}: {told}."
 
 
 def _disk_bytes(spec: JobSpec, prepared: Prepared) -> int:

@@ -64,7 +64,7 @@ def searched_inventory(job: Job) -> Inventory:
     from search.request.prepare import read_inventory
 
     cache = job.facts.cache_folder  # of the model, in the one of all models
-    return read_inventory(searched_folder(job, offline=True), Path(cache).parent if cache else None)
+    return read_inventory(searched_folder(job, offline=True), Path(cache).parent if cache else None)  # experts tied
 
 
 def front_plans(document: FrontDocument, trials: Sequence[Trial]) -> dict[str, Plan]:

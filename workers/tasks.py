@@ -66,7 +66,7 @@ class PrepareText:
 
 @dataclass(frozen=True, slots=True)
 class Calibrate:
-    """Collect the statistics that levels are built from. Result: None."""
+    """Collect the statistics that levels are built from. Result: ExpertTokens; None where there are no experts."""
 
     tokens: TokenSet
 

@@ -19,6 +19,7 @@ from space.errors import CalibrationError, ModelError, TrialError
 from space.level import Level
 from space.measurement import Measurement
 from space.plan import Plan
+from space.results.expert_tokens import ExpertTokens
 from workers.compress.build import build_levels
 from workers.compress.builders.builder_table import needs_of
 from workers.compress.module_statistics import Statistics
@@ -33,7 +34,8 @@ from workers.families.family import Family
 from workers.families.family_table import FAMILIES
 from workers.levels.dampings import load_dampings, write_damping
 from workers.levels.level_store import LevelStore
-from workers.levels.statistics import calibrate, calibration_folder, is_calibrated, load_statistics
+from workers.levels.statistics import calibrate as calibrate_all
+from workers.levels.statistics import calibration_folder, expert_tokens, is_calibrated, load_statistics
 from workers.model_inputs import Samples
 from workers.run.engine import Engine
 from workers.run.held_weights import Unpack
@@ -129,11 +131,12 @@ class Worker:
     def _family(self) -> Family:
         return FAMILIES[self._space.inventory.family]
 
-    def calibrate(self, task: Calibrate) -> None:
-        """Collect the statistics of inputs and outputs, once."""
+    def calibrate(self, task: Calibrate) -> ExpertTokens | None:
+        """Collect the statistics of inputs and outputs, once; return what experts saw."""
         folder = self._calibration_folder(task.tokens)
         if not is_calibrated(folder, self._space.inventory):
-            calibrate(self.engine, self._space.inventory, task.tokens.load("calibration"), folder)
+            calibrate_all(self.engine, self._space.inventory, task.tokens.load("calibration"), folder)
+        return expert_tokens(folder, self._space.inventory)
 
     def choose_damping(self, task: ChooseDamping) -> None:
         """Choose by the first sequences of the search text, once; a GPU rounds without output factors."""

@@ -17,6 +17,7 @@ from space.results.document import (
     SearchCost,
     UniformPoint,
 )
+from space.results.expert_tokens import ExpertTokens
 from space.results.front import bootstrap_interval, front_hypervolume, non_dominated, paired_interval
 from space.results.price import marginal_price
 from storage.records import Job, Trial
@@ -43,6 +44,7 @@ def build_document(
     wall_seconds: float,
     advice: str | None = None,
     other_token_forwards: float = 0.0,
+    experts: ExpertTokens | None = None,
 ) -> FrontDocument:
     """Return a job's front: on held-out text where it was measured, else on the search text, and says which.
 
@@ -54,6 +56,7 @@ def build_document(
         wall_seconds: that the job took until now.
         advice: what would make the front better.
         other_token_forwards: what was spent on no trial of the front: a gradient pass, plans that judging stopped.
+        experts: what they saw of the calibration text.
 
     """
     held_out = any(t.held_out for t in trials)
@@ -87,6 +90,7 @@ def build_document(
         advice=advice,
         metric=QUESTIONS[prepared.inventory.family].metric,
         given=tuple(_given_points(prepared, judged, front)),
+        experts=experts,
     )
 
 

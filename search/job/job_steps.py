@@ -137,7 +137,7 @@ class Run:
 
     def _keep_facts(self, text: Text) -> None:
         prepared = self._context.prepared
-        self._publisher.dense_perplexity = text.dense_perplexity
+        self._publisher.dense_perplexity, self._publisher.experts = text.dense_perplexity, text.experts
         facts = JobFacts(
             model_digest=self._workspace.model_digest,
             inventory=prepared.inventory,
@@ -145,6 +145,7 @@ class Run:
             device=self._workspace.device,
             tokens=kept_text(text.tokens),
             dense_perplexity=text.dense_perplexity,
+            experts=text.experts,
             methods=methods_of(prepared.space),
             budget_bytes=prepared.budget_bytes,
             smallest_bytes=prepared.space.smallest_bytes + prepared.cache_bytes,

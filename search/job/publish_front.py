@@ -21,6 +21,7 @@ class Publisher:
         self._next = 0.0
         self.dense_perplexity = context.job.facts.dense_perplexity or 0.0
         self.advice: str | None = context.job.facts.advice
+        self.experts = context.job.facts.experts
 
     def advise(self, advice: str | None) -> None:
         """Say with the front what would make it better."""
@@ -49,6 +50,7 @@ class Publisher:
             seconds,
             self.advice,
             self._context.spent,
+            self.experts,
         )
         facts = JobFacts(wall_seconds=seconds, model=model)
         self._context.store.update_job(job.job_id, document=document, facts=facts)

@@ -15,6 +15,7 @@ from search.request.acceptance import text_key
 from space.digest import digest
 from space.menu import SearchSpace
 from space.question import QUESTIONS
+from space.results.expert_tokens import ExpertTokens
 from workers.levels.level_store import LevelStore
 from workers.pool.executor import Executor
 from workers.samples.sample_records import SampleRecords
@@ -39,10 +40,11 @@ Records = Sequence[LevelRecord]
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """Tokens, and the dense model's perplexity on the held-out ones."""
+    """Tokens, the dense model's perplexity on the held-out ones, and what its experts saw of the first ones."""
 
     tokens: TokenSet
     dense_perplexity: float
+    experts: ExpertTokens | None = None
 
 
 class TextAndLevels:
@@ -59,7 +61,8 @@ class TextAndLevels:
             return None
         try:
             value = json.loads(path.read_text(encoding="utf-8"))
-            text = Text(TokenSet.from_json(value["tokens"], path.parent), float(value["dense_perplexity"]))
+            experts = None if value.get("experts") is None else ExpertTokens(**value["experts"])
+            text = Text(TokenSet.from_json(value["tokens"], path.parent), float(value["dense_perplexity"]), experts)
         except (OSError, ValueError, LookupError, TypeError):  # not there, or damaged
             return None
         return text if Path(text.tokens.path).exists() else None
@@ -75,11 +78,15 @@ class TextAndLevels:
         self._context.note(f"calibrating ({tokens.note})")
         answers = self._require([Calibrate(tokens), Teach(tokens, "search"), Teach(tokens, "held_out")])
         self._is_taught = True
-        text = Text(tokens, answers[2])
+        text = Text(tokens, answers[2], answers[0])
+        if text.experts is not None:
+            self._context.note(str(text.experts))
         if (path := self._text_path()) is not None and Path(tokens.path).exists():
             from workers.whole_files import write_text
 
-            write_text(path, json.dumps({"tokens": tokens.to_json(), "dense_perplexity": text.dense_perplexity}))
+            experts = None if text.experts is None else text.experts.to_json()
+            kept = {"tokens": tokens.to_json(), "dense_perplexity": text.dense_perplexity, "experts": experts}
+            write_text(path, json.dumps(kept))
         return text
 
     def _source(self, request: TextRequest, folder: Path) -> Excerpt | SampleRecords | None:

@@ -14,10 +14,10 @@ from space.budget import format_bytes, parse_budget
 from space.cost import key_value_bytes
 from space.digest import Json, digest
 from space.errors import InfeasibleBudgetError, ModelError, SpecError
-from space.inventory import Inventory
+from space.inventory import Inventory, has_stacks, with_experts_apart
 from space.menu import SearchSpace, build_space
 from space.spec import JobSpec
-from space.targets.target_table import check_packages
+from space.targets.target_table import TARGETS, check_packages
 from workers.models.model_files import read_config, read_headers, resolve_model
 from workers.models.ties import check_ties
 
@@ -65,7 +65,7 @@ def prepare(spec: JobSpec, cache_folder: Path | None = None, *, remember: bool =
     folder = resolve_model(spec.model, spec.revision)
     if spec.target in _WHOLE_MODEL_CHECKS:
         _WHOLE_MODEL_CHECKS[spec.target](folder)
-    inventory = read_inventory(folder, cache_folder, remember=remember)
+    inventory = _sites(spec, folder, read_inventory(folder, cache_folder, remember=remember))
     if spec.context and inventory.key_value is None:
         raise ModelError(f"{folder}: the model does not tell the size of its key/value cache; leave --context out.")
     for pattern in dict.fromkeys(pattern for pattern, _ in spec.pins):
@@ -85,6 +85,19 @@ def prepare(spec: JobSpec, cache_folder: Path | None = None, *, remember: bool =
             "(--bits, --group-size, --sparsity, --rank, --kind, --pin)."
         )
     return Prepared(folder, inventory, space, budget, cache)
+
+
+def _sites(spec: JobSpec, folder: Path, inventory: Inventory) -> Inventory:
+    """Return the inventory with the sites that a request asks for."""
+    if spec.experts == "tied":
+        return inventory
+    if not has_stacks(inventory):
+        raise SpecError(f"--experts apart: {folder} has no experts that share a tensor; leave the option out.")
+    if not TARGETS[spec.target].holds_experts_apart:
+        able = ", ".join(name for name, target in TARGETS.items() if target.holds_experts_apart)
+        told = f"--target {spec.target} has one level for all experts of a block"
+        raise SpecError(f"--experts apart: {told}; use --target {able}.")
+    return with_experts_apart(inventory)
 
 
 def _check_gguf(folder: Path) -> None:

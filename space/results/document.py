@@ -4,6 +4,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from space.question import KL, Metric
+from space.results.expert_tokens import ExpertTokens
 from space.results.front import Interval
 from space.results.price import MarginalPrice
 
@@ -152,6 +153,8 @@ class FrontDocument:
         advice: what would make the front better, where the search knows.
         metric: what `kl_divergence` and `perplexity` stand for in this document.
         given: the plans that the request brought.
+        experts: how many tokens the experts saw that levels were calibrated on; None: there are none, or it was not
+            counted.
 
     """
 
@@ -172,6 +175,7 @@ class FrontDocument:
     advice: str | None = None
     metric: Metric = KL
     given: tuple[GivenPoint, ...] = ()
+    experts: ExpertTokens | None = None
     schema_version: int = SCHEMA_VERSION
 
     def to_json(self) -> dict[str, Any]:
@@ -181,7 +185,7 @@ class FrontDocument:
     @staticmethod
     def from_json(value: dict[str, Any]) -> "FrontDocument":
         """Read the JSON object, of this schema version or an older one: what that did not know is None."""
-        price = value.get("marginal_price")
+        price, experts = value.get("marginal_price"), value.get("experts")
         return FrontDocument(
             **{
                 **value,
@@ -193,6 +197,7 @@ class FrontDocument:
                 "given": tuple(map(GivenPoint.from_json, value.get("given", ()))),
                 "marginal_price": None if price is None else MarginalPrice(**price),
                 "metric": Metric.from_json(value.get("metric")),
+                "experts": None if experts is None else ExpertTokens(**experts),
                 "schema_version": SCHEMA_VERSION,
             }
         )

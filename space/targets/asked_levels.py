@@ -74,4 +74,22 @@ def match_pins(inventory: Inventory, pins: Sequence[tuple[str, Level]], target: 
             if not is_legal(module, level, target):
                 raise SpecError(f"--pin {pattern!r}: {module.name} cannot be stored as {level} for target {target}.")
             pinned[module.name] = level
+    _check_stacks(inventory, pinned)
     return pinned
+
+
+def _check_stacks(inventory: Inventory, pinned: Mapping[str, Level]) -> None:
+    """Refuse to keep some experts of a stack dense: a file holds all of it as it was, or each expert packed."""
+    dense: dict[str, set[bool]] = {}
+    for module in inventory.modules:
+        is_dense = module.name in pinned and pinned[module.name].is_dense
+        if is_dense and module.site is not None and module.site.stored_as is not None:
+            raise SpecError(
+                f"--pin: {module.name} is stored in {module.site.stored_as.upper()} and read as the values that its "
+                "codes stand for, so that it cannot be kept as it was; pin it to a level, such as b8-g32."
+            )
+        if module.is_one_expert:
+            dense.setdefault(module.parameter, set()).add(is_dense)
+    for parameter, found in dense.items():
+        if len(found) > 1:
+            raise SpecError(f"--pin: {parameter} keeps some experts dense; pin all of its experts dense, or none.")

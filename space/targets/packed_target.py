@@ -13,6 +13,8 @@ A rotated level stores the tensors of the rotated weight; the rotation follows f
 stands alone stores what its layout says, and nothing beside.
 """
 
+from functools import lru_cache
+
 from space.codings.coding_table import CODINGS
 from space.codings.masks import PATTERNS
 from space.inventory import ModuleInfo, TensorInfo
@@ -20,6 +22,7 @@ from space.level import Level, kept_columns, num_groups
 from space.targets.target import Target
 
 
+@lru_cache(maxsize=2**14)  # blocks are alike, and there may be a hundred of them
 def packed_layout(rows: int, columns: int, level: Level) -> tuple[TensorInfo, ...]:
     """Return the tensors of a (rows, columns) weight at a level that is not dense."""
     assert level.bits is not None  # noqa: S101 (dense levels are stored as they are)
@@ -55,4 +58,5 @@ PACKED = Target(
     why_not=lambda level: "rounds no inputs" if level.inputs else None,
     is_legal=_is_legal,
     layout=lambda module, level: packed_layout(module.out_features, module.in_features, level),
+    holds_experts_apart=True,
 )

@@ -26,6 +26,7 @@ class Target:
         other: a stored tensor that is left alone -> as the files have it.
         kinds: what a menu has where a request names nothing that the files hold; the first of a bit-width is what
             uniform plans are made of.
+        holds_experts_apart: experts of one stack may have different levels.
         packages: what Python must be able to import for it; all of them are in the extra of its name.
 
     """
@@ -38,3 +39,4 @@ class Target:
     other: Callable[[TensorInfo], TensorInfo] = _as_it_is
     kinds: tuple[str, ...] = ("integer",)
     packages: tuple[str, ...] = ()
+    holds_experts_apart: bool = False

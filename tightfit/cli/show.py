@@ -59,6 +59,8 @@ def show_dry_run(found: "DryRun", sources: Mapping[str, str]) -> None:
     cache = f"{found.key_value_bytes:,} bytes" if found.key_value_bytes else "not counted (weights only; see --context)"
     console.print(f"Budget: {found.budget_bytes:,} bytes. Key/value cache: {cache}.")
     console.print(f"Left alone (norms, biases, ...): {found.others_bytes:,} bytes.")
+    for remark in found.remarks:
+        console.print(remark)
     for entry in found.carried:
         console.print(f"Carried over unchanged: {entry.name}, {entry.size_bytes:,} bytes: {entry.reason}.")
     low, high = f"{found.smallest_bytes:,}", f"{found.largest_bytes:,}"
@@ -110,6 +112,8 @@ def show_front(document: FrontDocument) -> None:
     console.print("~ marks two that do not differ measurably (paired 95 % interval over the same sequences).")
     if document.marginal_price is not None:
         console.print(told(f"At the budget {document.marginal_price}."))
+    if document.experts is not None:
+        console.print(f"Calibration: {document.experts}.")
     if document.advice is not None:
         console.print(told(document.advice))
     if document.measured_on != "held_out":

@@ -131,6 +131,8 @@ def _sure(document: FrontDocument) -> str:
         told += f"uniform {escape(uniform_label(found.other))}: {sure}."
     if document.marginal_price is not None:
         told += f" {escape(str(document.marginal_price))}."
+    if document.experts is not None:
+        told += f" Calibration: {document.experts}."
     if document.advice is not None:
         told += f" {escape(document.advice)}"
     return told

@@ -31,6 +31,8 @@ def build_model(
     named = _named_class(read_config(folder))
     with _told(folder):
         config = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+    if hasattr(config, "quantization_config"):  # of weights that are read as values
+        del config.quantization_config
     family = family_of(config, named)
     if family is None:
         raise ModelError(f"{folder}: {_why_none(config, named)}")

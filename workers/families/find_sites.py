@@ -6,8 +6,9 @@ from torch import nn
 
 from space.errors import ModelError
 from space.inventory import ModuleInfo, ModuleKind, TensorInfo
-from space.site import Site
+from space.site import MXFP4, Site
 from workers.families.family import Structure
+from workers.models.mxfp4 import FromMxfp4
 from workers.models.ties import tied_names
 
 _STACKED = 3  # dimensions of a parameter that holds experts
@@ -67,6 +68,9 @@ def _site(at: Structure, parameter: str, *, is_layer: bool, transposed: bool) ->
     origin = at.names.origins.get(parameter)
     if origin is None or origin.made != (parameter,):
         return None
+    if isinstance(origin.converter, FromMxfp4):
+        shape = at.names.shapes[parameter]
+        return Site(parameter, shape, origin.sources, is_layer, transposed, stored_as=MXFP4)
     if len({at.stored[name].info.dtype for name in origin.sources}) > 1:
         return None
     if not at.stored[origin.sources[0]].info.dtype.startswith(("F", "BF")):
@@ -76,12 +80,13 @@ def _site(at: Structure, parameter: str, *, is_layer: bool, transposed: bool) ->
 
 def _module(at: Structure, name: str, kind: ModuleKind, site: Site, copies: tuple[str, ...]) -> ModuleInfo:
     first = at.stored[site.sources[0]].info
+    dtype = first.dtype if site.stored_as is None else "BF16"
     is_plain = site.is_layer and site.sources == (site.parameter,) and name != site.parameter
     inside = name.removeprefix(f"{at.blocks}.").partition(".")[0] if name.startswith(f"{at.blocks}.") else ""
     return ModuleInfo(
         name=name,
         kind=kind,
-        weight=first if is_plain else TensorInfo(site.parameter, site.matrix_shape, first.dtype),
+        weight=first if is_plain else TensorInfo(site.parameter, site.matrix_shape, dtype),
         block=int(inside) if inside else None,
         tied=copies,
         site=None if is_plain else site,

@@ -5,6 +5,7 @@ Weights stay in the checkpoint, memory-mapped, until a module is held (see worke
 
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from space.errors import ModelError
+from space.site import Site
 from workers.devices import compute_dtype
 from workers.families.architecture import build_model
 from workers.families.stored_names import converted, stored_names
@@ -45,6 +47,16 @@ class StoredModel:
     def stored_name(self, name: str) -> str | None:
         """Return the name of the one stored tensor that a parameter is, None where it is made of others."""
         return self._origins[name].sources[0] if self.is_mapped(name) else None
+
+    def expert(self, site: Site) -> Tensor:
+        """Return one matrix of a stack, as it stands in the parameter; other experts' tensors are not read."""
+        assert site.expert is not None  # noqa: S101 (asked for where it is)
+        origin = self._origins[site.parameter]
+        if site.sources == origin.sources:  # all experts are stored together
+            return self.tensor(site.parameter)[site.expert]
+        patterns = dict(zip(origin.sources, origin.patterns, strict=True))
+        own = replace(origin, sources=site.sources, patterns=tuple(patterns[name] for name in site.sources))
+        return converted(self.model, site.parameter, own, self._checkpoint.tensor)[0]
 
     def tensor(self, name: str) -> Tensor:
         """Return a parameter in the type that it is stored in; a view of its file where it is mapped."""

@@ -22,6 +22,7 @@ from workers.models.plausible import check_numbers, no_more_parameters_than
 from workers.models.ties import tied_parameters
 
 _LEFT_OUT = "transformers leaves it out when it loads the model"
+_CHOSEN_EXPERTS = ("num_experts_per_tok", "num_experts_per_token", "moe_topk", "moe_k", "top_k_experts")
 _UNUSED = "no call of the model uses it"
 
 
@@ -68,6 +69,7 @@ def inspect_model(folder: Path) -> Inventory:
         first if isinstance(first := getattr(text_config, "bos_token_id", None), int) else None,
         family.name,
         _carried(names, others, _reasons(model, family, seen, unknown.left_out)),
+        _experts_per_token(text_config),
     )
 
 
@@ -125,6 +127,12 @@ def _carried(
             key = ".".join(info.name.split(".")[:2]), reason
             sizes[key] = sizes.get(key, 0) + info.size_bytes
     return tuple(Carried(name, size, reason) for (name, reason), size in sizes.items())
+
+
+def _experts_per_token(config: Any) -> int | None:
+    """Return how many experts a token is sent to, under the names that configs have for it."""
+    found = next((getattr(config, name) for name in _CHOSEN_EXPERTS if hasattr(config, name)), None)
+    return found if isinstance(found, int) and found > 0 else None
 
 
 def _num_positions(config: Any) -> int | None:

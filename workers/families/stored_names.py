@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from space.errors import ModelError, in_one_line
+from workers.models.mxfp4 import FromMxfp4, mxfp4_values, stored_pairs
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +77,13 @@ def stored_names(folder: Path, model: Any, shapes: Mapping[str, tuple[int, ...]]
         origin = Origin(names, tuple(made), tuple(members.values()), converter)
         origins |= dict.fromkeys(made, origin)
         made_shapes |= {name: tuple(tensor.shape) for name, tensor in made.items()}
-    return StoredNames(origins, made_shapes, tuple(unknown))
+    pairs = stored_pairs(unknown, model.state_dict())
+    for target, names in pairs.items():
+        origins[target] = Origin(names, (target,), names, FromMxfp4())
+        codes = (torch.empty(shapes[name], dtype=torch.uint8, device="meta") for name in names)
+        made_shapes[target] = tuple(mxfp4_values(*codes).shape)
+    decoded = {name for names in pairs.values() for name in names}
+    return StoredNames(origins, made_shapes, tuple(name for name in unknown if name not in decoded))
 
 
 def converted(model: Any, parameter: str, origin: Origin, tensor: Callable[[str], Tensor]) -> Tensor:

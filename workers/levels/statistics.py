@@ -4,9 +4,10 @@ Modules that read the same input (q/k/v, gate/up) share one Hessian. Shape legen
 """
 
 import json
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,11 @@ from torch import Tensor, nn
 
 from space.errors import CalibrationError, ModelError
 from space.inventory import Inventory, ModuleInfo
+from space.results.expert_tokens import ExpertTokens
 from workers.compress.module_statistics import Need, Statistics
+from workers.families.blocks import BlockOutput, BlockRunner
 from workers.levels.dampings import load_dampings
+from workers.levels.expert_inputs import ExpertInputs, read_expert_tokens
 from workers.levels.output_factors import (
     KeptOutputs,
     are_collected,
@@ -28,34 +32,28 @@ from workers.levels.output_factors import (
 )
 from workers.model_inputs import Samples, real_tokens
 from workers.run.engine import Engine
-from workers.run.watched_weights import Told, watching
+from workers.run.watched_weights import SitesOf, watching
 from workers.whole_files import is_whole, write_safetensors
 
 _BATCH = 8
+_ENDED = object()
 _LOOKUP_SHARE = 0.1  # of a tied embedding's error, plain, beside its error as a head: where nothing better is known
 
 
 class _HessianCollector:
     """Sums x xᵀ over the inputs of hooked modules; equal inputs are summed once."""
 
-    def __init__(self, modules: Mapping[str, nn.Module], columns: Mapping[str, int]) -> None:
-        self._columns = columns
+    def __init__(self, modules: Mapping[str, nn.Module]) -> None:
         self.sums: dict[str, Tensor] = {}
         self.owner: dict[str, str] = {}
         self._last: tuple[Tensor | None, str] = (None, "")
         self.real_bt: Tensor | None = None
         self._hooks = [m.register_forward_pre_hook(self._hook(name)) for name, m in modules.items()]
 
-    def told(self, name: str) -> Told:
-        """Return what adds the (..., I) inputs of one more product of a watched weight."""
-
-        def add(inputs: Tensor, _output: Tensor) -> None:
-            rows = self._rows(inputs)
-            if rows.shape[1] == self._columns[name]:  # else it is no product with the rows of the weight
-                self.owner[name] = name
-                self._add(name, rows)
-
-        return add
+    def take(self, name: str, inputs: Tensor) -> None:
+        """Add (..., I) inputs of a watched weight."""
+        self.owner[name] = name
+        self._add(name, self._rows(inputs))
 
     def _rows(self, inputs: Tensor) -> Tensor:
         """Return (rows, I) inputs, without those of padding where a place is a position of the batch."""
@@ -85,8 +83,8 @@ class _HessianCollector:
         for hook in self._hooks:
             hook.remove()
 
-    def write(self, path: Path) -> None:
-        """Write each sum once; the metadata tells which module reads which.
+    def write(self, path: Path, also: Mapping[str, str]) -> None:
+        """Write each sum once; the metadata tells which module reads which, and what is told also.
 
         Raises:
             ModelError: a sum is not finite.
@@ -99,7 +97,7 @@ class _HessianCollector:
                     f"The dense model gives NaN or infinite values on the calibration text: the input of {name} has "
                     "them. Its config or its weights are broken; see that it generates text with transformers."
                 )
-        write_safetensors(path, sums, {"owner": json.dumps(self.owner)})
+        write_safetensors(path, sums, {"owner": json.dumps(self.owner), **also})
 
 
 def calibrate(engine: Engine, inventory: Inventory, tokens: Samples, out_folder: Path) -> None:
@@ -121,19 +119,18 @@ def calibrate(engine: Engine, inventory: Inventory, tokens: Samples, out_folder:
     kept = KeptOutputs(runner.num_blocks, out_folder)
     for index in range(runner.num_blocks):
         inside = [m for m in inventory.modules if m.block == index]
-        path = out_folder / f"block-{index:04d}.safetensors"
-        with engine.holding_dense(index), _collecting(inside, modules, path) as collector:
+        path, before = _block_path(out_folder, index), list(outputs)
+        again = partial(_run_block, runner, index, batches, before)
+        with engine.holding_dense(index), _collecting(inside, modules, path, again) as collector:
             for place, batch in enumerate(batches):
                 collector.real_bt = real_tokens(batch)
                 outputs[place] = runner.run_block(index, batch, outputs[place])
-            if engine.device == "cpu":
-                kept.keep(outputs)
+        if engine.device == "cpu":
+            kept.keep(outputs)
     head = runner.family.head(runner.model)
     heads = [m for m in inventory.modules if m.block is None and _is_head(m)]
-    with (
-        engine.holding_dense(runner.num_blocks),
-        _collecting(heads, modules, out_folder / "head.safetensors") as collector,
-    ):
+    nothing, path = partial(iter, ()), out_folder / "head.safetensors"
+    with engine.holding_dense(runner.num_blocks), _collecting(heads, modules, path, nothing) as collector:
         for batch, output in zip(batches, outputs, strict=True):
             collector.real_bt = real_tokens(batch)
             runner.run_to_head(head, batch, output)
@@ -145,17 +142,46 @@ def calibrate(engine: Engine, inventory: Inventory, tokens: Samples, out_folder:
 
 @contextmanager
 def _collecting(
-    chosen: Sequence[ModuleInfo], modules: Mapping[str, nn.Module], path: Path
+    chosen: Sequence[ModuleInfo], modules: Mapping[str, nn.Module], path: Path, again: Callable[[], Iterator[None]]
 ) -> Iterator[_HessianCollector]:
+    """Write what modules see while the context lasts, and in as much of `again` as experts with few tokens need."""
     hooked = {m.name: modules[(m.tied or (m.name,))[0]] for m in chosen if m.is_layer or m.tied}
-    watched = {m.name: (m.parameter.rpartition(".")) for m in chosen if m.name not in hooked}
-    collector = _HessianCollector(hooked, {m.name: m.in_features for m in chosen})
+    watched = [m for m in chosen if m.name not in hooked]
+    sites = SitesOf(watched)
+    collector = _HessianCollector(hooked)
+    experts = ExpertInputs(watched, collector.take)
     try:
-        with watching({n: (modules[owner], last) for n, (owner, _, last) in watched.items()}, collector.told):
+        with watching(sites.places(modules), experts.told):
             yield collector
+            collector.close()
+            with experts.giving_more(modules):
+                steps = again()
+                while experts.starved() and next(steps, _ENDED) is not _ENDED:
+                    pass
     finally:
         collector.close()
-    collector.write(path)
+    for name, total in experts.fill(collector.sums).items():
+        collector.sums[name], collector.owner[name] = total, collector.owner.get(name, name)
+    collector.write(path, experts.metadata())
+
+
+def _run_block(
+    runner: BlockRunner, index: int, batches: Sequence[Samples], before: Sequence[BlockOutput]
+) -> Iterator[BlockOutput]:
+    """Yield a block's output for each batch."""
+    for batch, output in zip(batches, before, strict=True):
+        yield runner.run_block(index, batch, output)
+
+
+def _block_path(folder: Path, index: int) -> Path:
+    return folder / f"block-{index:04d}.safetensors"
+
+
+def expert_tokens(folder: Path, inventory: Inventory) -> ExpertTokens | None:
+    """Return what the experts of a model saw of a calibration text; None: it has none, or it was not counted."""
+    if all(m.site is None for m in inventory.modules):
+        return None
+    return read_expert_tokens([_block_path(folder, index) for index in range(inventory.num_blocks)], inventory)
 
 
 def _is_head(module: ModuleInfo) -> bool:

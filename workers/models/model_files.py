@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from space.errors import ModelError
+from space.site import MXFP4
 from workers.bounded_files import open_regular, read_json, user_path
 from workers.models.headers import StoredTensor, read_header
 from workers.models.hub import fetch, is_hub_name
@@ -66,7 +67,8 @@ def read_config(folder: Path) -> dict[str, Any]:
     config = _without_needless_code(config)
     for key in _remote_code_keys(config):
         raise ModelError(f"{path}: {key!r} asks to run code from the folder, which tightfit never does. Remove it.")
-    if config.get("quantization_config"):
+    quantized = config.get("quantization_config")
+    if quantized and not (isinstance(quantized, dict) and quantized.get("quant_method") == MXFP4):
         raise ModelError(f"{path}: the model is already quantized. Submit the original checkpoint.")
     return {key: value for key, value in config.items() if key != "quantization_config"}
 

@@ -25,7 +25,7 @@ from workers.devices import Device
 from workers.families.blocks import BlockOutput, BlockRunner
 from workers.families.family_table import FAMILIES
 from workers.families.load_modules import load_model
-from workers.kernels.stacks import as_parameter
+from workers.kernels.stacks import as_parameter, part_of
 from workers.kernels.unpack import unpack
 from workers.levels.level_store import LevelStore
 from workers.levels.statistics import OutputStatistics
@@ -137,7 +137,7 @@ class _Refitter:
         self._levels = {m.name: level for m, level in packed}
         self._blocks = {m.name: m.block for m, _ in packed if m.is_layer}
         parameters = dict(models[1].named_parameters())
-        self._weights = {m.name: parameters[m.parameter] for m, _ in packed}
+        self._weights = {m.name: part_of(parameters[m.parameter], m.site) for m, _ in packed}
         for module, level in packed:
             weight = store.weight(module.name, level, torch.Size(module.weight.shape))
             self._weights[module.name].copy_(weight if module.site is None else as_parameter(weight, module.site))

@@ -19,7 +19,7 @@ from space.inventory import ModuleInfo
 from workers.families.blocks import BlockOutput
 from workers.model_inputs import Samples
 from workers.run.engine import Engine
-from workers.run.watched_weights import watching
+from workers.run.watched_weights import SitesOf, Told, watching
 
 Take = Callable[[str, Tensor, Tensor], None]
 """name of a module, (B, T, O) gradient at its output, the output"""
@@ -80,15 +80,19 @@ class BackwardPass:
         outside = stage in (0, self._runner.num_blocks)
         chosen = [m for m in self._chosen if m.block == stage or (outside and m.block is None)]
         users = {name: self._modules[name] for m in chosen for name in uses(m) if name in self._modules}
-        watched = {m.name: m.parameter.rpartition(".") for m in chosen if m.name not in self._modules}
-        places = {name: (self._modules[owner], last) for name, (owner, _, last) in watched.items()}
+        sites = SitesOf([m for m in chosen if m.name not in self._modules])
+        places = sites.places(self._modules)
+
+        def told(parameter: str) -> Told:
+            return lambda _inputs, output, expert: self._watched(sites.names(parameter, expert), output)
+
         hooks = [module.register_forward_hook(self._watch(name)) for name, module in users.items()]
         try:
             with (
                 self._engine.holding_dense(stage),
                 torch.enable_grad(),
                 self._runner.recording(),
-                watching(places, lambda name: lambda _inputs, output: self._watch(name)(None, None, output)),
+                watching(places, told),
             ):
                 yield
         finally:
@@ -96,13 +100,22 @@ class BackwardPass:
                 hook.remove()
 
     def _watch(self, name: str) -> Any:
-        def watch(_module: Any, _inputs: Any, output: Tensor) -> Tensor:
-            values = output.detach()
-            followed = output if output.requires_grad else values.requires_grad_()
-            followed.register_hook(lambda gradient: self._take(name, gradient, values))
-            return followed.clone()  # what is changed in place behind the module is not what it gave
+        return lambda _module, _inputs, output: self._watched((name,), output)
 
-        return watch
+    def _watched(self, names: Sequence[str], output: Tensor) -> Tensor:
+        """Have the gradient at an output taken, each expert's part of (E, ...) at once; return what to go on with."""
+        values = output.detach()
+        followed = output if output.requires_grad else values.requires_grad_()
+
+        def take(gradient: Tensor) -> None:
+            if len(names) == 1:
+                self._take(names[0], gradient, values)
+                return
+            for name, part, value in zip(names, gradient, values, strict=True):
+                self._take(name, part, value)
+
+        followed.register_hook(take)
+        return followed.clone()  # what is changed in place behind the module is not what it gave
 
     def _heads(self, batch: Samples, outputs: Sequence[BlockOutput]) -> Tensor:
         """Return the gradients of a batch, one sequence at a time: logits of large vocabularies take gigabytes."""

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from space.inventory import Inventory, ModuleInfo
 from space.level import Level
+from space.site import Site
 from workers.devices import compute_dtype
 from workers.families.load_modules import dense_copy, load_mapped
 from workers.kernels.inputs.input_rounding import InputRounding
@@ -39,6 +40,7 @@ class Resident:
             name: users[0][0].get_parameter(users[0][1]) for name, users in self._users.items()
         }
         self._held: dict[str, Level] = {}
+        self._stacks: dict[str, set[str]] = {}  # parameter -> its experts that are held apart
         self._rounding = InputRounding()
 
     def hold(self, levels: Iterable[tuple[str, Level]], unpack: Unpack) -> None:
@@ -57,20 +59,27 @@ class Resident:
     def release(self, names: Iterable[str]) -> None:
         """Give the memory of modules back."""
         for name in names:
-            if self._held.pop(name, None) is not None:
+            if self._held.pop(name, None) is None:
+                continue
+            self._rounding.end(name)
+            others = self._stacks.get(self._modules[name].parameter, set())
+            others.discard(name)
+            if not others:
                 self._point(name, self._mapped[name])
-                self._rounding.end(name)
 
     def dense_weight(self, name: str) -> Tensor:
         """Return a (rows, columns) float32 weight of the checkpoint, on the CPU."""
         module = self._modules[name]
         if module.site is None:
             return self._mapped[name].to("cpu", torch.float32)
-        return as_matrix(self._stored.tensor(module.parameter), module.site).to("cpu", torch.float32)
+        return as_matrix(self._site_value(module.site), module.site).to("cpu", torch.float32)
+
+    def _site_value(self, site: Site) -> Tensor:
+        return self._stored.tensor(site.parameter) if site.expert is None else self._stored.expert(site)
 
     def _dense(self, name: str) -> Tensor:
         module = self._modules[name]
-        stored = self._mapped[name] if module.site is None else self._stored.tensor(module.parameter)
+        stored = self._mapped[name] if module.site is None else self._site_value(module.site)
         return dense_copy(self._folder, module.weight.name, stored, self._device)
 
     def _unpacked(self, name: str, level: Level, unpack: Unpack) -> Tensor:
@@ -80,12 +89,24 @@ class Resident:
         return as_parameter(unpack(name, level, torch.Size(site.matrix_shape)), site)
 
     def _put(self, name: str, weight: Tensor) -> None:
-        owner, last = self._users[name][0]
-        if name in self._held:
+        (owner, last), site = self._users[name][0], self._modules[name].site
+        if site is not None and site.expert is not None:
+            self._stack(name, site)[site.expert].copy_(weight)
+        elif name in self._held:
             owner.get_parameter(last).copy_(weight)
         else:
             value = weight.to(self._device, compute_dtype(self._device))
             self._point(name, nn.Parameter(value, requires_grad=False))
+
+    def _stack(self, name: str, site: Site) -> Tensor:
+        """Return the parameter in memory that experts are put into one by one."""
+        owner, last = self._users[name][0]
+        held = self._stacks.setdefault(site.parameter, set())
+        if not held:
+            empty = torch.zeros(site.shape, dtype=compute_dtype(self._device), device=self._device)
+            self._point(name, nn.Parameter(empty, requires_grad=False))
+        held.add(name)
+        return owner.get_parameter(last)
 
     def _point(self, name: str, parameter: nn.Parameter) -> None:
         for module, last in self._users[name]:

@@ -5,7 +5,7 @@ before the first changed module began, or where its inputs are the very tensors 
 q). A remembered tensor that was written to since is not used, nor the answer of a module that is called twice.
 """
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -53,8 +53,8 @@ class Replay:
         if changed is None:
             self.clear()
             changed = ()
-        begins = [self._calls[name].begin if name in self._calls else 0 for name in changed]
         modules = {name: module for name, module in block.named_modules() if name}
+        begins = [self._begin(name, modules) for name in changed]
         own = {name: module.__dict__["forward"] for name, module in modules.items() if "forward" in module.__dict__}
         for name, module in modules.items():
             may_answer = not any(c == name or c.startswith(f"{name}.") for c in changed)
@@ -87,6 +87,15 @@ class Replay:
             return output
 
         return forward
+
+    def _begin(self, name: str, modules: Mapping[str, nn.Module]) -> int:
+        """Return when the call begins that a changed weight is used in; 0: nobody knows.
+
+        A stack of experts is no module: the one that has it uses it.
+        """
+        while name and name not in modules:
+            name = name.rpartition(".")[0]
+        return self._calls[name].begin if name in self._calls else 0
 
     def _tick(self) -> int:
         self._clock += 1

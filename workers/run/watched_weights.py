@@ -1,18 +1,22 @@
 """Weights that tell what they are multiplied with, for those that no linear layer of torch holds.
 
 A parameter is put in its module's place as a tensor that is followed through slices and views: whatever product it ends
-in, of one expert's tokens or of all, its inputs are told. Shape legend: I in_features, O out_features.
+in, of one expert's tokens or of all, its inputs are told. Shape legend: E experts, I in_features, O out_features.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-Told = Callable[[Tensor, Tensor], Tensor | None]
-"""takes the (..., I) inputs and the (..., O) output of a product; returns what to go on with in the output's place"""
+from space.inventory import ModuleInfo
+
+Told = Callable[[Tensor, Tensor, int | None], Tensor | None]
+"""takes the (..., I) inputs and the (..., O) output of a product, and which expert of a stack it is; returns what to go
+on with in the output's place. No expert: the parameter is no stack, or all of it is multiplied at once, (E, ..., I)"""
+_STACKED = 3
 _VIEWS = {
     *(
         "__getitem__",
@@ -36,6 +40,7 @@ class _Watched(Tensor):
     """A weight that is followed."""
 
     told: Told
+    expert: int | None
 
     @classmethod
     def __torch_function__(
@@ -49,21 +54,30 @@ class _Watched(Tensor):
         if watched is None:
             return out
         if name in _PRODUCTS:
-            return _told(name, plain, next(i for i, value in enumerate(args) if value is watched), watched.told, out)
+            return _told(name, plain, next(i for i, value in enumerate(args) if value is watched), watched, out)
         if name in _VIEWS and isinstance(out, Tensor) and out.ndim > 1:
-            return _watch(out, watched.told)
+            return _watch(out, watched.told, watched.expert if name != "__getitem__" else _chosen(watched, args[1]))
         return out
 
 
-def _told(name: str, args: tuple[Any, ...], place: int, told: Told, out: Tensor) -> Tensor:
+def _chosen(watched: _Watched, index: Any) -> int | None:
+    """Return which expert is taken of a stack."""
+    if watched.ndim != _STACKED:
+        return watched.expert
+    first = index[0] if isinstance(index, tuple) else index
+    is_one = isinstance(first, int) or (isinstance(first, Tensor) and first.ndim == 0 and not first.is_floating_point())
+    return int(first) % watched.shape[0] if is_one else watched.expert
+
+
+def _told(name: str, args: tuple[Any, ...], place: int, watched: _Watched, out: Tensor) -> Tensor:
     """Tell the other factor of a product, what is summed over last; return its output, or what stands for it."""
     first = 1 if name in ("addmm", "baddbmm") else 0
     if place == first + 1:
-        instead = told(args[first], out)
+        instead = watched.told(args[first], out, watched.expert)
         return out if instead is None else instead
     other = args[first + 1]
     if other.ndim > 1:
-        instead = told(other.transpose(-1, -2), out.transpose(-1, -2))
+        instead = watched.told(other.transpose(-1, -2), out.transpose(-1, -2), watched.expert)
         return out if instead is None else instead.transpose(-1, -2)
     return out
 
@@ -74,10 +88,33 @@ def _plain(value: Any) -> Any:
     return type(value)(map(_plain, value)) if type(value) in (tuple, list) else value
 
 
-def _watch(weight: Tensor, told: Told) -> _Watched:
+def _watch(weight: Tensor, told: Told, expert: int | None = None) -> _Watched:
     watched = weight.detach().as_subclass(_Watched)
-    watched.told = told
+    watched.told, watched.expert = told, expert
     return watched
+
+
+class SitesOf:
+    """Which sites a product with a watched parameter belongs to, where each expert of a stack may be one."""
+
+    def __init__(self, watched: Sequence[ModuleInfo]) -> None:
+        """Take the sites."""
+        self._of: dict[str, dict[int | None, str]] = {}
+        for module in watched:
+            expert = None if module.site is None else module.site.expert
+            self._of.setdefault(module.parameter, {})[expert] = module.name
+
+    def places(self, modules: Mapping[str, nn.Module]) -> dict[str, tuple[nn.Module, str]]:
+        """Return parameter -> (module, its name there)."""
+        parts = {name: name.rpartition(".") for name in self._of}
+        return {name: (modules[owner], last) for name, (owner, _, last) in parts.items()}
+
+    def names(self, parameter: str, expert: int | None) -> tuple[str, ...]:
+        """Return the site of a product; several, in the order of experts, where one product is of all experts apart."""
+        of = self._of[parameter]
+        if None in of:
+            return (of[None],)
+        return tuple(of.values()) if expert is None else (of[expert],)
 
 
 @contextmanager

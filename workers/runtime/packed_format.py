@@ -11,6 +11,8 @@ SCHEMA_VERSION = 2
 """of the `quantization_config`; 1 had nothing in the way of other loaders"""
 SITES_VERSION = 3
 """of one that has levels at parameters which are no plain layer's weight"""
+EXPERTS_VERSION = 4
+"""of one whose experts of a stack have levels of their own"""
 WEIGHTS_FIELD = "transformers_weights"
 """of config.json: the file of the weights, where it has another name than usual"""
 NO_WEIGHTS = "packed by tightfit, so run `import tightfit.hf` before loading it; README.md says how to get it"

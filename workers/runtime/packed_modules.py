@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from space.inventory import PACKED
 from space.level import Level, parse_level
 from space.site import Site
-from workers.runtime.packed_tensor import PackedTensor
+from workers.runtime.packed_tensor import PackedStack, PackedTensor, StandsForTensor
 from workers.runtime.packed_values import Packed
 
 
@@ -119,6 +119,7 @@ def install_packed(
     tied: Mapping[str, str],
     parameters: Mapping[str, str] | None = None,
     transposed: Collection[str] = (),
+    experts: Mapping[str, int] | None = None,
 ) -> list[str]:
     """Replace a model's modules and parameters by packed ones, in place; a meta model stays without memory.
 
@@ -128,16 +129,18 @@ def install_packed(
         tied: name of a head or another embedding -> embedding name.
         parameters: module name -> the parameter that is packed alone, within its module.
         transposed: of these, the modules whose parameter stands as (in, out).
+        experts: of these, the modules that are one expert of their parameter, and which.
 
     Returns:
         the names of those that now read a packed embedding.
 
     """
     packed: dict[str, Packed] = {}
+    _pack_stacks(model, plan, parameters or {}, transposed, experts or {})
     for name, text in plan.items():
         level = parse_level(text)
         parameter = (parameters or {}).get(name)
-        if level.is_dense:
+        if level.is_dense or name in (experts or {}):
             continue
         made = (
             _packed_layer(model, name, level)
@@ -178,10 +181,40 @@ def _packed_parameter(model: nn.Module, name: str, level: Level, *, transposed: 
         return None
     old = module.get_parameter(last)
     new = PackedTensor(level, Site(name, tuple(old.shape), (), transposed=transposed), old.dtype)
-    delattr(module, last)
-    module.add_module(f"{last}{PACKED}", new)
-    object.__setattr__(module, last, new)  # what the module's code asks for
+    _put(module, last, new)
     return new
+
+
+def _pack_stacks(
+    model: nn.Module,
+    plan: Mapping[str, str],
+    parameters: Mapping[str, str],
+    transposed: Collection[str],
+    experts: Mapping[str, int],
+) -> None:
+    """Put stacks in place whose experts have levels of their own; those of dense experts stay as they are."""
+    stacks: dict[str, dict[int, str]] = {}
+    for name, expert in experts.items():
+        if not parse_level(plan[name]).is_dense:
+            stacks.setdefault(parameters[name], {})[expert] = name
+    for parameter, names in stacks.items():
+        owner, _, last = parameter.rpartition(".")
+        module = _submodule(model, owner)
+        if module is None or last not in module._parameters:  # noqa: SLF001 (torch has no other way to ask)
+            continue
+        old = module.get_parameter(last)
+        made = []
+        for expert in range(len(old)):
+            site = Site(parameter, tuple(old.shape), (), transposed=names[expert] in transposed, expert=expert)
+            made.append(PackedTensor(parse_level(plan[names[expert]]), site, old.dtype))
+        _put(module, last, PackedStack(made))
+
+
+def _put(module: nn.Module, last: str, packed: nn.Module) -> None:
+    """Put what is packed in a parameter's place: under a name of its own, and where the module's code asks for it."""
+    delattr(module, last)
+    module.add_module(f"{last}{PACKED}", packed)
+    object.__setattr__(module, last, packed)
 
 
 def _sharing(old: nn.Module, packed: Packed) -> nn.Module:
@@ -214,15 +247,16 @@ def packed_modules(model: nn.Module) -> dict[str, Packed]:
 
 def install_dense(model: nn.Module, dtype: torch.dtype) -> None:
     """Replace packed modules by dense ones of a type, in place: unpacked once and held, at the cost of their memory."""
-    kinds = PackedLinear | PackedEmbedding | PackedTensor | TiedHead | TiedEmbedding
-    packed = [(n, m) for n, m in model.named_modules() if isinstance(m, kinds)]
+    kinds = PackedLinear | PackedEmbedding | StandsForTensor | TiedHead | TiedEmbedding
+    inside = {id(e) for m in model.modules() if isinstance(m, PackedStack) for e in m.experts}
+    packed = [(n, m) for n, m in model.named_modules() if isinstance(m, kinds) and id(m) not in inside]
     weights: dict[int, nn.Parameter] = {}
     for name, module in packed:
         source = module.embedding if isinstance(module, TiedHead | TiedEmbedding) else module
         if id(source) not in weights:
-            dense = source.tensor() if isinstance(source, PackedTensor) else source.dense_weight()
+            dense = source.tensor() if isinstance(source, StandsForTensor) else source.dense_weight()
             weights[id(source)] = nn.Parameter(dense.to(dtype), requires_grad=False)
-        if isinstance(module, PackedTensor):
+        if isinstance(module, StandsForTensor):
             owner, _, last = name.removesuffix(PACKED).rpartition(".")
             delattr(model.get_submodule(owner), f"{last}{PACKED}")
             delattr(model.get_submodule(owner), last)

@@ -5,7 +5,7 @@ way. Each use unpacks what it needs: one expert of a stack, the rows that are lo
 Shape legend: E experts, O out_features, I in_features.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -19,14 +19,15 @@ from workers.runtime.packed_values import Packed
 _STACKED = 3
 
 
-class PackedTensor(Packed):
-    """A parameter that is packed; torch's functions take it for the tensor that it stands for."""
+class StandsForTensor(nn.Module):
+    """What torch's functions take for the tensor that it stands for; `_apply` moves and converts what it holds."""
 
-    def __init__(self, level: Level, site: Site, output_dtype: torch.dtype) -> None:
-        """Make empty buffers for a parameter of a site's shape."""
-        super().__init__(level, *site.matrix_shape, output_dtype)
-        self.site = site
-        self._is_hf_initialized = True  # transformers' own mark: it draws nothing in its place
+    shape: torch.Size
+    dtype: torch.dtype
+
+    def tensor(self) -> Tensor:
+        """Return the whole parameter, unpacked anew."""
+        raise NotImplementedError
 
     @classmethod
     def __torch_function__(
@@ -38,24 +39,10 @@ class PackedTensor(Packed):
             return args[1].dense_weight(unique)[inverse].to(args[1].output_dtype)
         return func(*map(_tensor, args), **{name: _tensor(value) for name, value in (kwargs or {}).items()})
 
-    def tensor(self) -> Tensor:
-        """Return the whole parameter, unpacked anew."""
-        return as_parameter(self.dense_weight(), self.site).to(self.output_dtype)
-
-    @property
-    def shape(self) -> torch.Size:
-        """Return the shape of the parameter."""
-        return torch.Size(self.site.shape)
-
     @property
     def ndim(self) -> int:
         """Return the number of its dimensions."""
-        return len(self.site.shape)
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """Return the type that it comes out in."""
-        return self.output_dtype
+        return len(self.shape)
 
     @property
     def device(self) -> torch.device:
@@ -83,16 +70,8 @@ class PackedTensor(Packed):
         return self.tensor().type(dst_type)
 
     def __getitem__(self, index: Any) -> Tensor:
-        """Return a part; of one expert only its rows are unpacked."""
-        is_one = isinstance(index, int) or (
-            isinstance(index, Tensor) and index.ndim == 0 and not index.is_floating_point()
-        )
-        if self.ndim != _STACKED or not is_one:
-            return self.tensor()[index]
-        rows = self.rows // self.site.shape[0]
-        first = int(index) % self.site.shape[0] * rows
-        matrix = self.dense_weight(torch.arange(first, first + rows, device=self.device)).to(self.output_dtype)
-        return matrix.transpose(0, 1) if self.site.transposed else matrix
+        """Return a part."""
+        return self.tensor()[index]
 
     def __matmul__(self, other: Any) -> Tensor:
         """Return the product with what follows."""
@@ -114,12 +93,85 @@ class PackedTensor(Packed):
         try:
             return super().__getattr__(name)
         except AttributeError:
-            if name.startswith("_") or not hasattr(Tensor, name) or not self.__dict__.get("_buffers"):
+            has_values = self.__dict__.get("_buffers") or self.__dict__.get("_modules")
+            if name.startswith("_") or not hasattr(Tensor, name) or not has_values:
                 raise
             return getattr(self.tensor(), name)
 
 
+class PackedTensor(StandsForTensor, Packed):
+    """A parameter that is packed, or the matrix of one expert."""
+
+    def __init__(self, level: Level, site: Site, output_dtype: torch.dtype) -> None:
+        """Make empty buffers for a parameter of a site's shape."""
+        super().__init__(level, *site.matrix_shape, output_dtype)
+        self.site = site
+        self._is_hf_initialized = True  # transformers' own mark: it draws nothing in its place
+
+    def tensor(self) -> Tensor:
+        """Return the whole parameter, unpacked anew."""
+        return as_parameter(self.dense_weight(), self.site).to(self.output_dtype)
+
+    @property
+    def shape(self) -> torch.Size:  # type: ignore[override]
+        """Return the shape of the parameter."""
+        return torch.Size(self.site.value_shape)
+
+    @property
+    def dtype(self) -> torch.dtype:  # type: ignore[override]
+        """Return the type that it comes out in."""
+        return self.output_dtype
+
+    def __getitem__(self, index: Any) -> Tensor:
+        """Return a part; of one expert only its rows are unpacked."""
+        if self.ndim != _STACKED or not _is_one(index):
+            return self.tensor()[index]
+        rows = self.rows // self.site.shape[0]
+        first = int(index) % self.site.shape[0] * rows
+        matrix = self.dense_weight(torch.arange(first, first + rows, device=self.device)).to(self.output_dtype)
+        return matrix.transpose(0, 1) if self.site.transposed else matrix
+
+
+class PackedStack(StandsForTensor):
+    """A stack of experts, each packed at a level of its own."""
+
+    def __init__(self, experts: Sequence[PackedTensor]) -> None:
+        """Take the experts in their order."""
+        super().__init__()
+        for index, expert in enumerate(experts):
+            self.add_module(str(index), expert)
+        self._is_hf_initialized = True
+
+    @property
+    def experts(self) -> list[PackedTensor]:
+        """Return the experts in their order."""
+        return [expert for expert in self._modules.values() if isinstance(expert, PackedTensor)]
+
+    def tensor(self) -> Tensor:
+        """Return all of the parameter, unpacked anew."""
+        return torch.stack([expert.tensor() for expert in self.experts])
+
+    @property
+    def shape(self) -> torch.Size:  # type: ignore[override]
+        """Return the shape of the parameter."""
+        return torch.Size((len(self.experts), *self.experts[0].shape))
+
+    @property
+    def dtype(self) -> torch.dtype:  # type: ignore[override]
+        """Return the type that it comes out in."""
+        return self.experts[0].dtype
+
+    def __getitem__(self, index: Any) -> Tensor:
+        """Return a part; of one expert only that is unpacked."""
+        return self.experts[int(index)].tensor() if _is_one(index) else self.tensor()[index]
+
+
+def _is_one(index: Any) -> bool:
+    """Tell whether an index names one expert."""
+    return isinstance(index, int) or (isinstance(index, Tensor) and index.ndim == 0 and not index.is_floating_point())
+
+
 def _tensor(value: Any) -> Any:
-    if isinstance(value, PackedTensor):
+    if isinstance(value, StandsForTensor):
         return value.tensor()
     return type(value)(map(_tensor, value)) if type(value) in (tuple, list) else value

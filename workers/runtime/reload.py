@@ -12,6 +12,7 @@ from pathlib import Path
 
 import torch
 
+from space.inventory import as_planned
 from space.measurement import Measurement
 from space.plan import Plan
 from workers.evaluate.quality import sequence_quality
@@ -84,12 +85,13 @@ def main() -> None:
     torch.set_num_threads(1)
     with redirect_stdout(sys.stderr):
         model_folder = request["model_folder"]
-        inventory = inspect_model(Path(model_folder))
+        plan = Plan.from_json(request["plan"])
+        inventory = as_planned(inspect_model(Path(model_folder)), [name for name, _ in plan.levels])
         cache, content = request["cache_folder"], request["model_digest"]
         workspace = Workspace(model_folder, cache, content, inventory, device=request["device"])
         answer = reload(
             Path(request["folder"]),
-            Plan.from_json(request["plan"]),
+            plan,
             workspace,
             TokenSet.from_json(request["tokens"]),
             loader_of(request["target"]),

@@ -13,7 +13,7 @@ from space.inventory import PACKED
 from workers.families.stored_names import taken_for
 from workers.models.digests import check_digests
 from workers.models.headers import read_header
-from workers.runtime.packed_format import QUANT_METHOD, SITES_VERSION, WEIGHTS_FIELD
+from workers.runtime.packed_format import EXPERTS_VERSION, QUANT_METHOD, WEIGHTS_FIELD
 from workers.runtime.packed_modules import (
     install_dense,
     install_packed,
@@ -22,6 +22,8 @@ from workers.runtime.packed_modules import (
     use_fast_kernels,
 )
 from workers.runtime.packed_tensor import PackedTensor
+
+_OF_EXPERT = re.compile(rf"{PACKED}\.\d+$")
 
 
 @register_quantization_config(QUANT_METHOD)
@@ -33,6 +35,7 @@ class PackedConfig(QuantizationConfigMixin):  # type: ignore[misc]
         tied: head name -> embedding name.
         parameters: module name -> the parameter that is packed alone, where that is not all of a plain layer.
         transposed: of these, the modules whose parameter stands as (in, out).
+        experts: of these, the modules that are one expert of their parameter, and which.
         schema_version: of this object.
         digests: name of a weight file -> its sha256.
 
@@ -46,19 +49,21 @@ class PackedConfig(QuantizationConfigMixin):  # type: ignore[misc]
         digests: dict[str, str] | None = None,
         parameters: dict[str, str] | None = None,
         transposed: list[str] | None = None,
+        experts: dict[str, int] | None = None,
         **_: Any,
     ) -> None:
         """Take the fields as stored."""
         self.quant_method, self.digests = QUANT_METHOD, digests or {}
         self.plan, self.tied, self.schema_version = plan, tied, schema_version
-        self.parameters, self.transposed = parameters or {}, transposed or []
-        if schema_version not in range(1, SITES_VERSION + 1):
-            reads = f"this tightfit reads 1 to {SITES_VERSION}. Update tightfit."
+        self.parameters, self.transposed, self.experts = parameters or {}, transposed or [], experts or {}
+        if schema_version not in range(1, EXPERTS_VERSION + 1):
+            reads = f"this tightfit reads 1 to {EXPERTS_VERSION}. Update tightfit."
             raise ValueError(f"This checkpoint has schema {schema_version}; {reads}")
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields to store; files that transformers writes have other bytes, so digests are left out."""
         left_out = {"digests", *(() if self.parameters else ("parameters", "transposed"))}
+        left_out |= set() if self.experts else {"experts"}
         return {name: value for name, value in super().to_dict().items() if name not in left_out}
 
 
@@ -88,8 +93,9 @@ class PackedQuantizer(HfQuantizer):  # type: ignore[misc]
             for names in (settings.plan, settings.tied, settings.parameters)
         )
         transposed = {name.removeprefix(prefix) for name in settings.transposed}
+        experts = {name.removeprefix(prefix): index for name, index in settings.experts.items()}
         model.set_experts_implementation("eager")  # unpacks those experts alone that tokens are sent to
-        for copy in install_packed(model, plan, tied, parameters, transposed):
+        for copy in install_packed(model, plan, tied, parameters, transposed, experts):
             model.all_tied_weights_keys.pop(f"{copy}.weight", None)  # there is no such parameter any more
         in_the_way = _in_the_way(model)  # of others
         names = "|".join(map(re.escape, {*in_the_way, *taken_for(model, in_the_way)}))
@@ -140,5 +146,6 @@ def _in_the_way(model: nn.Module, *, layers_only: bool = False) -> list[str]:
     """
     packed = packed_modules(model)
     layers = [f"{name}.weight" for name, module in packed.items() if not isinstance(module, PackedTensor)]
-    others = [name.removesuffix(PACKED) for name, module in packed.items() if isinstance(module, PackedTensor)]
+    tensors = [name for name, module in packed.items() if isinstance(module, PackedTensor)]
+    others = list(dict.fromkeys(_OF_EXPERT.sub(PACKED, name).removesuffix(PACKED) for name in tensors))
     return layers if layers_only and layers else layers + others

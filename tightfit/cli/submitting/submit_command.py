@@ -27,6 +27,7 @@ def submit(
     sequence_length: asked.SequenceLength = None,
     num_sequences: asked.NumSequences = None,
     target: asked.Target = "packed",
+    experts: asked.Experts = "tied",
     bits: asked.Bits = None,
     group_size: asked.GroupSize = None,
     sparsity: asked.Sparsity = None,
@@ -61,7 +62,7 @@ def submit(
     earlier = None if like is None else open_place(home).spec(like)
     spec, sources = spec_from_options(
         model=model, budget=budget, context=context, batch=batch, calibration=calibration, target=target, bits=bits,
-        sequence_length=sequence_length, num_sequences=num_sequences,
+        sequence_length=sequence_length, num_sequences=num_sequences, experts=experts,
         group_size=group_size, sparsity=sparsity, rank=rank, kind=kind, pin=pin, sampler=sampler,
         max_trials=max_trials, max_minutes=max_minutes, refine=refine, workers=workers,
         worker_memory=worker_memory, seed=seed, ground=ground_of(config, preset, earlier, like), given=given,

@@ -39,6 +39,9 @@ NumSequences = Annotated[
     int | None, typer.Option(help="Sequences to calibrate on; a quarter to search, half to judge [default: 128].")
 ]
 Target = Annotated[str, one_of(tuple(TARGETS), help="What the result is written as.")]
+Experts = Annotated[
+    str, one_of(("tied", "apart"), help="A level for all experts of a block per projection, or one for each expert.")
+]
 Bits = Annotated[str | None, typer.Option(help="Such as `2,3,4`.")]
 GroupSize = Annotated[str | None, typer.Option(help="Such as `32,64,channel`.")]
 Sparsity = Annotated[str | None, typer.Option(help="Such as `0,0.5,2:4`.")]

@@ -9,6 +9,7 @@ from space.plan import Plan
 from tightfit.export.container import Entry, stored_entry
 from tightfit.export.targets.writer import LevelTensors, Program, Writer
 from workers.runtime.packed_format import (
+    EXPERTS_VERSION,
     NO_SHAPE,
     NO_WEIGHTS,
     QUANT_METHOD,
@@ -33,6 +34,9 @@ def _config(inventory: Inventory, plan: Plan) -> dict[str, Any]:
         settings["schema_version"] = SITES_VERSION
         settings["parameters"] = {name: site.parameter for name, site in sites.items()}
         settings["transposed"] = [name for name, site in sites.items() if site.transposed]
+    apart = {name: site.expert for name, site in sites.items() if site.expert is not None}
+    if apart:
+        settings["schema_version"], settings["experts"] = EXPERTS_VERSION, apart
     return {"quantization_config": settings, WEIGHTS_FIELD: NO_WEIGHTS}
 
 

@@ -1,6 +1,7 @@
 """What every writer of a target's files has: tensors by copying packed bytes, and what loaders read beside them."""
 
 import json
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -129,8 +130,9 @@ class Writer:
             owner = name.rpartition(".")[0]
             if not name.endswith(".bias"):
                 inside[owner] = inside.get(owner, 0) + size
+        shared = Counter(source for module in inventory.modules for source in module.sources)  # by experts apart
         return {
-            module.name: sum(sizes[name] for name in module.sources if name in sizes)
+            module.name: sum(sizes[name] // shared[name] for name in module.sources if name in sizes)
             if plan[module.name].is_dense
             else inside.get(module.prefix)
             for module in inventory.modules
@@ -151,7 +153,8 @@ class Writer:
                 source.levels.tensors(module.name, level)  # raises where the file is damaged
                 tensors = {t.info.name: t for t in read_header(source.levels.path(module.name, level))}
                 entries += self.entries(module, level, tensors)
-        return sorted(entries, key=lambda entry: entry.info.name)
+        by_name = {entry.info.name: entry for entry in entries}  # experts apart have some together
+        return [by_name[name] for name in sorted(by_name)]
 
 
 def copy_companions(model_folder: Path, folder: Path) -> None:
