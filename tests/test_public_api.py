@@ -22,7 +22,18 @@ VERBS = [
     *("pause", "recover", "resume", "run", "serve", "status", "study", "submit", "token", "ui", "upload", "work"),
 ]
 SUBMIT_OPTIONS = {
-    *{"--batch", "--bits", "--budget", "--calibration", "--context", "--detach", "--dry-run", "--group-size", "--home"},
+    *{
+        "--batch",
+        "--bits",
+        "--experts",
+        "--budget",
+        "--calibration",
+        "--context",
+        "--detach",
+        "--dry-run",
+        "--group-size",
+        "--home",
+    },
     *{
         "--json",
         "--kind",
