@@ -51,7 +51,19 @@ SUBMIT_OPTIONS = {
     *{"--num-sequences", "--seed", "--sequence-length", "--sparsity", "--target", "--worker-memory", "--workers"},
 }
 SPEC_FIELDS = [
-    *("model", "revision", "budget", "context", "batch", "calibration", "target", "bits", "group_sizes", "sparsities"),
+    *(
+        "model",
+        "revision",
+        "budget",
+        "context",
+        "batch",
+        "calibration",
+        "target",
+        "experts",
+        "bits",
+        "group_sizes",
+        "sparsities",
+    ),
     *(
         "ranks",
         "kinds",
