@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 
 from space.codings.coding_table import CODINGS, coding_of
@@ -26,6 +26,7 @@ class Level:
         rotated: whether what is stored is the weight times a fixed random rotation of its columns.
         inputs: what the runtime rounds the module's inputs to, by name (`space/codings/input_formats.py`); empty where
             it takes them as they are, or where the coding says it.
+        text: its text form, written once: searches ask for it, and for its hash, a few hundred times a plan.
 
     """
 
@@ -37,6 +38,7 @@ class Level:
     coding: str = "integer"
     rotated: bool = False
     inputs: str = ""
+    text: str = field(default="", init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         """Refuse a combination that cannot be stored."""
@@ -59,6 +61,11 @@ class Level:
             raise SpecError(f"The {self.pattern} pattern has sparsity {fixed}, not {self.sparsity}.")
         if self.rank < 0:
             raise SpecError(f"rank={self.rank} must not be negative.")
+        object.__setattr__(self, "text", "dense" if self.is_dense else "".join(slot(self) for slot in SLOTS.values()))
+
+    def __hash__(self) -> int:
+        """Hash the text, which remembers its hash."""
+        return hash(self.text)
 
     def _check_coding(self, bits: int) -> None:
         coding = coding_of(self.coding)
@@ -113,9 +120,7 @@ class Level:
         >>> str(Level(4, 64, sparsity=0.5, rank=16)), str(Level(2, coding="trellis", rotated=True))
         ('b4-g64-s0.5-r16', 'b2-gch-t-h')
         """
-        if self.bits is None:
-            return "dense"
-        return "".join(slot(self) for slot in SLOTS.values())
+        return self.text
 
 
 def _values_text(level: Level) -> str:

@@ -35,7 +35,7 @@ class Plan:
     @cached_property
     def texts(self) -> tuple[str, ...]:
         """Return the levels' texts."""
-        return tuple(map(_text, map(itemgetter(1), self.levels)))
+        return tuple([level.text for _, level in self.levels])
 
     @cached_property
     def digest(self) -> str:
@@ -58,9 +58,6 @@ class Plan:
     def replace(self, changes: Mapping[str, Level]) -> "Plan":
         """Return a plan with some modules' levels changed."""
         return Plan(tuple((c[0], changes[c[0]]) if c[0] in changes else c for c in self.levels))
-
-
-_text = lru_cache(maxsize=4096)(str)
 
 
 @lru_cache(maxsize=1 << 14)

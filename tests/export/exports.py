@@ -47,6 +47,17 @@ def source_of(bench: Bench, plan: Plan) -> Source:
     return Source(bench.folder, bench.workspace.inventory, bench.store, plan)
 
 
+def reload_request(bench: Bench) -> dict[str, Any]:
+    """Return where the searched model, its levels and its text are, as a check of an export asks for it."""
+    return {
+        "model_folder": str(bench.folder),
+        "cache_folder": bench.workspace.cache_folder,
+        "model_digest": bench.workspace.model_digest,
+        "tokens": bench.tokens.to_json(),
+        "device": "cpu",
+    }
+
+
 def write_export(bench: Bench, plan: Plan, target: str, folder: Path) -> Export:
     """Write a plan, without provenance."""
     folder.mkdir(parents=True)

@@ -18,7 +18,7 @@ from space.level import DENSE, Level, parse_level
 from space.plan import Plan
 from space.targets.target_table import TARGETS, is_legal
 from tests.export.decoder_models import DecoderKind, make_decoder
-from tests.export.exports import write_export
+from tests.export.exports import reload_request, write_export
 from tests.workers.tiny_models import Bench, make_bench
 from tightfit.export.early import known_target
 from tightfit.export.verify import Promise, Verified, verify_export
@@ -57,13 +57,7 @@ def _plan(bench: Bench, texts: tuple[str, ...]) -> Plan:
 
 def _verified(bench: Bench, plan: Plan, folder: Path, **changes: Any) -> Verified:
     export = write_export(bench, plan, "gguf", folder)
-    request = {
-        "model_folder": str(bench.folder),
-        "cache_folder": bench.workspace.cache_folder,
-        "model_digest": bench.workspace.model_digest,
-        "tokens": bench.tokens.to_json(),
-        "device": "cpu",
-    }
+    request = reload_request(bench)
     written = replace(export.written, **changes)
     promise = Promise(written.size_bytes, None)
     return verify_export(written, bench.workspace.inventory, plan, "gguf", promise, request)
@@ -138,13 +132,7 @@ def test_a_wrong_file_is_found(benches: Benches, tmp_path: Path, damage: str) ->
     if damage == "other file":
         swapped = write_export(bench, other, "gguf", tmp_path / "other")
         (swapped.folder / "model.gguf").replace(export.folder / "model.gguf")
-    request = {
-        "model_folder": str(bench.folder),
-        "cache_folder": bench.workspace.cache_folder,
-        "model_digest": bench.workspace.model_digest,
-        "tokens": bench.tokens.to_json(),
-        "device": "cpu",
-    }
+    request = reload_request(bench)
     with pytest.raises(VerificationError, match=f"{name} takes .* bytes"):
         verify_export(export.written, bench.workspace.inventory, promised, "gguf", Promise(10**9, None), request)
 

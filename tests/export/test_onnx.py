@@ -17,7 +17,7 @@ from space.menu import Menu
 from space.plan import Plan
 from space.targets.target_table import is_legal
 from tests.export.decoder_models import DecoderKind, make_decoder
-from tests.export.exports import write_export
+from tests.export.exports import reload_request, write_export
 from tests.workers.tiny_models import Bench, make_bench
 from tightfit.export.source import Written
 from tightfit.export.verify import Promise, Verified, verify_export
@@ -51,13 +51,7 @@ def _plan(bench: Bench, texts: tuple[str, ...] = LEVELS) -> Plan:
 
 
 def _verify(bench: Bench, plan: Plan, written: Written) -> Verified:
-    request = {
-        "model_folder": str(bench.folder),
-        "cache_folder": bench.workspace.cache_folder,
-        "model_digest": bench.workspace.model_digest,
-        "tokens": bench.tokens.to_json(),
-        "device": "cpu",
-    }
+    request = reload_request(bench)
     promise = Promise(written.size_bytes, None)
     return verify_export(written, bench.workspace.inventory, plan, "onnx", promise, request)
 

@@ -7,6 +7,7 @@ import pytest
 
 from search.study.written_study import write_study
 from space.errors import OutputError
+from storage.records import Trial
 from tests.storage.sample_job import SampleJob, sample_job
 
 
@@ -16,12 +17,23 @@ def sample() -> SampleJob:
     return sample_job()
 
 
-def test_optuna_reads_it_back(sample: SampleJob, tmp_path: Path) -> None:
+def _whole(sample: SampleJob) -> list[Trial]:
+    """Return the trials that were measured on the whole text."""
+    return [t for t in sample.trials if t.measurement and not t.sampler_state.num_sequences]
+
+
+@pytest.fixture(scope="module")
+def written(sample: SampleJob, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Return the storage that the job was written to, once: Optuna takes seconds for that."""
+    url = f"sqlite:///{tmp_path_factory.mktemp('written')}/study.db"
+    assert write_study(sample.job, sample.trials, sample.inventory, url) == len(_whole(sample)) > 20
+    return url
+
+
+def test_optuna_reads_it_back(sample: SampleJob, written: str) -> None:
     """Its best trials are those of the records, with levels as parameters, and points that know their names."""
-    url = f"sqlite:///{tmp_path}/study.db"
-    whole = [t for t in sample.trials if t.measurement and not t.sampler_state.num_sequences]
-    assert write_study(sample.job, sample.trials, sample.inventory, url) == len(whole) > 20
-    study = optuna.load_study(study_name=sample.job.job_id, storage=url)
+    whole = _whole(sample)
+    study = optuna.load_study(study_name=sample.job.job_id, storage=written)
     assert study.metric_names == ["size_bytes", "kl_divergence"]
     told = [(t.user_attrs["trial"], *t.values) for t in study.trials]
     assert told == [(t.number, t.size_bytes, t.measurement.kl_divergence) for t in whole if t.measurement]
@@ -49,17 +61,15 @@ def test_storages_that_cannot_be_used(sample: SampleJob, url: str) -> None:
     assert "secret" not in str(caught.value)
 
 
-def test_a_study_is_written_once(sample: SampleJob, tmp_path: Path) -> None:
+def test_a_study_is_written_once(sample: SampleJob, written: str) -> None:
     """What is there is not added to."""
-    url = f"sqlite:///{tmp_path}/study.db"
-    write_study(sample.job, sample.trials, sample.inventory, url)
     with pytest.raises(OutputError, match="there is a study calm-otter-7 already"):
-        write_study(sample.job, sample.trials, sample.inventory, url)
+        write_study(sample.job, sample.trials, sample.inventory, written)
 
 
 def test_half_a_study_is_taken_back(sample: SampleJob, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A storage that fails amid the trials keeps none of them, and the study can be written once more."""
-    url, add = f"sqlite:///{tmp_path}/study.db", optuna.Study.add_trial
+    url, add, few = f"sqlite:///{tmp_path}/study.db", optuna.Study.add_trial, _whole(sample)[:6]
 
     def failing(study: optuna.Study, trial: optuna.trial.FrozenTrial) -> None:
         if len(study.get_trials(deepcopy=False)) == 3:
@@ -69,6 +79,6 @@ def test_half_a_study_is_taken_back(sample: SampleJob, tmp_path: Path, monkeypat
     with monkeypatch.context() as patched:
         patched.setattr(optuna.Study, "add_trial", failing)
         with pytest.raises(OutputError, match="no study can be written there: no space left on device"):
-            write_study(sample.job, sample.trials, sample.inventory, url)
+            write_study(sample.job, few, sample.inventory, url)
     assert optuna.get_all_study_names(url) == []
-    assert write_study(sample.job, sample.trials, sample.inventory, url) > 20
+    assert write_study(sample.job, few, sample.inventory, url) == len(few)

@@ -25,12 +25,12 @@ def test_keys_are_the_contract() -> None:
     assert list(document) == [
         *("job", "state", "model", "target", "budget_bytes", "seed", "dense", "uniform", "front", "hypervolume"),
         *("reference_point", "cost", "measured_on", "marginal_price", "advice"),
-        "schema_version",
+        *("metric", "schema_version"),
     ]
     assert document["schema_version"] == 2
     assert list(document["front"][0]) == [
         *("point", "trial", "size_bytes", "bits_per_weight", "kl_divergence", "kl_divergence_ci95", "perplexity"),
-        *("recommended", "versus_next", "versus_uniform"),
+        *("recommended", "versus_next", "versus_uniform", "recovered"),
     ]
     assert list(document["front"][0]["versus_next"]) == ["other", "ratio", "difference_ci95", "measurable"]
     assert list(document["marginal_price"]) == ["step_bytes", "kl_divergence_drop"]
