@@ -80,7 +80,7 @@ class MemoryStore(MemoryTasks, MemoryPeople):
         with self._lock:
             job = self._job(job_id)
             names = ("job_id", "state", "created_at", "started_at", "finished_at", "phase", "error", "user", "holder")
-            told = {name: getattr(job, name) for name in names}
+            told = {name: getattr(job, name) for name in (*names, "label", "note")}
             return Overview(**told, model=job.spec.model, budget=job.spec.budget, summary=self._summaries.get(job_id))
 
     def list_overviews(self) -> Sequence[Overview]:

@@ -65,6 +65,11 @@ class MemoryTasks:
             found = self._events.get(job_id, [])[max(after, 0) :][:limit]
             return [replace(event, facts=json_copy(event.facts)) for event in found]
 
+    def describe_job(self, job_id: str, label: str | None, note: str | None) -> None:
+        """Set what people call a job and note of it. Raises NotFoundError."""
+        with self._writing():
+            self._jobs[job_id] = replace(self._job(job_id), label=label, note=note)
+
     def create_task(self, task_id: str, asked: NewTask, holder: str | None = None) -> PointTask:
         """Create a task, QUEUED, or claimed by its holder. Raises NotFoundError, StateError."""
         with self._writing():

@@ -77,6 +77,8 @@ class Overview:
     Attributes:
         user: whose job it is, where that is known.
         holder: who runs it, or did last.
+        label: what people call it.
+        note: what people note of it.
 
     """
 
@@ -91,6 +93,8 @@ class Overview:
     error: str | None = None
     user: str | None = None
     holder: str | None = None
+    label: str | None = None
+    note: str | None = None
     summary: Summary | None = None
 
     @property
@@ -107,12 +111,14 @@ class Wanted:
         user: whose.
         states: in one of them.
         model: a part of the model's name.
+        label: a part of the label.
 
     """
 
     user: str | None = None
     states: frozenset[JobState] | None = None
     model: str | None = None
+    label: str | None = None
 
     def has(self, found: Overview) -> bool:
         """Tell whether a job is one of them."""
@@ -120,6 +126,7 @@ class Wanted:
             (self.user is None or self.user == found.user)
             and (self.states is None or found.state in self.states)
             and (self.model is None or self.model in found.model)
+            and (self.label is None or self.label in (found.label or ""))
         )
 
 

@@ -84,6 +84,52 @@ class Answered:
     job_id: str
 
 
+@dataclass(frozen=True, slots=True)
+class Webhook:
+    """An address that hears of the ends of a user's jobs.
+
+    Attributes:
+        hook_id: by which people name it.
+        user: whose jobs.
+        url: where the news is sent.
+        secret: what it is signed with; kept as it is, since whoever signs needs it.
+        created_at: UTC; of jobs that ended before nothing is told.
+
+    """
+
+    hook_id: str
+    user: str | None
+    url: str
+    secret: str
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """The news of one end of one job for one address.
+
+    Attributes:
+        delivery_id: the same for the same end, so that whoever hears it twice knows.
+        hook_id: of the address.
+        job_id: of the job.
+        created_at: UTC.
+        attempts: how often it was sent.
+        next_at: UTC, when it is sent again; None: it is not.
+        delivered_at: UTC; None: it was not.
+        error: why the last attempt failed.
+
+    """
+
+    delivery_id: str
+    hook_id: str
+    job_id: str
+    created_at: datetime
+    attempts: int = 0
+    next_at: datetime | None = None
+    delivered_at: datetime | None = None
+    error: str | None = None
+
+
 class PeopleStore(Protocol):
     """The contract of a store, as far as people go."""
 
@@ -104,6 +150,24 @@ class PeopleStore(Protocol):
 
     def list_audit(self, after: int = 0, limit: int = MAX_ENTRIES) -> Sequence[AuditEntry]:
         """Return entries of higher numbers than `after`, by number, at most so many."""
+
+    def create_webhook(self, hook: Webhook) -> None:
+        """Keep an address. Raises StateError if its id exists."""
+
+    def list_webhooks(self) -> Sequence[Webhook]:
+        """Return all addresses, oldest first."""
+
+    def delete_webhook(self, hook_id: str) -> None:
+        """Forget an address, and what it was to be told. Raises NotFoundError."""
+
+    def add_delivery(self, delivery: Delivery) -> None:
+        """Keep news that is to be told; what is known under its id stays as it is."""
+
+    def put_delivery(self, delivery: Delivery) -> None:
+        """Keep how far news is, in place of what was kept before; where that was deleted, nothing is."""
+
+    def list_deliveries(self, hook_id: str | None = None) -> Sequence[Delivery]:
+        """Return the news of all addresses, or of one, oldest first."""
 
     def put_answered(self, answered: Answered) -> None:
         """Remember what became of a request; an existing one of the same user and key is kept."""
@@ -132,6 +196,11 @@ def parts_of(text: str) -> tuple[str, str] | None:
 def secret_digest(secret: str) -> str:
     """Return what is kept of a secret: it has 256 random bits, so that no slow hash is needed."""
     return hashlib.sha256(secret.encode(errors="replace")).hexdigest()
+
+
+def webhook_not_found(hook_id: str) -> NotFoundError:
+    """Return the error for an address that is not there."""
+    return NotFoundError(f"There is no webhook {hook_id[:100]!a} of yours. GET /v1/webhooks lists those there are.")
 
 
 def token_not_found(token_id: str) -> NotFoundError:

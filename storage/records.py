@@ -180,6 +180,8 @@ class Job:
         holder: the controller that holds it while it is RUNNING (see storage/leases/lease.py).
         token: how often it was claimed; a controller whose claim is not the last one writes nothing.
         beat: how often its lease was renewed; one that no longer changes has lapsed.
+        label: what people call it.
+        note: what people note of it.
         facts: what the run found out and later verbs need.
         document: the front, once measured.
 
@@ -199,6 +201,8 @@ class Job:
     holder: str | None = None
     token: int = 0
     beat: int = 0
+    label: str | None = None
+    note: str | None = None
     facts: JobFacts = field(default_factory=JobFacts)
     document: FrontDocument | None = None
 

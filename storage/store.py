@@ -70,6 +70,9 @@ class Store(TaskStore, PeopleStore, Protocol):
     ) -> None:
         """Set what is given; facts that are given replace those of before, the others stay. Raises NotFoundError."""
 
+    def describe_job(self, job_id: str, label: str | None, note: str | None) -> None:
+        """Set what people call a job and note of it; None: nothing. Raises NotFoundError."""
+
     def request_cancel(self, job_id: str) -> None:
         """Ask a job to stop; a QUEUED or PAUSED one is CANCELLED at once, a finished one left alone. Idempotent.
 

@@ -18,7 +18,8 @@ from tightfit.service import Service
 
 ROOT = Path(__file__).resolve().parent.parent
 VERBS = [
-    *("cancel", "db", "demo", "doctor", "explain", "export", "exports", "front", "gc", "logs", "mlflow"),
+    *("cancel", "db", "delete", "demo", "describe", "doctor", "explain", "export", "exports", "front", "gc"),
+    *("logs", "mlflow"),
     *("pause", "recover", "resume", "run", "serve", "status", "study", "submit", "token", "ui", "upload", "work"),
 ]
 SUBMIT_OPTIONS = {

@@ -139,6 +139,8 @@ class JobRow(Base):
     beat: Mapped[int] = mapped_column(BigInteger)
     facts: Mapped[dict[str, Any]]
     document: Mapped[dict[str, Any] | None]
+    label: Mapped[str | None] = mapped_column(default=None)
+    note: Mapped[str | None] = mapped_column(default=None)
 
 
 class SummaryRow(Base):
@@ -260,3 +262,31 @@ class AnsweredRow(Base):
     key: Mapped[str] = mapped_column(primary_key=True)
     digest: Mapped[str]
     job_id: Mapped[str]
+
+
+class WebhookRow(Base):
+    """An address that hears of the ends of a user's jobs."""
+
+    __tablename__ = "webhooks"
+
+    position: Mapped[int] = mapped_column(BigInteger().with_variant(Integer(), "sqlite"), primary_key=True, init=False)
+    hook_id: Mapped[str] = mapped_column(unique=True)
+    user: Mapped[str | None]
+    url: Mapped[str]
+    secret: Mapped[str]
+    created_at: Mapped[datetime]
+
+
+class DeliveryRow(Base):
+    """The news of one end of one job for one address."""
+
+    __tablename__ = "deliveries"
+
+    delivery_id: Mapped[str] = mapped_column(primary_key=True)
+    hook_id: Mapped[str]
+    job_id: Mapped[str]
+    created_at: Mapped[datetime]
+    attempts: Mapped[int]
+    next_at: Mapped[datetime | None]
+    delivered_at: Mapped[datetime | None]
+    error: Mapped[str | None]

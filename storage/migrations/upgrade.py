@@ -15,7 +15,7 @@ from storage.migrations.tables import Base
 if TYPE_CHECKING:
     from alembic.config import Config
 
-HEAD = "0007"
+HEAD = "0008"
 """The newest revision: a new file of `versions/` changes it too (a test keeps them equal)."""
 VERSION_TABLE = "tightfit_alembic_version"
 _LOCK = 7_490_111_250_217  # any number, the same in every process

@@ -132,6 +132,12 @@ class SqlJobs(SqlTransactions):
             if document is not None:
                 self._add_event_if_new(session.connection(), job_id, front_news(document))
 
+    def describe_job(self, job_id: str, label: str | None, note: str | None) -> None:
+        """Set what people call a job and note of it. Raises NotFoundError."""
+        with self._session(write=True) as session:
+            if not num_changed(session, update(JobRow).where(JobRow.job_id == job_id).values(label=label, note=note)):
+                check_job_exists(session, job_id)
+
     def request_cancel(self, job_id: str) -> None:
         """Ask a job to stop; a QUEUED or PAUSED one is CANCELLED at once. Raises NotFoundError."""
         waits = JobRow.state.in_([JobState.QUEUED, JobState.PAUSED])

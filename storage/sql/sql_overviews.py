@@ -14,7 +14,10 @@ from storage.sql.sql_rows import overview_of
 from storage.sql.sql_transactions import SqlTransactions, check_job_exists
 
 _JOBS = JobRow.__table__
-_SHORT = ("job_id", "spec", "state", "created_at", "started_at", "finished_at", "phase", "error", "user", "holder")
+_SHORT = (
+    *("job_id", "spec", "state", "created_at", "started_at", "finished_at", "phase", "error", "user", "holder"),
+    *("label", "note"),
+)
 _OVERVIEWS = (
     select(*(_JOBS.c[name] for name in _SHORT), SummaryRow.value)
     .outerjoin_from(JobRow, SummaryRow, SummaryRow.job_id == JobRow.job_id)
@@ -84,7 +87,13 @@ def _only(found: Select[Any], wanted: Wanted) -> Select[Any]:
     if wanted.states is not None:
         found = found.where(JobRow.state.in_(wanted.states) if wanted.states else false())
     if wanted.model:
-        name = type_coerce(JobRow.spec, JSON)["model"].as_string()
-        part = literal(wanted.model, Words())
-        found = found.where(func.length(func.replace(name, part, part.concat("+"))) > func.length(name))
+        found = found.where(_holds(type_coerce(JobRow.spec, JSON)["model"].as_string(), wanted.model))
+    if wanted.label:
+        found = found.where(_holds(func.coalesce(JobRow.label, ""), wanted.label))
     return found
+
+
+def _holds(text: Any, part: str) -> Any:
+    """Return that a text holds a part of it, letter by letter."""
+    wanted = literal(part, Words())
+    return func.length(func.replace(text, wanted, wanted.concat("+"))) > func.length(text)

@@ -4,17 +4,29 @@ from collections.abc import Sequence
 from dataclasses import asdict, fields
 from typing import Any
 
-from sqlalchemy import delete, insert, select
+from sqlalchemy import delete, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import IntegrityError
 
 from space.errors import StateError
-from storage.migrations.tables import AnsweredRow, AuditRow, TokenRow
-from storage.people import MAX_ENTRIES, Answered, AuditEntry, Token, token_not_found
+from storage.migrations.tables import AnsweredRow, AuditRow, DeliveryRow, TokenRow, WebhookRow
+from storage.people import (
+    MAX_ENTRIES,
+    Answered,
+    AuditEntry,
+    Delivery,
+    Token,
+    Webhook,
+    token_not_found,
+    webhook_not_found,
+)
 from storage.sound_records import reading, sound
 from storage.sql.sql_transactions import SqlTransactions
 
-_KEEP = {d.__name__.rpartition(".")[2]: d.insert(AnsweredRow).on_conflict_do_nothing() for d in (sqlite, postgresql)}
+_KEEP, _ADD = (
+    {d.__name__.rpartition(".")[2]: d.insert(table).on_conflict_do_nothing() for d in (sqlite, postgresql)}
+    for table in (AnsweredRow, DeliveryRow)
+)
 
 
 class SqlPeople(SqlTransactions):
@@ -58,6 +70,46 @@ class SqlPeople(SqlTransactions):
         found = select(AuditRow).where(AuditRow.number > after).order_by(AuditRow.number).limit(limit)
         with self._session() as session:
             return [_read(AuditEntry, row, f"Entry {row.number} of the audit") for row in session.scalars(found)]
+
+    def create_webhook(self, hook: Webhook) -> None:
+        """Keep an address. Raises StateError if its id exists."""
+        with self._session(write=True) as session:
+            try:
+                session.execute(insert(WebhookRow), [asdict(hook)])
+            except IntegrityError as error:
+                raise StateError(f"Webhook {hook.hook_id} exists already; make another one.") from error
+
+    def list_webhooks(self) -> Sequence[Webhook]:
+        """Return all addresses, oldest first."""
+        with self._session() as session:
+            found = session.scalars(select(WebhookRow).order_by(WebhookRow.position))
+            return [_read(Webhook, row, f"Webhook {row.hook_id}") for row in found]
+
+    def delete_webhook(self, hook_id: str) -> None:
+        """Forget an address, and what it was to be told. Raises NotFoundError."""
+        gone = delete(WebhookRow).where(WebhookRow.hook_id == hook_id).returning(WebhookRow.hook_id)
+        with self._session(write=True) as session:
+            if session.scalar(gone) is None:
+                raise webhook_not_found(hook_id)
+            session.execute(delete(DeliveryRow).where(DeliveryRow.hook_id == hook_id))
+
+    def add_delivery(self, delivery: Delivery) -> None:
+        """Keep news that is to be told; what is known under its id stays."""
+        with self._connection(write=True) as connection:
+            connection.execute(_ADD[connection.dialect.name], asdict(delivery))
+
+    def put_delivery(self, delivery: Delivery) -> None:
+        """Keep how far news is."""
+        change = update(DeliveryRow).where(DeliveryRow.delivery_id == delivery.delivery_id)
+        with self._session(write=True) as session:
+            session.execute(change.values(asdict(delivery)), execution_options={"synchronize_session": False})
+
+    def list_deliveries(self, hook_id: str | None = None) -> Sequence[Delivery]:
+        """Return the news of all addresses, or of one, oldest first."""
+        found = select(DeliveryRow).order_by(DeliveryRow.created_at, DeliveryRow.delivery_id)
+        found = found if hook_id is None else found.where(DeliveryRow.hook_id == hook_id)
+        with self._session() as session:
+            return [_read(Delivery, row, f"News {row.delivery_id}") for row in session.scalars(found)]
 
     def put_answered(self, answered: Answered) -> None:
         """Remember what became of a request; an existing one is kept."""

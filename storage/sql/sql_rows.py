@@ -43,6 +43,8 @@ def job_of(row: Any, *, whole: bool = True) -> Job:
                 holder=row.holder,
                 token=row.token,
                 beat=row.beat,
+                label=row.label,
+                note=row.note,
                 facts=sound_facts(row.facts) if whole else JobFacts(),
                 document=sound_document(row.job_id, row.document) if whole and row.document is not None else None,
             )
@@ -65,6 +67,8 @@ def overview_of(row: Any) -> Overview:
                 error=row.error,
                 user=row.user,
                 holder=row.holder,
+                label=row.label,
+                note=row.note,
                 summary=None if row.value is None else sound_summary(row.value),
             )
         )

@@ -1,5 +1,6 @@
 """Every command that a service can answer prints the same of it as of the home that it serves."""
 
+import json
 import re
 import sys
 import threading
@@ -117,12 +118,23 @@ def test_a_job_from_its_submission_to_its_end(world: World, both: Both, options:
     found = both("submit", str(world.model), "--budget", "4.2bpw", "--like", world.done, "--queue", *options)
     same(found)
     jobs = [re.findall(r"\bj[0-9a-f]{6,12}\b", done.out)[0] for done in found]
-    for verb in (("pause",), ("pause",), ("resume", "--queue"), ("cancel",), ("cancel",), ("status",)):
-        name, *rest = verb
-        told = both(name, jobs[0], *rest, other=(name, jobs[1], *rest))
-        assert "is" in same(told) or name == "status"
-    for job in jobs:
-        world.service.delete(job)
+    for name, *rest in (
+        ["describe", "--label", "both ways", "--note", "one of two"],
+        ["pause"],
+        ["pause"],
+        ["resume", "--queue"],
+        ["cancel"],
+        ["cancel"],
+        ["status"],
+    ):
+        told = same(both(name, jobs[0], *rest, other=(name, jobs[1], *rest)))
+    assert "both ways" in told
+    assert "one of two" in told
+    found = both("status", "--label", "both", "--state", "cancelled", "--model", "model", "--json")
+    assert {told["job"] for told in json.loads(same(found))} == set(jobs)
+    assert "is deleted" in same(both("delete", jobs[0], other=("delete", jobs[1])))
+    for done in both("status", jobs[0], other=("status", jobs[1])):
+        assert done.exit_code == 2
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from storage.people import new_token
 from tests.http.conftest import ADDRESS, Named, World
 from tests.http.test_refusals_over_http import refused
 from tightfit.cli.app import app as command_line
+from tightfit.http.admission.quotas import Quotas
 from tightfit.http.api import ApiOptions
 from tightfit.http.callers import COOKIE, Caller, Scope, TokenGate
 
@@ -139,7 +140,9 @@ def test_fifty_identical_submits_are_one_job(world: World, client: TestClient) -
 def test_nobody_has_more_jobs_than_may_be_had(world: World) -> None:
     """Also where they come at once; administrators have no limit, and a job that ended makes room."""
     gate = Named(q=Caller("quentin", Scope.SUBMIT), a=Caller("quentin", Scope.ADMIN))
-    with world.client(gate, ApiOptions(max_jobs=2, model_folders=(world.model.parent, world.text.parent))) as client:
+    with world.client(
+        gate, ApiOptions(quotas=Quotas(jobs=2), model_folders=(world.model.parent, world.text.parent))
+    ) as client:
 
         def submit(who: str = "q") -> Any:
             return client.post("/v1/jobs?anew=true", json=world.request(), headers=bearing(who))

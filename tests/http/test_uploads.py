@@ -259,7 +259,7 @@ def serve_home(home: Path, port: int) -> subprocess.Popen[bytes]:
     listening.set_inheritable(True)
     asked = {
         "socket": listening.fileno(), "host": "127.0.0.1", "allowed_hosts": [], "model_folders": [],
-        "needs_tokens": False, "max_jobs": None,
+        "needs_tokens": False,
     }  # fmt: skip
     environment = os.environ | {"TIGHTFIT_HOME": str(home)}
     command = [sys.executable, "-m", "tightfit.http.http_server", json.dumps(asked)]

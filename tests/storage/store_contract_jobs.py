@@ -244,6 +244,20 @@ class JobContract:
         assert store.get_job("one").facts == JobFacts()
 
     @pytest.mark.usefixtures("job")
+    def test_a_job_is_described(self, store: Store) -> None:
+        """By a label and a note, which stay as the job goes on, and can be taken away."""
+        store.describe_job("one", "for the phone", "the second try")
+        store.update_job("one", phase="measuring")
+        for job in (store.get_job("one"), store.glance("one")):
+            assert (job.label, job.note) == ("for the phone", "the second try")
+        for found in (store.overview("one"), *store.list_overviews()):
+            assert (found.label, found.note) == ("for the phone", "the second try")
+        store.describe_job("one", None, None)
+        assert (store.get_job("one").label, store.get_job("one").note) == (None, None)
+        with pytest.raises(NotFoundError):
+            store.describe_job("none", None, None)
+
+    @pytest.mark.usefixtures("job")
     def test_cancelling_a_queued_job_ends_it(self, store: Store) -> None:
         """Nobody works on it: it is CANCELLED at once, with an end."""
         store.request_cancel("one")

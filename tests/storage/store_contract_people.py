@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from space.errors import NotFoundError, StateError
-from storage.people import Answered, AuditEntry, Token, new_token, parts_of
+from storage.people import Answered, AuditEntry, Delivery, Token, Webhook, new_token, parts_of
 from storage.store import Store
 
 NOW = datetime(2026, 11, 26, 12, tzinfo=UTC)
@@ -66,3 +66,28 @@ class PeopleContract:
         assert store.find_answered("ann", "k") == first
         assert store.find_answered("bob", "k") == replace(first, user="bob", job_id="j3")
         assert store.find_answered("ann", "other") is None
+
+    def test_webhooks_and_their_news(self, store: Store) -> None:
+        """News is added once, told how far it is, and gone with its address."""
+        hooks = [Webhook(f"w{number}", "ann", "https://a.example", "s", NOW) for number in range(2)]
+        for hook in hooks:
+            store.create_webhook(hook)
+        with pytest.raises(StateError, match="Webhook w1 exists already"):
+            store.create_webhook(hooks[1])
+        assert list(store.list_webhooks()) == hooks
+        news = [
+            Delivery(f"d{number}", f"w{number}", "j1", NOW + timedelta(seconds=number), next_at=NOW)
+            for number in (0, 1)
+        ]
+        for delivery in (news[1], news[0], replace(news[0], job_id="j2")):
+            store.add_delivery(delivery)
+        told = replace(news[0], attempts=2, next_at=None, delivered_at=NOW, error="late")
+        store.put_delivery(told)
+        store.put_delivery(replace(told, delivery_id="unknown"))
+        assert list(store.list_deliveries()) == [told, news[1]]
+        assert list(store.list_deliveries("w1")) == [news[1]]
+        store.delete_webhook("w0")
+        assert list(store.list_webhooks()) == hooks[1:]
+        assert list(store.list_deliveries()) == news[1:]
+        with pytest.raises(NotFoundError, match="no webhook 'w0' of yours"):
+            store.delete_webhook("w0")

@@ -24,7 +24,7 @@ from tightfit.cli.base import (
     show_any_character,
 )
 from tightfit.cli.exports import export, exports
-from tightfit.cli.jobs import cancel, logs, pause, resume, status, study
+from tightfit.cli.jobs import cancel, delete, describe, logs, pause, resume, status, study
 from tightfit.cli.recover_point import recover
 from tightfit.cli.serve import serve
 from tightfit.cli.submitting.submit_command import submit
@@ -133,8 +133,8 @@ def explain(
     print_json(found.to_json()) if as_json else show_explanation(job, found)
 
 
-_ABOUT_JOBS = (submit, upload, recover, export, exports, status, logs, study, pause, cancel, resume)
-for command in (*_ABOUT_JOBS, serve, work, gc, doctor):
+_ABOUT_JOBS = (submit, upload, recover, export, exports, status, logs, study, pause, cancel, resume, describe)
+for command in (*_ABOUT_JOBS, delete, serve, work, gc, doctor):
     app.command()(command)
 
 

@@ -27,6 +27,7 @@ from tightfit.cli.base import (
 )
 from tightfit.cli.exports import cancel_export, resume_export, show_tasks
 from tightfit.cli.recover_point import run_recovery_here
+from tightfit.jobs.job_filter import read_wanted
 from tightfit.places.open_place import open_place
 
 if TYPE_CHECKING:
@@ -42,6 +43,10 @@ _FOLLOW_SECONDS = 0.5
 def status(
     job: Annotated[str | None, typer.Argument(help="A job's id [default: all].", autocompletion=complete_job)] = None,
     watched: Annotated[bool, typer.Option("--watch", help="Follow until the job ends.")] = False,
+    state: Annotated[list[str] | None, typer.Option(help="Only jobs in this state; may be given repeatedly.")] = None,
+    model: Annotated[str | None, typer.Option(help="Only jobs whose model's name holds this.")] = None,
+    user: Annotated[str | None, typer.Option(help="Only jobs of this user.")] = None,
+    label: Annotated[str | None, typer.Option(help="Only jobs whose label holds this.")] = None,
     as_json: AsJson = False,
     home: Home = None,
 ) -> None:
@@ -52,7 +57,7 @@ def status(
     if watched:
         job = watch(place, job or chosen(place, None)).overview.job_id
     if job is None:
-        jobs = place.jobs()
+        jobs = place.jobs(read_wanted(state, model, user, label))
         if as_json:
             mine = defaultdict(list)
             for found in place.exports():
@@ -124,6 +129,27 @@ def cancel(job: JobOrExport, home: Home = None) -> None:
 def pause(job: JobName, home: Home = None) -> None:
     """Stop a job until it is resumed; its front so far is kept."""
     _ask_to_rest("pause", job, home)
+
+
+def describe(
+    job: JobName,
+    label: Annotated[str | None, typer.Option(help="What to call it; an empty text takes it away.")] = None,
+    note: Annotated[str | None, typer.Option(help="What to note of it; an empty text takes it away.")] = None,
+    home: Home = None,
+) -> None:
+    """Set what people call a job, and note of it."""
+    from tightfit.cli.overviews import show_overview
+
+    told = {name: text or None for name, text in (("label", label), ("note", note)) if text is not None}
+    if not told:
+        raise UsageError("Give --label, --note or both.")
+    show_overview(open_place(home).describe(job, told))
+
+
+def delete(job: JobName, home: Home = None) -> None:
+    """Delete a job that rests, its log and its exports in the home; what it measured stays known."""
+    open_place(home).delete(job)
+    print(f"Job {job} is deleted.")
 
 
 def _ask_to_rest(verb: str, job: str, home: "Path | None") -> None:

@@ -58,13 +58,19 @@ def show_overview(found: JobStatus) -> None:
 def _lines(found: JobStatus) -> Iterator[tuple[str, str]]:
     job, summary = found.overview, found.overview.summary
     yield "job", f"{job.job_id}  {job.state}" + (f"  of {job.user}" if job.user else "")
-    yield "model", f"{job.model} to {job.budget}"
+    told = {"label": job.label, "model": f"{job.model} to {job.budget}", "note": job.note}
+    yield from ((name, text) for name, text in told.items() if text)
     if found.is_stopped:
         yield "stopped", f"the process that ran it is gone; `tightfit resume {job.job_id}` goes on"
     if job.error or (job.phase and job.state is not JobState.DONE):
         yield ("error", job.error) if job.error else ("phase", job.phase)
-    if summary is None:
-        return
+    if summary is not None:
+        yield from _of_search(found, summary)
+    if found.log is not None:
+        yield "log", found.log
+
+
+def _of_search(found: JobStatus, summary: Summary) -> Iterator[tuple[str, str]]:
     yield "done", ", ".join(_time(found, summary))
     if summary.trials:
         by_state = ", ".join(f"{count} {state}" for state, count in summary.trials.items())
@@ -79,8 +85,6 @@ def _lines(found: JobStatus) -> Iterator[tuple[str, str]]:
     if (best := summary.recommended) is not None:
         told = f"{best.point} of {summary.num_points} points: {best.size_bytes:,} bytes, KL {best.kl_divergence:.5f}"
         yield "recommended", told
-    if found.log is not None:
-        yield "log", found.log
 
 
 def _time(found: JobStatus, summary: Summary) -> Iterator[str]:

@@ -15,6 +15,7 @@ from typing import Annotated
 
 import typer
 
+from space.budget import parse_bytes
 from space.errors import UsageError
 from tightfit.cli.base import AsJson, Home, Workers, open_service, print_json
 from tightfit.cli.hints import command
@@ -38,6 +39,19 @@ def serve(
     ] = None,
     tokens: Annotated[bool, typer.Option("--tokens", help="Demand tokens on loopback too.")] = False,
     max_jobs: Annotated[int | None, typer.Option(min=1, help="Jobs that a user may have at a time.")] = None,
+    max_workers: Annotated[
+        int | None, typer.Option(min=1, help="Workers, or GPUs, that a user's jobs may ask for together.")
+    ] = None,
+    max_minutes: Annotated[int | None, typer.Option(min=1, help="Minutes a day that a user's jobs may search.")] = None,
+    max_disk: Annotated[
+        str | None, typer.Option(help="What a user's uploads and exports may take, such as 50GiB.")
+    ] = None,
+    webhook_host: Annotated[
+        list[str] | None, typer.Option(help="A host of a private address that webhooks may have.")
+    ] = None,
+    share_mlflow: Annotated[
+        bool, typer.Option("--share-mlflow", help="Let all who may read see MLflow, which shows everybody's jobs.")
+    ] = False,
     controllers: Annotated[int, typer.Option(min=0, help="Jobs that run at a time.")] = 1,
     workers: Workers = None,
     as_json: AsJson = False,
@@ -55,7 +69,14 @@ def serve(
             "allowed_hosts": allow_host or [],
             "model_folders": [str(folder) for folder in folders],
             "needs_tokens": needs_tokens,
-            "max_jobs": max_jobs,
+            "quotas": {
+                "jobs": max_jobs,
+                "workers": max_workers,
+                "minutes": max_minutes,
+                "disk_bytes": None if max_disk is None else parse_bytes(max_disk),
+            },
+            "webhook_hosts": webhook_host or [],
+            "is_mlflow_shared": share_mlflow,
         }
         children = _children(settings, options, controllers, workers)
         _run(settings, url, children, as_json=as_json)

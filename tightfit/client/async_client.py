@@ -76,7 +76,31 @@ class AsyncRemoteJob:
         """Return the front as it is now. Raises JobFailedError where there is none yet."""
         return front_of(await self.client.ask("GET", f"/v1/jobs/{self.job_id}/front"))
 
+    async def again(self, **changes: Any) -> "AsyncRemoteJob":
+        """Submit a job like this one with other values: another `budget`, more `max_trials`."""
+        return AsyncRemoteJob(self.client, (await self._post("/again", json=changes))["job"])
+
+    async def pause(self) -> dict[str, Any]:
+        """Stop it until it is resumed; return its status."""
+        return await self._post("/pause")
+
+    async def resume(self) -> dict[str, Any]:
+        """Queue it again; return its status."""
+        return await self._post("/resume")
+
     async def cancel(self) -> dict[str, Any]:
         """Stop it; return its status."""
-        found: dict[str, Any] = await self.client.ask("POST", f"/v1/jobs/{self.job_id}/cancel")
+        return await self._post("/cancel")
+
+    async def describe(self, **told: str | None) -> dict[str, Any]:
+        """Set its `label` or `note`, or both; None takes it away. Return its status."""
+        found: dict[str, Any] = await self.client.ask("PATCH", f"/v1/jobs/{self.job_id}", json=told)
+        return found
+
+    async def delete(self) -> None:
+        """Delete it, once it rests."""
+        await self.client.ask("DELETE", f"/v1/jobs/{self.job_id}")
+
+    async def _post(self, path: str, **options: Any) -> dict[str, Any]:
+        found: dict[str, Any] = await self.client.ask("POST", f"/v1/jobs/{self.job_id}{path}", **options)
         return found

@@ -119,6 +119,11 @@ class RemoteJob:
         found: dict[str, Any] = self._post("/cancel")
         return found
 
+    def describe(self, **told: str | None) -> dict[str, Any]:
+        """Set its `label` or `note`, or both; None takes it away. Return its status."""
+        found: dict[str, Any] = self.client.ask("PATCH", f"/v1/jobs/{self.job_id}", json=told)
+        return found
+
     def delete(self) -> None:
         """Delete it, once it rests."""
         self.client.ask("DELETE", f"/v1/jobs/{self.job_id}")

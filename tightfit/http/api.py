@@ -5,11 +5,14 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from anyio import to_thread
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
 
 from tightfit import __version__
-from tightfit.http.allowed_models import AllowedModels
+from tightfit.http.admission.allowed_models import AllowedModels
+from tightfit.http.admission.quotas import Quotas
+from tightfit.http.admission.submissions import Submissions
 from tightfit.http.apart.request_judge import Apart, Judge
 from tightfit.http.apart.tryouts import Tryouts
 from tightfit.http.audit import Audited
@@ -28,10 +31,12 @@ from tightfit.http.routes import (
     people_routes,
     tryout_routes,
     upload_routes,
+    webhook_routes,
 )
-from tightfit.http.submissions import Submissions
 from tightfit.service import Service
 from tightfit.uploads.upload_store import UploadStore
+from tightfit.webhooks.deliverer import Deliverer
+from tightfit.webhooks.destinations import Destinations
 
 MAX_BODY_BYTES = 2**20
 _ABOUT = """
@@ -51,7 +56,9 @@ class ApiOptions:
         allowed_hosts: further names that requests may be addressed to.
         model_folders: folders whose models and texts may be read.
         max_body_bytes: of a request.
-        max_jobs: of a user, that wait, run or are paused at a time; None: any number. Administrators have no limit.
+        quotas: what a user may have.
+        webhook_hosts: of private addresses that webhooks may have.
+        is_mlflow_shared: everybody who may read sees MLflow, which shows the jobs of all; else administrators do.
 
     """
 
@@ -59,17 +66,23 @@ class ApiOptions:
     allowed_hosts: Sequence[str] = ()
     model_folders: Sequence[Path] = field(default=())
     max_body_bytes: int = MAX_BODY_BYTES
-    max_jobs: int | None = None
+    quotas: Quotas = field(default=Quotas())
+    webhook_hosts: Sequence[str] = ()
+    is_mlflow_shared: bool = False
 
 
 def create_app(service: Service, gate: Gate, options: ApiOptions | None = None, judge: Judge | None = None) -> FastAPI:
     """Return the application; `gate` knows who asks, `judge` (default: a process apart) judges requests."""
     options = options or ApiOptions()
     judge, tryouts = judge or Apart(service.settings), Tryouts(service.settings)
+    destinations = Destinations(frozenset(options.webhook_hosts))
 
     @asynccontextmanager
     async def life(_: FastAPI) -> AsyncIterator[None]:
+        deliverer = Deliverer(service.store, destinations)
+        deliverer.start()
         yield
+        await to_thread.run_sync(deliverer.stop)
         judge.close()
         tryouts.close()
 
@@ -84,9 +97,11 @@ def create_app(service: Service, gate: Gate, options: ApiOptions | None = None, 
         generate_unique_id_function=_operation_id,
     )
     app.state.service, app.state.gate, app.state.judge, app.state.tryouts = service, gate, judge, tryouts
-    app.state.submissions = Submissions(service, judge, options.max_jobs)
+    app.state.submissions = Submissions(service, judge, options.quotas)
     app.state.uploads = UploadStore(service.settings.uploads_folder)
     app.state.allowed_models = AllowedModels(app.state.uploads, tuple(options.model_folders))
+    app.state.quotas, app.state.is_mlflow_shared = options.quotas, options.is_mlflow_shared
+    app.state.destinations = destinations
     app.state.figures, app.state.event_streams = Figures(), EventStreams(service.store)
     handle_problems(app, service.settings.home)
     for router in (
@@ -99,6 +114,7 @@ def create_app(service: Service, gate: Gate, options: ApiOptions | None = None, 
         people_routes.router,
         tryout_routes.router,
         upload_routes.router,
+        webhook_routes.router,
     ):
         app.include_router(router)
     app.add_middleware(Audited, store=service.store)

@@ -13,6 +13,7 @@ from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from tightfit.config import load_settings, login_name
+from tightfit.http.admission.quotas import Quotas
 from tightfit.http.api import ApiOptions, create_app
 from tightfit.http.callers import OpenGate, TokenGate
 from tightfit.service import Service
@@ -99,7 +100,9 @@ def main() -> None:
         host=asked["host"],
         allowed_hosts=tuple(asked["allowed_hosts"]),
         model_folders=tuple(map(Path, asked["model_folders"])),
-        max_jobs=asked["max_jobs"],
+        quotas=Quotas(**asked.get("quotas", {})),
+        webhook_hosts=tuple(asked.get("webhook_hosts", ())),
+        is_mlflow_shared=asked.get("is_mlflow_shared", False),
     )
     run(socket.socket(fileno=os.dup(asked["socket"])), options, needs_tokens=asked["needs_tokens"])
 

@@ -43,6 +43,10 @@ class JobStatus(Shape):
     state: JobStateName
     user: str | None
     """Whose job it is, where that is known."""
+    label: str | None = None
+    """What people call it."""
+    note: str | None = None
+    """What people note of it."""
     model: str
     budget: str
     """As it was written."""
@@ -253,6 +257,15 @@ class JobRequest(JobSpec):
         """Return the whole request. Raises SpecError, BudgetError."""
         given = {name: getattr(self, name) for name in self.model_fields_set - {"preset"}}
         return resolved(given, self.preset)
+
+
+class Description(Shape):
+    """What people call a job and note of it; what is not given stays, null takes it away."""
+
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+
+    label: str | None = Field(None, max_length=100)
+    note: str | None = Field(None, max_length=10_000)
 
 
 class Overrides(Shape):

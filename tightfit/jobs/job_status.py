@@ -55,6 +55,8 @@ class JobStatus:
             "job": found.job_id,
             "state": str(found.state),
             "user": found.user,
+            "label": found.label,
+            "note": found.note,
             "model": found.model,
             "budget": found.budget,
             "phase": found.phase,
@@ -84,6 +86,8 @@ class JobStatus:
             created_at=datetime.fromisoformat(value["created_at"]),
             started_at=_time(value["started_at"]),
             finished_at=_time(value["finished_at"]),
+            label=value.get("label"),
+            note=value.get("note"),
             summary=summary,
         )
         return JobStatus(overview, value["is_stopped"], value["log"])

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from space.results.explanation import Explanation
+from storage.job_summary import Wanted
 from storage.records import Job
 from tightfit.jobs.job_status import ExportStatus, JobStatus
 from tightfit.listen import TerminalListener
@@ -35,10 +36,20 @@ class AtHome:
         """Return that this process can run jobs."""
         return True
 
-    def jobs(self) -> Sequence[JobStatus]:
-        """Return all jobs, newest first."""
-        log = self.service.settings.log_path
-        return [JobStatus.of(found, log(found.job_id)) for found in self.service.store.list_overviews()]
+    def jobs(self, wanted: Wanted | None = None) -> Sequence[JobStatus]:
+        """Return the jobs that fit, newest first."""
+        log, found = self.service.settings.log_path, self.service.store.list_overviews()
+        return [JobStatus.of(job, log(job.job_id)) for job in found if wanted is None or wanted.has(job)]
+
+    def describe(self, job_id: str, told: Mapping[str, str | None]) -> JobStatus:
+        """Set what is given of a job's label and note."""
+        found = self.service.store.overview(job_id)
+        self.service.store.describe_job(job_id, **{"label": found.label, "note": found.note, **told})
+        return self.job(job_id)
+
+    def delete(self, job_id: str) -> None:
+        """Delete a job that rests."""
+        self.service.delete(job_id)
 
     def job(self, job_id: str) -> JobStatus:
         """Return how far a job is."""

@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from space.errors import JobFailedError, NotFoundError, UsageError
 from space.results.explanation import Explanation
+from storage.job_summary import Wanted
 from storage.point_tasks import TaskState
 from tightfit.client.remote_jobs import RemoteExport
 from tightfit.client.sync_client import Client
 from tightfit.client.wire import next_pause, request_of
 from tightfit.export.early import check_free
+from tightfit.jobs.job_filter import query_of
 from tightfit.jobs.job_status import ExportStatus, JobStatus
 from tightfit.places.place import Tell
 from tightfit.report.notebook_front import Front
@@ -35,9 +37,18 @@ class AtService:
     name: str
     is_here: bool = False
 
-    def jobs(self) -> Sequence[JobStatus]:
-        """Return all jobs that the service shows, newest first."""
-        return [JobStatus.from_json(value) for value in self.client.jobs(limit=_PAGE)]
+    def jobs(self, wanted: Wanted | None = None) -> Sequence[JobStatus]:
+        """Return the jobs that the service shows and that fit, newest first."""
+        asked = {} if wanted is None else query_of(wanted)
+        return [JobStatus.from_json(value) for value in self.client.jobs(limit=_PAGE, **asked)]
+
+    def describe(self, job_id: str, told: Mapping[str, str | None]) -> JobStatus:
+        """Set what is given of a job's label and note."""
+        return JobStatus.from_json(self.client.job(job_id).describe(**told))
+
+    def delete(self, job_id: str) -> None:
+        """Delete a job that rests."""
+        self.client.job(job_id).delete()
 
     def job(self, job_id: str) -> JobStatus:
         """Return how far a job is."""

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from space.results.explanation import Explanation
+from storage.job_summary import Wanted
 from tightfit.jobs.job_status import ExportStatus, JobStatus
 from tightfit.report.notebook_front import Front
 from tightfit.tasks.export_wish import ExportWish
@@ -27,8 +28,14 @@ class Place(Protocol):
     def is_here(self) -> bool:
         """Tell whether this process can run what is queued there: at a service its controllers do."""
 
-    def jobs(self) -> Sequence[JobStatus]:
-        """Return all jobs that may be seen, newest first."""
+    def jobs(self, wanted: Wanted | None = None) -> Sequence[JobStatus]:
+        """Return the jobs that may be seen and fit, newest first."""
+
+    def describe(self, job_id: str, told: Mapping[str, str | None]) -> JobStatus:
+        """Set what is given of a job's `label` and `note`."""
+
+    def delete(self, job_id: str) -> None:
+        """Delete a job that rests, its log and its exports in the home."""
 
     def job(self, job_id: str) -> JobStatus:
         """Return how far a job is. Raises NotFoundError."""

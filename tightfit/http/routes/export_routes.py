@@ -5,11 +5,12 @@ import shutil
 from pathlib import Path as FilePath
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Path, Response
+from fastapi import APIRouter, Path, Request, Response
 from fastapi.responses import FileResponse, JSONResponse
 
 from space.errors import NotFoundError, StateError
 from storage.point_tasks import PointTask, TaskKind, TaskState
+from tightfit.http.admission.quotas import Quotas
 from tightfit.http.callers import Caller, Reader, ServiceOfApp, Submitter, seen_job
 from tightfit.http.export_shapes import ExportFiles, ExportList, ExportRequest, ExportStatus
 from tightfit.http.problems import problem_responses
@@ -24,7 +25,7 @@ FileName = Annotated[str, Path(description="One of its files.", max_length=255)]
 _LOCATION = {"Location": {"description": "The export's address.", "schema": {"type": "string"}}}
 _QUEUED: dict[int | str, dict[str, Any]] = {
     202: {"model": ExportStatus, "description": "The export is queued.", "headers": _LOCATION},
-    **problem_responses(409),
+    **problem_responses(409, 429),
 }
 _BYTES = {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
 _FILE: dict[int | str, dict[str, Any]] = {
@@ -39,12 +40,14 @@ _FILE: dict[int | str, dict[str, Any]] = {
 
 
 @router.post("/jobs/{job}/exports", status_code=202, response_model=ExportStatus, responses=_QUEUED)
-def export(caller: Submitter, service: ServiceOfApp, job: JobId, asked: ExportRequest) -> Response:
+def export(request: Request, caller: Submitter, service: ServiceOfApp, job: JobId, asked: ExportRequest) -> Response:
     """Export a point of a front: it is written, loaded again in a fresh process and compared with the record.
 
     The point that is named, the best within a budget, or else the recommended one; at any moment that there is a front.
     """
     seen_job(service, caller, job)
+    quotas: Quotas = request.app.state.quotas
+    quotas.check_disk(service, request.app.state.uploads, caller, service.front(job).budget_bytes)
     out = service.settings.new_export_folder(job)
     task = service.queue_export(job, out, asked.point, asked.budget, asked.target, refit=asked.refit, user=caller.user)
     return JSONResponse(task_json(task), 202, {"Location": f"/v1/exports/{task.task_id}"})

@@ -11,13 +11,22 @@ from space.spec import JobSpec, make_spec
 from storage.job_summary import Overview, Wanted
 from storage.point_tasks import TaskKind
 from storage.records import JobState
-from tightfit.http.allowed_models import AllowedModels
+from tightfit.http.admission.allowed_models import AllowedModels
+from tightfit.http.admission.submissions import Submissions
 from tightfit.http.apart.request_judge import Judge
 from tightfit.http.callers import Caller, Reader, Scope, ServiceOfApp, Submitter, seen_job
 from tightfit.http.export_shapes import JobDetails
 from tightfit.http.problems import problem_responses
-from tightfit.http.shapes import Inspection, JobList, JobRequest, JobStateName, JobStatus, LogPart, Overrides
-from tightfit.http.submissions import Submissions
+from tightfit.http.shapes import (
+    Description,
+    Inspection,
+    JobList,
+    JobRequest,
+    JobStateName,
+    JobStatus,
+    LogPart,
+    Overrides,
+)
 from tightfit.http.waiting import in_turn
 from tightfit.jobs.job_status import overview_json, task_json
 from tightfit.service import Service
@@ -91,12 +100,13 @@ def list_jobs(
     state: Annotated[list[JobStateName] | None, Query(description="Only jobs in these states.")] = None,
     model: Annotated[str | None, Query(description="Only jobs whose model's name holds this.", max_length=500)] = None,
     user: Annotated[str | None, Query(description="Only jobs of this user.", max_length=100)] = None,
+    label: Annotated[str | None, Query(description="Only jobs whose label holds this.", max_length=100)] = None,
     limit: Annotated[int, Query(ge=1, le=1000, description="At most so many.")] = 50,
     after: Annotated[str | None, Query(description="The `next` of the page before.", max_length=100)] = None,
 ) -> Response:
     """List the jobs that the caller may see, newest first."""
     whose = user if caller.may(Scope.ADMIN) else caller.user
-    wanted = Wanted(whose, None if state is None else frozenset(map(JobState, state)), model)
+    wanted = Wanted(whose, None if state is None else frozenset(map(JobState, state)), model, label)
     if not caller.may(Scope.ADMIN) and (whose is None or user not in (None, whose)):
         wanted = replace(wanted, states=frozenset())  # jobs of others are not seen
     found, total = service.store.page_overviews(wanted, after, limit + 1)
@@ -112,6 +122,15 @@ def show_job(caller: Reader, service: ServiceOfApp, job: JobId) -> Response:
     found = seen_job(service, caller, job)
     exports = [task_json(task) for task in service.tasks(job) if task.kind is TaskKind.EXPORT]
     return JSONResponse(_json(service, found) | {"exports": exports})
+
+
+@router.patch("/jobs/{job}", response_model=JobStatus, responses=problem_responses(404))
+def describe_job(caller: Submitter, service: ServiceOfApp, job: JobId, told: Description) -> Response:
+    """Set what people call a job and note of it."""
+    found = seen_job(service, caller, job)
+    values = {"label": found.label, "note": found.note} | told.model_dump(exclude_unset=True)
+    service.store.describe_job(job, **values)
+    return _status(service, seen_job(service, caller, job))
 
 
 @router.delete("/jobs/{job}", status_code=204, responses=problem_responses(404, 409))

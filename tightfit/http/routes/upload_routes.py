@@ -10,7 +10,8 @@ from fastapi.responses import JSONResponse
 from starlette.requests import ClientDisconnect
 
 from space.errors import StateError, UsageError
-from tightfit.http.allowed_models import seen_upload
+from tightfit.http.admission.allowed_models import seen_upload
+from tightfit.http.admission.quotas import Quotas
 from tightfit.http.callers import Reader, ServiceOfApp, Submitter
 from tightfit.http.problems import problem_responses
 from tightfit.http.upload_shapes import UploadList, UploadRequest, UploadStatus
@@ -35,7 +36,7 @@ _WRITTEN_BYTES = 2**20
 
 
 @router.post("", status_code=201, response_model=UploadStatus, responses=_BEGUN)
-def begin_upload(request: Request, caller: Submitter, asked: UploadRequest) -> Response:
+def begin_upload(request: Request, caller: Submitter, service: ServiceOfApp, asked: UploadRequest) -> Response:
     """Announce a model: all of its files with sizes and digests; what cannot be taken is refused before any byte.
 
     The same announcement of the same user is the same upload, so that whoever was interrupted announces again and
@@ -45,6 +46,10 @@ def begin_upload(request: Request, caller: Submitter, asked: UploadRequest) -> R
     files = sorted((AnnouncedFile(**file.model_dump()) for file in asked.files), key=lambda file: file.name)
     announced = Announced(asked.name, caller.user, files)
     is_new = not uploads.is_there(announced.upload_id)
+    announced.check()
+    if is_new:
+        quotas: Quotas = request.app.state.quotas
+        quotas.check_disk(service, uploads, caller, announced.size_bytes)
     told = _json(uploads.create(announced))
     return JSONResponse(told, 201 if is_new else 200, {"Location": f"/v1/uploads/{announced.upload_id}"})
 

@@ -13,7 +13,7 @@ from space.level import Level
 from storage.job_facts import JobFacts
 from storage.migrations.upgrade import HEAD
 from storage.open_store import open_store
-from storage.people import Token
+from storage.people import Token, Webhook
 from storage.records import Asking, JobState, Known, TrialState
 from storage.sampler_state import SamplerState
 from tests.storage.values import ASKED, DOCUMENT, MEASURED, PLAN, SUMMARY, spec, trial
@@ -36,6 +36,7 @@ TRIALS = [
 ]
 TASK_PROGRESS = ("refit: block 3 of 8", 0.25)
 TOKEN = Token("0a1b2c3d", "ann", "submit", "d" * 64, datetime(2026, 11, 26, 12, tzinfo=UTC))
+HOOK = Webhook("w0a1b2c3d", "ann", "https://a.example/hook", "s", TOKEN.created_at)
 DONE_SUMMARY = replace(SUMMARY, share_done=1.0, seconds_left=0.0, measured_on="held_out", marginal_price=None)
 
 
@@ -61,6 +62,8 @@ def make(path: Path) -> None:
     store.update_task("t1", progress=TASK_PROGRESS[0], share_done=TASK_PROGRESS[1])
     store.create_task("t2", replace(ASKED, host="host"))
     store.create_token(TOKEN)
+    store.create_webhook(HOOK)
+    store.describe_job("three", "ours", "a note")
     store.close()
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("PRAGMA journal_mode=DELETE")

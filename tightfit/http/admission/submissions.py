@@ -4,11 +4,10 @@ from dataclasses import dataclass, field
 from threading import Lock
 
 from space.digest import digest
-from space.errors import QuotaError, StateError, UsageError
+from space.errors import StateError, UsageError
 from space.spec import JobSpec
-from storage.job_summary import Wanted
 from storage.people import Answered
-from storage.records import JobState
+from tightfit.http.admission.quotas import Quotas
 from tightfit.http.apart.request_judge import Judge
 from tightfit.http.callers import Caller, Scope
 from tightfit.service import Service
@@ -21,13 +20,13 @@ class Submissions:
     Attributes:
         service: of the records.
         judge: makes a job of a request.
-        max_jobs: of a user at a time; None: any number.
+        quotas: what a user may have.
 
     """
 
     service: Service
     judge: Judge
-    max_jobs: int | None = None
+    quotas: Quotas = field(default_factory=Quotas)
     _lock: Lock = field(default_factory=Lock)
     _in_progress: set[tuple[str, str]] = field(default_factory=set)
 
@@ -35,7 +34,7 @@ class Submissions:
         """Return the id of a request's job.
 
         Raises:
-            QuotaError: the user has as many jobs already as may be had.
+            QuotaError: the user has as much already as may be had.
             StateError: the same key's request is being answered at this moment.
             UsageError: the key was used for another request.
 
@@ -61,14 +60,8 @@ class Submissions:
                 self._in_progress.discard(named)
 
     def _made(self, spec: JobSpec, caller: Caller, *, anew: bool) -> str:
-        if self.max_jobs is None or caller.may(Scope.ADMIN):
+        if caller.may(Scope.ADMIN) or not self.quotas.limits_jobs:
             return self.judge.submit(spec, caller.user, anew=anew).job_id
         with self._lock:  # between the look and the job that is made nobody makes another one
-            busy = frozenset(state for state in JobState if not state.is_finished)
-            _, count = self.service.store.page_overviews(Wanted(caller.user, busy), None, 0)
-            if count >= self.max_jobs:
-                raise QuotaError(
-                    f"{caller.user} has {count} jobs that wait, run or are paused, and may have {self.max_jobs}. "
-                    "Wait for one, or cancel one."
-                )
+            self.quotas.check_job(self.service, caller, spec)
             return self.judge.submit(spec, caller.user, anew=anew).job_id

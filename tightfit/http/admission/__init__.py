@@ -1,0 +1,1 @@
+"""What is let in: which models, how much of each user, and each request once."""

@@ -1,0 +1,1 @@
+"""News of the ends of jobs, sent to addresses that users name."""
