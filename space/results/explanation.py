@@ -84,7 +84,8 @@ class Explanation:
     @staticmethod
     def from_json(value: dict[str, Any]) -> "Explanation":
         """Read the JSON object."""
-        return Explanation(**{**value, "modules": tuple(map(_reason, value["modules"]))})
+        metric = Metric(**value["metric"]) if "metric" in value else KL
+        return Explanation(**{**value, "modules": tuple(map(_reason, value["modules"])), "metric": metric})
 
 
 def _reason(value: dict[str, Any]) -> Reason:
