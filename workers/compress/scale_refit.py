@@ -12,7 +12,8 @@ from space.level import Level
 from workers.compress.gptq import error_energy
 from workers.kernels.unpack import column_scale
 
-_STEPS = 8
+_STEPS = {True: 4, False: 1}
+"""whether there are groups -> steps of conjugate gradients: each takes as long as judging an error, more gain little"""
 
 
 def refitted_scales(
@@ -30,11 +31,11 @@ def refitted_scales(
     """
     fit = _Fit(weight, rounded, scale, level, metrics)
     found = fit.solved().half()
-    return found if fit.loss(found) < fit.loss(scale) else scale
+    return found if fit.loss(found) < fit.start_loss else scale
 
 
 class _Fit:
-    """The linear system of one weight's scales."""
+    """The linear system of one weight's scales; `start_loss` is what errors cost with those given."""
 
     def __init__(
         self, weight: Tensor, rounded: Tensor, scale: Tensor, level: Level, metrics: tuple[Tensor, Tensor | None]
@@ -42,24 +43,27 @@ class _Fit:
         self._weight, self._level, self._start, (self._inner, self._outer) = weight, level, scale.float(), metrics
         spread = column_scale(scale, level, weight.shape[1])
         self._values = torch.where(spread != 0, rounded / spread, torch.zeros_like(rounded))
+        error = weight - rounded
+        cost = self._cost(error)
+        self.start_loss = float((cost * error).sum(dtype=torch.float64))
+        self._left = self._folded(self._values * cost)
 
     def loss(self, scale: Tensor) -> float:
-        """Return what errors cost with some scales; infinite where they are none."""
+        """Return what errors cost with some scales; infinite where they are not finite."""
         error = self._weight - self._with(scale.float())
         return error_energy(error, self._inner, self._outer) if bool(torch.isfinite(scale).all()) else float("inf")
 
     def solved(self) -> Tensor:
         """Return the (O, G) scales after some steps of conjugate gradients, preconditioned by the diagonal."""
-        scale = self._start.clone()
-        left = self._gradient(self._weight - self._with(scale))
+        scale, left = self._start.clone(), self._left
         curvature = self._folded(self._values.square() * self._inner.diagonal())
         if self._outer is not None:
             curvature *= self._outer.diagonal()[:, None]
         curvature.clamp_min_(1e-20)
         direction = scaled = left / curvature
         energy = (left * scaled).sum()
-        for _ in range(_STEPS):
-            moved = self._gradient(self._with(direction))
+        for _ in range(_STEPS[self._level.group_size is not None]):
+            moved = self._folded(self._values * self._cost(self._with(direction)))
             length = energy / (direction * moved).sum().clamp_min(1e-30)
             scale += length * direction
             left = left - length * moved
@@ -71,10 +75,10 @@ class _Fit:
     def _with(self, scale: Tensor) -> Tensor:
         return self._values * column_scale(scale, self._level, self._values.shape[1])
 
-    def _gradient(self, change: Tensor) -> Tensor:
-        """Return the (O, G) derivative of the loss along scales at an (O, I) change of the weight, halved."""
+    def _cost(self, change: Tensor) -> Tensor:
+        """Return H_out C H_in of an (O, I) change C of the weight."""
         cost = change @ self._inner
-        return self._folded(self._values * (cost if self._outer is None else self._outer @ cost))
+        return cost if self._outer is None else self._outer @ cost
 
     def _folded(self, columns: Tensor) -> Tensor:
         """Return (O, G) sums over the columns of groups."""
