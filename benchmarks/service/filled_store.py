@@ -22,6 +22,7 @@ MEASURED = Measurement(0.02, 9.0, tuple(0.02 for _ in range(32)), 32 * 255, 8160
 POINT = FrontPoint("p0", 0, 3_000_000, 3.25, 0.02, (0.019, 0.021), 9.0, recommended=True)
 LOSSES = {f"module {index}": {f"b{bits}-g64": 0.5**bits for bits in range(2, 9)} for index in range(400)}
 NUM_POINTS = 30
+_AT_ONCE = 250
 USERS = ("ada", "bob", "cyd", "dan")
 
 
@@ -49,9 +50,10 @@ def fill(store: SqlStore, num_jobs: int, num_trials: int, num_modules: int = 8) 
         trials = [values | {"job_id": job_id, "number": index} for index in range(num_trials)]
         event = {"job_id": job_id, "kind": EventKind.TRIAL, "at": datetime.now(UTC)}
         events = [event | {"seq": last + 1 + n, "facts": told | {"trial": n}} for n in range(num_trials)]
-        with store._session(write=True) as session:  # noqa: SLF001 (as many at once as no search writes)
-            session.execute(insert(TrialRow), trials)
-            session.execute(insert(EventRow), events)
+        for start in range(0, num_trials, _AT_ONCE):
+            with store._session(write=True) as session:  # noqa: SLF001 (as many at once as no search writes)
+                session.execute(insert(TrialRow), trials[start : start + _AT_ONCE])
+                session.execute(insert(EventRow), events[start : start + _AT_ONCE])
 
 
 def _document(job_id: str, model: str, num_trials: int) -> FrontDocument:

@@ -91,6 +91,13 @@ def test_a_browser_holds_its_token_safely(world: World, guarded: TestClient, tok
     told = answer.headers["set-cookie"].lower()
     assert all(word in told for word in ("httponly", "samesite=strict", "max-age=43200"))
     assert "secure" not in told
+    behind_proxy = {"origin": ADDRESS.replace("http:", "https:")}  # TLS ends there
+    assert (
+        "; secure"
+        in guarded.post("/v1/session", json={"token": text}, headers=behind_proxy).headers["set-cookie"].lower()
+    )
+    guarded.cookies.clear()
+    assert guarded.post("/v1/session", json={"token": text}).is_success
     assert guarded.get("/v1/me").json()["user"] == "ann"
     refused(
         guarded.post("/v1/inspect", json=world.request(), headers={"origin": "http://evil.example"}), 403, "A page of"
@@ -102,6 +109,16 @@ def test_a_browser_holds_its_token_safely(world: World, guarded: TestClient, tok
     with TestClient(guarded.app, base_url=ADDRESS.replace("http:", "https:")) as client:
         assert "; secure" in client.post("/v1/session", json={"token": text}).headers["set-cookie"].lower()
         assert COOKIE in client.cookies
+
+
+def test_no_address_writes_a_line_of_the_log(guarded: TestClient, caplog: pytest.LogCaptureFixture) -> None:
+    """Line breaks in it are shown, not written: nobody can make the log say what did not happen."""
+    with caplog.at_level("WARNING", "tightfit.audit"):
+        refused(guarded.get("/v1/jobs/a%0d%0aPOST%20evil%20from%20127.0.0.1:%20200"), 401, "needs a token")
+    told = [record.getMessage() for record in caplog.records if record.name == "tightfit.audit"]
+    assert len(told) == 1
+    assert "a\\r\\nPOST evil" in told[0]
+    assert told[0].isprintable()
 
 
 def test_a_key_stands_for_one_request(world: World, client: TestClient) -> None:

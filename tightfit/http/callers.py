@@ -90,8 +90,10 @@ def _caller(request: Request, given: Annotated[HTTPAuthorizationCredentials | No
     if given is None and "authorization" in request.headers:
         raise AccessError("The Authorization header cannot be read. Write `Authorization: Bearer TOKEN`.")
     gate: Gate = request.app.state.gate
-    found = gate.caller(request.cookies.get(COOKIE) if given is None else given.credentials)
+    token = request.cookies.get(COOKIE) if given is None else given.credentials
+    found = gate.caller(token)
     request.state.caller = found
+    request.state.known_again = lambda: gate.caller(token)  # raises once it is good no more: for long answers
     return found
 
 

@@ -2,14 +2,15 @@
 
 import asyncio
 import json
+import time
 from collections import deque
-from collections.abc import AsyncIterator, Sequence
-from contextlib import suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 
 from anyio import to_thread
 
-from space.errors import NotFoundError, OutageError, QuotaError
+from space.errors import AccessError, NotFoundError, OutageError, QuotaError
 from storage.events import MAX_EVENTS, Event
 from storage.store import Store
 
@@ -17,6 +18,8 @@ POLL_SECONDS = 0.5
 PING_SECONDS = 15.0
 """A comment is sent after so long a silence, so that nobody on the way closes the stream."""
 _RECENT = 500
+ASK_AGAIN_SECONDS = 60.0
+"""Until a stream's listener is looked at once more."""
 MAX_STREAMS = 1000
 """that follow jobs at a time; each holds a connection"""
 _Lines = tuple[int, bytes]  # an event's number, and what a stream says of it
@@ -47,6 +50,20 @@ class _Followed:
         return [lines for lines in self.recent if lines[0] > seq] if kept else None
 
 
+async def as_long_as(known: Callable[[], object], stream: AsyncGenerator[bytes, None]) -> AsyncIterator[bytes]:
+    """Yield what a stream does until `known` raises AccessError, asked every now and then: a token may be revoked."""
+    asked_at = time.monotonic()
+    async with aclosing(stream):
+        async for lines in stream:
+            if time.monotonic() - asked_at >= ASK_AGAIN_SECONDS:
+                try:
+                    await to_thread.run_sync(known)
+                except AccessError:
+                    return
+                asked_at = time.monotonic()
+            yield lines
+
+
 class EventStreams:
     """Follows jobs of a store, each as long as somebody listens."""
 
@@ -60,7 +77,7 @@ class EventStreams:
         if sum(followed.num_listeners for followed in self._followed.values()) >= MAX_STREAMS:
             raise QuotaError(f"{MAX_STREAMS:,} streams follow jobs here, which is the most. Close some, or ask later.")
 
-    async def stream(self, job_id: str, after: int, *, follow: bool) -> AsyncIterator[bytes]:
+    async def stream(self, job_id: str, after: int, *, follow: bool) -> AsyncGenerator[bytes, None]:
         """Yield a job's events after a number, encoded, as many as there are at once; those to come too to follow."""
         seq = after
         while events := await self._read(job_id, seq):

@@ -8,7 +8,7 @@ from fastapi.responses import StreamingResponse
 
 from storage.events import EventKind
 from tightfit.http.callers import Reader, ServiceOfApp, seen_job
-from tightfit.http.event_streams import EventStreams
+from tightfit.http.event_streams import EventStreams, as_long_as
 from tightfit.http.problems import problem_responses
 from tightfit.http.routes.job_routes import JobId
 
@@ -56,4 +56,5 @@ async def events(
         streams.check_room()
     start = after if last_event_id is None else last_event_id
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-    return StreamingResponse(streams.stream(job, start, follow=follow), media_type=_MEDIA_TYPE, headers=headers)
+    told = as_long_as(request.state.known_again, streams.stream(job, start, follow=follow))
+    return StreamingResponse(told, media_type=_MEDIA_TYPE, headers=headers)

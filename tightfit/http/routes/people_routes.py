@@ -25,7 +25,8 @@ def sign_in(request: Request, asked: SignIn) -> Response:
     gate: Gate = request.app.state.gate
     request.state.caller = gate.caller(asked.token)
     found = _told(request.state.caller)
-    is_safe = request.url.scheme == "https"
+    seen = request.headers.get("origin", str(request.url))  # by the browser: TLS may end at a proxy
+    is_safe = seen.startswith("https://")
     found.set_cookie(COOKIE, asked.token, _SIGNED_IN_SECONDS, httponly=True, samesite="strict", secure=is_safe)
     return found
 
