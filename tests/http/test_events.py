@@ -74,13 +74,17 @@ async def some(stream: AsyncIterator[bytes], count: int) -> list[int]:
     return found
 
 
-def test_who_follows_hears_what_happens_next() -> None:
+def test_who_follows_hears_what_happens_next(monkeypatch: pytest.MonkeyPatch) -> None:
     """Many listeners, each from where it left off, none misses any; the database is asked by one for all."""
 
     async def scenario(store: Asked, streams: EventStreams) -> None:
         listeners = [streams.stream("one", after, follow=True) for after in (0, 0, 1) * 20]
         begin = [asyncio.create_task(some(listener, 3 - index % 3 // 2)) for index, listener in enumerate(listeners)]
-        await asyncio.sleep(0.2)
+        monkeypatch.setattr("tightfit.http.event_streams.MAX_STREAMS", len(listeners))
+        with pytest.raises(QuotaError):  # once all of them follow
+            while True:
+                streams.check_room()
+                await asyncio.sleep(0.05)
         store.update_job("one", phase="text")
         store.update_job("one", phase="levels")
         assert [await task for task in begin] == [[1, 2, 3], [1, 2, 3], [2, 3]] * 20
