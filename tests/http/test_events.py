@@ -90,7 +90,7 @@ def test_who_follows_hears_what_happens_next(monkeypatch: pytest.MonkeyPatch) ->
         listeners = [streams.stream("one", after, follow=True) for after in (0, 0, 1) * 20]
         begin = [asyncio.create_task(some(listener, 3 - index % 3 // 2)) for index, listener in enumerate(listeners)]
         monkeypatch.setattr("tightfit.http.event_streams.MAX_STREAMS", len(listeners))
-        while not is_full(streams):  # until all of them follow
+        while not is_full(streams):  # noqa: ASYNC110 (until all of them follow)
             await asyncio.sleep(0.05)
         store.update_job("one", phase="text")
         store.update_job("one", phase="levels")
