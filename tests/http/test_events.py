@@ -103,7 +103,7 @@ def test_who_follows_hears_what_happens_next(monkeypatch: pytest.MonkeyPatch) ->
         looks = (time.monotonic() - began) / 0.05  # of one reader; 60 of them would look 60 times as often
         assert store.count - asked < 20 + 2 * looks
         for listener in listeners:
-            await listener.aclose()  # type: ignore[attr-defined]
+            await listener.aclose()
         asked = store.count
         await asyncio.sleep(0.3)
         assert store.count == asked  # nobody listens, nobody asks
