@@ -87,6 +87,8 @@ def provenance(facts: Facts) -> dict[str, Any]:
         | {name: _version(name) for name in ("tightfit", *_LIBRARIES)},
         "repository": {"url": facts.origin.url, "commit": facts.origin.commit, "changed": facts.origin.is_changed},
     }
+    if job.facts.experts is not None:
+        record["experts"] = job.facts.experts.to_json()
     if facts.verified.runtime is not None:
         record["runtime"] = dict([facts.verified.runtime])
     if facts.point.recovered is not None:
@@ -188,7 +190,18 @@ def _told_of_recovery(facts: Facts) -> str:
         return ""
     return (
         f"\nThe point was {refitted.recovery.done}: KL {refitted.kl_before:.6f} before, "
-        f"{refitted.kl_after:.6f} as exported."
+        f"{refitted.kl_after:.6f} as exported.{_told_of_others(facts)}"
+    )
+
+
+def _told_of_others(facts: Facts) -> str:
+    """Return one sentence about what a refit leaves as the search measured it: it fits plain layers of blocks."""
+    others = [m for m in facts.inventory.modules if m.block is not None and not m.is_layer]
+    left = sum(not facts.plan[m.name].is_dense for m in others)
+    if not left:
+        return ""
+    return (
+        f" Of its sites {left}, experts' projections and others that are no plain layer's weight, stayed as they were."
     )
 
 

@@ -17,6 +17,7 @@ import torch
 
 from space.results.document import FrontDocument
 from space.spec import make_spec
+from storage.tracking.contract import NullTracker
 from tightfit.config import Settings
 from tightfit.service import Service
 
@@ -34,9 +35,16 @@ _REQUEST: dict[str, Any] = {
 }
 
 
+class PlainService(Service):
+    """A service that shows its jobs nowhere."""
+
+    def _tracker(self) -> NullTracker:
+        return NullTracker()
+
+
 def search(model: Path, home: Path, experts: str, max_trials: int) -> FrontDocument:
     """Return the front of one job."""
-    service = Service(Settings(home, f"sqlite:///{home / 'tightfit.db'}", None))
+    service = PlainService(Settings(home, f"sqlite:///{home / 'tightfit.db'}", None))
     job = service.submit(make_spec(model=str(model), experts=experts, max_trials=max_trials, **_REQUEST))
     service.run(job.job_id, inline=True)
     return service.front(job.job_id)

@@ -8,12 +8,18 @@ from typing import Any
 import pytest
 from huggingface_hub import ModelCard
 
+from space.measurement import Measurement
+from space.results.expert_tokens import ExpertTokens
+from space.site import Site
 from tests.storage.sample_job import SampleJob, sample_job
 from tightfit import origin as origin_module
 from tightfit.export.source import Written
 from tightfit.export.verify import Verified
 from tightfit.model_card import Facts, model_card, provenance
 from tightfit.origin import Origin, origin, public_url
+from workers.recover.recovery import Fitted, Recovered, Values
+from workers.recover.refit import REFIT
+from workers.text.tokens import TokenSet
 
 VERIFIED = Verified(0.25, (0.2, 0.3), 9.0, 0.0)
 
@@ -80,6 +86,24 @@ def _git(folder: Path, *arguments: str) -> str:
     who = ["-c", "user.name=x", "-c", "user.email=x@example.org"]
     done = subprocess.run(["git", "-C", str(folder), *who, *arguments], capture_output=True, text=True, check=True)
     return done.stdout.strip()
+
+
+def test_card_says_what_a_refit_left_and_what_experts_saw(sample: SampleJob, tmp_path: Path) -> None:
+    """A refit fits plain layers: of an experts' stack nothing else is promised; what it saw is in the record."""
+    facts = _facts(sample, tmp_path)
+    tokens = TokenSet("tokens", "a text", ("a", "b", "c"))
+    start = Values(tokens, str(tmp_path))
+    before, after = (Measurement.of_sequences([kl, kl], [1.0, 1.0], 8, 0.0, 0.0) for kl in (0.3, 0.25))
+    refitted = Recovered(REFIT, start, before, after, (-0.1, -0.01), True, Fitted(start))
+    job = replace(facts.job, facts=replace(facts.job.facts, experts=ExpertTokens(9, 300, 64)))
+    first = next(m for m in facts.inventory.modules if m.block is not None and not facts.plan[m.name].is_dense)
+    stack = replace(first, site=Site(first.name, (2, 3, 4), (first.name,)))
+    modules = tuple(stack if m is first else m for m in facts.inventory.modules)
+    mixture = replace(facts, job=job, refitted=refitted, inventory=replace(facts.inventory, modules=modules))
+    assert " Of its sites 1, experts' projections and others" in model_card(mixture)
+    assert "experts' projections" not in model_card(replace(facts, refitted=refitted))
+    assert provenance(mixture)["experts"]["least"] == 9
+    assert "experts" not in provenance(facts)
 
 
 def test_origin_of_a_checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
