@@ -122,6 +122,17 @@ def test_form_answers_while_it_is_filled_in(site: Site) -> None:
     site.complaints[:] = [text for text in site.complaints if "422" not in text]  # the browser notes refused requests
 
 
+def test_a_preset_is_one_choice_in_the_form(site: Site) -> None:
+    """It says what it is for, and the answer holds all that is asked with it."""
+    site.go("#/new")
+    site.page.select_option("#field-preset", "quick")
+    _submit(site, model=site.model, budget="60%", calibration=site.text)
+    sync_api.expect(site.page.locator("#field-preset-note")).to_contain_text("A first look")
+    request = site.page.locator("#request")
+    sync_api.expect(request).to_contain_text("max_trials100")
+    sync_api.expect(request).to_contain_text("group_sizes64, channel")
+
+
 def test_submitted_job_is_watched_to_its_front(site: Site) -> None:
     """From the form to the front, which grows while the page is open; nothing is loaded anew by hand."""
     site.go("#/new")

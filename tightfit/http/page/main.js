@@ -65,12 +65,14 @@ function askForToken(main) {
   field.focus();
 }
 
+const MLFLOW_LOOK_MS = 15000;
+
 async function linkToMlflow() {
   try {
     const about = await ask("/v1/about");
-    if (!about.mlflow) return;
+    if (!about.mlflow) return void setTimeout(linkToMlflow, MLFLOW_LOOK_MS); // it starts after the page
     const link = document.getElementById("mlflow");
-    link.href = about.mlflow;
+    link.href = about.mlflow.replace(/\/$/, "") + "/#/experiments?workflowType=machine_learning"; // not its pages for chat
     link.hidden = false;
   } catch (unknown) {} // without a link the page is whole
 }

@@ -44,7 +44,8 @@ function found(told) {
     ["Reachable", sizeText(told.smallest_bytes) + " to " + sizeText(told.largest_bytes)],
     ["Time", "about " + timeText(told.seconds)],
     ["Disk", "at most " + sizeText(told.disk_bytes)],
-    ["Modules", told.modules.length + ", " + (told.num_plans.length - 1) + " digits of plans"],
+    ["Modules", String(told.modules.length)],
+    ["Plans", "about 10^" + (told.num_plans.length - 1)],
   ];
   if (told.key_value_bytes) rows.splice(2, 0, ["KV cache", sizeText(told.key_value_bytes) + " of it"]);
   const shown = (value) => (value === null ? "channel" : Array.isArray(value) ? value.map(shown).join(", ") : String(value));
@@ -119,7 +120,10 @@ export async function submitView(main, signal) {
     const { targets, presets } = await ask("/v1/about", { signal });
     form.elements.target.replaceChildren(...targets.map((name) => make("option", { value: name }, name)));
     const choice = form.elements.preset, told = form.querySelector("#field-preset-note");
-    const tell = () => told.replaceChildren(presets.find((p) => p.name === choice.value).summary + ".");
+    const tell = () => {
+      const { summary } = presets.find((p) => p.name === choice.value);
+      told.replaceChildren(summary[0].toUpperCase() + summary.slice(1) + ".");
+    };
     choice.replaceChildren(...presets.map(({ name }) => make("option", { value: name, selected: name === "balanced" }, name)));
     choice.addEventListener("input", tell);
     tell();
