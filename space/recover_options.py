@@ -5,7 +5,7 @@ from typing import Any
 
 from space.results.document import FrontPoint
 
-RECOVERY_NAMES = ("refit", "scales", "restore", "quantization-aware")
+RECOVERY_NAMES = ("refit", "scales", "low-rank", "restore", "quantization-aware")
 """Names of all recoveries, from the cheapest to the dearest; `workers/recover/recovery_table.py` has the recoveries."""
 
 

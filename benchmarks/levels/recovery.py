@@ -12,8 +12,10 @@ holds its curve: [step, core seconds, training KL, selection KL]. Killed, it goe
 import argparse
 import json
 import os
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,9 +35,12 @@ from workers.text.tokens import TextRequest, TokenSet
 from workers.worker import Worker
 
 RESULT = ROOT / "benchmarks" / "results" / "recovery.json"
+PAGE = ROOT / "docs" / "recovery.md"
+MARKS = "<!-- recovered: begin -->", "<!-- recovered: end -->"
 BUDGETS = (2.25, 2.5, 3.0)
 PRUNED = {"pruned": "b4-g64-s2:4", "half": "b4-g64-s0.5"}
-METHODS = ("refit", "scales", "restore", "quantization-aware")
+_WHOLE = "b4-g64"
+METHODS = ("refit", "scales", "low-rank", "restore", "quantization-aware")
 
 
 def plans(arena: Arena, kinds: tuple[str, ...]) -> Iterator[tuple[str, str, Plan]]:
@@ -44,9 +49,11 @@ def plans(arena: Arena, kinds: tuple[str, ...]) -> Iterator[tuple[str, str, Plan
     for budget in BUDGETS:
         for around in (k for k in ("trellis", "searched") if k in kinds):
             yield f"{budget} {around}", around, make_plan(allocations[str(budget)], around, frozenset(), 0)
-    for kind in (k for k in PRUNED if k in kinds):
-        for text in (PRUNED[kind], PRUNED[kind].partition("-s")[0]):
-            yield f"{kind} {text}", kind, uniform(arena, text)
+    pruned = [kind for kind in PRUNED if kind in kinds]
+    for kind in pruned:
+        yield f"{kind} {PRUNED[kind]}", kind, uniform(arena, PRUNED[kind])
+    if pruned:
+        yield f"whole {_WHOLE}", "whole", uniform(arena, _WHOLE)
 
 
 def uniform(arena: Arena, text: str) -> Plan:
@@ -68,8 +75,12 @@ def _lesson(arena: Arena, plan: Plan, start: Values, seed: int, minutes: float |
     )
 
 
-def _row(arena: Arena, plan: Plan, found: Recovered, start: Values, judges: TokenSet) -> dict[str, Any]:
-    made = found.fitted.values
+def _row(
+    arena: Arena, plan: Plan, recovered: Callable[[], Recovered], start: Values, judges: TokenSet
+) -> dict[str, Any]:
+    started = time.process_time()
+    found = recovered()
+    spent, made = time.process_time() - started, found.fitted.values
     before, after = (_judged(arena, plan, values, judges) for values in (start, made))
     return {
         "size_bytes": plan_cost(arena.inventory, plan).weight_bytes,
@@ -80,6 +91,7 @@ def _row(arena: Arena, plan: Plan, found: Recovered, start: Values, judges: Toke
         "judged_ratio": round(after.kl_divergence / before.kl_divergence, 4),
         "judged_difference_ci95": list(paired_interval(after.sequence_kl, before.sequence_kl)),
         "failure": found.fitted.failure,
+        "cpu_seconds": round(spent, 1),
         "load_average": os.getloadavg()[0],
         **found.fitted.figures,
     }
@@ -95,18 +107,23 @@ def measure(arena: Arena, plan: Plan, decides: TokenSet, judges: TokenSet, asked
     for module in arena.inventory.modules:
         level = plan[module.name]
         arena.worker.run(BuildLevels(arena.tokens, module.name, ((level, module_bytes(module, level)),), (level,)))
-    start = Values(decides, str(arena.model_folder))
-    refitted = recover_if_better(RECOVERIES["refit"], _lesson(arena, plan, start, 0, None))
+    start, done = Values(decides, str(arena.model_folder)), dict[str, Recovered]()
+
+    def refit() -> Recovered:
+        done["refit"] = recover_if_better(RECOVERIES["refit"], _lesson(arena, plan, start, 0, None))
+        return done["refit"]
+
     if asked.wants("refit", 0):
-        yield {"method": "refit", "seed": 0, **_row(arena, plan, refitted, start, judges)}
+        yield {"method": "refit", "seed": 0, **_row(arena, plan, refit, start, judges)}
+    first = done.get("refit") or refit()
     for seed in asked.seeds:
         for name in asked.methods:
             recovery = RECOVERIES[name]
             if name == "refit" or not recovery.can_help(arena.inventory, plan) or not asked.wants(name, seed):
                 continue
-            lesson = _lesson(arena, plan, refitted.values, seed, asked.minutes)
-            found = recover_if_better(recovery, lesson, refitted.after if refitted.kept else refitted.before)
-            yield {"method": name, "seed": seed, **_row(arena, plan, found, refitted.values, judges)}
+            lesson = _lesson(arena, plan, first.values, seed, asked.minutes)
+            recover = partial(recover_if_better, recovery, lesson, first.after if first.kept else first.before)
+            yield {"method": name, "seed": seed, **_row(arena, plan, recover, first.values, judges)}
 
 
 class _Asked:
@@ -120,8 +137,30 @@ class _Asked:
         return (method, seed) not in self._known
 
 
+def tables(rows: Sequence[dict[str, Any]]) -> str:
+    """Return all rows as a table, and the learning curves as another one: core minutes and KL on selection text."""
+    lines = ["| plan | recovery | seed | KL before | KL after | ratio | kept | core minutes |", "|---" * 8 + "|"]
+    for row in rows:
+        before, after = row["judged"]
+        told = f"{before:.5f} | {after:.5f} | {row['judged_ratio']:.3f} | {'yes' if row['kept'] else 'no'}"
+        lines.append(f"| {row['name']} | {row['method']} | {row['seed']} | {told} | {row['cpu_seconds'] / 60:.1f} |")
+    lines += ["", "| plan | recovery | seed | minutes: KL on selection text |", "|---" * 4 + "|"]
+    for row in (row for row in rows if row.get("curve")):
+        curve = row["curve"][:: max(1, len(row["curve"]) // 6)]
+        told = ", ".join(f"{seconds / 60:.1f}: {kl:.4f}" for _, seconds, _, kl in curve)
+        lines.append(f"| {row['name']} | {row['method']} | {row['seed']} | {told} |")
+    return "\n".join(lines)
+
+
+def write_page(rows: Sequence[dict[str, Any]]) -> None:
+    """Put the tables into docs/recovery.md, in place of those that are there."""
+    begin, end = MARKS
+    before, rest = PAGE.read_text(encoding="utf-8").split(begin)
+    PAGE.write_text(f"{before}{begin}\n\n{tables(rows)}\n\n{end}{rest.split(end)[1]}", encoding="utf-8")
+
+
 def main() -> None:
-    """Recover, judge, print and write, row after row."""
+    """Recover, judge, print and write, row after row; the page has the tables at the end."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kinds", nargs="+", default=["trellis", "searched", *PRUNED])
     parser.add_argument("--methods", nargs="+", default=list(METHODS))
@@ -141,6 +180,7 @@ def main() -> None:
             rows.append({"name": name, "kind": kind, **row})
             print({k: v for k, v in rows[-1].items() if k != "curve"}, flush=True)
             options.out.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+    write_page(rows)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,8 @@ import pytest
 
 from benchmarks.levels.candidates import CANDIDATES
 from benchmarks.levels.matrices import Matrix
+from benchmarks.levels.recovery import plans as plans_to_recover
+from benchmarks.levels.recovery import tables
 from benchmarks.levels.refit import plans
 from benchmarks.levels.run import BASE, measure, summarise
 from benchmarks.levels.speed import in_turn
@@ -65,3 +67,17 @@ def test_speeds_are_of_pairs() -> None:
     seconds = in_turn({name: partial(ran.append, name) for name in "ab"})
     assert ran[:4] == ["a", "b", "a", "b"]
     assert [len(own) + 1 for own in seconds.values()] == [ran.count("a"), ran.count("b")]
+
+
+def test_plans_to_recover_are_trellises_integers_and_pruned_ones() -> None:
+    """Three budgets of two kinds, and two pruned plans beside the same levels without zeros; a row is a line."""
+    arena = SimpleNamespace(inventory=inspect_model(resolve_model("bundled", None)))
+    found = list(plans_to_recover(cast("Arena", arena), ("trellis", "searched", "pruned", "half")))
+    assert len({name for name, _, _ in found}) == len({plan.digest for _, _, plan in found}) == 9
+    for name, _, plan in found:
+        for module in arena.inventory.modules:
+            assert is_legal(module, plan[module.name], "packed"), (name, module.name)
+    row = {"name": "p", "method": "scales", "seed": 1, "judged": [0.2, 0.1], "judged_ratio": 0.5, "kept": True}
+    told = tables([{**row, "cpu_seconds": 90, "curve": [[0, 0.0, 0.2, 0.2], [8, 60.0, 0.1, 0.1]]}])
+    assert "| p | scales | 1 | 0.20000 | 0.10000 | 0.500 | yes | 1.5 |" in told
+    assert "| p | scales | 1 | 0.0: 0.2000, 1.0: 0.1000 |" in told

@@ -16,9 +16,11 @@ from space.results.document import FrontPoint
 from storage.point_tasks import TaskState
 from tests.end_to_end.jobs import PlainService, open_service, run_job, small_spec
 from tests.workers.tiny_models import TinyKind
+from tightfit.jobs.trying import try_point
 from tightfit.tasks.asked_recovery import RecoverWish
 from workers.recover import scale_training
 from workers.recover.distill import Course
+from workers.runtime.prompt import Prompt
 
 Tiny = Callable[[TinyKind], Path]
 ROOT = Path(__file__).parents[2]
@@ -88,7 +90,8 @@ def test_a_point_is_recovered_exported_and_recovered_again(finished: tuple[Plain
         service.recover(job_id, RecoverWish(minutes=0))
     task = service.recover(job_id, RecoverWish(method="scales"), told.append)
     assert (task.state, task.out, task.result is None) == (TaskState.DONE, "", False)
-    assert told[0].startswith("scales: step 0 of 24, KL ")
+    assert told[0].startswith("scales: about 1 min on one core, and ")
+    assert told[1].startswith("scales: step 0 of 24, KL ")
     assert told[-1].startswith("scales: KL ")
     made = _made(service, job_id)
     assert made.recovered is not None
@@ -108,6 +111,7 @@ def test_a_point_is_recovered_exported_and_recovered_again(finished: tuple[Plain
     assert record["recovered"]["methods"] == ["scales"]
     assert "made better after the search" in (tmp_path / "out" / "README.md").read_text()
     assert made.point in service.report(job_id)
+    assert _answer(service, job_id, made.point) != _answer(service, job_id, origin.point)
     with pytest.raises(SpecError, match="begins with what the search measured"):
         service.recover(job_id, RecoverWish(point=made.point, method="refit"))
     assert service.tasks(job_id)[0].state is TaskState.FAILED
@@ -116,6 +120,14 @@ def test_a_point_is_recovered_exported_and_recovered_again(finished: tuple[Plain
     assert _made(service, job_id).point == f"{origin.point}-scales-scales"
     assert service.free_unneeded(dry_run=False).num_files > 0
     assert service.export(job_id, tmp_path / "kept", point=made.point).verified
+
+
+def _answer(service: PlainService, job_id: str, point: str) -> str:
+    """Return what a point answers."""
+    job, front = service.store.get_job(job_id), service.front(job_id)
+    prompt = Prompt("import os", max_tokens=24, temperature=1.0)
+    pieces = list(try_point(job, front, service.plans(front), point, prompt))
+    return "".join(piece.text for piece in pieces if piece.who == "point")
 
 
 def test_by_default_the_cheapest_that_helps(

@@ -282,6 +282,7 @@ def test_a_recovery_is_one_file(
     assert exported.refitted is False
     assert record["louder"]["kl_after"] > record["louder"]["kl_before"]
     with pytest.raises(
-        SpecError, match="'quieter' is no recovery; there are refit, scales, restore, quantization-aware, louder"
+        SpecError,
+        match="'quieter' is no recovery; there are refit, scales, low-rank, restore, quantization-aware, louder",
     ):
         service.export(job_id, tmp_path / "other", recovery="quieter")

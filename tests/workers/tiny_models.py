@@ -58,6 +58,19 @@ def make_wide(folder: Path) -> Path:
     return folder
 
 
+def make_deep(folder: Path, num_blocks: int) -> Path:
+    """Save a random Llama of many narrow blocks."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    torch.manual_seed(0)
+    sizes = {"vocab_size": VOCABULARY, "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": num_blocks}
+    heads = {"num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 256}
+    model = LlamaForCausalLM(LlamaConfig(**sizes, **heads, bos_token_id=0, eos_token_id=1, initializer_range=0.15))
+    model.to(torch.bfloat16).save_pretrained(folder)
+    save_tokenizer(folder)
+    return folder
+
+
 def save_tokenizer(folder: Path) -> None:
     """Save a small tokenizer of bytes and their merges."""
     _tokenizer().save_pretrained(folder)

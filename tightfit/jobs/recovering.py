@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from search.measure.answer_keys import text_request
+from space.budget import format_bytes
 from space.errors import SpecError, StoreError
 from space.measurement import Measurement
 from space.plan import Plan
@@ -24,6 +25,7 @@ from workers.recover.recovered_folder import place_of
 from workers.recover.recovery import Lesson, Recovered, Recovery, Text, Values, recover_if_better
 from workers.recover.recovery_table import RECOVERIES, recovery_of
 from workers.recover.training_text import NUM_SEQUENCES, training_text
+from workers.run.memory_limits import free_bytes
 from workers.tasks import Evaluate, Workspace
 from workers.text.tokens import TokenSet
 from workers.worker import Worker
@@ -116,6 +118,8 @@ def _recoveries(origin: _Origin, steps: Steps) -> Iterator[Recovered]:
             if options.method:
                 raise SpecError(f"--method {recovery.name}: {why}.")
             continue
+        if not _has_room(recovery, origin, steps):
+            continue
         share = number / len(chosen), 1 / len(chosen)
         found = recover_if_better(recovery, _lesson(origin, values, steps, share), before)
         yield found
@@ -131,6 +135,19 @@ def _refusal(recovery: Recovery, origin: _Origin, values: Values) -> str | None:
     if not recovery.goes_on and values != Values(origin.tokens, origin.workspace.model_folder):
         return f"it begins with what the search measured, and {origin.options.point.point} was recovered already"
     return None
+
+
+def _has_room(recovery: Recovery, origin: _Origin, steps: Steps) -> bool:
+    """Tell what a recovery takes, and whether to try it: as wished, else where memory holds it."""
+    inventory, device, count = origin.workspace.inventory, origin.workspace.device, recovery.num_tokens(origin.tokens)
+    needed, free = recovery.needed_bytes(inventory, count, device), free_bytes(device)
+    minutes = max(1, round(recovery.estimated_seconds(inventory, count) / 60))
+    told = f"{recovery.name}: about {minutes} min on one core, and {format_bytes(needed)} of memory"
+    if needed > free and origin.options.method is None:
+        steps.tell(f"{told}, of which {format_bytes(free)} are free: left out; --method {recovery.name} tries it")
+        return False
+    steps.tell(told)
+    return True
 
 
 def _lesson(origin: _Origin, values: Values, steps: Steps, share: tuple[float, float]) -> Lesson:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from space.errors import LevelDamagedError
 from space.plan import Plan
-from space.results.document import FrontDocument
+from space.results.document import FrontDocument, FrontPoint
 from storage.records import Job
 from storage.sound_records import ground_of
 from tightfit.export.select import select_point
@@ -33,28 +33,32 @@ def try_point(
         LevelDamagedError: levels of the point are not here.
 
     """
-    plan = plans[select_point(document, searched_inventory(job), point).point]
+    chosen = select_point(document, searched_inventory(job), point)
+    plan = plans[chosen.point]
     check_plan(job.job_id, plan, searched_inventory(job))
-    return _tryout(job, plan).answers(plan, prompt)
+    return _tryout(job, chosen, plan).answers(plan, prompt)
 
 
-def _tryout(job: Job, plan: Plan) -> "Tryout":
-    ground = ground_of(job)
-    folder, cache = str(searched_folder(job)), ground.cache_folder
-    calibration = TokenSet.from_json(ground.tokens.to_json()).of("calibration")
-    inventory, device = searched_inventory(job), device_here()
-    levels = LevelStore(Path(cache) / "levels", ground.model_digest, calibration, device)
+def _tryout(job: Job, point: FrontPoint, plan: Plan) -> "Tryout":
+    from tightfit.jobs.recovering import check_there, values_of
+
+    ground, folder = ground_of(job), searched_folder(job)
+    cache, inventory, device = ground.cache_folder, searched_inventory(job), device_here()
+    values = values_of(point, TokenSet.from_json(ground.tokens.to_json()), folder, Path(cache))
+    levels = LevelStore(Path(cache) / "levels", ground.model_digest, values.tokens.of("calibration"), device)
+    check_there(point, values, levels, plan)
     if missing := levels.missing(plan):
         raise LevelDamagedError(
             f"{len(missing)} levels of this point are not in {cache}, such as {missing[0][1]} of {missing[0][0]}: "
             f"`tightfit resume {job.job_id}` builds them again.",
             missing[0][0],
         )
-    return _kept(Workspace(folder, cache, ground.model_digest, inventory, device=device), levels)
+    workspace = Workspace(str(folder), cache, ground.model_digest, inventory, device=device)
+    return _kept(workspace, levels, None if values.model_folder == str(folder) else Path(values.model_folder))
 
 
 @lru_cache(maxsize=1)  # holding a model takes long
-def _kept(workspace: Workspace, levels: LevelStore) -> "Tryout":
+def _kept(workspace: Workspace, levels: LevelStore, point_folder: Path | None) -> "Tryout":
     from workers.runtime.tryout import Tryout
 
-    return Tryout(workspace, levels)
+    return Tryout(workspace, levels, point_folder)

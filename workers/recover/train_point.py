@@ -19,11 +19,12 @@ from workers.recover.recovered_folder import recovered_folder
 from workers.recover.recovery import Fitted, Lesson, Values
 from workers.recover.trainable_model import MakeWeight, TrainableModel, trainable_model
 from workers.recover.training_state import Judged
-from workers.run.memory_limits import ITEM_BYTES
+from workers.run.memory_limits import ITEM_BYTES, free_bytes
 from workers.text.tokens import TokenSet
 
 _STEP_FLOPS = 8  # for each weight and token: there, back, and the weights that are made of what is trained
 _FLOPS_PER_CORE = 4e10
+_KEPT, _LOGITS = 2, 5  # values kept for the way back, for each input and output of a module, and for each logit
 _VALUES = 4  # for each weight: what it is made of, itself, its gradient and the dense one while it is loaded
 
 
@@ -48,7 +49,10 @@ def fit_by_training(lesson: Lesson, name: str, course: Course, make: MakeWeight,
     cache = Path(workspace.cache_folder)
     levels = cache / "levels"
     old, new = (LevelStore(levels, workspace.model_digest, t.of("calibration")) for t in (start.tokens, named))
+    free = free_bytes(workspace.device)
     model = trainable_model(replace(workspace, model_folder=start.model_folder), lesson.plan, old, make)
+    if training_bytes(course)(workspace.inventory, sequence_length(text.tokens), workspace.device) > free:
+        model.recompute_blocks()
     train, selection = (
         TaughtText(text.tokens.load(split), read_teacher(text.answers(split))) for split in ("calibration", "search")
     )
@@ -110,12 +114,15 @@ def _figures(learned: Learned, tokens: TokenSet, course: Course) -> dict[str, An
 
 
 def training_bytes(course: Course) -> Callable[[Inventory, int, Device], int]:
-    """Return (model, tokens of a sequence, device) -> the memory of a course: weights, a batch's values and logits."""
+    """Return (model, tokens of a sample, device) -> the memory of a course: weights, a batch's values and logits.
+
+    Where it is more than is free, blocks keep their inputs alone, and are run again on the way back.
+    """
 
     def needed(inventory: Inventory, length: int, device: Device = "cpu") -> int:
         widths = sum(m.in_features + m.out_features for m in inventory.modules if m.block is not None)
         vocabulary = max((m.out_features for m in inventory.modules if m.block is None), default=0)
-        values = course.batch * length * (3 * widths + 6 * vocabulary)
+        values = course.batch * length * (_KEPT * widths + _LOGITS * vocabulary)
         return ITEM_BYTES[device] * (_VALUES * inventory.num_parameters + values)
 
     return needed

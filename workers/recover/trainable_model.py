@@ -5,12 +5,14 @@ Shape legend: B samples, P scored positions, V classes, E events of the teacher'
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
+from torch.utils.checkpoint import checkpoint
 
 from space.inventory import ModuleInfo
 from space.level import Level
@@ -70,6 +72,11 @@ class TrainableModel:
         """Return what is trained, by names that stay the same."""
         parts = {f"levels.{n}": w for n, w in self.weights.items()} | {f"others.{n}": t for n, t in self.others.items()}
         return {f"{n}.{p}": v for n, part in sorted(parts.items()) for p, v in part.named_parameters()}
+
+    def recompute_blocks(self) -> None:
+        """Keep the inputs of blocks alone for the way back, and run each again there (arXiv 1604.06174, section 4)."""
+        for block in self.family.stages(self.model)[1]:
+            block.forward = partial(checkpoint, block.forward, use_reentrant=False)
 
     def kl(self, batch: Samples, taught: Taught, temperature: float = 1.0) -> Tensor:
         """Return how far the answers to samples are from the dense model's, as the family's question measures it.

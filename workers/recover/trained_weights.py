@@ -4,7 +4,7 @@ A trained tensor is its start plus a change in its own units, rounded to the typ
 while training is what will be stored, and one learning rate suits scales, norms and biases alike. Gradients pass the
 rounding as if it were not there.
 
-Shape legend: O out_features, I in_features, G groups.
+Shape legend: O out_features, I in_features, G groups, R rank.
 """
 
 from collections.abc import Callable
@@ -77,13 +77,13 @@ class ScaledWeight(nn.Module):
     left: Tensor
     right: Tensor
 
-    def __init__(self, tensors: Tensors, level: Level, in_features: int) -> None:
-        """Unpack the values; where a row has one scale they are turned back here, once."""
+    def __init__(self, tensors: Tensors, level: Level, in_features: int, *, turns_early: bool = True) -> None:
+        """Unpack the values; where a row has one scale they are turned back here, once, if they may be."""
         super().__init__()
         self._level, self._tensors = level, dict(tensors)
         values = KERNELS[level.coding].values(tensors, level, in_features, None)
-        self._turns = level.rotated and level.group_size is not None
-        turned = level.rotated and not self._turns
+        turned = level.rotated and level.group_size is None and turns_early
+        self._turns = level.rotated and not turned
         self.register_buffer("values", rotate_back(values) if turned else values, persistent=False)
         self.scale = Trained(tensors["scale"], relative=True)
         self.factor_scale = None
@@ -106,9 +106,14 @@ class ScaledWeight(nn.Module):
         else:
             weight = values * column_scale(scale, self._level, columns)
         if self.factor_scale is not None:
-            weight = weight + (self.left * self.factor_scale()) @ self.right
+            left, right = self.factors()
+            weight = weight + (left * self.factor_scale()) @ right
         found: Tensor = _RotatedBack.apply(weight) if self._turns else weight  # type: ignore[no-untyped-call]
         return found
+
+    def factors(self) -> tuple[Tensor, Tensor]:
+        """Return the (O, R) and (R, I) factors of the correction before their sizes."""
+        return self.left, self.right
 
     def stored(self) -> dict[str, Tensor]:
         """Return the level's tensors."""

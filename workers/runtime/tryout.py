@@ -29,8 +29,13 @@ _UNFINISHED = "\N{REPLACEMENT CHARACTER}"  # bytes of a character whose other to
 class Tryout:
     """One model, held dense and at a plan; both at once where memory holds two of it, else one after the other."""
 
-    def __init__(self, workspace: Workspace, levels: LevelStore) -> None:
+    def __init__(self, workspace: Workspace, levels: LevelStore, point_folder: Path | None = None) -> None:
         """Map the model.
+
+        Args:
+            workspace: of the dense model.
+            levels: the point's.
+            point_folder: the model with the point's norms and biases, where they are others than the dense model's.
 
         Raises:
             ModelError: models of its family give no text, or memory does not hold it.
@@ -48,7 +53,11 @@ class Tryout:
             raise ModelError(f"{folder}: {needed:,} bytes of memory are needed to hold it unpacked, {free:,} are free.")
         self._tokenizer = load_tokenizer(folder)
         self._dense = Resident(folder, inventory, device)
-        self._point = Resident(folder, inventory, device) if 2 * needed <= free else self._dense
+        holds_both = 2 * needed <= free
+        if point_folder is not None and not holds_both:
+            told = f"{2 * needed:,} bytes of memory are needed to hold it beside the dense model, {free:,} are free"
+            raise ModelError(f"{point_folder}: {told}.")
+        self._point = Resident(point_folder or folder, inventory, device) if holds_both else self._dense
 
     def answers(self, plan: Plan, prompt: Prompt) -> Iterator[Piece]:
         """Yield both answers, in turns where both are held, else the point's first."""

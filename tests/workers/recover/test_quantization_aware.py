@@ -11,7 +11,7 @@ from space.recover_options import RECOVERY_NAMES
 from tests.workers.tiny_models import Bench, TinyKind
 from workers.kernels.unpack import unpack
 from workers.recover.distill import Course
-from workers.recover.latent_weights import LatentWeight
+from workers.recover.latent_weights import FactorWeight, LatentWeight
 from workers.recover.quantization_aware import latent_weight
 from workers.recover.recovery import Lesson, Text, Values
 from workers.recover.recovery_table import RECOVERIES
@@ -74,6 +74,29 @@ def test_masks_stay_and_codes_move(
     measured = worker.run(Evaluate(found.values.tokens, lesson.plan, "search")).kl_divergence
     assert measured == pytest.approx(found.figures["selection_kl"][1], rel=1e-3)
     assert measured < found.figures["selection_kl"][0]
+
+
+@pytest.mark.parametrize("text", ["b3-g32-r2", "b3-gch-h-r2", "b2-gch-t-h-r2"])
+def test_corrections_are_trained_in_8_bits(bench: Callable[[TinyKind], Bench], text: str) -> None:
+    """Untrained they are the stored ones, to the bit; a step moves factors, and codes and masks stay."""
+    at, level = bench("untied"), parse_level(text)
+    name = "model.layers.0.mlp.gate_proj"
+    at.build(at.dense_plan().replace({name: level}))
+    tensors, dense = at.store.tensors(name, level), at.worker.engine.dense_weight(name).clone()
+    weight = FactorWeight(tensors, level, dense.shape[1])
+    torch.testing.assert_close(weight(), unpack(tensors, level, dense.shape[1]), atol=1e-5, rtol=1e-5)
+    assert {n: t.tolist() for n, t in weight.stored().items()} == {n: t.tolist() for n, t in tensors.items()}
+    optimizer, first = torch.optim.Adam(weight.parameters(), lr=2e-2), float((weight() - dense).square().sum().detach())
+    for _ in range(10):
+        optimizer.zero_grad()
+        (weight() - dense).square().sum().backward()
+        optimizer.step()
+    assert float((weight() - dense).square().sum().detach()) < first
+    now = weight.stored()
+    assert now["qweight"].equal(tensors["qweight"])
+    assert not now["left"].equal(tensors["left"])
+    assert {n: (t.shape, t.dtype) for n, t in now.items()} == {n: (t.shape, t.dtype) for n, t in tensors.items()}
+    torch.testing.assert_close(weight(), unpack(now, level, dense.shape[1]), atol=1e-5, rtol=1e-5)
 
 
 def test_names_are_those_that_commands_offer() -> None:
