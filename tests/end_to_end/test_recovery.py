@@ -109,6 +109,7 @@ def test_a_point_is_recovered_exported_and_recovered_again(finished: tuple[Plain
     assert exported.size_bytes == made.size_bytes
     record = json.loads((tmp_path / "out" / "compression.json").read_text())
     assert record["recovered"]["methods"] == ["scales"]
+    assert str(tmp_path.parent.parent) not in json.dumps(record["recovered"])
     assert "made better after the search" in (tmp_path / "out" / "README.md").read_text()
     assert made.point in service.report(job_id)
     assert _answer(service, job_id, made.point) != _answer(service, job_id, origin.point)

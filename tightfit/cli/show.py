@@ -85,7 +85,7 @@ def show_front(document: FrontDocument) -> None:
         low, high = p.kl_divergence_ci95
         table.add_row(
             *(_mark(document, p), p.point, f"{p.size_bytes:,}", f"{p.bits_per_weight:.3f}", f"{p.kl_divergence:.5f}"),
-            *(f"{low:.5f} - {high:.5f}", _ratio(p.versus_next), _versus_uniform(document, p)),
+            *(f"{low:.5f} - {high:.5f}", _beside(p), _versus_uniform(document, p)),
         )
     _print_table(table)
     elsewhere = "; perplexities are in the files of --json and --csv" if document.metric == KL else ""
@@ -109,6 +109,8 @@ def show_front(document: FrontDocument) -> None:
     )
     console.print(told("vs next, vs uniform: KL over that of the next larger point and of the nearest uniform plan;"))
     console.print("beside that one stands how much larger it is;")
+    if any(p.recovered is not None for p in document.front):
+        console.print("of a recovered point, in vs next: KL over that of the point that it was made of;")
     console.print("~ marks two that do not differ measurably (paired 95 % interval over the same sequences).")
     if document.marginal_price is not None:
         console.print(told(f"At the budget {document.marginal_price}."))
@@ -129,6 +131,13 @@ def _given_table(document: FrontDocument) -> Table:
         beside = "" if g.versus_front is None else f"{g.versus_front.other} {_ratio(g.versus_front)}"
         table.add_row(g.name, f"{g.size_bytes:,}", f"{g.kl_divergence:.5f}", f"{low:.5f} - {high:.5f}", beside)
     return table
+
+
+def _beside(point: FrontPoint) -> str:
+    """Return a point beside the next larger one; a recovered one beside the point that it was made of."""
+    if point.recovered is None:
+        return _ratio(point.versus_next)
+    return f"{_ratio(point.recovered.versus_origin)} {point.recovered.versus_origin.other}"
 
 
 def _ratio(found: Comparison | None) -> str:

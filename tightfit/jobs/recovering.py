@@ -1,6 +1,6 @@
 """One recovery from its record to its point: the searched model is found, its values are made better, and judged."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -65,7 +65,7 @@ def run_recovery(job: Job, task: PointTask, plan: Plan, steps: Steps) -> dict[st
         told = f"{options.point.point} cannot be helped: its KL is {kl:.6f} nats, too little to be made measurably less"
         return _kept(steps, {"point": None, "recoveries": [], "told": told})
     done = list(_recoveries(origin, steps))
-    point = _point(task, options, done) if any(found.kept for found in done) else None
+    point = _point(task, origin, done) if any(found.kept for found in done) else None
     return _kept(steps, {"point": point, "recoveries": [_figures(found) for found in done], "told": _told(done)})
 
 
@@ -179,8 +179,15 @@ def _text(origin: _Origin) -> Text:
     return training_text(origin.workspace, origin.tokens, request, NUM_SEQUENCES, is_own=is_own)
 
 
-def _point(task: PointTask, options: RecoverOptions, done: list[Recovered]) -> dict[str, Any]:
+def _told_text(origin: _Origin, figures: Mapping[str, Any]) -> str:
+    """Return what was learned from, in words, without the place where its file lies."""
+    source, told = origin.options.text or origin.job.spec.calibration, str(figures["text"])
+    return told.replace(source, Path(source).name) if source else told
+
+
+def _point(task: PointTask, origin: _Origin, done: list[Recovered]) -> dict[str, Any]:
     """Return the recovered point as JSON: the chosen one with its new figures."""
+    options = origin.options
     kept, point, earlier = [found for found in done if found.kept], options.point, options.point.recovered
     first, last = kept[0].before, kept[-1].after
     interval = paired_interval(last.sequence_kl, first.sequence_kl)
@@ -194,7 +201,7 @@ def _point(task: PointTask, options: RecoverOptions, done: list[Recovered]) -> d
         seed=options.seed,
         steps=sum(int(f.get("steps", 0)) for f in figures) + (earlier.steps if earlier else 0),
         seconds=sum(float(f.get("seconds", 0.0)) for f in figures) + (earlier.seconds if earlier else 0.0),
-        text=next((str(f["text"]) for f in figures if "text" in f), earlier.text if earlier else None),
+        text=next((_told_text(origin, f) for f in figures if "text" in f), earlier.text if earlier else None),
         versus_origin=Comparison(point.point, ratio, interval, measurable=interval[1] < 0),
     )
     made = replace(
