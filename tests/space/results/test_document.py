@@ -25,7 +25,7 @@ def test_keys_are_the_contract() -> None:
     assert list(document) == [
         *("job", "state", "model", "target", "budget_bytes", "seed", "dense", "uniform", "front", "hypervolume"),
         *("reference_point", "cost", "measured_on", "marginal_price", "advice"),
-        *("metric", "schema_version"),
+        *("metric", "given", "experts", "schema_version"),
     ]
     assert document["schema_version"] == 2
     assert list(document["front"][0]) == [
