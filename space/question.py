@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 Answer = Literal["classes", "vectors"]
-Samples = Literal["tokens", "texts", "embedded-texts"]
+Samples = Literal["tokens", "texts", "embedded-texts", "answered-texts", "transcribed-audio", "audio"]
 _SYMBOL = re.compile(r"\bKL\b")
 
 
@@ -81,7 +81,8 @@ class Question:
     left_out: str = "no text goes through it, and only the language model is searched"
 
 
-_OF_CLASSES = Metric(unit="nats per text", beside="perplexity of the dense model's likeliest class")
+_LIKELIEST = "perplexity of the dense model's likeliest class"
+_OF_CLASSES = Metric(unit="nats per text", beside=_LIKELIEST)
 _COSINE = Metric("1 - cosine similarity", "1 - cos", "", None)
 QUESTIONS: dict[str, Question] = {
     "causal-decoder": Question(),
@@ -90,6 +91,13 @@ QUESTIONS: dict[str, Question] = {
     "text-classifier": Question(_OF_CLASSES, "texts", task="text-classification"),
     "text-embedder": Question(
         _COSINE, "embedded-texts", "vectors", "sentence-similarity", "the pooled output is not made with it"
+    ),
+    "encoder-decoder": Question(Metric(unit="nats per answered token"), "answered-texts", task="text2text-generation"),
+    "speech-to-text": Question(
+        Metric(unit="nats per transcribed token"), "transcribed-audio", task="automatic-speech-recognition"
+    ),
+    "speech-frames": Question(
+        Metric(unit="nats per frame", beside=_LIKELIEST), "audio", task="automatic-speech-recognition"
     ),
 }
 """name of a family -> its question"""

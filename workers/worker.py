@@ -114,11 +114,15 @@ class Worker:
             records = (
                 task.excerpt if isinstance(task.excerpt, SampleRecords) else read_samples(kind, folder, task.request)
             )
-            return make_samples(kind, folder, task.request, records, self._cache)
+            return make_samples(kind, folder, task.request, records, self._cache, self._whole_dense)
         assert not isinstance(task.excerpt, SampleRecords)  # noqa: S101 (whoever asked knows the family)
         if task.request.source is None:
             return self._sampled(task.request, opening_of(folder))
         return tokenize(folder, task.request, self._cache, task.excerpt, vocabulary)
+
+    def _whole_dense(self) -> Any:
+        """Return the dense model, whole; the engine is made when it is asked for."""
+        return self.engine.whole_dense()
 
     def _sampled(self, request: TextRequest, opening: Sequence[int]) -> TokenSet:
         step = self._family.sample

@@ -39,7 +39,8 @@ def walk(model: Path, folder: Path, inventory: Inventory) -> float:
 
     """
     workspace = Workspace(str(model), str(folder), model_digest(model), inventory)
-    worker, tokens = Worker(workspace), _samples(model, folder, inventory)
+    worker = Worker(workspace)
+    tokens = _samples(model, folder, inventory, worker)
     worker.run(Calibrate(tokens))
     worker.run(Teach(tokens, "held_out"))
     worker.run(PriceModules(tokens, 2))
@@ -60,12 +61,13 @@ def walk(model: Path, folder: Path, inventory: Inventory) -> float:
     return verify_export(written, inventory, plan, "packed", promise, request).logit_difference
 
 
-def _samples(model: Path, folder: Path, inventory: Inventory) -> TokenSet:
+def _samples(model: Path, folder: Path, inventory: Inventory, worker: Worker) -> TokenSet:
     kind = QUESTIONS[inventory.family].samples
     if kind == "tokens":
         return _tokens(folder)
+    dense = lambda: worker.engine.whole_dense()  # noqa: E731, PLW0108 (made when it is asked for)
     request = TextRequest(str(source_of(kind, folder)), 24, 4, 4, 4, 0)
-    return make_samples(kind, model, request, read_samples(kind, model, request), folder)
+    return make_samples(kind, model, request, read_samples(kind, model, request), folder, dense)
 
 
 def _tokens(folder: Path) -> TokenSet:

@@ -27,9 +27,26 @@ def make_family(family: str, folder: Path) -> Path:
     with warnings.catch_warnings(action="ignore"):  # of complex numbers in a tower's buffers, which are not stored
         model.to(torch.bfloat16)
     model.save_pretrained(folder)
+    if model_type in _EXTRACTORS:
+        _EXTRACTORS[model_type]().save_pretrained(folder)
     for name in ("tokenizer.json", "tokenizer_config.json"):
         shutil.copy(BUNDLED_FOLDER / name, folder / name)
     return folder
+
+
+def _whisper_extractor() -> Any:
+    from transformers import WhisperFeatureExtractor
+
+    return WhisperFeatureExtractor(feature_size=SMALL["num_mel_bins"], chunk_length=1, hop_length=125)
+
+
+def _waveform_extractor() -> Any:
+    from transformers import Wav2Vec2FeatureExtractor
+
+    return Wav2Vec2FeatureExtractor(return_attention_mask=False)
+
+
+_EXTRACTORS = {"whisper": _whisper_extractor, "wav2vec2": _waveform_extractor}
 
 
 def _built(model_type: str, named: str, own: Mapping[str, Any]) -> Any:

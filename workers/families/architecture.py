@@ -60,7 +60,10 @@ def _why_none(config: Any, named: str | None) -> str:
     asked = f"config.json asks for {named or 'a model'} of the type {config.model_type}, "
     known = _claimed(config)
     if not known:
-        return f"{asked}of which no kind can be searched yet: encoder-decoders, vision and speech among them."
+        return (
+            f"{asked}of which no kind can be searched yet: models of images, and those that compare images with texts, "
+            "are among them. docs/families.md lists what can be; a language model inside it may be saved by itself."
+        )
     if named is not None and not hasattr(transformers, named):
         return (
             f"{asked}which transformers does not know; if its weights are those of {known[0]}, write that name into "

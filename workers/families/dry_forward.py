@@ -1,7 +1,7 @@
 """What a model does with its modules and what it remembers, seen in forwards on the meta device: no weight is read."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -20,8 +20,17 @@ _SIZES = re.compile(
 _LENGTHS = 2, 3  # tokens of two forwards: what grows between them is kept of each token
 
 
-def dry_forward(model: Any, *, has_cache: bool = True) -> Seen:
+def _tokens(length: int) -> dict[str, Any]:
+    return {"input_ids": torch.zeros((1, length), dtype=torch.long, device="meta")}
+
+
+def dry_forward(model: Any, *, has_cache: bool = True, inputs: Callable[[int], dict[str, Any]] = _tokens) -> Seen:
     """Return what a model on the meta device shows; nothing where its code must see values to go on.
+
+    Args:
+        model: on the meta device.
+        has_cache: whether it is asked for one.
+        inputs: number of tokens -> arguments of its forward.
 
     Raises:
         ModelError: the sizes of its modules do not fit together.
@@ -32,9 +41,9 @@ def dry_forward(model: Any, *, has_cache: bool = True) -> Seen:
     hooks = [module.register_forward_pre_hook(lambda m, _: called.add(m)) for module in names]
     try:
         with _weights_taken() as taken:
-            short, long = (_filled(model, length, has_cache=has_cache) for length in _LENGTHS)
+            short, long = (_filled(model, inputs(length), has_cache=has_cache) for length in _LENGTHS)
     except Exception as error:  # noqa: BLE001 (whatever code raises that cannot run without values)
-        _check_sizes(model, error, has_cache=has_cache)
+        _check_sizes(model, error, inputs, has_cache=has_cache)
         return Seen()
     finally:
         for hook in hooks:
@@ -45,12 +54,12 @@ def dry_forward(model: Any, *, has_cache: bool = True) -> Seen:
     return Seen(tuple(map(_layer, short, long)) if is_told else None, bypassed, unused)
 
 
-def _check_sizes(model: Any, error: Exception, *, has_cache: bool) -> None:
+def _check_sizes(model: Any, error: Exception, inputs: Callable[[int], dict[str, Any]], *, has_cache: bool) -> None:
     """Refuse a model whose forward ends at sizes that do not fit, of few tokens and of many: some want whole chunks."""
     if not _SIZES.search(str(error)):
         return
     try:
-        _filled(model, _CHUNKS, has_cache=has_cache)
+        _filled(model, inputs(_CHUNKS), has_cache=has_cache)
     except Exception as again:
         if _SIZES.search(str(again)):
             reason = str(again).splitlines()[0]
@@ -77,10 +86,10 @@ def _weights_taken() -> Iterator[set[nn.Module]]:
 
 
 @torch.no_grad()
-def _filled(model: Any, length: int, *, has_cache: bool) -> list[Any]:
-    """Return the layers of the cache after a forward of so many tokens."""
+def _filled(model: Any, inputs: dict[str, Any], *, has_cache: bool) -> list[Any]:
+    """Return the layers of the cache after a forward."""
     options = {"use_cache": True} if has_cache else {}
-    output = model(input_ids=torch.zeros((1, length), dtype=torch.long, device="meta"), **options)
+    output = model(**inputs, **options)
     return list(getattr(getattr(output, "past_key_values", None), "layers", ()))
 
 

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from space.inventory import CacheLayer, ModuleInfo
 from space.question import QUESTIONS, Question
+from workers.families.block_stacks import Stacks
 from workers.families.stored_names import StoredNames
 from workers.models.headers import StoredTensor
 
@@ -39,7 +40,7 @@ class Structure:
         stored: its tensors by name.
         names: which of them its parameters are made of.
         searched: name of a module or parameter -> whether levels may go there; the others are carried over.
-        blocks: name of its list of blocks.
+        stacks: its lists of blocks.
         seen: what its forward showed.
 
     """
@@ -49,7 +50,7 @@ class Structure:
     stored: Mapping[str, StoredTensor]
     names: StoredNames
     searched: Callable[[str], bool]
-    blocks: str
+    stacks: Stacks
     seen: Seen
 
 
@@ -65,7 +66,7 @@ class Family:
         matches: (config, the class that it names, if any) -> whether this is the kind of model.
         searched: model -> what tells by name whether a module or parameter is searched.
         sites: where levels may go, in forward order.
-        stages: model -> the name of its list of blocks, and the list in the order they run. Raises ModelError.
+        stages: model -> its lists of blocks, with their names, in the order they run. Raises ModelError.
         head: model -> the module that makes its answers of what the last block gives; None: there is none.
         inputs: samples -> the arguments of the model's forward.
         answers: what the forward returns -> logits, positions before classes: (B, T, V).
@@ -83,7 +84,7 @@ class Family:
     matches: Callable[[Any, str | None], bool]
     searched: Callable[[Any], Callable[[str], bool]]
     sites: Callable[[Structure], list[ModuleInfo]]
-    stages: Callable[[nn.Module], tuple[str, nn.ModuleList]]
+    stages: Callable[[nn.Module], Stacks]
     head: Callable[[Any], nn.Module | None]
     inputs: Callable[[Any], dict[str, Any]]
     answers: Callable[[Any], Tensor]

@@ -4,11 +4,14 @@ from typing import Any
 
 from workers.families.family import Family
 from workers.families.kinds.causal_decoder import CAUSAL_DECODER
+from workers.families.kinds.encoder_decoder import ENCODER_DECODER, SPEECH_TO_TEXT
 from workers.families.kinds.multimodal_decoder import MULTIMODAL_DECODER
+from workers.families.kinds.speech_frames import SPEECH_FRAMES
 from workers.families.kinds.text_embedder import TEXT_EMBEDDER
 from workers.families.kinds.text_encoder import MASKED_LANGUAGE_MODEL, TEXT_CLASSIFIER
 
-_ALL = (CAUSAL_DECODER, MULTIMODAL_DECODER, MASKED_LANGUAGE_MODEL, TEXT_CLASSIFIER, TEXT_EMBEDDER)
+_OF_SOUND = (ENCODER_DECODER, SPEECH_TO_TEXT, SPEECH_FRAMES)
+_ALL = (CAUSAL_DECODER, MULTIMODAL_DECODER, MASKED_LANGUAGE_MODEL, TEXT_CLASSIFIER, TEXT_EMBEDDER, *_OF_SOUND)
 FAMILIES: dict[str, Family] = {family.name: family for family in _ALL}
 
 

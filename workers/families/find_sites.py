@@ -1,6 +1,6 @@
 """Where levels may go in a model: weights of linear layers and embeddings of any class, and stacks of experts."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 
 from torch import nn
 
@@ -30,7 +30,12 @@ def find_sites(at: Structure) -> list[ModuleInfo]:
             raise ModelError(f"{at.folder}: {copy} and {owner} share one weight; only a head may, with its embedding.")
     found = []
     for name, module in at.model.named_modules():
-        if name in tied or name in at.seen.unused or not at.searched(name) or (is_mixture and _is_router(name, module)):
+        if (
+            name in tied
+            or _is_unused(at, name, tied)
+            or not at.searched(name)
+            or (is_mixture and _is_router(name, module))
+        ):
             continue
         for site_name, parameter, kind, transposed in _weights(name, module, at.seen.bypassed):
             is_layer = type(module) in (nn.Linear, nn.Embedding) and name not in at.seen.bypassed
@@ -39,6 +44,12 @@ def find_sites(at: Structure) -> list[ModuleInfo]:
                 copies = tuple(copy for copy, owner in tied.items() if owner == site_name)
                 found.append(_module(at, site_name, kind, site, copies))
     return found
+
+
+def _is_unused(at: Structure, name: str, tied: Mapping[str, str]) -> bool:
+    """Tell whether nothing asks for a module, nor for any other that has its weight."""
+    copies = (copy for copy, owner in tied.items() if owner == name)
+    return name in at.seen.unused and all(copy in at.seen.unused for copy in copies)
 
 
 def _is_router(name: str, module: nn.Module) -> bool:
@@ -82,12 +93,21 @@ def _module(at: Structure, name: str, kind: ModuleKind, site: Site, copies: tupl
     first = at.stored[site.sources[0]].info
     dtype = first.dtype if site.stored_as is None else "BF16"
     is_plain = site.is_layer and site.sources == (site.parameter,) and name != site.parameter
-    inside = name.removeprefix(f"{at.blocks}.").partition(".")[0] if name.startswith(f"{at.blocks}.") else ""
     return ModuleInfo(
         name=name,
         kind=kind,
         weight=first if is_plain else TensorInfo(site.parameter, site.matrix_shape, dtype),
-        block=int(inside) if inside else None,
+        block=_block(at, name),
         tied=copies,
         site=None if is_plain else site,
     )
+
+
+def _block(at: Structure, name: str) -> int | None:
+    """Return the index of the block that a site is in, counted over all stacks."""
+    before = 0
+    for prefix, blocks in at.stacks:
+        if name.startswith(f"{prefix}."):
+            return before + int(name.removeprefix(f"{prefix}.").partition(".")[0])
+        before += len(blocks)
+    return None

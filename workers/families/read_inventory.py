@@ -12,6 +12,7 @@ from space.errors import ModelError
 from space.inventory import Inventory, ModuleInfo, TensorInfo
 from space.site import Carried
 from workers.families.architecture import build_model
+from workers.families.block_stacks import Stacks
 from workers.families.completeness import check_complete
 from workers.families.family import Family, Seen, Structure
 from workers.families.input_embedding import input_embedding
@@ -53,9 +54,10 @@ def inspect_model(folder: Path) -> Inventory:
     model, family = skeleton(folder, stored)
     names = stored_names(folder, model, {name: tensor.info.shape for name, tensor in stored.items()})
     unknown = check_complete(folder, model, stored, names)
-    prefix, blocks, seen = _looked_at(folder, model, family)
-    modules = family.sites(Structure(folder, model, stored, names, family.searched(model), prefix, seen))
+    stacks, seen = _looked_at(folder, model, family)
+    modules = family.sites(Structure(folder, model, stored, names, family.searched(model), stacks, seen))
     if not any(m.block is not None for m in modules):
+        prefix, blocks = stacks[0]
         raise ModelError(f"{folder}: {prefix} has {_no_layers(blocks)}; others are not supported yet.")
     others = _others(model, modules, stored, names, unknown.dropped)
     text_config, embedding = model.config.get_text_config(), input_embedding(model)
@@ -63,7 +65,7 @@ def inspect_model(folder: Path) -> Inventory:
         tuple(modules),
         others,
         seen.cache,
-        len(blocks),
+        sum(len(blocks) for _, blocks in stacks),
         None if embedding is None else len(embedding.weight),
         _num_positions(text_config),
         first if isinstance(first := getattr(text_config, "bos_token_id", None), int) else None,
@@ -73,10 +75,10 @@ def inspect_model(folder: Path) -> Inventory:
     )
 
 
-def _looked_at(folder: Path, model: Any, family: Family) -> tuple[str, nn.ModuleList, Seen]:
-    """Return the name of the list of blocks that a worker runs one by one, the list, and what forwards show."""
+def _looked_at(folder: Path, model: Any, family: Family) -> tuple[Stacks, Seen]:
+    """Return the lists of blocks that a worker runs one by one, and what forwards show."""
     try:
-        return *family.stages(model), family.cache(model.eval())
+        return family.stages(model), family.cache(model.eval())
     except ModelError as error:
         raise ModelError(f"{folder}: {error}") from error
 

@@ -16,9 +16,9 @@ from safetensors import safe_open
 from torch import Tensor
 
 from space.inventory import Inventory, ModuleInfo
-from workers.families.blocks import BlockOutput
+from workers.families.block_stacks import BlockOutput, hidden_of
 from workers.model_inputs import Samples
-from workers.run.backward_pass import BackwardPass, hidden_of
+from workers.run.backward_pass import BackwardPass
 from workers.run.engine import Engine
 from workers.whole_files import is_whole, write_safetensors
 

@@ -19,7 +19,8 @@ from space.errors import CalibrationError, ModelError
 from space.inventory import Inventory, ModuleInfo
 from space.results.expert_tokens import ExpertTokens
 from workers.compress.module_statistics import Need, Statistics
-from workers.families.blocks import BlockOutput, BlockRunner
+from workers.families.block_stacks import BlockOutput
+from workers.families.blocks import BlockRunner
 from workers.levels.dampings import load_dampings
 from workers.levels.expert_inputs import ExpertInputs, read_expert_tokens
 from workers.levels.output_factors import (
@@ -128,7 +129,8 @@ def calibrate(engine: Engine, inventory: Inventory, tokens: Samples, out_folder:
         if engine.device == "cpu":
             kept.keep(outputs)
     head = runner.family.head(runner.model)
-    heads = [m for m in inventory.modules if m.block is None and _is_head(m)]
+    outside = [m for m in inventory.modules if m.block is None and _is_head(m)]
+    heads = [m for m in outside if m.kind == "linear" or _user(m, modules) != m.name]
     nothing, path = partial(iter, ()), out_folder / "head.safetensors"
     with engine.holding_dense(runner.num_blocks), _collecting(heads, modules, path, nothing) as collector:
         for batch, output in zip(batches, outputs, strict=True):
@@ -145,7 +147,7 @@ def _collecting(
     chosen: Sequence[ModuleInfo], modules: Mapping[str, nn.Module], path: Path, again: Callable[[], Iterator[None]]
 ) -> Iterator[_HessianCollector]:
     """Write what modules see while the context lasts, and in as much of `again` as experts with few tokens need."""
-    hooked = {m.name: modules[(m.tied or (m.name,))[0]] for m in chosen if m.is_layer or m.tied}
+    hooked = {m.name: modules[_user(m, modules)] for m in chosen if m.is_layer or m.tied}
     watched = [m for m in chosen if m.name not in hooked]
     sites = SitesOf(watched)
     collector = _HessianCollector(hooked)
@@ -182,6 +184,11 @@ def expert_tokens(folder: Path, inventory: Inventory) -> ExpertTokens | None:
     if all(m.site is None for m in inventory.modules):
         return None
     return read_expert_tokens([_block_path(folder, index) for index in range(inventory.num_blocks)], inventory)
+
+
+def _user(module: ModuleInfo, modules: Mapping[str, nn.Module]) -> str:
+    """Return the name of the module that multiplies with a weight: of a tied one, the head among those that have it."""
+    return next((copy for copy in module.tied if isinstance(modules[copy], nn.Linear)), module.name)
 
 
 def _is_head(module: ModuleInfo) -> bool:
@@ -246,6 +253,8 @@ def load_hessian(folder: Path, inventory: Inventory, module_name: str) -> Tensor
     name = "head" if module.block is None else f"block-{module.block:04d}"
     with safe_open(folder / f"{name}.safetensors", framework="pt") as file:
         owners = json.loads(file.metadata()["owner"])
+        if module_name not in owners and module.block is None and module.kind == "embedding":  # no head has it
+            return torch.eye(module.in_features) if lookups is None else lookups[0]
         if module_name not in owners:
             raise CalibrationError(
                 f"{module_name}: the model does not call it on the calibration text, so that it cannot be compressed: "

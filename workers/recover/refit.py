@@ -22,7 +22,8 @@ from space.plan import Plan
 from workers.compress.build import BuiltLevel, build_levels
 from workers.compress.rounding_inputs import damped
 from workers.devices import Device
-from workers.families.blocks import BlockOutput, BlockRunner
+from workers.families.block_stacks import BlockOutput, hidden_of, own_part
+from workers.families.blocks import BlockRunner
 from workers.families.family_table import FAMILIES
 from workers.families.load_modules import load_model
 from workers.kernels.stacks import as_parameter, part_of
@@ -252,8 +253,9 @@ class _Refitter:
                 call = self._reached(index, batch, block)
                 assert call is not None  # noqa: S101 (every batch runs every block)
                 weights = {f"{n.removeprefix(prefix)}.weight": self._scaled(n, f) for n, f in factors.items()}
-                found = _hidden(torch.func.functional_call(block, weights, *call))
-                loss = nn.functional.mse_loss(found.float(), _hidden(batch.dense).float())
+                found = hidden_of(torch.func.functional_call(block, weights, *call))
+                target = hidden_of(own_part(batch.dense, found))
+                loss = nn.functional.mse_loss(found.float(), target.float())
                 optimizer.zero_grad()
                 loss.backward()
                 optimizer.step()
@@ -271,11 +273,6 @@ def _towards_dense(weight: Tensor, hessian: Tensor, shared: Tensor) -> Tensor:
     factor = torch.linalg.cholesky(damped(hessian).double())
     change: Tensor = torch.cholesky_solve((weight @ (shared - hessian)).T.double(), factor)
     return weight + change.T.float()
-
-
-def _hidden(output: BlockOutput) -> Tensor:
-    hidden: Tensor = output[0] if isinstance(output, tuple) else output
-    return hidden
 
 
 def _fit(lesson: Lesson) -> Fitted:

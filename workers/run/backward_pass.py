@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from space.inventory import ModuleInfo
-from workers.families.blocks import BlockOutput
+from workers.families.block_stacks import BlockOutput, hidden_of
 from workers.model_inputs import Samples
 from workers.run.engine import Engine
 from workers.run.watched_weights import SitesOf, Told, watching
@@ -163,12 +163,6 @@ class BackwardPass:
 def uses(module: ModuleInfo) -> tuple[str, ...]:
     """Return the names under which a module's weight is used."""
     return (module.name, *module.tied)
-
-
-def hidden_of(output: BlockOutput) -> Tensor:
-    """Return the (B, T, D) tensor of a block's output."""
-    found: Tensor = output[0] if isinstance(output, tuple) else output
-    return found
 
 
 def _leaf(output: BlockOutput) -> BlockOutput:

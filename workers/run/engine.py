@@ -53,8 +53,8 @@ class Engine:
         family = FAMILIES[inventory.family]
         head = family.head(model)
         head_name = next((name for name, module in model.named_modules() if module is head), None)
-        self._names = names_by_stage(inventory, head_name)
         self.runner = BlockRunner(model, family)
+        self._names = names_by_stage(inventory, head_name, self.runner.starts)
         self.token_forwards = 0.0
 
     def dense_weight(self, module_name: str) -> Tensor:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from space.inventory import Inventory
 from space.level import Level
-from workers.families.blocks import BlockOutput
+from workers.families.block_stacks import BlockOutput, hidden_of
 from workers.run.replay import Replay
 
 LIMIT_BYTES = 512 * 2**20
@@ -106,15 +106,17 @@ def output_bytes(output: BlockOutput | None) -> int:
     """Return the bytes of a block's output."""
     if output is None:
         return 0
-    tensor = output[0] if isinstance(output, tuple) else output
-    return int(tensor.numel() * tensor.element_size())
+    return hidden_of(output).nbytes
 
 
-def names_by_stage(inventory: Inventory, head_name: str | None) -> tuple[tuple[str, ...], ...]:
+def names_by_stage(
+    inventory: Inventory, head_name: str | None, starts: tuple[int, ...] = (0,)
+) -> tuple[tuple[str, ...], ...]:
     """Return the names of the modules that each stage needs: one stage per block, and one for the head.
 
     A module may be needed by several: a tied embedding by the first block and the head; a linear layer outside the
-    blocks that is no head by all, since each forward passes it, on whichever side of the blocks it is.
+    blocks that is no head by all, since each forward passes it, on whichever side of the blocks it is; an embedding by
+    the first block of each stack (`starts`).
     """
     last = inventory.num_blocks
     stages: list[list[str]] = [[] for _ in range(last + 1)]
@@ -126,7 +128,7 @@ def names_by_stage(inventory: Inventory, head_name: str | None) -> tuple[tuple[s
         elif module.kind == "linear":
             needed = set(range(last + 1))
         else:
-            needed = {0, last} if module.tied else {0}
+            needed = {*starts, last} if module.tied else {*starts}
         for stage in needed:
             stages[stage].append(module.name)
     return tuple(map(tuple, stages))

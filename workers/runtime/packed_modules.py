@@ -26,6 +26,7 @@ class PackedLinear(Packed):
         """Make empty buffers; `bias` is kept as it is."""
         super().__init__(level, rows, columns, output_dtype)
         self.bias = bias
+        self.out_features, self.in_features = rows, columns  # models' code asks for them
 
     def forward(self, hidden: Tensor) -> Tensor:
         """Return hidden @ weightᵀ + bias; (..., I) in, (..., O) out."""
@@ -34,6 +35,16 @@ class PackedLinear(Packed):
 
 class PackedEmbedding(Packed):
     """An embedding: unpacks only the rows that are looked up; they come out in `output_dtype`."""
+
+    @property
+    def num_embeddings(self) -> int:
+        """Return the number of rows, for a model's code that asks for it."""
+        return self.rows
+
+    @property
+    def embedding_dim(self) -> int:
+        """Return the number of columns, for a model's code that asks for it."""
+        return self.columns
 
     def forward(self, token_ids: Tensor) -> Tensor:
         """Return (..., I) rows of (...) token ids."""

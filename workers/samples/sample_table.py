@@ -6,10 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from workers.model_inputs import ModelInputs
+from workers.samples.audio import make_frames, make_transcribed, read_audio_folder
 from workers.samples.sample_records import SampleRecords, divide, read_text_records
+from workers.samples.teacher_forced import GivenModel
+from workers.samples.text_pairs import make_answered_texts
 from workers.samples.text_samples import check_given, make_embedded_texts, make_texts
 from workers.text.tokens import SPLITS, TextRequest, TokenSet, save_samples
 
+_AUDIO = "a folder of WAV files"
 _TEXTS = "a file of texts, one a line, or JSONL with `text`, or `text` and `text_pair`"
 
 
@@ -20,18 +24,22 @@ class SampleKind:
     Attributes:
         given: what a user gives.
         read: (source, the model's folder) -> its records. Raises CalibrationError.
-        make: (the model's folder, records, tokens of a sequence) -> inputs. Raises ModelError and CalibrationError.
+        make: (the model's folder, records, tokens of a sequence, what gives the dense model, or None where inputs are
+            only tried) -> inputs. Raises ModelError and CalibrationError.
 
     """
 
     given: str
     read: Callable[[str, Path], SampleRecords]
-    make: Callable[[Path, Sequence[tuple[Any, ...]], int], ModelInputs]
+    make: Callable[[Path, Sequence[tuple[Any, ...]], int, GivenModel | None], ModelInputs]
 
 
 SAMPLES: dict[str, SampleKind] = {
     "texts": SampleKind(_TEXTS, read_text_records, make_texts),
     "embedded-texts": SampleKind(_TEXTS, read_text_records, make_embedded_texts),
+    "answered-texts": SampleKind(_TEXTS, read_text_records, make_answered_texts),
+    "transcribed-audio": SampleKind(_AUDIO, read_audio_folder, make_transcribed),
+    "audio": SampleKind(_AUDIO, read_audio_folder, make_frames),
 }
 """name -> kind, of all samples that are more than tokens"""
 
@@ -55,11 +63,26 @@ def check_samples(kind: str, folder: Path, request: TextRequest) -> None:
 
     """
     parts = divide(read_samples(kind, folder, request).records, request)
-    SAMPLES[kind].make(folder, parts["search"][:1], request.sequence_length)
+    SAMPLES[kind].make(folder, parts["search"][:1], request.sequence_length, None)
 
 
-def make_samples(kind: str, folder: Path, request: TextRequest, records: SampleRecords, out_folder: Path) -> TokenSet:
+def make_samples(
+    kind: str,
+    folder: Path,
+    request: TextRequest,
+    records: SampleRecords,
+    out_folder: Path,
+    model: GivenModel | None = None,
+) -> TokenSet:
     """Make the three splits and write them.
+
+    Args:
+        kind: of samples.
+        folder: the model.
+        request: how many samples, of how many tokens.
+        records: what they are made of.
+        out_folder: where they are written.
+        model: gives the dense model, for answers of its own.
 
     Raises:
         CalibrationError: there are too few records.
@@ -67,5 +90,6 @@ def make_samples(kind: str, folder: Path, request: TextRequest, records: SampleR
 
     """
     parts = divide(records.records, request)
-    made = {split: SAMPLES[kind].make(folder, parts[split], request.sequence_length) for split in SPLITS}
+    length = request.sequence_length
+    made = {split: SAMPLES[kind].make(folder, parts[split], length, model) for split in SPLITS}
     return save_samples(made, out_folder, f"{records.note}, divided into three disjoint parts")

@@ -28,7 +28,7 @@ _MODES = {
 """fields of sentence-transformers' older configs; a mean over the root of the length has the direction of a mean"""
 
 
-def make_texts(folder: Path, records: Sequence[tuple[Any, ...]], sequence_length: int) -> ModelInputs:
+def make_texts(folder: Path, records: Sequence[tuple[Any, ...]], sequence_length: int, _: object = None) -> ModelInputs:
     """Return texts or pairs as the tokenizer encodes them, cut to a length, padded to the longest.
 
     Raises:
@@ -45,7 +45,9 @@ def make_texts(folder: Path, records: Sequence[tuple[Any, ...]], sequence_length
     return ModelInputs({name: tensor for name, tensor in found.items() if isinstance(tensor, Tensor)})
 
 
-def make_embedded_texts(folder: Path, records: Sequence[tuple[Any, ...]], sequence_length: int) -> ModelInputs:
+def make_embedded_texts(
+    folder: Path, records: Sequence[tuple[Any, ...]], sequence_length: int, _: object = None
+) -> ModelInputs:
     """Return texts with the weights that the model's pooling gives to their tokens; of pairs both texts are samples."""
     texts = [(text,) for record in records for text in record]
     made = make_texts(folder, texts, sequence_length)

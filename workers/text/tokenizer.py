@@ -43,6 +43,16 @@ class TextTokenizer:
         options = {"padding": True, "truncation": True, "max_length": length, "return_tensors": "pt", "verbose": False}
         return self._tokenizer(texts, pairs, **options)
 
+    def encode_answers(self, texts: list[str], length: int) -> Any:
+        """Return the (N, T) ids of answers as the tokenizer encodes what a model shall give."""
+        options = {"padding": True, "truncation": True, "max_length": length, "return_tensors": "pt", "verbose": False}
+        return self._tokenizer(text_target=texts, **options)["input_ids"]
+
+    @property
+    def prefix(self) -> tuple[int, ...]:
+        """Return what every answer of a decoder begins with, where the tokenizer itself says so."""
+        return tuple(getattr(self._tokenizer, "prefix_tokens", None) or ())
+
     def text(self, ids: Sequence[int]) -> str:
         """Return the text of ids, without special tokens."""
         return str(self._tokenizer.decode(ids, skip_special_tokens=True))

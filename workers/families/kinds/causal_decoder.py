@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from space.errors import ModelError
+from workers.families.block_stacks import Stacks
 from workers.families.dry_forward import dry_forward
 from workers.families.family import Family
 from workers.families.find_sites import find_sites
@@ -37,7 +38,7 @@ def what_text_passes(model: Any) -> Callable[[str], bool]:
     return lambda name: f"{name}.".startswith(inside) and not f"{name}.".startswith(towers)
 
 
-def find_blocks(model: Any) -> tuple[str, nn.ModuleList]:
+def find_blocks(model: Any) -> Stacks:
     """Return the longest list of modules in what text passes that lies in no other list: its blocks.
 
     Raises:
@@ -50,7 +51,7 @@ def find_blocks(model: Any) -> tuple[str, nn.ModuleList]:
     blocks = {n: m for n, m in outer.items() if not isinstance(m[0], nn.Linear)}
     if not blocks:
         raise ModelError(f"{type(model).__name__} has no list of transformer blocks; it cannot be searched yet.")
-    return max(blocks.items(), key=lambda named: len(named[1]))
+    return (max(blocks.items(), key=lambda named: len(named[1])),)
 
 
 def _loss(logits_btv: Tensor, tokens_bt: Tensor) -> tuple[Tensor, Tensor]:
