@@ -111,18 +111,13 @@ class Worker:
         """Make the token sequences or other samples, from what the request names or by sampling the model."""
         folder, vocabulary = Path(self._space.model_folder), self._space.inventory.vocabulary
         if (kind := self._family.question.samples) != "tokens":
-            records = (
-                task.excerpt if isinstance(task.excerpt, SampleRecords) else read_samples(kind, folder, task.request)
-            )
-            return make_samples(kind, folder, task.request, records, self._cache, self._whole_dense)
+            given, dense = task.excerpt, lambda: self.engine.whole_dense()  # noqa: PLW0108 (made when it is asked for)
+            records = given if isinstance(given, SampleRecords) else read_samples(kind, folder, task.request)
+            return make_samples(kind, folder, task.request, records, self._cache, dense)
         assert not isinstance(task.excerpt, SampleRecords)  # noqa: S101 (whoever asked knows the family)
         if task.request.source is None:
             return self._sampled(task.request, opening_of(folder))
         return tokenize(folder, task.request, self._cache, task.excerpt, vocabulary)
-
-    def _whole_dense(self) -> Any:
-        """Return the dense model, whole; the engine is made when it is asked for."""
-        return self.engine.whole_dense()
 
     def _sampled(self, request: TextRequest, opening: Sequence[int]) -> TokenSet:
         step = self._family.sample

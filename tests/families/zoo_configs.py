@@ -192,7 +192,7 @@ OTHERS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "internvl": ("internvl", "InternVLForConditionalGeneration", {}),
     "qwen2_audio": ("qwen2_audio", "Qwen2AudioForConditionalGeneration", {}),
     "voxtral": ("voxtral", "VoxtralForConditionalGeneration", {}),
-    "t5": ("t5", "T5ForConditionalGeneration", {"decoder_start_token_id": 0}),
+    "t5": ("t5", "T5ForConditionalGeneration", {"decoder_start_token_id": 0, "num_decoder_layers": 3}),
     "bart": ("bart", "BartForConditionalGeneration", {}),
     "marian": ("marian", "MarianMTModel", {}),
     "t5gemma": ("t5gemma", "T5GemmaForConditionalGeneration", {}),

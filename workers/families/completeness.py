@@ -33,13 +33,18 @@ def check_complete(folder: Path, model: Any, stored: Mapping[str, StoredTensor],
         ModelError: names the first tensor that is missing, of another shape or left over, and why.
 
     """
-    ties = tied_parameters(model)
+    ties, computed = tied_parameters(model), {name for name, _ in model.named_parameters()}
     for name, tensor in model.state_dict().items():
         found, asked = names.shapes.get(name), tuple(tensor.shape)
         if found is None:
             is_tied = ties.get(name) in names.origins
             if not is_tied and not _matches(model, "_keys_to_ignore_on_load_missing", name):
                 raise ModelError(f"{folder}: {_why_missing(name, model, stored)}")
+            if not is_tied and name in computed:
+                raise ModelError(
+                    f"{folder}: {name} is not stored, since transformers computes it; models with such parameters "
+                    "(Marian's positions) cannot be searched yet."
+                )
         elif name not in ties and found != asked:
             raise ModelError(f"{folder}: {name} is stored as {found}, but config.json asks for {asked}.")
     buffers = {name for name, _ in model.named_buffers()}
