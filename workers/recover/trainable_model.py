@@ -75,7 +75,7 @@ class TrainableModel:
 
     def recompute_blocks(self) -> None:
         """Keep the inputs of blocks alone for the way back, and run each again there (arXiv 1604.06174, section 4)."""
-        for block in self.family.stages(self.model)[1]:
+        for block in (block for _, blocks in self.family.stages(self.model) for block in blocks):
             block.forward = partial(checkpoint, block.forward, use_reentrant=False)
 
     def kl(self, batch: Samples, taught: Taught, temperature: float = 1.0) -> Tensor:
