@@ -61,16 +61,20 @@ class _Fit:
             curvature *= self._outer.diagonal()[:, None]
         curvature.clamp_min_(1e-20)
         direction = scaled = left / curvature
-        energy = (left * scaled).sum()
+        energy = self._total(left * scaled)
         for _ in range(_STEPS[self._level.group_size is not None]):
             moved = self._folded(self._values * self._cost(self._with(direction)))
-            length = energy / (direction * moved).sum().clamp_min(1e-30)
+            length = energy / self._total(direction * moved).clamp_min(1e-30)
             scale += length * direction
             left = left - length * moved
             scaled = left / curvature
-            before, energy = energy, (left * scaled).sum()
+            before, energy = energy, self._total(left * scaled)
             direction = scaled + energy / before.clamp_min(1e-30) * direction
         return scale
+
+    def _total(self, products: Tensor) -> Tensor:
+        """Return the sum of (O, G) products; of each row for itself where rows do not know of each other."""
+        return products.sum() if self._outer is not None else products.sum(1, keepdim=True)
 
     def _with(self, scale: Tensor) -> Tensor:
         return self._values * column_scale(scale, self._level, self._values.shape[1])
