@@ -39,7 +39,7 @@ def operations(world: World) -> dict[str, Any]:
 
 
 def plain_pairs(value: Any) -> Any:
-    """Return a document whose arrays of fixed length name the schema of their values once: all of ours have one kind.
+    """Return a document whose arrays of fixed length name the schemas of their values once, for any of the values.
 
     schemathesis 4.32 turns `prefixItems` into what it refuses itself.
     """
@@ -50,8 +50,7 @@ def plain_pairs(value: Any) -> Any:
     found = {name: plain_pairs(inner) for name, inner in value.items() if name != "prefixItems"}
     if "prefixItems" in value:
         kinds = [plain_pairs(inner) for inner in value["prefixItems"]]
-        assert all(kind == kinds[0] for kind in kinds)
-        found["items"] = kinds[0]
+        found["items"] = kinds[0] if all(kind == kinds[0] for kind in kinds) else {"anyOf": kinds}
     return found
 
 
