@@ -32,6 +32,8 @@ NOT_QUICK = {  # whole jobs, servers, browsers, fresh processes
     *(
         "tests/http/test_serve.py",
         "tests/http/test_hostile_models.py",
+        "tests/http/test_mlflow_door.py",
+        "tests/http/test_both_ways.py",
         "tests/http/test_openapi.py",
         "tests/search/job",
         "tests/search/decide/test_groups.py",

@@ -10,6 +10,7 @@ from fastapi import FastAPI
 from fastapi.routing import APIRoute
 
 from tightfit import __version__
+from tightfit.client.forwarding import Forwarding
 from tightfit.http.admission.allowed_models import AllowedModels
 from tightfit.http.admission.quotas import Quotas
 from tightfit.http.admission.submissions import Submissions
@@ -27,6 +28,7 @@ from tightfit.http.routes import (
     front_routes,
     health_routes,
     job_routes,
+    mlflow_routes,
     page_routes,
     people_routes,
     tryout_routes,
@@ -78,10 +80,11 @@ def create_app(service: Service, gate: Gate, options: ApiOptions | None = None, 
     destinations = Destinations(frozenset(options.webhook_hosts))
 
     @asynccontextmanager
-    async def life(_: FastAPI) -> AsyncIterator[None]:
+    async def life(app: FastAPI) -> AsyncIterator[None]:
         deliverer = Deliverer(service.store, destinations)
         deliverer.start()
         yield
+        await app.state.forwarding.close()
         await to_thread.run_sync(deliverer.stop)
         judge.close()
         tryouts.close()
@@ -101,7 +104,7 @@ def create_app(service: Service, gate: Gate, options: ApiOptions | None = None, 
     app.state.uploads = UploadStore(service.settings.uploads_folder)
     app.state.allowed_models = AllowedModels(app.state.uploads, tuple(options.model_folders))
     app.state.quotas, app.state.is_mlflow_shared = options.quotas, options.is_mlflow_shared
-    app.state.destinations = destinations
+    app.state.destinations, app.state.forwarding = destinations, Forwarding()
     app.state.figures, app.state.event_streams = Figures(), EventStreams(service.store)
     handle_problems(app, service.settings.home)
     for router in (
@@ -115,6 +118,7 @@ def create_app(service: Service, gate: Gate, options: ApiOptions | None = None, 
         tryout_routes.router,
         upload_routes.router,
         webhook_routes.router,
+        mlflow_routes.router,
     ):
         app.include_router(router)
     app.add_middleware(Audited, store=service.store)

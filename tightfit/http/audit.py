@@ -16,6 +16,11 @@ _LONGEST = 500  # characters of an address
 _log = logging.getLogger("tightfit.audit")
 
 
+def _may_change(scope: Scope) -> bool:
+    """Tell whether a request may have changed something."""
+    return scope["method"] not in _SAFE and not scope.get("state", {}).get("only_looks")
+
+
 class Audited:
     """An ASGI application that notes what was asked of another one.
 
@@ -39,7 +44,7 @@ class Audited:
         try:
             await self._app(scope, receive, sending)
         finally:
-            if scope["type"] == "http" and (scope["method"] not in _SAFE or status in (401, 403)):
+            if scope["type"] == "http" and (_may_change(scope) or status in (401, 403)):
                 await self._note(scope, status)
 
     async def _note(self, scope: Scope, status: int) -> None:

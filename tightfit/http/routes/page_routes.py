@@ -3,7 +3,7 @@
 from functools import cache
 from importlib.resources import files
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 
 from space.errors import NotFoundError
@@ -11,8 +11,9 @@ from space.parsing.addresses import without_password
 from space.requests.presets import PRESETS
 from space.targets.target_table import TARGETS
 from tightfit import __version__
-from tightfit.http.callers import Reader, ServiceOfApp
+from tightfit.http.callers import Caller, Reader, ServiceOfApp
 from tightfit.http.problems import problem_responses
+from tightfit.http.routes.mlflow_routes import PREFIX, may_see
 from tightfit.http.shapes import About
 
 router = APIRouter()
@@ -33,21 +34,26 @@ def show_file(name: str) -> Response:
 
 
 @router.get("/v1/about", response_model=About, tags=["health"], responses=problem_responses(401, 403))
-def about(caller: Reader, service: ServiceOfApp) -> JSONResponse:
+def about(request: Request, caller: Reader, service: ServiceOfApp) -> JSONResponse:
     """Tell what service this is: its version, the targets that it exports for, who asks, and where MLflow is."""
     presets = [{"name": name, "summary": p.summary, "values": dict(p.values)} for name, p in PRESETS.items()]
     told = {"version": __version__, "targets": list(TARGETS), "presets": presets}
-    return JSONResponse(told | {"user": caller.user, "mlflow": _mlflow(service)})
+    return JSONResponse(told | {"user": caller.user, "mlflow": _mlflow(request, caller, service)})
 
 
-def _mlflow(service: ServiceOfApp) -> str | None:
-    """Return the address of the MLflow that shows this service's jobs, where one runs."""
+def _mlflow(request: Request, caller: Caller, service: ServiceOfApp) -> str | None:
+    """Return the address of the MLflow that shows this service's jobs, where one runs that the caller may see.
+
+    Where callers need tokens, it is that of the service's own door: MLflow itself listens on loopback alone.
+    """
     from storage.tracking.mlflow_server import find_server
 
     uri = service.settings.mlflow_uri
     if uri is not None:
         return without_password(uri) if uri.startswith(("http://", "https://")) else None
     found = find_server(service.settings.home)
+    if found is not None and caller.token_id is not None:
+        return f"{PREFIX}/" if may_see(request, caller) else None
     return None if found is None else found.url
 
 
