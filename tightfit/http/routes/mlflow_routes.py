@@ -1,7 +1,7 @@
 """MLflow behind the same door: what it shows is passed on to those whom the service knows.
 
-MLflow has no users: it shows the jobs of all, so that administrators alone see it, unless `--share-mlflow` says that all
-may who read; they can look at everything then, and change nothing.
+MLflow has no users: it shows the jobs of all, so that administrators alone see it, unless `--share-mlflow` says that
+all may who read; they can look at everything then, and change nothing.
 """
 
 import re
