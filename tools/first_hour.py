@@ -104,7 +104,7 @@ def use(page: Page, told: Transcript) -> None:
     told.picture(page, "try", "A point answers beside the dense model")
     page.get_by_role("button", name="Export p").first.click()
     line = page.locator(".tasks li").first
-    expect(line).to_contain_text("verified", timeout=PATIENCE_MS)
+    expect(line).to_contain_text("verified: ", timeout=PATIENCE_MS)
     told.tell("exported: " + " ".join(line.inner_text().split()))
 
 
