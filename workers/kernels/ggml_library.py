@@ -33,7 +33,6 @@ def _library() -> ctypes.CDLL:
         ctypes.c_void_p,
     ]
     for entry in GGML_TYPES.values():
-        library.ggml_quantize_init(ctypes.c_int(entry.number))  # makes the tables of IQ types, once
         read = getattr(library, f"dequantize_row_{entry.name}")
         read.restype, read.argtypes = None, [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64]
     return library
@@ -53,6 +52,7 @@ def quantize(weight: Tensor, type_name: str, importance: Tensor) -> Tensor:
     weight, importance = weight.contiguous(), importance.float().contiguous()
     rows, columns = weight.shape
     blocks = torch.empty(rows, entry.row_bytes(columns), dtype=torch.uint8)
+    library.ggml_quantize_init(ctypes.c_int(entry.number))  # makes the tables of an IQ type, once: seconds for some
     written = library.ggml_quantize_chunk(
         entry.number, weight.data_ptr(), blocks.data_ptr(), 0, rows, columns, importance.data_ptr()
     )
