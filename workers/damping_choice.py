@@ -1,4 +1,4 @@
-"""How much a model's output factors are damped: tried on integers, by KL on text that statistics did not see.
+"""Chooses how far output factors are trusted (damping): tried on integers, by KL on text that statistics did not see.
 
 Shape legend: O out_features, I in_features.
 """

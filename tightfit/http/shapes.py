@@ -9,7 +9,6 @@ from space.spec import JobSpec
 
 JobStateName = Literal["QUEUED", "RUNNING", "PAUSED", "DONE", "FAILED", "CANCELLED"]
 TrialStateName = Literal["WAITING", "RUNNING", "COMPLETE", "FAILED", "STOPPED"]
-Count = Field(ge=0)
 
 
 class Shape(BaseModel):

@@ -1,4 +1,4 @@
-"""A program of ours that begins afresh as the same process: what it loaded for its work is let go."""
+"""A controller with nothing to do starts its own program again in the same process, so that its memory is free."""
 
 import os
 import sys

@@ -1,4 +1,4 @@
-"""What compression needs to know of a module's outputs: their damped factor, and how rows make up for each other.
+"""What rounding uses of a module's outputs: the damped factor that prices errors, and how rows make up for each other.
 
 Shape legend: O out_features, V levels.
 """

@@ -108,11 +108,3 @@ def in_file_order(rows: NDArray[Any], num_heads: int | None) -> NDArray[Any]:
         return rows
     halves = rows.reshape(num_heads, 2, len(rows) // num_heads // 2, *rows.shape[1:])
     return np.ascontiguousarray(halves.swapaxes(1, 2)).reshape(rows.shape)
-
-
-def from_file_order(rows: NDArray[Any], num_heads: int | None) -> NDArray[Any]:
-    """Return (O, ...) rows of a file in the order of the model."""
-    if num_heads is None:
-        return rows
-    pairs = rows.reshape(num_heads, len(rows) // num_heads // 2, 2, *rows.shape[1:])
-    return np.ascontiguousarray(pairs.swapaxes(1, 2)).reshape(rows.shape)

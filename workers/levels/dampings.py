@@ -1,4 +1,4 @@
-"""How much the output factors of a model are damped, per bit-width: chosen by KL on text that statistics did not see.
+"""Keeps what `damping_choice` chose for a model: bit-width -> damping of its output factors.
 
 They are estimated from few tokens, so that the fewer bits there are, and the larger errors, the less they may be
 believed in detail. Integers tell, whose rounding is cheap; other codings take the same. None is one-sided rounding.

@@ -1,4 +1,4 @@
-"""What errors at a module's outputs cost: the sum of g gᵀ over gradients of the loss of answers that the model draws.
+"""Output factors: what errors at a module's outputs cost; g gᵀ summed over gradients of answers that the model draws.
 
 Beside the Hessian x xᵀ of its inputs it makes a Kronecker factor of the Fisher matrix (arXiv 2505.22988, section 3,
 with inputs and outputs not weighed by each other): an error E of the weight adds about tr(E H_in Eᵀ H_out) to the KL.

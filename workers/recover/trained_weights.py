@@ -8,7 +8,7 @@ Shape legend: O out_features, I in_features, G groups, R rank.
 """
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -46,18 +46,6 @@ class Trained(nn.Module):
         """Return the values in the type that they are stored in."""
         with torch.no_grad():
             return (self.start + self.unit * self.change).to(self.dtype)
-
-
-class LevelWeight(Protocol):
-    """The weight of a stored level, as a module without inputs."""
-
-    def __call__(self, _: Tensor | None = None) -> Tensor:
-        """Return the (O, I) float32 weight."""
-        ...
-
-    def stored(self) -> dict[str, Tensor]:
-        """Return the level's tensors as they would be stored: same names, shapes and types."""
-        ...
 
 
 class _RotatedBack(torch.autograd.Function):

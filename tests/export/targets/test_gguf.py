@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
 from space.codings.ggml_types import GGML_TYPES
 from space.errors import ModelError, SpecError, VerificationError
@@ -23,7 +24,7 @@ from tests.workers.tiny_models import Bench, make_bench
 from tightfit.export.early import known_target
 from tightfit.export.verify import Promise, Verified, verify_export
 from workers.gguf import llama_cpp
-from workers.gguf.gguf_architectures import from_file_order, in_file_order
+from workers.gguf.gguf_architectures import in_file_order
 from workers.gguf.gguf_file import read_gguf
 from workers.gguf.gguf_model import check_model, gguf_model
 from workers.kernels.ggml_library import dequantize
@@ -31,6 +32,14 @@ from workers.kernels.ggml_library import dequantize
 WIDE = ("q4_K", "q6_K", "iq4_xs", "q3_K", "q5_K", "iq3_s", "dense", "q2_K", "q8_0", "iq2_xxs", "q5_1")
 NARROW = ("q4_0", "q8_0", "iq4_nl", "q5_1", "dense", "q4_1", "q5_0")
 Benches = Callable[[DecoderKind], Bench]
+
+
+def _from_file_order(rows: NDArray[Any], num_heads: int | None) -> NDArray[Any]:
+    """Return (O, ...) rows of a file in the order of the model."""
+    if num_heads is None:
+        return rows
+    pairs = rows.reshape(num_heads, len(rows) // num_heads // 2, 2, *rows.shape[1:])
+    return np.ascontiguousarray(pairs.swapaxes(1, 2)).reshape(rows.shape)
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +100,7 @@ def test_tensors_of_the_file_are_the_levels(benches: Benches, tmp_path: Path) ->
             continue
         tensor = stored.pop(model.renamed(weight))
         assert (tensor.number, tensor.shape) == (GGML_TYPES[level.coding].number, module.weight.shape)
-        rows = from_file_order(tensor.load(), model.num_heads_permuted(weight))
+        rows = _from_file_order(tensor.load(), model.num_heads_permuted(weight))
         blocks = bench.store.tensors(module.name, level)["blocks"]
         assert np.array_equal(rows, blocks.numpy())
         assert torch.equal(
@@ -114,7 +123,7 @@ def test_rows_go_there_and_back() -> None:
     rows = np.arange(12).reshape(12, 1)
     there = in_file_order(rows, 2)
     assert there[:, 0].tolist() == [0, 3, 1, 4, 2, 5, 6, 9, 7, 10, 8, 11]
-    assert np.array_equal(from_file_order(there, 2), rows)
+    assert np.array_equal(_from_file_order(there, 2), rows)
     assert in_file_order(rows, None) is rows
 
 

@@ -5,12 +5,13 @@ import torch
 from torch import Tensor
 
 from space.level import Level
+from tests.workers.exl3_rings import ring_states
 from tests.workers.weights import correlated_hessian, output_error, random_weight
 from workers.compress.exl3.exl3_rounding import Metric, round_weight
 from workers.compress.exl3.ring_search import best_states, best_states_in_torch
 from workers.compress.exl3.tile_feedback import block_factor, round_tiles
 from workers.compress.rounding_inputs import damped
-from workers.kernels.exl3.exl3_code import codebook, ring_states
+from workers.kernels.exl3.exl3_code import codebook
 from workers.kernels.exl3.exl3_kernel import EXL3_KERNEL
 
 BITS = 4

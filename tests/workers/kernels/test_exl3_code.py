@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from space.level import Level
-from workers.kernels.exl3.exl3_code import codebook, pack_rings, ring_states, tile_values, unpack_states
+from tests.workers.exl3_rings import ring_states
+from workers.kernels.exl3.exl3_code import codebook, pack_rings, tile_values, unpack_states
 from workers.kernels.exl3.exl3_format import MULTIPLIER
 from workers.kernels.exl3.exl3_kernel import EXL3_KERNEL
 

@@ -51,14 +51,6 @@ def tile_order() -> Tensor:
     return torch.tensor(order)
 
 
-def ring_states(symbols: Tensor, bits: int) -> Tensor:
-    """Return the (T, 256) int64 states of rings of (T, 256) symbols."""
-    states = torch.zeros_like(symbols, dtype=torch.int64)
-    for back in range(-(-STATE_BITS // bits)):
-        states |= symbols.to(torch.int64).roll(back, 1) << bits * back
-    return states & (STATES - 1)
-
-
 def pack_rings(symbols: Tensor, bits: int) -> Tensor:
     """Return the (T, 16 K) int16 words of (T, 256) symbols: most significant bit first, neighbouring words swapped."""
     shifts = torch.arange(bits - 1, -1, -1, device=symbols.device)
