@@ -196,7 +196,7 @@ def test_exit_codes(cli: Cli, monkeypatch: pytest.MonkeyPatch, name: str, exit_c
     def fail(_: Path | None) -> None:
         raise getattr(errors, name)("what, where, what next.")
 
-    monkeypatch.setattr(command_line, "open_service", fail)
+    monkeypatch.setattr(command_line, "open_place", fail)
     _refused(cli("status"), exit_code, "tightfit: what, where, what next.")
 
 
@@ -206,7 +206,7 @@ def test_interrupt(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt(_: Path | None) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(command_line, "open_service", interrupt)
+    monkeypatch.setattr(command_line, "open_place", interrupt)
     done = cli("status")
     assert (done.exit_code, done.out) == (130, "")
     assert "Traceback" not in done.err
@@ -240,7 +240,7 @@ def test_what_nobody_foresaw(
     if has_home:
         home.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(home.parent))
-    monkeypatch.setattr(command_line, "open_service", fail)
+    monkeypatch.setattr(command_line, "open_place", fail)
     done = cli("status")
     _refused(done, 4, "an error that it does not know", told, "please report it with")
     assert len(done.err) < 600
@@ -258,7 +258,7 @@ def test_the_home_that_is_named_keeps_the_traceback(cli: Cli, tmp_path: Path, mo
     def fail(_: Path | None) -> None:
         raise RuntimeError
 
-    monkeypatch.setattr(command_line, "open_service", fail)
+    monkeypatch.setattr(command_line, "open_place", fail)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     named = tmp_path / "named"
     named.mkdir()

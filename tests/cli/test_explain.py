@@ -50,7 +50,7 @@ def test_json(cli: Cli, done: SampleJob) -> None:
     """The whole explanation of one point."""
     point = done.document.front[2]
     found = cli("explain", done.job.job_id, "--point", point.point, "--json").json
-    assert list(found) == ["point", "kl_divergence", "predicted_kl_divergence", "going_rate", "modules"]
+    assert list(found) == ["point", "kl_divergence", "predicted_kl_divergence", "going_rate", "modules", "metric"]
     assert (found["point"], found["kl_divergence"]) == (point.point, point.kl_divergence)
     first = found["modules"][0]
     assert list(first) == [

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from search.decide.trial_limits import max_trials
+from space.errors import ModelError
 from space.inventory import Inventory
 from space.level import Level
 from space.menu import Menu, build_space
@@ -49,6 +50,13 @@ def test_every_expert_is_in_a_site(mixture: Inventory) -> None:
     assert not [t.name for t in mixture.others if ".experts." in t.name]
 
 
+def test_more_experts_than_there_are_is_refused(tmp_path: Path) -> None:
+    """Before a job exists: nothing runs such a model."""
+    own = {"num_experts": 4, "num_experts_per_tok": 8, "moe_intermediate_size": 32, "num_hidden_layers": 2}
+    with pytest.raises(ModelError, match="each token to 8 experts, and the files hold 4 of a block"):
+        _inventory(tmp_path, "Qwen3Moe", own)
+
+
 def test_a_menu_is_made_once(mixture: Inventory, monkeypatch: pytest.MonkeyPatch) -> None:
     """However many sites there are: a dry run answers while its user waits."""
     made, levels = list[Menu](), Menu.levels
@@ -67,7 +75,7 @@ def _inventory(folder: Path, kind: str, own: dict[str, Any]) -> Inventory:
     import torch
     import transformers
 
-    config = getattr(transformers, f"{kind}Config")(**_SIZES, **own)
+    config = getattr(transformers, f"{kind}Config")(**{**_SIZES, **own})
     with torch.device("meta"):
         model = getattr(transformers, f"{kind}ForCausalLM")(config)
     config.architectures = [f"{kind}ForCausalLM"]

@@ -91,6 +91,7 @@ OF_DEPTH = {
 """what follows from sizes, and is left to the config's own code"""
 KEPT_NONE = ("sliding_window", "pad_token_id", "word_embed_proj_dim", "num_shared_experts")
 _FOUR: dict[str, Any] = {"num_hidden_layers": 4}
+_ATTENTION_LAST = [*["linear_attention"] * 3, "full_attention"]
 _ALL_HEADS: dict[str, Any] = {"num_key_value_heads": 4}
 _CONVOLUTIONS = ["conv", "conv", "full_attention", "conv"]
 _GEMMA4: dict[str, Any] = {
@@ -135,6 +136,7 @@ CAUSAL: dict[str, dict[str, Any]] = {
     **dict.fromkeys(_OF_FOUR, _FOUR),
     **dict.fromkeys(_OF_ALL_HEADS, _ALL_HEADS),
     "gemma4_text": _GEMMA4,
+    "kimi_linear": {**_FOUR, **_ALL_HEADS, "num_experts_per_token": 2, "layer_types": _ATTENTION_LAST},  # not 8 of 4
     "lfm2": {"num_hidden_layers": 4, "layer_types": _CONVOLUTIONS},
     "lfm2_moe": {"num_hidden_layers": 4, "layer_types": _CONVOLUTIONS, "num_dense_layers": 1},
     "phi": {"num_key_value_heads": 4, "partial_rotary_factor": 0.5},

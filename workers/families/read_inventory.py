@@ -59,6 +59,7 @@ def inspect_model(folder: Path) -> Inventory:
     if not any(m.block is not None for m in modules):
         prefix, blocks = stacks[0]
         raise ModelError(f"{folder}: {prefix} has {_no_layers(blocks)}; others are not supported yet.")
+    _check_experts(folder, modules, _experts_per_token(model.config.get_text_config()))
     others = _others(model, modules, stored, names, unknown.dropped)
     text_config, embedding = model.config.get_text_config(), input_embedding(model)
     return Inventory(
@@ -73,6 +74,16 @@ def inspect_model(folder: Path) -> Inventory:
         _carried(names, others, _reasons(model, family, seen, unknown.left_out)),
         _experts_per_token(text_config),
     )
+
+
+def _check_experts(folder: Path, modules: Sequence[ModuleInfo], chosen: int | None) -> None:
+    """Refuse a config that sends each token to more experts than there are. Raises ModelError."""
+    held = max((m.site.num_experts or 0 for m in modules if m.site is not None), default=0)
+    if chosen is not None and 0 < held < chosen:
+        raise ModelError(
+            f"{folder}: config.json sends each token to {chosen} experts, and the files hold {held} of a block. "
+            "No program runs such a model; download it again."
+        )
 
 
 def _looked_at(folder: Path, model: Any, family: Family) -> tuple[Stacks, Seen]:
