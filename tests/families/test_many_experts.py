@@ -52,8 +52,8 @@ def test_every_expert_is_in_a_site(mixture: Inventory) -> None:
 
 def test_more_experts_than_there_are_is_refused(tmp_path: Path) -> None:
     """Before a job exists: nothing runs such a model."""
-    own = {"num_experts": 4, "num_experts_per_tok": 8, "moe_intermediate_size": 32, "num_hidden_layers": 2}
-    with pytest.raises(ModelError, match="each token to 8 experts, and the files hold 4 of a block"):
+    own = {"num_experts": _EXPERTS, "num_experts_per_tok": 65, "moe_intermediate_size": 32}
+    with pytest.raises(ModelError, match="each token to 65 experts, and the files hold 64 of a block"):
         _inventory(tmp_path, "Qwen3Moe", own)
 
 
@@ -75,7 +75,7 @@ def _inventory(folder: Path, kind: str, own: dict[str, Any]) -> Inventory:
     import torch
     import transformers
 
-    config = getattr(transformers, f"{kind}Config")(**{**_SIZES, **own})
+    config = getattr(transformers, f"{kind}Config")(**_SIZES, **own)
     with torch.device("meta"):
         model = getattr(transformers, f"{kind}ForCausalLM")(config)
     config.architectures = [f"{kind}ForCausalLM"]
