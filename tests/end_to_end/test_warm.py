@@ -50,7 +50,7 @@ def test_another_budget_is_answered_from_what_is_known(
 
     monkeypatch.setitem(workers.worker._HANDLERS, Evaluate, watch)
     monkeypatch.setattr(workers.worker, "build_levels", refuse)
-    monkeypatch.setattr(workers.worker, "calibrate", refuse)
+    monkeypatch.setattr(workers.worker, "calibrate_all", refuse)
     monkeypatch.setattr(workers.worker, "write_teacher", refuse)
     job = service.submit(small_spec(tiny("tied"), text_file, budget="3.1bpw", **sizes))
     watching = Watching(service.front)
