@@ -108,9 +108,9 @@ def test_checkpoint_of_an_older_tightfit_is_loaded(exports: dict[str, Export], t
         with torch.no_grad():
             assert model(input_ids=IDS).logits.equal(exports[name].searched_logits())
     config = json.loads((older / "config.json").read_text())
-    config["quantization_config"]["schema_version"] = 4
+    config["quantization_config"]["schema_version"] = 5
     (older / "config.json").write_text(json.dumps(config))
-    with pytest.raises(ValueError, match=r"has schema 4; this tightfit reads 1 to 3\. Update tightfit"):
+    with pytest.raises(ValueError, match=r"has schema 5; this tightfit reads 1 to 4\. Update tightfit"):
         load_exported(older)
 
 
