@@ -1,11 +1,12 @@
-"""Exact bytes of a plan: every stored byte of every tensor, the container's header aside.
+"""Exact bytes of a plan: every stored byte of every tensor, the container's header aside, and the key/value cache.
 
 A target says which tensors hold a module at a level (`space/targets`); their bytes are added up here and nowhere else.
 """
 
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, replace
 
-from space.inventory import Inventory, ModuleInfo
+from space.inventory import CacheLayer, Inventory, ModuleInfo
 from space.level import Level
 from space.plan import Plan
 from space.targets.target_table import TARGETS
@@ -24,40 +25,97 @@ def others_bytes(inventory: Inventory, target: str = "packed") -> int:
 
 
 @dataclass(frozen=True, slots=True)
-class Cost:
-    """Where a plan's bytes go.
+class PlanBytes:
+    """Where a plan's bytes go on the device that runs it.
 
     Attributes:
-        modules_bytes: packed integers, scales, masks and factors of the searched modules.
-        others_bytes: the tensors left alone.
-        key_value_bytes: the key/value cache at the asked context and batch (0: weights only).
+        values: what stands for the weights of packed modules: integers, symbols, blocks with scales of their own.
+        scales: those that are stored apart.
+        masks: of zeros.
+        factors: of low-rank corrections.
+        dense: modules that are left dense.
+        others: the tensors left alone.
+        key_value: the key/value cache at the asked context and batch, as the target's runtime has it (0: weights only).
+        embeddings: of all these, the embeddings; a head that is tied to one is stored with it.
+        heads: of all these, linear layers outside the blocks.
 
     """
 
-    modules_bytes: int
-    others_bytes: int
-    key_value_bytes: int
+    values: int
+    scales: int
+    masks: int
+    factors: int
+    dense: int
+    others: int
+    key_value: int
+    embeddings: int
+    heads: int
 
     @property
     def weight_bytes(self) -> int:
         """Return what the weight files hold."""
-        return self.modules_bytes + self.others_bytes
+        return self.values + self.scales + self.masks + self.factors + self.dense + self.others
 
     @property
     def size_bytes(self) -> int:
         """Return what counts against the budget."""
-        return self.weight_bytes + self.key_value_bytes
+        return self.weight_bytes + self.key_value
 
 
-def key_value_bytes(inventory: Inventory, context: int, batch: int) -> int:
-    """Return the bytes of the key/value cache for `batch` sequences of `context` tokens."""
-    if inventory.key_value is None or not context:
-        return 0
-    return batch * sum(layer.size_bytes(context) for layer in inventory.key_value)
+_PART_OF = {
+    **dict.fromkeys(("scale", "scales", "weight_scale", "suh", "svh"), "scales"),
+    "mask": "masks",
+    **dict.fromkeys(("left", "right", "factor_scale"), "factors"),
+}
+"""Name of a tensor within its module -> field of `PlanBytes`; any other holds values."""
 
 
-def plan_cost(inventory: Inventory, plan: Plan, target: str = "packed", context: int = 0, batch: int = 1) -> Cost:
-    """Return the exact cost of a plan for a target."""
+def plan_bytes(inventory: Inventory, plan: Plan, target: str = "packed", context: int = 0, batch: int = 1) -> PlanBytes:
+    """Return the exact bytes of a plan for a target, and of the cache of `batch` sequences of `context` tokens."""
+    parts, place = Counter[str](), Counter[str]()
     levels = plan.mapping
-    modules = sum(module_bytes(module, levels[module.name], target) for module in inventory.modules)
-    return Cost(modules, others_bytes(inventory, target), key_value_bytes(inventory, context, batch))
+    for module in inventory.modules:
+        of_module = _parts(module, levels[module.name], target)
+        parts.update(of_module)
+        outside = "heads" if module.block is None else "blocks"
+        place["embeddings" if module.kind == "embedding" else outside] += sum(of_module.values())
+    return PlanBytes(
+        parts["values"],
+        parts["scales"],
+        parts["masks"],
+        parts["factors"],
+        parts["dense"],
+        others_bytes(inventory, target),
+        key_value_bytes(inventory, context, batch, target),
+        place["embeddings"],
+        place["heads"],
+    )
+
+
+def _parts(module: ModuleInfo, level: Level, target: str) -> Counter[str]:
+    """Return field of `PlanBytes` -> bytes of a module."""
+    if level.is_dense:
+        return Counter(dense=module.weight.size_bytes)
+    parts: Counter[str] = Counter()
+    for tensor in TARGETS[target].layout(module, level):
+        parts[_PART_OF.get(tensor.name, "values")] += tensor.size_bytes
+    return parts
+
+
+def cache_layers(inventory: Inventory, target: str = "packed") -> tuple[CacheLayer, ...] | None:
+    """Return the layers of the key/value cache as a target's runtime has them; None where the model tells none."""
+    size = TARGETS[target].cache_value_bytes
+    if inventory.key_value is None or size is None:
+        return inventory.key_value
+    return tuple(
+        replace(layer, token_bytes=layer.token_bytes // layer.value_bytes * size, value_bytes=size)
+        for layer in inventory.key_value
+    )
+
+
+def key_value_bytes(inventory: Inventory, context: int, batch: int, target: str = "packed") -> int:
+    """Return the bytes of the key/value cache for `batch` sequences of `context` tokens."""
+    layers = cache_layers(inventory, target)
+    if layers is None or not context:
+        return 0
+    return batch * sum(layer.size_bytes(context) for layer in layers)

@@ -114,12 +114,14 @@ class CacheLayer:
         token_bytes: for each token.
         window: tokens that it remembers at most; None: all.
         fixed_bytes: however long the sequence is (the state of a recurrent layer).
+        value_bytes: of one of the values of `token_bytes`.
 
     """
 
     token_bytes: int
     window: int | None = None
     fixed_bytes: int = 0
+    value_bytes: int = 2
 
     def size_bytes(self, context: int) -> int:
         """Return the bytes after so many tokens."""

@@ -13,7 +13,7 @@ from tools.container_steps import CONTAINERFILE, instructions
 ROOT = Path(__file__).resolve().parent.parent
 UNITS = sorted((ROOT / "deploy" / "systemd").glob("*.service"))
 SETTINGS = {"TIGHTFIT_HOME", "TIGHTFIT_DATABASE_URL", "MLFLOW_TRACKING_URI", "RAY_ADDRESS", "RAY_HEAD"}
-COMMAND = re.compile(r"\btightfit (?:serve|work|token add)[^\n\"&]*")
+COMMAND = re.compile(r"\btightfit (?:serve|work|token add)[^\n\"&`]*")
 
 
 def test_an_image_holds_every_package() -> None:

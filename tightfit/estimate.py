@@ -7,7 +7,7 @@ from typing import Any
 
 from search.progress.phases import expected_seconds
 from search.request.prepare import Prepared
-from space.cost import plan_cost
+from space.cost import plan_bytes
 from space.inventory import Inventory
 from space.site import Carried
 from space.spec import JobSpec
@@ -137,7 +137,7 @@ def estimate(spec: JobSpec, prepared: Prepared, request: JobSpec) -> DryRun:
         shape = (module.out_features, module.in_features)
         rows.append((module.name, module.kind, *shape, len(sizes), min(sizes), max(sizes)))
     uniform = tuple(
-        UniformSize(str(level), plan_cost(inventory, plan, spec.target, spec.context, spec.batch).size_bytes)
+        UniformSize(str(level), plan_bytes(inventory, plan, spec.target, spec.context, spec.batch).size_bytes)
         for level, plan in space.uniform_plans()
     )
     return DryRun(

@@ -22,7 +22,7 @@ from typing import Any
 from benchmarks.levels.refit import ALLOCATIONS, make_plan, texts
 from benchmarks.levels.run import ROOT
 from benchmarks.search.arena import NUM_CALIBRATION, SEQUENCE_LENGTH, Arena, default_folder
-from space.cost import module_bytes, plan_cost
+from space.cost import module_bytes, plan_bytes
 from space.level import parse_level
 from space.plan import Plan
 from space.results.front import paired_interval
@@ -83,7 +83,7 @@ def _row(
     spent, made = time.process_time() - started, found.fitted.values
     before, after = (_judged(arena, plan, values, judges) for values in (start, made))
     return {
-        "size_bytes": plan_cost(arena.inventory, plan).weight_bytes,
+        "size_bytes": plan_bytes(arena.inventory, plan).weight_bytes,
         "plan": plan.digest,
         "decided": [found.kl_before, found.kl_after],
         "kept": found.kept,

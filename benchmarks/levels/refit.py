@@ -19,7 +19,7 @@ from typing import Any
 
 from benchmarks.levels.run import ROOT
 from benchmarks.search.arena import GROUP_SIZE, Arena, default_folder
-from space.cost import module_bytes, plan_cost
+from space.cost import module_bytes, plan_bytes
 from space.level import Level, parse_level
 from space.measurement import Measurement
 from space.plan import Plan
@@ -99,7 +99,7 @@ def measure(arena: Arena, plan: Plan, decides: TokenSet, judges: TokenSet) -> di
     before, after = (_judge(arena, plan, tokens) for tokens in (judges, fitted))
     exported = after if found.kept else before
     return {
-        "size_bytes": plan_cost(arena.inventory, plan).weight_bytes,
+        "size_bytes": plan_bytes(arena.inventory, plan).weight_bytes,
         "plan": plan.digest,
         "decided": [found.kl_before, found.kl_after],
         "kept": found.kept,

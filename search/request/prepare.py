@@ -21,7 +21,7 @@ from space.targets.target_table import TARGETS, check_packages
 from workers.models.model_files import read_config, read_headers, resolve_model
 from workers.models.ties import check_ties
 
-_INVENTORY_VERSION = 5  # raise it when the same files get another inventory
+_INVENTORY_VERSION = 6  # raise it when the same files get another inventory
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +72,7 @@ def prepare(spec: JobSpec, cache_folder: Path | None = None, *, remember: bool =
         try_pattern(pattern, [module.name for module in inventory.modules])
     space = build_space(inventory, spec.menu, spec.target, spec.parsed_pins, spec.parsed_plans)
     _check_levels(folder, spec, space)
-    cache = key_value_bytes(inventory, spec.context, spec.batch)
+    cache = key_value_bytes(inventory, spec.context, spec.batch, spec.target)
     budget = parse_budget(spec.budget).size_bytes(inventory)
     low, dense = space.smallest_bytes + cache, inventory.dense_bytes + cache
     if not low <= budget < dense:

@@ -36,5 +36,6 @@ GGUF = Target(
     groups=of_one_parameter,
     other=lambda tensor: replace(tensor, dtype="F32"),
     kinds=(*_USUAL, *(name for name, entry in GGML_TYPES.items() if name not in _USUAL and entry.is_default)),
+    cache_value_bytes=2,  # float16, whatever the weights are
     packages=("libggml", "gguf"),
 )

@@ -43,5 +43,6 @@ ONNX = Target(
     is_legal=_is_legal,
     layout=_layout,
     other=lambda tensor: replace(tensor, dtype="F32"),
+    cache_value_bytes=4,  # the graph's are float32
     packages=("onnx", "onnx_ir", "onnxruntime", "onnxruntime_genai"),
 )

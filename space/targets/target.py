@@ -27,6 +27,7 @@ class Target:
         kinds: what a menu has where a request names nothing that the files hold; the first of a bit-width is what
             uniform plans are made of.
         holds_experts_apart: experts of one stack may have different levels.
+        cache_value_bytes: of a value of the key/value cache, where the runtime has a type of its own for it.
         packages: what Python must be able to import for it; all of them are in the extra of its name.
 
     """
@@ -38,5 +39,6 @@ class Target:
     groups: Callable[[Inventory], Groups] = no_groups
     other: Callable[[TensorInfo], TensorInfo] = _as_it_is
     kinds: tuple[str, ...] = ("integer",)
+    cache_value_bytes: int | None = None
     packages: tuple[str, ...] = ()
     holds_experts_apart: bool = False

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from safetensors.torch import load_file
 
-from space.cost import module_bytes, plan_cost
+from space.cost import module_bytes, plan_bytes
 from tests.export.exports import Export, reload_all, write_export
 from tests.workers.tiny_models import EVERY_KIND, Bench, TinyKind
 from tightfit.export.targets.writer import WEIGHTS
@@ -112,7 +112,7 @@ def test_stored_bytes_are_the_predicted_ones(packed: Reloaded, compressed: Reloa
         inventory, name = export.bench.workspace.inventory, export.written
         stored = {n: t.nbytes for n, t in load_file(export.folder / WEIGHTS).items()}
         assert sum(stored.values()) == name.size_bytes == name.predicted_bytes
-        assert name.predicted_bytes == plan_cost(inventory, export.plan, target).weight_bytes
+        assert name.predicted_bytes == plan_bytes(inventory, export.plan, target).weight_bytes
         for module in inventory.modules:
             parts = [b for n, b in stored.items() if n.startswith(f"{module.name}.") and not n.endswith(".bias")]
             assert sum(parts) == module_bytes(module, export.plan[module.name], target)

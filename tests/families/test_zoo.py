@@ -22,7 +22,10 @@ def test_whole_path(family: str, tmp_path: Path) -> None:
     """The searched model and its export compute the same, and at least 95 % of what is searched can be."""
     verdict = judge(family, tmp_path)
     assert verdict.told == "verified"
-    assert verdict.share > 0.95 or verdict.kind == "multimodal-decoder"
+    assert verdict.share > 0.95 or verdict.kind in (
+        "multimodal-decoder",
+        "speech-frames",
+    )  # towers and convolutions stay dense
 
 
 @pytest.mark.parametrize("family", ["vit"])

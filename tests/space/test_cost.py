@@ -1,5 +1,6 @@
 """Cost: the bytes of tensors as the container's docstring lists them, counted one by one."""
 
+from dataclasses import replace
 from math import prod
 
 import pytest
@@ -7,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from space.codings.coding import BITS
-from space.cost import Cost, key_value_bytes, module_bytes, plan_cost
+from space.cost import PlanBytes, cache_layers, key_value_bytes, module_bytes, plan_bytes
 from space.inventory import Inventory, ModuleInfo
 from space.level import DENSE, Level
 from space.plan import Plan
@@ -71,12 +72,13 @@ def test_dense_module_keeps_its_bytes(target: str) -> None:
     assert module_bytes(dense, DENSE, "packed" if target == "packed" else "compressed-tensors") == 30
 
 
-def test_plan_cost_adds_up() -> None:
+def test_plan_bytes_add_up() -> None:
     """Modules, other tensors and the cache are told apart; only the sum counts against the budget."""
     model = inventory()
     plan = Plan.of({m.name: DENSE for m in model.modules})
-    cost = plan_cost(model, plan, context=100, batch=3)
-    assert cost == Cost(model.dense_bytes - model.others_bytes, 64 * 4 + 14, 64 * 2 * 100 * 3)
+    cost = plan_bytes(model, plan, context=100, batch=3)
+    dense, embedding = model.dense_bytes - model.others_bytes, 50 * 64 * 2
+    assert cost == PlanBytes(0, 0, 0, 0, dense, 64 * 4 + 14, 64 * 2 * 100 * 3, embedding, 0)
     assert cost.weight_bytes == model.dense_bytes
     assert cost.size_bytes == model.dense_bytes + 38_400
 
@@ -87,3 +89,31 @@ def test_cache_bytes() -> None:
     assert key_value_bytes(model, 0, 8) == 0
     assert key_value_bytes(model, 10, 2) == 2 * key_value_bytes(model, 10, 1) == 2 * key_value_bytes(model, 5, 2)
     assert key_value_bytes(Inventory(model.modules, model.others, None, 2), 10, 2) == 0
+
+
+def test_every_part_of_a_module_is_counted_once() -> None:
+    """Values, scales, masks and factors of every target; a head outside the blocks is told apart."""
+    model = inventory()
+    model = Inventory((*model.modules, module("head", 50, 64)), model.others, model.key_value, 2)
+    level = Level(4, 32, 0.5, rank=3)
+    found = plan_bytes(model, Plan.of({m.name: level if m.kind == "linear" else DENSE for m in model.modules}))
+    linear = [m for m in model.modules if m.kind == "linear"]
+    assert found.values == sum(m.out_features * 32 // 2 for m in linear)
+    assert found.scales == sum(m.out_features * 2 * 2 for m in linear)
+    assert found.masks == sum(m.out_features * 8 for m in linear)
+    assert found.factors == sum(3 * (m.out_features + 64 + 4) for m in linear)
+    assert (found.embeddings, found.heads) == (50 * 64 * 2, module_bytes(linear[-1], level))
+    assert found.weight_bytes == found.embeddings + sum(module_bytes(m, level) for m in linear) + found.others
+    plain = Plan.of({m.name: Level(4, 32) if m.kind == "linear" else DENSE for m in model.modules})
+    for target in ("packed", "compressed-tensors", "vllm"):
+        assert plan_bytes(model, plain, target).scales == sum(m.out_features * 2 * 2 for m in linear)
+
+
+def test_the_cache_is_the_runtimes() -> None:
+    """llama.cpp's is float16 and ONNX Runtime's float32, whatever the model computes in."""
+    model = inventory()
+    wide = replace(model, key_value=tuple(replace(c, token_bytes=128, value_bytes=4) for c in model.key_value or ()))
+    sizes = {t: key_value_bytes(wide, 10, 1, t) for t in ("packed", "vllm", "gguf", "onnx")}
+    assert sizes == {"packed": 1280, "vllm": 1280, "gguf": 640, "onnx": 1280}
+    assert key_value_bytes(model, 10, 1, "onnx") == 2 * key_value_bytes(model, 10, 1)
+    assert cache_layers(Inventory(model.modules, model.others, None, 2), "gguf") is None

@@ -3,7 +3,7 @@
 import pytest
 from hypothesis import given
 
-from space.cost import plan_cost
+from space.cost import plan_bytes
 from space.errors import SpecError
 from space.inventory import ModuleInfo
 from space.level import DENSE, Level, parse_level
@@ -132,12 +132,12 @@ def test_uniform_plans_are_of_the_space(level: Level) -> None:
 
 
 def test_reachable_range_and_bytes() -> None:
-    """Levels are sorted by bytes; the ends of the range are plans, and bytes are those of `plan_cost`."""
+    """Levels are sorted by bytes; the ends of the range are plans, and bytes are those of `plan_bytes`."""
     found = space(SMALL)
     ends = [found.uniform_plan(DENSE).replace({n: v[i] for n, v in found.levels.items()}) for i in (0, -1)]
     assert [found.weight_bytes(plan) for plan in ends] == [found.smallest_bytes, found.largest_bytes]
     for plan in ends:
-        assert found.weight_bytes(plan) == plan_cost(found.inventory, plan).weight_bytes
+        assert found.weight_bytes(plan) == plan_bytes(found.inventory, plan).weight_bytes
     for sizes in found.sizes.values():
         assert list(sizes.values()) == sorted(sizes.values())
     assert found.num_plans == 4 * 16**4

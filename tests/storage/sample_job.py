@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from math import exp
 
-from space.cost import plan_cost
+from space.cost import plan_bytes
 from space.inventory import CacheLayer, Inventory, ModuleInfo, TensorInfo
 from space.level import Level
 from space.measurement import Measurement
@@ -99,7 +99,7 @@ def _mixed_plan(inventory: Inventory, share: float, rng: random.Random) -> Plan:
 
 def _trial(job_id: str, number: int, plan: Plan, inventory: Inventory, rng: random.Random) -> Trial:
     is_uniform = number < 6
-    size = plan_cost(inventory, plan, "packed", CONTEXT).size_bytes
+    size = plan_bytes(inventory, plan, "packed", CONTEXT).size_bytes
     if number % 17 == 16:
         return Trial(job_id, number, plan, "refine", TrialState.FAILED, size, reason="worker died: out of memory")
     kl = exp(2.2 - 1.75 * (size / 2**20 - 3)) * (2.4 if is_uniform else rng.uniform(1.0, 1.5))

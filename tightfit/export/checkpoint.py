@@ -9,7 +9,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from space.cost import plan_cost
+from space.cost import plan_bytes
 from space.errors import SpecError, VerificationError
 from space.inventory import Inventory
 from space.plan import Plan
@@ -108,7 +108,7 @@ def write_checkpoint(folder: Path, source: Source, target: str) -> Written:
     """
     writer = WRITERS[target]
     size, digests = writer.write(folder, source)
-    predicted = plan_cost(source.inventory, source.plan, target).weight_bytes
+    predicted = plan_bytes(source.inventory, source.plan, target).weight_bytes
     return Written(folder, size, (folder / writer.weights).stat().st_size, predicted, digests)
 
 

@@ -7,23 +7,16 @@ from dataclasses import dataclass
 from math import isfinite
 from typing import Any
 
-from space.cost import key_value_bytes, others_bytes
+from space.cost import PlanBytes, cache_layers, plan_bytes
 from space.inventory import Inventory, ModuleInfo
 from space.level import Level
 from space.plan import Plan
 from space.results.document import FrontDocument
 from space.results.explanation import Explanation
 from space.spec import JobSpec
-from space.targets.target_table import TARGETS
 from tightfit.report.why import reasons_data
 
 CATEGORIES = ("values", "scales", "masks", "low-rank factors", "dense modules", "tensors left alone", "KV cache")
-_CATEGORY_OF = {
-    **dict.fromkeys(("scale", "weight_scale"), "scales"),
-    "mask": "masks",
-    **dict.fromkeys(("left", "right", "factor_scale"), "low-rank factors"),
-}
-"""Name of a tensor within its module -> category; any other holds values."""
 MAX_CELLS = 20_000
 """Heat-map cells in one report, over all points: what keeps it small whatever the model."""
 
@@ -62,7 +55,9 @@ def report_data(
                 "bits": _finite(point.bits_per_weight),
                 "best": point.recommended,
                 "command": document.export_command(point.point, home_option),
-                "bytes": None if plan is None else _bytes_by_category(inventory, plan, spec),
+                "bytes": None
+                if plan is None
+                else _by_category(plan_bytes(inventory, plan, spec.target, spec.context, spec.batch)),
                 "map": _indices(cells, plan, palette) if plan is not None and point.point in kept else None,
             }
         )
@@ -71,7 +66,7 @@ def report_data(
         "budget": document.budget_bytes,
         "context": spec.context,
         "batch": spec.batch,
-        "cache": _cache_layers(inventory),
+        "cache": _cache_layers(inventory, spec.target),
         "beside": document.metric.beside,
         "dense": {"size": document.dense.size_bytes, "perplexity": _finite(document.dense.perplexity)},
         "categories": CATEGORIES,
@@ -134,33 +129,20 @@ def _summary(levels: Sequence[Level]) -> tuple[Any, ...]:
     return text, round(bits, 1), group.most_common(1)[0][0], round(sparsity, 3), round(rank, 1)
 
 
-def _cache_layers(inventory: Inventory) -> list[tuple[int, int, int | None, int]] | None:
+def _cache_layers(inventory: Inventory, target: str) -> list[tuple[int, int, int | None, int]] | None:
     """Return [layers that are alike, bytes of a token, most tokens, bytes of the state], or None where unknown."""
-    if inventory.key_value is None:
+    if (layers := cache_layers(inventory, target)) is None:
         return None
-    alike = Counter(inventory.key_value)
+    alike = Counter(layers)
     return [(count, layer.token_bytes, layer.window, layer.fixed_bytes) for layer, count in alike.items()]
 
 
-def _bytes_by_category(inventory: Inventory, plan: Plan, spec: JobSpec) -> list[int]:
-    """Return the bytes of each of CATEGORIES; values are what a module's bytes are besides all else."""
-    totals = dict.fromkeys(CATEGORIES, 0)
-    for module in inventory.modules:
-        for name, size in _module_parts(module, plan[module.name], spec.target).items():
-            totals[name] += size
-    totals["tensors left alone"] = others_bytes(inventory, spec.target)
-    totals["KV cache"] = key_value_bytes(inventory, spec.context, spec.batch)
-    return list(totals.values())
-
-
-def _module_parts(module: ModuleInfo, level: Level, target: str) -> dict[str, int]:
-    """Return category -> bytes of a module."""
-    if level.is_dense:
-        return {"dense modules": module.weight.size_bytes}
-    parts: Counter[str] = Counter()
-    for tensor in TARGETS[target].layout(module, level):
-        parts[_CATEGORY_OF.get(tensor.name, "values")] += tensor.size_bytes
-    return parts
+def _by_category(found: PlanBytes) -> list[int]:
+    """Return the bytes of each of CATEGORIES."""
+    return [
+        *(found.values, found.scales, found.masks, found.factors),
+        *(found.dense, found.others, found.key_value),
+    ]
 
 
 def _finite(value: float) -> float | None:

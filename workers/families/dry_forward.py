@@ -94,10 +94,12 @@ def _filled(model: Any, inputs: dict[str, Any], *, has_cache: bool) -> list[Any]
 
 
 def _layer(short: Any, long: Any) -> CacheLayer:
+    held = [t for t in _tensors(vars(short)) if t.dim()]
     before, after = (sum(t.nbytes for t in _tensors(vars(layer)) if t.dim()) for layer in (short, long))
     per_token = (after - before) // (_LENGTHS[1] - _LENGTHS[0])
     window = getattr(long, "sliding_window", None)
-    return CacheLayer(per_token, window if isinstance(window, int) else None, before - per_token * _LENGTHS[0])
+    fixed, value_bytes = before - per_token * _LENGTHS[0], max((t.element_size() for t in held), default=2)
+    return CacheLayer(per_token, window if isinstance(window, int) else None, fixed, value_bytes)
 
 
 def _tensors(value: Any) -> Iterator[Tensor]:
