@@ -112,3 +112,14 @@ def test_files_that_cannot_be_read(cli: Cli, tmp_path: Path, name: str) -> None:
     assert done.exit_code == 2
     assert f"--config {tmp_path / name}: cannot be read (" in done.err
     assert "name a TOML or JSON file of a job" in done.err
+
+
+def test_a_plan_of_others_is_shown_by_its_name(cli: Cli, model: str, tmp_path: Path) -> None:
+    """In the dry run, with how many modules it names."""
+    path = tmp_path / "theirs.txt"
+    path.write_text("model.layers.0.mlp.down_proj: 4\n")
+    told = cli(
+        "submit", model, "--budget", "50%", "--plan", str(path), "--pin", "0.mlp.down_proj=b4-g64", "--dry-run"
+    ).out
+    assert "theirs (1 modules)" in told
+    assert "0.mlp.down_proj=b4-g64" in told

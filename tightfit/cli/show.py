@@ -71,8 +71,16 @@ def show_dry_run(found: "DryRun", sources: Mapping[str, str]) -> None:
 def _written(value: object) -> str:
     """Return a value of a request as people write it; nothing where it is open."""
     if isinstance(value, list):
-        return ", ".join("=".join(v) if isinstance(v, list) else "channel" if v is None else str(v) for v in value)
+        return ", ".join(map(_written_one, value))
     return "" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _written_one(value: object) -> str:
+    """Return one of a list's values: a pin as it is typed, a plan to compare with by its name."""
+    if isinstance(value, list):
+        name, told = value
+        return f"{name}={told}" if isinstance(told, str) else f"{name} ({len(told)} modules)"
+    return "channel" if value is None else str(value)
 
 
 def show_front(document: FrontDocument) -> None:

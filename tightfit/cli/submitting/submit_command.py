@@ -70,7 +70,7 @@ def submit(
     if plan:
         from search.request.plan_files import with_plans
 
-        spec = with_plans(spec, plan)
+        spec, sources = with_plans(spec, plan), {**sources, "plans": "--plan"}
     if dry_run:
         _look(spec, sources, out, home, as_json=as_json)
     else:
