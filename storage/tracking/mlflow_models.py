@@ -13,6 +13,7 @@ from storage.tracking.contract import Checkpoint
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.entities import LoggedModel
 
 ALIAS = "recommended"
 _EXTERNAL = "mlflow.model.isExternal"
@@ -59,7 +60,7 @@ def register(client: "MlflowClient", experiment_id: str, run_id: str, export: Ch
     client.log_batch(run_id, metrics=metrics)
     made = client.create_model_version(
         name,
-        f"models:/{model.model_id}",
+        _source(client, model),
         run_id,
         tags,
         description=export_figures.version_note(export),
@@ -69,6 +70,15 @@ def register(client: "MlflowClient", experiment_id: str, run_id: str, export: Ch
     if export.is_recommended:
         client.set_registered_model_alias(name, ALIAS, made.version)
     return str(made.version)
+
+
+def _source(client: "MlflowClient", model: "LoggedModel") -> str:
+    """Return where a version says that it is from: a server looks up the model, a database is told where that lies.
+
+    MLflow's own code for databases would look it up in the process' global place, which need not be the client's.
+    """
+    is_server = client.tracking_uri.startswith(("http:", "https:"))
+    return f"models:/{model.model_id}" if is_server else str(model.artifact_location)
 
 
 def _finish(client: "MlflowClient", model_id: str) -> None:

@@ -120,3 +120,13 @@ def test_a_tracker_tells_of_the_machine_and_of_exports(client: Any, sample: Samp
     (run,) = found_runs(client, "tags.`tightfit.job` = 'quiet-swan-3' AND tags.`tightfit.kind` = 'job'")
     assert run.data.metrics[f"{SYSTEM}system_memory_usage_megabytes"] > 0
     assert client.get_model_version_by_alias(NAME, "recommended").tags["tightfit.export"] == "e7"
+
+
+def test_an_export_is_a_version_in_a_database_without_a_server_too(tmp_path: Path, sample: SampleJob) -> None:
+    """As `tightfit demo` leaves it; the process' own place of MLflow is another one."""
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    export = export_of(sample, 3, recommended=True)
+    sync(uri, sample.job, sample.trials, sample.document, "<p>report", sample.progress, exports=[export])
+    assert mlflow.get_tracking_uri() != uri
+    version = mlflow.MlflowClient(uri).get_model_version_by_alias(NAME, "recommended")
+    assert version.tags["tightfit.export"] == "e3"
