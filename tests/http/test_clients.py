@@ -24,9 +24,12 @@ from space.errors import (
     UsageError,
     VerificationError,
 )
+from space.spec import JobSpec
 from tests.end_to_end.jobs import Quiet
 from tests.http.conftest import World
+from tests.http.here import Here
 from tightfit import AsyncClient, Client
+from tightfit.estimate import DryRun
 from tightfit.http.callers import Gate, TokenGate
 from tightfit.http.http_server import configured
 from tightfit.report.notebook_front import Front
@@ -167,6 +170,37 @@ def test_a_failed_job_raises_where_it_is_waited_for(world: World, url: str) -> N
             pytest.raises(StoreError, match="right address"),
         ):
             client.job("one").status()
+
+
+def test_who_is_cut_off_as_the_service_stops_asks_again(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A request that is not answered yet ends in an outage, as one of a service that is not there does."""
+    monkeypatch.setattr("tightfit.http.http_server._END_SECONDS", 1)
+    begun, ended, errors = threading.Event(), threading.Event(), list[OutageError]()
+
+    class Slow(Here):
+        def dry_run(self, spec: JobSpec) -> DryRun:
+            begun.set()
+            ended.wait(60)
+            return super().dry_run(spec)
+
+    def ask() -> None:
+        with Client(f"http://127.0.0.1:{listening.getsockname()[1]}") as client, pytest.raises(OutageError) as found:
+            client.inspect(str(world.model), "60%", **options(world))
+        errors.append(found.value)
+
+    app = world.client().app
+    app.state.judge = Slow(world.service)  # type: ignore[attr-defined]
+    listening = socket.create_server(("127.0.0.1", 0))
+    server = uvicorn.Server(configured(app))
+    threads = [threading.Thread(target=server.run, kwargs={"sockets": [listening]}), threading.Thread(target=ask)]
+    for thread in threads:
+        thread.start()
+    assert begun.wait(60)
+    server.should_exit = True
+    threads[1].join(60)
+    ended.set()
+    threads[0].join(60)
+    assert "Send it again once it is back" in str(errors[0])
 
 
 def _answer_oddly(listening: socket.socket) -> None:

@@ -7,7 +7,17 @@ from typing import Any, Self
 import httpx2
 
 from space.errors import JobFailedError
-from tightfit.client.wire import RESTING, checked, connection, front_of, next_pause, request_of, unreachable
+from tightfit.client.wire import (
+    RESTING,
+    check_task,
+    checked,
+    connection,
+    front_of,
+    next_pause,
+    request_of,
+    task_rests,
+    unreachable,
+)
 from tightfit.report.notebook_front import Front
 
 
@@ -101,6 +111,50 @@ class AsyncRemoteJob:
         """Delete it, once it rests."""
         await self.client.ask("DELETE", f"/v1/jobs/{self.job_id}")
 
+    async def export(self, point: str | None = None, budget: str | None = None, **options: Any) -> "AsyncRemoteTask":
+        """Queue an export of a point; `options` are `target` and `refit`."""
+        found = await self._post("/exports", json={"point": point, "budget": budget, **options})
+        return AsyncRemoteTask(self.client, found["task"], "/v1/exports", "Export")
+
+    async def recover(self, point: str | None = None, **options: Any) -> "AsyncRemoteTask":
+        """Queue a recovery of a point; `options` are `method`, `minutes`, `text` and `seed`."""
+        found = await self._post("/recoveries", json={"point": point, **options})
+        return AsyncRemoteTask(self.client, found["task"], "/v1/recoveries", "Recovery")
+
     async def _post(self, path: str, **options: Any) -> dict[str, Any]:
         found: dict[str, Any] = await self.client.ask("POST", f"/v1/jobs/{self.job_id}{path}", **options)
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class AsyncRemoteTask:
+    """An export or a recovery of a service; see `RemoteTask`."""
+
+    client: AsyncClient
+    task_id: str
+    path: str
+    name: str
+
+    async def status(self) -> dict[str, Any]:
+        """Return how far it is, and what came of it."""
+        found: dict[str, Any] = await self.client.ask("GET", f"{self.path}/{self.task_id}")
+        return found
+
+    async def wait(self) -> Self:
+        """Wait until it is done; return it. Raises JobFailedError where it failed or was cancelled."""
+        pause = None
+        while not task_rests(found := await self.status()):
+            pause = next_pause(pause)
+            await asyncio.sleep(pause)
+        check_task(self.name, found)
+        return self
+
+    async def cancel(self) -> dict[str, Any]:
+        """Stop it; return its status."""
+        found: dict[str, Any] = await self.client.ask("POST", f"{self.path}/{self.task_id}/cancel")
+        return found
+
+    async def resume(self) -> dict[str, Any]:
+        """Queue it again where it failed, was stopped or left behind; return its status."""
+        found: dict[str, Any] = await self.client.ask("POST", f"{self.path}/{self.task_id}/resume")
         return found

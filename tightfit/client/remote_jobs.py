@@ -1,15 +1,15 @@
-"""A job of a service and its exports: looked at, waited for, moved, fetched."""
+"""A job of a service: looked at, waited for, moved; exports and recoveries of it asked for."""
 
 import json
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Self
 
-from space.errors import JobFailedError, OutageError, OutputError
+from space.errors import JobFailedError, OutageError
 from tightfit.client.asking import Asking
-from tightfit.client.wire import RESTING, TASK_RESTING, check_file, front_of, next_pause
+from tightfit.client.remote_tasks import RemoteExport, RemoteRecovery
+from tightfit.client.wire import RESTING, front_of, next_pause
 from tightfit.report.notebook_front import Front
 
 
@@ -128,11 +128,15 @@ class RemoteJob:
         """Delete it, once it rests."""
         self.client.ask("DELETE", f"/v1/jobs/{self.job_id}")
 
-    def export(self, point: str | None = None, budget: str | None = None, **options: Any) -> "RemoteExport":
+    def export(self, point: str | None = None, budget: str | None = None, **options: Any) -> RemoteExport:
         """Queue an export of a point; `options` are `target` and `refit`."""
         return RemoteExport(
             self.client, self._post("/exports", json={"point": point, "budget": budget, **options})["task"]
         )
+
+    def recover(self, point: str | None = None, **options: Any) -> RemoteRecovery:
+        """Queue a recovery of a point; `options` are `method`, `minutes`, `text` and `seed`."""
+        return RemoteRecovery(self.client, self._post("/recoveries", json={"point": point, **options})["task"])
 
     def _get(self, path: str, **params: Any) -> Any:
         return self.client.ask("GET", f"/v1/jobs/{self.job_id}{path}", params=params)
@@ -148,58 +152,3 @@ class RemoteJob:
             from html import escape
 
             return f"<p>{escape(str(error))}</p>"
-
-
-@dataclass(frozen=True, slots=True)
-class RemoteExport:
-    """An export of a service."""
-
-    client: Asking
-    task_id: str
-
-    def status(self) -> dict[str, Any]:
-        """Return how far it is, and what came of it."""
-        found: dict[str, Any] = self.client.ask("GET", f"/v1/exports/{self.task_id}")
-        return found
-
-    def wait(self, timeout_seconds: float | None = None) -> Self:
-        """Wait until it is done; return it.
-
-        Raises:
-            JobFailedError: it failed or was cancelled.
-            TimeoutError: it goes on after so long.
-
-        """
-        deadline, pause = None if timeout_seconds is None else time.monotonic() + timeout_seconds, None
-        while (found := self.status())["state"] not in TASK_RESTING:
-            if deadline is not None and time.monotonic() >= deadline:
-                raise TimeoutError(f"Export {self.task_id} is {found['state']} after {timeout_seconds:.0f} s.")
-            pause = next_pause(pause)
-            time.sleep(pause)
-        if found["state"] != "DONE":
-            raise JobFailedError(f"Export {self.task_id} is {found['state']}: {found['error'] or 'it was stopped'}")
-        return self
-
-    def download(self, folder: str | Path) -> Path:
-        """Write the files of an export that is done into a folder, and check them; what is there already goes on.
-
-        Raises:
-            OutputError: the folder cannot be made.
-            VerificationError: a file is not what the service has.
-
-        """
-        found, out = self.client.ask("GET", f"/v1/exports/{self.task_id}/files")["files"], Path(folder)
-        try:
-            out.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise OutputError(f"{out}: cannot be made ({error.strerror}). Give another folder.") from error
-        for file in found:
-            path = out / Path(file["name"]).name
-            self.client.download(f"/v1/exports/{self.task_id}/files/{file['name']}", path)
-            check_file(path, file["size_bytes"], file["sha256"])
-        return out
-
-    def cancel(self) -> dict[str, Any]:
-        """Stop it; return its status."""
-        found: dict[str, Any] = self.client.ask("POST", f"/v1/exports/{self.task_id}/cancel")
-        return found

@@ -9,13 +9,21 @@ from typing import Any
 import httpx2
 
 import space.errors
-from space.errors import AccessError, OutageError, StoreError, TightfitError, UsageError, VerificationError
+from space.errors import (
+    AccessError,
+    JobFailedError,
+    OutageError,
+    StoreError,
+    TightfitError,
+    UsageError,
+    VerificationError,
+)
 from space.results.document import FrontDocument
 from tightfit.report.notebook_front import Front
 
 DEFAULT_URL = "http://127.0.0.1:8642"
 RESTING = ("DONE", "FAILED", "CANCELLED", "PAUSED")
-TASK_RESTING = ("DONE", "FAILED", "CANCELLED")
+_TASK_RESTING = ("DONE", "FAILED", "CANCELLED")
 _KINDS: dict[str, type[TightfitError]] = {
     name: kind
     for name, kind in vars(space.errors).items()
@@ -92,6 +100,17 @@ def next_pause(pause: float | None) -> float:
     (0.2, 2.0)
     """
     return _FIRST_PAUSE if pause is None else min(_GROWTH * pause, _LONGEST_PAUSE)
+
+
+def task_rests(found: Mapping[str, Any]) -> bool:
+    """Tell whether an export or a recovery has ended, by its status."""
+    return found["state"] in _TASK_RESTING
+
+
+def check_task(name: str, found: Mapping[str, Any]) -> None:
+    """Hold the status of a task that ended against what was hoped for. Raises JobFailedError unless it is DONE."""
+    if found["state"] != "DONE":
+        raise JobFailedError(f"{name} {found['task']} is {found['state']}: {found['error'] or 'it was stopped'}")
 
 
 def check_file(path: Path, size_bytes: int, sha256: str | None) -> None:

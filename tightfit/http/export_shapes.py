@@ -1,4 +1,4 @@
-"""What the service answers about exports."""
+"""What the service answers about exports and recoveries: tasks on a point of a front."""
 
 from typing import Any, Literal
 
@@ -21,11 +21,28 @@ class ExportRequest(Shape):
     """Fit it once more, and keep that where it helps; null does so where it can help and memory holds both models."""
 
 
+class RecoveryRequest(Shape):
+    """Which point of a front is made better in the same bytes, and how."""
+
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+
+    point: str | None = Field(None, max_length=50)
+    """By name; null: the recommended one."""
+    method: Literal["refit", "scales", "low-rank", "restore", "quantization-aware"] | None = None
+    """Null: the cheapest that helps, then the next while it pays."""
+    minutes: float | None = Field(None, gt=0, le=100_000)
+    """Of computing on one core for each method; null: its whole course."""
+    text: str | None = Field(None, max_length=4096)
+    """What it learns from, as a calibration source that the service reads; null: more of the job's."""
+    seed: int = Field(0, ge=0, lt=2**31)
+    """Of what it draws."""
+
+
 class ExportStatus(Shape):
-    """How far an export is: what `tightfit exports --json` prints of it."""
+    """How far an export or a recovery is: what `tightfit exports --json` prints of it."""
 
     task: str
-    """The export's id."""
+    """The task's id."""
     kind: str
     job: str
     point: str
@@ -53,6 +70,12 @@ class ExportList(Shape):
     """Exports, newest first."""
 
     exports: list[ExportStatus]
+
+
+class RecoveryList(Shape):
+    """Recoveries, newest first."""
+
+    recoveries: list[ExportStatus]
 
 
 class JobDetails(JobStatus):

@@ -9,13 +9,15 @@ import sys
 from pathlib import Path
 
 import uvicorn
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from space.errors import OutageError
 from tightfit.config import load_settings, login_name
 from tightfit.http.admission.quotas import Quotas
 from tightfit.http.api import ApiOptions, create_app
 from tightfit.http.callers import OpenGate, TokenGate
+from tightfit.http.problems import problem_of
 from tightfit.service import Service
 
 HEAD_SECONDS = 20.0
@@ -37,7 +39,7 @@ def run(listening: socket.socket, options: ApiOptions, *, needs_tokens: bool) ->
 def configured(app: ASGIApp) -> uvicorn.Config:
     """Return how an application is served."""
     return uvicorn.Config(
-        app,
+        _Parting(app),
         http=_PatientProtocol,
         limit_concurrency=_allow_connections(),
         log_level="warning",
@@ -48,6 +50,30 @@ def configured(app: ASGIApp) -> uvicorn.Config:
         timeout_keep_alive=_KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=_END_SECONDS,
     )
+
+
+class _Parting:
+    """An application around another one; who still waits for it when the service stops is told to ask again."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on; answer it where the server cuts it off before anything else did."""
+        is_answered = scope["type"] != "http"
+
+        async def sending(message: Message) -> None:
+            nonlocal is_answered
+            is_answered = True
+            await send(message)
+
+        try:
+            await self._app(scope, receive, sending)
+        except asyncio.CancelledError:
+            if is_answered:
+                raise
+            stops = OutageError("The service stops, and did not wait for this request. Send it again once it is back.")
+            await problem_of(stops)(scope, receive, send)
 
 
 class _PatientProtocol(H11Protocol):

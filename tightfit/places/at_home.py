@@ -12,6 +12,7 @@ from tightfit.listen import TerminalListener
 from tightfit.places.place import Tell
 from tightfit.report.notebook_front import Front
 from tightfit.service import Service
+from tightfit.tasks.asked_recovery import RecoverWish
 from tightfit.tasks.export_wish import ExportWish
 
 if TYPE_CHECKING:
@@ -139,6 +140,18 @@ class AtHome:
     def run_export(self, task_id: str, tell: Tell) -> "Exported":
         """Run a queued export in this process."""
         return self.service.run_export(task_id, tell)
+
+    def recover(self, job_id: str, wish: RecoverWish, tell: Tell) -> ExportStatus:
+        """Make a point better in this process."""
+        return ExportStatus.of(self.service.recover(job_id, wish, tell))
+
+    def queue_recovery(self, job_id: str, wish: RecoverWish) -> ExportStatus:
+        """Leave a recovery to those that work on this host."""
+        return ExportStatus.of(self.service.queue_recovery(job_id, wish))
+
+    def run_recovery(self, task_id: str, tell: Tell) -> ExportStatus:
+        """Run a queued recovery in this process."""
+        return ExportStatus.of(self.service.run_recovery(task_id, tell))
 
     def cancel_export(self, task_id: str) -> ExportStatus:
         """Ask an export to stop."""

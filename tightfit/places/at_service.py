@@ -3,14 +3,16 @@
 import secrets
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from itertools import chain
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 from space.errors import JobFailedError, NotFoundError, UsageError
 from space.results.explanation import Explanation
 from storage.job_summary import Wanted
 from storage.point_tasks import TaskState
-from tightfit.client.remote_jobs import RemoteExport
+from tightfit.client.remote_tasks import RemoteExport
 from tightfit.client.sync_client import Client
 from tightfit.client.wire import next_pause, request_of
 from tightfit.export.early import check_free
@@ -18,6 +20,7 @@ from tightfit.jobs.job_filter import query_of
 from tightfit.jobs.job_status import ExportStatus, JobStatus
 from tightfit.places.place import Tell
 from tightfit.report.notebook_front import Front
+from tightfit.tasks.asked_recovery import RecoverWish
 from tightfit.tasks.export_wish import ExportWish
 from workers.bounded_files import user_path
 
@@ -125,8 +128,13 @@ class AtService:
 
     def exports(self, job_id: str | None = None) -> Sequence[ExportStatus]:
         """Return the exports that the service shows, newest first."""
-        found = self.client.ask("GET", "/v1/exports" if job_id is None else f"/v1/jobs/{job_id}/exports")
-        return [ExportStatus.from_json(value) for value in found["exports"]]
+        if job_id is None:
+            found = self.client.ask("GET", "/v1/exports")["exports"]
+        else:
+            names = ("exports", "recoveries")
+            each = [self.client.ask("GET", f"/v1/jobs/{job_id}/{name}")[name] for name in names]
+            found = sorted(chain(*each), key=itemgetter("created_at"), reverse=True)
+        return [ExportStatus.from_json(value) for value in found]
 
     def export_status(self, task_id: str) -> ExportStatus:
         """Return how far an export is."""
@@ -155,18 +163,40 @@ class AtService:
         """Wait for an export that the service's controllers run."""
         from tightfit.exporting import Exported
 
+        return Exported.of_result(self._ended("Export", task_id, tell).task.result or {})
+
+    def recover(self, job_id: str, wish: RecoverWish, tell: Tell) -> ExportStatus:
+        """Have a point made better by the service's controllers."""
+        return self.run_recovery(self.queue_recovery(job_id, wish).task.task_id, tell)
+
+    def queue_recovery(self, job_id: str, wish: RecoverWish) -> ExportStatus:
+        """Leave a recovery to the service's controllers."""
+        options = asdict(wish)
+        asked = self.client.job(job_id).recover(options.pop("point"), **options)
+        return ExportStatus.from_json(asked.status())
+
+    def run_recovery(self, task_id: str, tell: Tell) -> ExportStatus:
+        """Wait for a recovery that the service's controllers run."""
+        found = self._ended("Recovery", task_id, tell)
+        if told := (found.task.result or {}).get("told"):
+            tell(told)
+        return found
+
+    def _ended(self, name: str, task_id: str, tell: Tell) -> ExportStatus:
+        """Return a task that the service's controllers run once it is DONE."""
         told, pause = "", None
-        while not (found := self.export_status(task_id).task).state.rests:
-            if found.progress and found.progress != told:
-                told = found.progress
+        while not (status := self.export_status(task_id)).task.state.rests:
+            if status.task.progress and status.task.progress != told:
+                told = status.task.progress
                 tell(told)
             pause = next_pause(pause)
             time.sleep(pause)
+        found = status.task
         if found.state is TaskState.FAILED:
             raise JobFailedError(str(found.error))
         if found.state is not TaskState.DONE or found.result is None:
-            raise JobFailedError(f"Export {task_id} was cancelled; `tightfit resume {task_id}` begins again.")
-        return Exported.of_result(found.result)
+            raise JobFailedError(f"{name} {task_id} was cancelled; `tightfit resume {task_id}` begins again.")
+        return status
 
     def cancel_export(self, task_id: str) -> ExportStatus:
         """Ask an export to stop."""

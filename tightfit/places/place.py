@@ -7,6 +7,7 @@ from space.results.explanation import Explanation
 from storage.job_summary import Wanted
 from tightfit.jobs.job_status import ExportStatus, JobStatus
 from tightfit.report.notebook_front import Front
+from tightfit.tasks.asked_recovery import RecoverWish
 from tightfit.tasks.export_wish import ExportWish
 
 if TYPE_CHECKING:
@@ -101,6 +102,20 @@ class Place(Protocol):
 
     def run_export(self, task_id: str, tell: Tell) -> "Exported":
         """Run a queued export, or see that others do, to its end."""
+
+    def recover(self, job_id: str, wish: RecoverWish, tell: Tell) -> ExportStatus:
+        """Make a point better in the same bytes, here or by the controllers there; `tell` hears of its steps.
+
+        Raises:
+            JobFailedError: it failed, or somebody cancelled it.
+
+        """
+
+    def queue_recovery(self, job_id: str, wish: RecoverWish) -> ExportStatus:
+        """Leave a recovery to those that work."""
+
+    def run_recovery(self, task_id: str, tell: Tell) -> ExportStatus:
+        """Run a queued recovery, or see that others do, to its end."""
 
     def cancel_export(self, task_id: str) -> ExportStatus:
         """Ask an export to stop."""

@@ -46,12 +46,16 @@ class AllowedModels:
             spec = spec.model_copy(update={"model": str(self._uploaded(upload_id, caller))})
         elif spec.model != BUNDLED:
             self._check_model(spec.model, spec.revision)
-        if spec.calibration not in (None, STDLIB) and not self._holds(str(spec.calibration)):
-            raise CalibrationError(
-                f"calibration {_shown(str(spec.calibration))}: the service reads `{STDLIB}`, the model's own samples "
-                f"(null), and files in {self._told()}."
-            )
+        self.check_text(spec.calibration, "calibration", "the model's own samples")
         return spec
+
+    def check_text(self, text: str | None, field: str, otherwise: str) -> None:
+        """Refuse a text that may not be read; null means what `otherwise` says. Raises CalibrationError."""
+        if text not in (None, STDLIB) and not self._holds(str(text)):
+            raise CalibrationError(
+                f"{field} {_shown(str(text))}: the service reads `{STDLIB}`, {otherwise} (null), and files in "
+                f"{self._told()}."
+            )
 
     def _uploaded(self, upload_id: str, caller: Caller) -> Path:
         found = seen_upload(self.uploads, caller, upload_id)

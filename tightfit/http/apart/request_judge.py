@@ -16,7 +16,9 @@ from tightfit.http.apart.process_apart import ProcessApart
 
 if TYPE_CHECKING:
     from space.spec import JobSpec
+    from storage.point_tasks import PointTask
     from tightfit.estimate import DryRun
+    from tightfit.tasks.asked_recovery import RecoverWish
 
 LIMIT_SECONDS = 120.0
 IDLE_SECONDS = 60.0
@@ -30,6 +32,9 @@ class Judge(Protocol):
 
     def submit(self, spec: "JobSpec", user: str | None, *, anew: bool = False) -> Job:
         """Return the job of a request; see `Service.submit`. `anew` makes one where there is one already."""
+
+    def recover(self, job_id: str, wish: "RecoverWish", user: str | None) -> "PointTask":
+        """Return the queued task of a wish for a recovery; see `Service.queue_recovery`."""
 
     def close(self) -> None:
         """Be asked nothing any more."""
@@ -60,6 +65,11 @@ class Apart:
     def submit(self, spec: "JobSpec", user: str | None, *, anew: bool = False) -> Job:
         """Return the job of a request; see `Service.submit`. `anew` makes one where there is one already."""
         found: Job = self._ask("submit", spec, user, once=not anew)
+        return found
+
+    def recover(self, job_id: str, wish: "RecoverWish", user: str | None) -> "PointTask":
+        """Return the queued task of a wish for a recovery; see `Service.queue_recovery`."""
+        found: PointTask = self._ask("recover", job_id, wish, user)
         return found
 
     def close(self) -> None:
@@ -95,7 +105,11 @@ def _answer(questions: Connection, settings: Settings, idle_seconds: float) -> N
     from tightfit.service import Service
 
     service = Service(settings)
-    verbs: dict[str, Callable[..., Any]] = {"dry_run": service.dry_run, "submit": service.submit}
+    verbs: dict[str, Callable[..., Any]] = {
+        "dry_run": service.dry_run,
+        "submit": service.submit,
+        "recover": service.queue_recovery,
+    }
     with suppress(EOFError, OSError, KeyboardInterrupt):
         while questions.poll(idle_seconds):
             verb, values, options = questions.recv()
