@@ -4,9 +4,9 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from space.results.document import FrontPoint
+from space.results.recovery_names import RECOVERY_NAMES
 
-RECOVERY_NAMES = ("refit", "scales", "low-rank", "restore", "quantization-aware")
-"""Names of all recoveries, from the cheapest to the dearest; `workers/recover/recovery_table.py` has the recoveries."""
+__all__ = ["RECOVERY_NAMES", "RecoverOptions"]
 
 
 @dataclass(frozen=True, slots=True)

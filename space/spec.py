@@ -13,6 +13,7 @@ from space.digest import digest
 from space.errors import SpecError
 from space.level import Level, parse_level
 from space.menu import PLAIN, Menu, kinds, parts_of_kind
+from space.results.recovery_names import AUTO, RECOVERY_NAMES
 from space.targets.target_table import TARGETS
 
 Experts = Literal["tied", "apart"]
@@ -74,6 +75,8 @@ class JobSpec(BaseModel):
     """Stop proposing after this time, counted anew whenever a controller begins: resumed, or taken over."""
     refine: bool = False
     """Search on even where earlier jobs know enough to answer."""
+    recover: str | None = None
+    """A recovery of the recommended point after the search, or `auto`: the cheapest that helps, and the next."""
     workers: int = Field(2, ge=1)
     """Ray workers; the front does not depend on it."""
     worker_memory: str | None = None
@@ -133,10 +136,13 @@ class JobSpec(BaseModel):
             )
         return value
 
-    @field_validator("target", "kinds", "sparsities")
+    @field_validator("target", "kinds", "sparsities", "recover")
     @classmethod
     def _names_are_known(cls, value: Any, info: ValidationInfo) -> Any:
+        if value is None:
+            return None
         tables = {"target": tuple(TARGETS), "kinds": tuple(kinds()), "sparsities": tuple(PATTERNS)}
+        tables["recover"] = (AUTO, *RECOVERY_NAMES)
         known = tables[str(info.field_name)]
         names = [value] if isinstance(value, str) else [name for name in value if isinstance(name, str)]
         if wrong := [name for name in names if name not in known]:

@@ -126,6 +126,7 @@ class Service(TaskVerbs):
             heard = TrackingListener(logged, tracker)
             job = run(Controller(self.store, make_executor, settings.cache_folder, heard, settings.lease_seconds))
             self._publish(job, tracker)
+            self._recover_as_asked(job, lambda text: logged.phase(job, text))
             end = f"The job is {job.state}."
         except (StateError, OutageError) as error:  # not this controller's job, or no longer
             end = str(error)

@@ -13,7 +13,7 @@ import pytest
 
 from space.errors import SpecError, StoreError, UsageError
 from space.results.document import FrontPoint
-from storage.point_tasks import TaskState
+from storage.point_tasks import TaskKind, TaskState
 from tests.end_to_end.jobs import PlainService, open_service, run_job, small_spec
 from tests.workers.tiny_models import TinyKind
 from tightfit.jobs.trying import try_point
@@ -146,6 +146,25 @@ def test_by_default_the_cheapest_that_helps(
     assert told is not None
     assert told["point"] is None
     assert "cannot be helped" in told["told"]
+
+
+def test_a_job_that_asks_for_it(finished: tuple[PlainService, str], tiny: Tiny, text_file: Path) -> None:
+    """Its recommended point is recovered in the same run; what cannot help is told, and the job is DONE."""
+    service, _ = finished
+    asked = {"max_trials": 14, "budget": "3bpw"}
+    job_id, front = run_job(service, small_spec(tiny("tied"), text_file, **asked, recover="scales"))
+    (task,) = service.tasks(job_id)
+    assert (task.kind, task.state, task.user) == (TaskKind.RECOVER, TaskState.DONE, service.store.get_job(job_id).user)
+    assert front.recommended is not None
+    assert front.recommended.recovered is not None
+    assert front.recommended.recovered.task == task.task_id
+    job_id, front = run_job(service, small_spec(tiny("tied"), text_file, **asked, recover="restore"))
+    assert service.tasks(job_id) == []
+    assert all(point.recovered is None for point in front.front)
+    log = service.settings.log_path(job_id).read_text()
+    assert "--recover restore: --method restore finds nothing to change in" in log
+    with pytest.raises(SpecError, match="--recover magic: magic is not known; there are auto, refit, scales"):
+        small_spec(tiny("tied"), text_file, recover="magic")
 
 
 def _killed(service: PlainService, task_id: str, steps: int) -> int:

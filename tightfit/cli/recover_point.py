@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from space.recover_options import RECOVERY_NAMES
+from space.results.recovery_names import RECOVERY_NAMES
 from tightfit.cli.base import AsJson, Home, NewestJob, Queue, chosen, print_json
 from tightfit.cli.exports import left_task, tell_on_stderr
 from tightfit.cli.submitting.submit_options import one_of

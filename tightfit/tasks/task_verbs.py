@@ -6,12 +6,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from space.errors import JobFailedError, StateError
+from space.errors import JobFailedError, StateError, TightfitError
 from space.results.document import FrontPoint
 from space.results.recovered import with_recovered
+from space.results.recovery_names import AUTO
 from storage.leases.lease import holder_name, host_name, is_gone
 from storage.point_tasks import NewTask, PointTask, TaskKind, TaskLease, TaskState, new_task_id
-from storage.records import Job
+from storage.records import Job, JobState
 from storage.store import Store
 from storage.tracking.contract import Tracker
 from tightfit.config import Settings
@@ -141,6 +142,22 @@ class TaskVerbs:
         """Leave a recovery to those that work on this host; raises what `recover` raises before anything is done."""
         asked = self._asked_recovery(job_id, wish)
         return self.store.create_task(new_task_id(), asked if user is None else replace(asked, user=user))
+
+    def _recover_as_asked(self, job: Job, tell: Tell) -> None:
+        """Recover the recommended point of a job that is DONE and asked for it; whatever fails, its front stays."""
+        if job.spec.recover is None or job.state is not JobState.DONE:
+            return
+        if any(task.kind is TaskKind.RECOVER for task in self.tasks(job.job_id)):
+            return
+        from tightfit.tasks.asked_recovery import RecoverWish
+
+        try:
+            wish = RecoverWish(method=None if job.spec.recover == AUTO else job.spec.recover)
+            asked = replace(self._asked_recovery(job.job_id, wish), user=job.user)
+            task = self.store.create_task(new_task_id(), asked, holder_name())
+            self._run_task(TaskLease(task.task_id, str(task.holder), task.token), tell)
+        except TightfitError as error:
+            tell(f"--recover {job.spec.recover}: {error}")
 
     def run_recovery(self, task_id: str, tell: Tell = _silent) -> PointTask:
         """Run a queued recovery here; see `recover`. Raises StateError."""

@@ -39,6 +39,7 @@ def submit(
     max_trials: asked.MaxTrials = None,
     max_minutes: asked.MaxMinutes = None,
     refine: asked.Refine = False,
+    recover: asked.Recover = None,
     workers: asked.NumWorkers = 2,
     worker_memory: asked.WorkerMemory = None,
     seed: asked.Seed = 0,
@@ -62,19 +63,24 @@ def submit(
     earlier = None if like is None else open_place(home).spec(like)
     spec, sources = spec_from_options(
         model=model, budget=budget, context=context, batch=batch, calibration=calibration, target=target, bits=bits,
-        sequence_length=sequence_length, num_sequences=num_sequences, experts=experts,
-        group_size=group_size, sparsity=sparsity, rank=rank, kind=kind, pin=pin, sampler=sampler,
-        max_trials=max_trials, max_minutes=max_minutes, refine=refine, workers=workers,
-        worker_memory=worker_memory, seed=seed, ground=ground_of(config, preset, earlier, like), given=given,
+        sequence_length=sequence_length, num_sequences=num_sequences, experts=experts, group_size=group_size, rank=rank,
+        sparsity=sparsity, kind=kind, pin=pin, sampler=sampler, max_trials=max_trials, max_minutes=max_minutes,
+        refine=refine, recover=recover, workers=workers, worker_memory=worker_memory, seed=seed,
+        ground=ground_of(config, preset, earlier, like), given=given,
     )  # fmt: skip
     if plan:
-        from search.request.plan_files import with_plans
-
-        spec, sources = with_plans(spec, plan), {**sources, "plans": "--plan"}
+        spec, sources = _beside(spec, plan), {**sources, "plans": "--plan"}
     if dry_run:
         _look(spec, sources, out, home, as_json=as_json)
     else:
         _queue_or_run(spec, home, detach=detach, queue=queue, as_json=as_json)
+
+
+def _beside(spec: "JobSpec", plan_files: list[str]) -> "JobSpec":
+    """Return a request with plans of other tools to compare with."""
+    from search.request.plan_files import with_plans
+
+    return with_plans(spec, plan_files)
 
 
 def _look(spec: "JobSpec", sources: Mapping[str, str], out: Path | None, home: Path | None, *, as_json: bool) -> None:

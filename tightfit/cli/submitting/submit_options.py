@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from space.results.recovery_names import AUTO, RECOVERY_NAMES
 from space.targets.target_table import TARGETS
 from tightfit.cli.base import complete_job
 
@@ -62,6 +63,9 @@ MaxMinutes = Annotated[
     float | None, typer.Option(help="Stop searching after this time; a resumed job starts to count again.")
 ]
 Refine = Annotated[bool, typer.Option("--refine", help="Search on even where earlier jobs know enough.")]
+Recover = Annotated[
+    str | None, one_of((AUTO, *RECOVERY_NAMES), help="Make the recommended point better after the search.")
+]
 NumWorkers = Annotated[int, typer.Option("--workers", help="Ray workers.")]
 WorkerMemory = Annotated[
     str | None, typer.Option(help="What each worker may take, such as `8GiB` [default: a share of what is left].")
