@@ -158,7 +158,7 @@ def reload_here(monkeypatch: pytest.MonkeyPatch) -> None:
     from space.inventory import as_planned
     from tightfit.export import verify
     from workers.families.read_inventory import inspect_model
-    from workers.runtime.exported_loaders import loader_of
+    from workers.runtime.exported_loaders import LOADERS
     from workers.runtime.reload import reload
     from workers.tasks import Workspace
     from workers.text.tokens import TokenSet
@@ -171,7 +171,7 @@ def reload_here(monkeypatch: pytest.MonkeyPatch) -> None:
         workspace = Workspace(model, cache, content, inventory, device=request["device"])
         plan, tokens = Plan.from_json(request["plan"]), TokenSet.from_json(request["tokens"])
         try:
-            return asdict(reload(Path(request["folder"]), plan, workspace, tokens, loader_of(request["target"])))
+            return asdict(reload(Path(request["folder"]), plan, workspace, tokens, LOADERS[request["target"]]))
         except Exception as error:
             raise VerificationError(f"cannot be loaded again: {error}") from error
 

@@ -53,7 +53,7 @@ LOADS_HEAVY = (  # importing these takes seconds; whatever else needs them impor
     *("workers.models.mapped_checkpoint", "workers.models.mxfp4", "workers.models.plausible", "workers.recover"),
     *("workers.pool.cluster", "workers.pool.ray_driver", "workers.pool.ray_pool", "workers.run", "workers.runtime"),
     *("workers.text.sampled_text", "tightfit.export.making", "tightfit.exporting", "tightfit.jobs.recovering"),
-    "tightfit.hf",
+    *("tightfit.converting", "tightfit.hf"),
 )
 MAX_FILES, MAX_LINES, MAX_FUNCTION_LINES = 15, 300, 60
 LINT = "from importlinter.cli import lint_imports; raise SystemExit(lint_imports(no_cache=True, no_logo=True))"

@@ -18,7 +18,7 @@ from tightfit.service import Service
 
 ROOT = Path(__file__).resolve().parent.parent
 VERBS = [
-    *("cancel", "db", "delete", "demo", "describe", "doctor", "explain", "export", "exports", "front", "gc"),
+    *("cancel", "convert", "db", "delete", "demo", "describe", "doctor", "explain", "export", "exports", "front", "gc"),
     *("logs", "mlflow"),
     *("pause", "recover", "resume", "run", "serve", "status", "study", "submit", "token", "ui", "upload", "work"),
 ]

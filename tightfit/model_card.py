@@ -83,8 +83,7 @@ def provenance(facts: Facts) -> dict[str, Any]:
         "fast_kernels": facts.verified.fast
         and dict(zip(("logits_range_share", "kl"), facts.verified.fast, strict=True)),
         "dense_perplexity": job.facts.dense_perplexity,
-        "versions": {"python": platform.python_version()}
-        | {name: _version(name) for name in ("tightfit", *_LIBRARIES)},
+        "versions": versions(),
         "repository": {"url": facts.origin.url, "commit": facts.origin.commit, "changed": facts.origin.is_changed},
     }
     if job.facts.experts is not None:
@@ -97,6 +96,11 @@ def provenance(facts: Facts) -> dict[str, Any]:
         kept = {"kept": refitted.kept, "kl_before": refitted.kl_before, "kl_after": refitted.kl_after}
         record[refitted.recovery.name] = kept
     return record
+
+
+def versions() -> dict[str, str | None]:
+    """Return the versions of Python and of the packages that an export depends on."""
+    return {"python": platform.python_version()} | {name: _version(name) for name in ("tightfit", *_LIBRARIES)}
 
 
 def _version(name: str) -> str | None:
@@ -128,7 +132,7 @@ Measured on these files, loaded again in a fresh process.{metric.told(_told_of_r
 
 ## Loading
 
-{WRITERS[facts.target].loading(_program(facts))}
+{WRITERS[facts.target].loading(program_of(facts.origin, facts.inventory.family))}
 """
 
 
@@ -205,12 +209,11 @@ def _told_of_others(facts: Facts) -> str:
     )
 
 
-def _program(facts: Facts) -> Program:
-    """Return where the program that wrote an export is installed from, and what it loads with."""
+def program_of(origin: Origin, family: str) -> Program:
+    """Return where the program that wrote an export is installed from, and what models of a family load with."""
     from workers.families.family_table import FAMILIES
 
-    origin = facts.origin
     source = f"git+{origin.url or 'URL-OF-ITS-REPOSITORY'}{f'@{origin.commit}' if origin.commit else ''}"
     told = " (that commit, with changes that are in no repository)" if origin.is_changed else ""
     told += "" if origin.url else ", whose address the installation that wrote this did not know"
-    return Program(source, told, FAMILIES[facts.inventory.family].loader)
+    return Program(source, told, FAMILIES[family].loader)

@@ -13,6 +13,7 @@ from search.measure.dispatch import require_all
 from search.progress.phases import CALIBRATE, LEVELS, TEXT
 from search.request.acceptance import text_key
 from space.digest import digest
+from space.inventory import Inventory
 from space.menu import SearchSpace
 from space.question import QUESTIONS
 from space.results.expert_tokens import ExpertTokens
@@ -73,7 +74,9 @@ class TextAndLevels:
         folder = self._context.prepared.folder
         self._context.reporter.enter(TEXT)
         self._context.note("reading text" if request.source is not None else "sampling text from the model itself")
-        tokens: TokenSet = self._require([PrepareText(request, self._source(request, folder))])[0]
+        tokens: TokenSet = self._require(
+            [PrepareText(request, text_source(request, self._context.prepared.inventory, folder))]
+        )[0]
         self._context.reporter.enter(CALIBRATE)
         self._context.note(f"calibrating ({tokens.note})")
         answers = self._require([Calibrate(tokens), Teach(tokens, "search"), Teach(tokens, "held_out")])
@@ -88,15 +91,6 @@ class TextAndLevels:
             kept = {"tokens": tokens.to_json(), "dense_perplexity": text.dense_perplexity, "experts": experts}
             write_text(path, json.dumps(kept))
         return text
-
-    def _source(self, request: TextRequest, folder: Path) -> Excerpt | SampleRecords | None:
-        """Read what samples are made of; None where the model is sampled."""
-        kind = QUESTIONS[self._context.prepared.inventory.family].samples
-        if kind != "tokens":
-            from workers.samples.sample_table import read_samples  # makes tensors
-
-            return read_samples(kind, folder, request)
-        return None if request.source is None else read_excerpt(request.source, request.num_tokens, folder)
 
     def teach(self, tokens: TokenSet) -> None:
         """Have the dense model's answers ready for workers: an earlier job's may have been deleted since."""
@@ -187,6 +181,16 @@ class TextAndLevels:
         kind = QUESTIONS[self._context.prepared.inventory.family].samples
         name = digest([key, self._workspace.model_digest, *([] if kind == "tokens" else [kind])])
         return Path(self._workspace.cache_folder) / f"text-{name[:16]}.json"
+
+
+def text_source(request: TextRequest, inventory: Inventory, folder: Path) -> Excerpt | SampleRecords | None:
+    """Read what samples are made of; None where the model is sampled."""
+    kind = QUESTIONS[inventory.family].samples
+    if kind != "tokens":
+        from workers.samples.sample_table import read_samples  # makes tensors
+
+        return read_samples(kind, folder, request)
+    return None if request.source is None else read_excerpt(request.source, request.num_tokens, folder)
 
 
 def read_records(workspace: Workspace, tasks: Sequence[BuildLevels]) -> list[Records | None]:

@@ -8,6 +8,7 @@ from search.measure.answer_keys import text_request
 from search.request.prepare import Prepared, prepare
 from space.digest import digest
 from space.errors import ModelError, SpecError
+from space.inventory import Inventory
 from space.question import QUESTIONS
 from space.spec import JobSpec
 from workers.bounded_files import user_path
@@ -31,10 +32,10 @@ def accept(spec: JobSpec, cache_folder: Path, *, remember: bool = False) -> Prep
 
     """
     prepared = prepare(spec, cache_folder)
-    _check_positions(spec, prepared)
+    check_positions(spec, prepared.folder, prepared.inventory)
     seen = _seen(spec, prepared, cache_folder)
     if seen is None or not seen.exists():
-        _check_text(spec, prepared)
+        check_usable_text(spec, prepared.folder, prepared.inventory)
         if seen is not None and remember:
             from workers.whole_files import write_text
 
@@ -75,21 +76,27 @@ def _source_digest(source: str | None) -> str | None:
         return None
 
 
-def _check_positions(spec: JobSpec, prepared: Prepared) -> None:
-    positions = prepared.inventory.num_positions
+def check_positions(spec: JobSpec, folder: Path, inventory: Inventory) -> None:
+    """Refuse sequences that are longer than the model takes. Raises SpecError."""
+    positions = inventory.num_positions
     if positions is not None and positions < spec.sequence_length:
         raise SpecError(
-            f"--sequence-length {spec.sequence_length}: {prepared.folder} has {positions} positions, fewer than a "
+            f"--sequence-length {spec.sequence_length}: {folder} has {positions} positions, fewer than a "
             f"sequence: give --sequence-length {positions} or less."
         )
 
 
-def _check_text(spec: JobSpec, prepared: Prepared) -> None:
-    """Tokenize what tells whether text, tokenizer and model can be used together."""
+def check_usable_text(spec: JobSpec, folder: Path, inventory: Inventory) -> None:
+    """Tokenize what tells whether text, tokenizer and model can be used together.
+
+    Raises:
+        ModelError: the tokenizer is not the model's own.
+        CalibrationError: the text cannot be read, or is too short.
+
+    """
     from workers.text.tokenizer import load_tokenizer, opening_of
     from workers.text.tokens import check_text
 
-    folder, inventory = prepared.folder, prepared.inventory
     if (kind := QUESTIONS[inventory.family].samples) != "tokens":
         from workers.samples.sample_table import check_samples
 

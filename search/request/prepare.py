@@ -4,11 +4,11 @@ No weight is read, unless a tied one is stored twice (see workers/models/ties.py
 """
 
 import json
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
+from search.request.model_checks import MODEL_CHECKS
 from search.request.patterns import try_pattern
 from space.budget import format_bytes, parse_budget
 from space.cost import key_value_bytes
@@ -61,10 +61,7 @@ def prepare(spec: JobSpec, cache_folder: Path | None = None, *, remember: bool =
         InfeasibleBudgetError: no plan is so small, or the dense model fits already.
 
     """
-    check_packages(spec.target)
-    folder = resolve_model(spec.model, spec.revision)
-    if spec.target in _WHOLE_MODEL_CHECKS:
-        _WHOLE_MODEL_CHECKS[spec.target](folder)
+    folder = held_model(spec)
     inventory = _sites(spec, folder, read_inventory(folder, cache_folder, remember=remember))
     if spec.context and inventory.key_value is None:
         raise ModelError(f"{folder}: the model does not tell the size of its key/value cache; leave --context out.")
@@ -87,6 +84,20 @@ def prepare(spec: JobSpec, cache_folder: Path | None = None, *, remember: bool =
     return Prepared(folder, inventory, space, budget, cache)
 
 
+def held_model(spec: JobSpec) -> Path:
+    """Return the folder of a request's model, which its target can have.
+
+    Raises:
+        ModelError: the model cannot be found.
+        SpecError: the target's packages are not here, or it would run the model in another way.
+
+    """
+    check_packages(spec.target)
+    folder = resolve_model(spec.model, spec.revision)
+    MODEL_CHECKS[spec.target](folder)
+    return folder
+
+
 def _sites(spec: JobSpec, folder: Path, inventory: Inventory) -> Inventory:
     """Return the inventory with the sites that a request asks for."""
     if spec.experts == "tied":
@@ -98,37 +109,6 @@ def _sites(spec: JobSpec, folder: Path, inventory: Inventory) -> Inventory:
         told = f"--target {spec.target} has one level for all experts of a block"
         raise SpecError(f"--experts apart: {told}; use --target {able}.")
     return with_experts_apart(inventory)
-
-
-def _check_gguf(folder: Path) -> None:
-    from workers.gguf.gguf_model import check_model
-
-    check_model(folder)
-
-
-def _check_onnx(folder: Path) -> None:
-    from workers.onnx_files.onnx_architectures import check_model
-
-    check_model(folder)
-
-
-def _check_vllm(folder: Path) -> None:
-    from space.targets.vllm_target import ARCHITECTURES
-
-    found = read_config(folder).get("architectures") or ["no architecture"]
-    if found[0] not in ARCHITECTURES:
-        raise SpecError(
-            f"{folder} is {found[0]}; --target vllm knows the fused layers of {', '.join(ARCHITECTURES)}. Use --target "
-            "compressed-tensors, whose files vLLM may load too."
-        )
-
-
-_WHOLE_MODEL_CHECKS: Mapping[str, Callable[[Path], None]] = {
-    "gguf": _check_gguf,
-    "onnx": _check_onnx,
-    "vllm": _check_vllm,
-}
-"""target -> what refuses models that its runtime would run in another way, or not at all"""
 
 
 def _check_levels(folder: Path, spec: JobSpec, space: SearchSpace) -> None:

@@ -55,7 +55,7 @@ def _is_legal(module: ModuleInfo, level: Level) -> bool:
 
 PACKED = Target(
     name="packed",
-    why_not=lambda level: "rounds no inputs" if level.inputs else None,
+    why_not=lambda level: "rounds no inputs" if level.rounded_inputs else None,
     is_legal=_is_legal,
     layout=lambda module, level: packed_layout(module.out_features, module.in_features, level),
     holds_experts_apart=True,

@@ -14,6 +14,7 @@ import torch
 import transformers
 from torch import Tensor
 
+from search.request.model_checks import MODEL_CHECKS
 from space.codings.coding import Coding
 from space.codings.coding_table import CODINGS
 from space.codings.input_formats import INPUT_FORMATS
@@ -48,6 +49,7 @@ from workers.levels.level_store import LevelStore
 from workers.recover.recovery import Fitted, Lesson, Recovery, Values
 from workers.recover.recovery_table import RECOVERIES
 from workers.recover.refit import REFIT
+from workers.runtime.exported_loaders import LOADERS
 from workers.samples.sample_table import SAMPLES
 from workers.text.tokens import TokenSet
 
@@ -81,8 +83,8 @@ def test_every_pattern_is_whole() -> None:
 
 
 def test_every_target_is_whole() -> None:
-    """Each has a writer, and holds the kinds that its menu has where nothing is named."""
-    assert set(TARGETS) == set(WRITERS)
+    """Each has a writer, a loader and a check of models, and holds the kinds that its menu has without a name."""
+    assert set(TARGETS) == set(WRITERS) == set(LOADERS) == set(MODEL_CHECKS)
     for name, target in TARGETS.items():
         assert name == target.name
         for kind in target.kinds:
@@ -221,6 +223,8 @@ def test_a_target_is_its_rules_and_a_writer(
     )
     monkeypatch.setitem(TARGETS, "eight", eight)
     monkeypatch.setitem(WRITERS, "eight", PACKED_WRITER)
+    monkeypatch.setitem(LOADERS, "eight", LOADERS["packed"])
+    monkeypatch.setitem(MODEL_CHECKS, "eight", MODEL_CHECKS["packed"])
     job_id, document = run_job(service, small_spec(tiny("tied"), text_file, target="eight", budget="12bpw"))
     service.export(job_id, tmp_path / "out", refit=False)
     record = json.loads((tmp_path / "out" / "compression.json").read_text())

@@ -16,6 +16,7 @@ from space.results.price import format_step, nice_step
 from tightfit.cli.hints import command
 
 if TYPE_CHECKING:
+    from tightfit.converting.convert import Converted
     from tightfit.estimate import DryRun
     from tightfit.exporting import Exported
 
@@ -231,9 +232,14 @@ def show_export(exported: "Exported") -> None:
     if exported.refit_kl_divergence is not None:
         kept = "kept" if exported.refitted else "not kept: it is not measurably better"
         print(told(f"  refit     KL {exported.refit_kl_divergence:.6f}, {kept}"))
-    print(f"  reloaded  in a fresh process; answers differ from the searched model by {exported.logit_difference:.3g}")
-    if exported.runtime is not None:
-        print(f"  runtime   {exported.runtime} loads it: KL {exported.runtime_kl_divergence:.6f} of its own logits")
+    show_verified(exported)
+
+
+def show_verified(found: "Exported | Converted") -> None:
+    """Print what the check of an export found, and what runs it."""
+    print(f"  reloaded  in a fresh process; answers differ from the searched model by {found.logit_difference:.3g}")
+    if found.runtime is not None:
+        print(f"  runtime   {found.runtime} loads it: KL {found.runtime_kl_divergence:.6f} of its own logits")
     print("  verified")
-    for line in exported.commands:
+    for line in found.commands:
         print(f"  run it    {line}")

@@ -13,7 +13,7 @@ from space.cost import plan_bytes
 from space.errors import SpecError, VerificationError
 from space.inventory import Inventory
 from space.plan import Plan
-from space.targets.target_table import is_legal, items_of_model
+from space.targets.target_table import TARGETS, is_legal, items_of_model
 from tightfit.export.early import check_free
 from tightfit.export.source import Source, Written
 from tightfit.export.targets.writer import write_json
@@ -30,20 +30,25 @@ def check_format(inventory: Inventory, plan: Plan, target: str) -> None:
         SpecError: names the first module that does not fit, or two that the format ties to one level and differ.
 
     """
+    if (why := _why_not_held(inventory, plan, target)) is None:
+        return
+    able = [name for name in TARGETS if _why_not_held(inventory, plan, name) is None]
+    export = f"Export with --format {' or '.join(able)}, or submit" if able else "Submit"
+    raise SpecError(f"{why}. {export} a job with --target {target}.")
+
+
+def _why_not_held(inventory: Inventory, plan: Plan, target: str) -> str | None:
+    """Return why a format cannot hold a plan; None where it can."""
     for module in inventory.modules:
-        level = plan[module.name]
-        if not is_legal(module, level, target):
-            raise SpecError(
-                f"{module.name} is {level}, which {target} cannot hold. Export with --format packed, "
-                f"or submit a job with --target {target}."
-            )
+        if not is_legal(module, level := plan[module.name], target):
+            return f"{module.name} is {level}, which {target} cannot hold"
     for names in items_of_model(inventory, target).values():
+        first = plan[names[0]]
         for name in names:
-            if plan[name] != plan[names[0]]:
-                raise SpecError(
-                    f"{names[0]} is {plan[names[0]]} and {name} is {plan[name]}, but {target} has them at one level. "
-                    f"Export with --format packed, or submit a job with --target {target}."
-                )
+            if plan[name] != first:
+                told = f"{names[0]} is {first} and {name} is {plan[name]}"
+                return f"{told}, but {target} has them at one level"
+    return None
 
 
 @contextmanager

@@ -87,14 +87,12 @@ def _load_folder(_: Path, exported: Path, device: Device, loader: str, __: Plan)
 
 
 HUGGING_FACE = ExportedLoader(_load_folder, tokenizer_problems, lambda *_: None)
-_LOADERS = {
+LOADERS = {
+    "packed": HUGGING_FACE,
+    "compressed-tensors": HUGGING_FACE,
     "gguf": ExportedLoader(load_gguf, gguf_tokenizer_problems, in_llama_cpp),
+    "exl3": HUGGING_FACE,
     "onnx": ExportedLoader(load_onnx, onnx_tokenizer_problems, in_onnx_runtime),
     "vllm": ExportedLoader(load_for_vllm, tokenizer_problems, in_compressed_tensors),
 }
-"""target -> loader, of those that are no Hugging Face folders, or are run otherwise than transformers does"""
-
-
-def loader_of(target: str) -> ExportedLoader:
-    """Return how exports of a target are loaded."""
-    return _LOADERS.get(target, HUGGING_FACE)
+"""target -> loader"""

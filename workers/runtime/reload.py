@@ -20,7 +20,7 @@ from workers.evaluate.teacher import read_teacher
 from workers.families.blocks import BlockRunner
 from workers.families.family_table import FAMILIES
 from workers.families.read_inventory import inspect_model
-from workers.runtime.exported_loaders import HUGGING_FACE, ExportedLoader, loader_of
+from workers.runtime.exported_loaders import HUGGING_FACE, LOADERS, ExportedLoader
 from workers.runtime.fast_check import fast_strays
 from workers.tasks import BATCH, Workspace
 from workers.text.tokens import TokenSet
@@ -94,7 +94,7 @@ def main() -> None:
             plan,
             workspace,
             TokenSet.from_json(request["tokens"]),
-            loader_of(request["target"]),
+            LOADERS[request["target"]],
         )
     print(json.dumps(asdict(answer)))
 

@@ -1,0 +1,51 @@
+"""Whole models that a target's runtime would run in another way, or not at all: refused before a job exists.
+
+A target is a line here; one that holds whatever a family knows has the check that refuses nothing.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from space.errors import SpecError
+from workers.models.model_files import read_config
+
+Check = Callable[[Path], None]
+"""folder of a model -> nothing; raises SpecError where the target cannot have it"""
+
+
+def _refuse_nothing(_: Path) -> None:
+    return
+
+
+def _check_gguf(folder: Path) -> None:
+    from workers.gguf.gguf_model import check_model
+
+    check_model(folder)
+
+
+def _check_onnx(folder: Path) -> None:
+    from workers.onnx_files.onnx_architectures import check_model
+
+    check_model(folder)
+
+
+def _check_vllm(folder: Path) -> None:
+    from space.targets.vllm_target import ARCHITECTURES
+
+    found = read_config(folder).get("architectures") or ["no architecture"]
+    if found[0] not in ARCHITECTURES:
+        raise SpecError(
+            f"{folder} is {found[0]}; --target vllm knows the fused layers of {', '.join(ARCHITECTURES)}. Use --target "
+            "compressed-tensors, whose files vLLM may load too."
+        )
+
+
+MODEL_CHECKS: dict[str, Check] = {
+    "packed": _refuse_nothing,
+    "compressed-tensors": _refuse_nothing,
+    "gguf": _check_gguf,
+    "exl3": _refuse_nothing,
+    "onnx": _check_onnx,
+    "vllm": _check_vllm,
+}
+"""target -> check"""
