@@ -11,7 +11,19 @@ from space.site import Carried, Site
 PACKED = "_packed"
 """what stands behind a parameter's name where it is packed alone"""
 ModuleKind = Literal["linear", "embedding"]
-ITEM_BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1, "BOOL": 1}
+ITEM_BYTES = {
+    "F64": 8,
+    "F32": 4,
+    "F16": 2,
+    "BF16": 2,
+    "I64": 8,
+    "I32": 4,
+    "I16": 2,
+    "I8": 1,
+    "U8": 1,
+    "BOOL": 1,
+    "F8_E4M3": 1,  # in exports; a model that has it is refused
+}
 
 
 @dataclass(frozen=True, slots=True)

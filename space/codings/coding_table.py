@@ -2,12 +2,13 @@
 
 from space.codings.coding import Coding
 from space.codings.exl3_coding import EXL3
+from space.codings.float8_coding import FLOAT8
 from space.codings.ggml_coding import GGML_CODINGS
 from space.codings.integer_coding import INTEGER
 from space.codings.trellis_coding import TRELLIS
 from space.errors import SpecError
 
-CODINGS: dict[str, Coding] = {coding.name: coding for coding in (INTEGER, TRELLIS, EXL3, *GGML_CODINGS)}
+CODINGS: dict[str, Coding] = {coding.name: coding for coding in (INTEGER, FLOAT8, TRELLIS, EXL3, *GGML_CODINGS)}
 
 
 def coding_of(name: str) -> Coding:

@@ -3,7 +3,8 @@
 vLLM makes one product of q, k and v, and one of gate and up, so that their weights must have one scheme
 (`find_matched_target` in its compressed_tensors/utils.py). Weights alone are `pack-quantized` integers of 2 to 8 bits:
 its Marlin and Machete kernels take 4 and 8 bits, Humming the others, and its CPU kernel 4. With rounded inputs they are
-`int-quantized`: bytes, one scale a row, and inputs rounded token by token.
+`int-quantized` or `float-quantized`: bytes, one scale a row, and inputs rounded token by token; 8-bit floats need a GPU
+of compute capability 8.9.
 """
 
 from space.inventory import Inventory, ModuleInfo, TensorInfo
@@ -28,9 +29,13 @@ ARCHITECTURES = (
 def _why_not(level: Level) -> str | None:
     if level.is_dense:
         return None
-    if level.coding != "integer" or level.rotated or not level.is_plain:
-        return "holds plain integers only, with inputs as they are or in 8 bits (--kind integer,integer-a8)"
-    return None
+    is_float = level.coding == "float8" and bool(level.inputs)
+    if level.is_plain and not level.rotated and (level.coding == "integer" or is_float):
+        return None
+    return (
+        "holds plain integers, with inputs as they are or in 8 bits, and 8-bit floats with such inputs only "
+        "(--kind integer,integer-a8,float8-af8)"
+    )
 
 
 def _is_legal(module: ModuleInfo, level: Level) -> bool:
@@ -46,7 +51,8 @@ def _layout(module: ModuleInfo, level: Level) -> tuple[TensorInfo, ...]:
     if not level.inputs:
         return COMPRESSED_TENSORS.layout(module, level)
     rows, columns = module.out_features, module.in_features
-    return TensorInfo("weight", (rows, columns), "I8"), TensorInfo("weight_scale", (rows, 1), "F16")
+    dtype = "F8_E4M3" if level.coding == "float8" else "I8"
+    return TensorInfo("weight", (rows, columns), dtype), TensorInfo("weight_scale", (rows, 1), "F16")
 
 
 def fused_with(module_name: str) -> str | None:

@@ -2,6 +2,7 @@
 
 from space.codings.ggml_types import GGML_TYPES
 from workers.kernels.exl3.exl3_kernel import EXL3_KERNEL
+from workers.kernels.float8_kernel import FLOAT8_KERNEL
 from workers.kernels.ggml_kernel import GGML_KERNEL
 from workers.kernels.integer_kernel import INTEGER_KERNEL
 from workers.kernels.kernel import Kernel
@@ -9,6 +10,7 @@ from workers.kernels.trellis_kernel import TRELLIS_KERNEL
 
 KERNELS: dict[str, Kernel] = {
     "integer": INTEGER_KERNEL,
+    "float8": FLOAT8_KERNEL,
     "trellis": TRELLIS_KERNEL,
     "exl3": EXL3_KERNEL,
     **dict.fromkeys(GGML_TYPES, GGML_KERNEL),

@@ -1,7 +1,7 @@
 """The header of a safetensors file, checked as the format asks before anything else believes it."""
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from operator import attrgetter
 from pathlib import Path
@@ -28,11 +28,11 @@ class StoredTensor:
     start: int
 
 
-def read_header(path: Path) -> list[StoredTensor]:
+def read_header(path: Path, types: Collection[str] = tuple(ITEM_BYTES)) -> list[StoredTensor]:
     """Return the tensors of one safetensors file from its header alone, in file order: together they fill the file.
 
     Raises:
-        ModelError: the file cannot be read, is truncated or is not safetensors.
+        ModelError: the file cannot be read, is truncated or is not safetensors, or has a tensor of none of the types.
 
     """
     text, size = _header_text(path)
@@ -40,6 +40,9 @@ def read_header(path: Path) -> list[StoredTensor]:
         entries = _entries(parse_json(text))
     except (TypeError, ValueError) as error:
         raise ModelError(f"{path}: not a safetensors file ({error}). {_AGAIN}") from error
+    for entry in entries:
+        if entry.info.dtype not in types:
+            raise ModelError(f"{path}: {entry.info.name} has the type {entry.info.dtype}, which is not supported.")
     return list(_placed(path, entries, _PREFIX_BYTES + len(text), size))
 
 
@@ -105,8 +108,6 @@ def _placed(path: Path, entries: list[_Entry], base: int, size: int) -> Iterator
     last = _Entry(TensorInfo("its header", (), ""), 0, 0)
     for entry in sorted(entries, key=attrgetter("begin", "stop")):
         name = entry.info.name
-        if entry.info.dtype not in ITEM_BYTES:
-            raise ModelError(f"{path}: {name} has the type {entry.info.dtype}, which is not supported.")
         if entry.begin < 0 or entry.stop - entry.begin != entry.info.size_bytes:
             raise ModelError(f"{path}: {name} has no place for {entry.info.shape}. {_AGAIN}")
         if entry.begin != last.stop:

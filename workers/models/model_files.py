@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from space.errors import ModelError
+from space.inventory import ITEM_BYTES
 from space.site import MXFP4
 from workers.bounded_files import open_regular, read_json, user_path
 from workers.models.headers import StoredTensor, read_header
@@ -19,6 +20,8 @@ BUNDLED = "bundled"
 BUNDLED_FOLDER = Path(__file__).resolve().parents[2] / "tightfit" / "model"
 REPLACED = "tightfit-replaced.safetensors"
 """Beside a model's weights: tensors that take the place of those of their names (`workers/recover`)."""
+_TYPES = tuple(name for name in ITEM_BYTES if not name.startswith("F8"))
+"""of the tensors of a model; exports may have 8-bit floats, whose scales a model would need beside"""
 _AGAIN = "Download the model again."
 
 
@@ -148,7 +151,7 @@ def read_headers(folder: Path) -> dict[str, StoredTensor]:
 
     """
     found: dict[str, StoredTensor] = {}
-    for tensor in (tensor for path in weight_files(folder) for tensor in read_header(path)):
+    for tensor in (tensor for path in weight_files(folder) for tensor in read_header(path, _TYPES)):
         name = tensor.info.name
         if name in found:
             files = f"{found[name].file.name} and in {tensor.file.name}"

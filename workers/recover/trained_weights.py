@@ -136,6 +136,7 @@ class TiledWeight(nn.Module):
 
 TRAINED_WEIGHTS: dict[str, Callable[[Tensors, Level, int], Any]] = {
     "integer": ScaledWeight,
+    "float8": ScaledWeight,
     "trellis": ScaledWeight,
     "exl3": TiledWeight,
 }

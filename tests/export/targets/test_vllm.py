@@ -26,7 +26,7 @@ MIXED = ("b4-g32", "b8-gch-a8", "b3-g32", "b2-gch", "b8-gch-a8", "dense", "b5-g3
 def _plan(bench: Bench, texts: tuple[str, ...]) -> Plan:
     """Return a plan whose items take levels in turn where all their modules can."""
     inventory, turn = bench.workspace.inventory, cycle(map(parse_level, texts))
-    space = build_space(inventory, Menu(kinds=("integer", "integer-a8")), "vllm", ())
+    space = build_space(inventory, Menu(kinds=("integer", "integer-a8", "float8-af8")), "vllm", ())
     levels = {item: next(turn) if len(space.levels[item]) > 1 else DENSE for item in space.items}
     fit = {
         i: v if all(is_legal(inventory.module(n), v, "vllm") for n in space.items[i]) else DENSE
@@ -77,6 +77,22 @@ def test_rounded_inputs_are_measured(bench: Benches, tmp_path: Path) -> None:
     assert second.runtime[1] == pytest.approx(second.kl_divergence, rel=0.02, abs=5e-5)
     settings = json.loads((tmp_path / "b" / "config.json").read_text())["quantization_config"]
     assert settings["format"] == "int-quantized"
+
+
+@pytest.mark.usefixtures("reload_here")
+def test_floats_of_eight_bits_are_measured(bench: Benches, tmp_path: Path) -> None:
+    """Weights and inputs are those of compressed-tensors' own rounding: its KL is the recorded one."""
+    at = bench("tied")
+    found = _verified(write_export(at, _plan(at, ("b8-gch-f-af8", "b8-gch-a8", "b4-g32")), "vllm", tmp_path / "mixed"))
+    alone = _verified(write_export(at, _plan(at, ("b8-gch-f-af8",)), "vllm", tmp_path / "alone"))
+    for one in (found, alone):
+        assert one.logit_difference <= 1e-4
+        assert one.runtime is not None
+        assert one.runtime[1] == pytest.approx(one.kl_divergence, rel=0.02)
+    settings = json.loads((tmp_path / "alone" / "config.json").read_text())["quantization_config"]
+    assert settings["format"] == "float-quantized"
+    assert alone.runtime is not None
+    assert alone.runtime[1] == pytest.approx(alone.kl_divergence, rel=1e-3)
 
 
 def _planted(what: str, settings: dict[str, Any]) -> None:

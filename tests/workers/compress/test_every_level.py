@@ -18,6 +18,7 @@ from space.targets.target_table import is_legal
 from tests.workers.weights import correlated_hessian, random_weight
 from workers.compress.build import build_levels
 from workers.compress.module_statistics import Statistics
+from workers.kernels.unpack import unpack
 from workers.levels.level_store import LevelStore
 from workers.runtime.packed_modules import install_packed
 
@@ -90,6 +91,20 @@ def test_every_composition_is_loaded_as_it_was_searched(kind: tuple[str, bool]) 
     """Each coding and rotation with each way of pruning, with and without groups and a low rank; 33 rows of 20."""
     for group, zeros, rank in product((None, 16), ZEROS, (0, 2)):
         _check(Level(3, group, *zeros, rank, *kind), "linear", 33, 20, 7)
+
+
+def test_floats_of_eight_bits_are_loaded_as_they_were_searched() -> None:
+    """Whole, pruned, turned and corrected; of less error than half a step of the mantissa, and of zeros zeros."""
+    for rotated, zeros, rank in product((False, True), ZEROS, (0, 2)):
+        _check(Level(8, None, *zeros, rank, "float8", rotated), "linear", 33, 20, 7)
+    weight = random_weight(16, 96, 3) * 10.0 ** torch.arange(-8, 8)[:, None].clamp(-6, 5).float()
+    weight[5] = 0
+    level = Level(8, None, coding="float8")
+    (built,) = build_levels(weight, Statistics(torch.eye(96)), [level])
+    found = unpack(built.tensors, level, 96)
+    assert float(found[5].abs().max()) == 0
+    normal = weight.abs() > weight.abs().amax(1, keepdim=True) / 2**10
+    assert float(((found - weight).abs() / weight.abs())[normal].max()) <= 2**-4
 
 
 @pytest.mark.parametrize("kind", ["linear", "embedding"])

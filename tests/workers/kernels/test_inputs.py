@@ -5,7 +5,7 @@ from torch import nn
 
 from space.level import DENSE, parse_level
 from workers.kernels.inputs.input_rounding import InputRounding
-from workers.kernels.inputs.token_inputs import token_int8
+from workers.kernels.inputs.token_inputs import token_float8, token_int8
 
 
 def test_tokens_are_rounded_each_by_its_largest() -> None:
@@ -18,6 +18,20 @@ def test_tokens_are_rounded_each_by_its_largest() -> None:
     torch.testing.assert_close(steps, torch.tensor([-127.0, 13.0, 0.0, 64.0]))
     torch.testing.assert_close(token_int8(rounded), rounded)
     assert token_int8(inputs.bfloat16()).dtype == torch.bfloat16
+
+
+def test_tokens_are_rounded_to_floats() -> None:
+    """Three bits of mantissa on each side of zero, the largest to the bit; zeros stay, and the tiniest do no harm."""
+    inputs = torch.zeros(3, 5)
+    inputs[0], inputs[2, 0] = torch.tensor([448.0, 1.0, -1.0625, 1.07, 0.001]), 1e-30
+    rounded = token_float8(inputs)
+    torch.testing.assert_close(rounded[0], torch.tensor([448.0, 1.0, -1.0, 1.125, 2.0**-9 * 1]))
+    assert float(rounded[1:].abs().max()) == 0
+    generator = torch.Generator().manual_seed(0)
+    spread = torch.randn(8, 64, generator=generator) * 10.0 ** torch.arange(-4, 4)[:, None]
+    found = token_float8(spread)
+    assert float(((found - spread).abs() / spread.abs().amax(-1, keepdim=True)).max()) <= 2**-4
+    torch.testing.assert_close(token_float8(found), found)
 
 
 def test_layers_meet_rounded_inputs_while_their_level_says_so() -> None:

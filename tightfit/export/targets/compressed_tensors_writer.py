@@ -53,7 +53,7 @@ def quantization_config(
             "targets": [f"re:^{re.escape(name)}$" for name in names],
             "weights": {
                 "num_bits": level.bits,
-                "type": "int",
+                "type": "float" if level.coding == "float8" else "int",
                 "symmetric": True,
                 "strategy": "channel" if level.group_size is None else "group",
                 "group_size": level.group_size,

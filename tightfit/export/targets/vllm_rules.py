@@ -1,8 +1,9 @@
 """vLLM's rules, checked on the files of an export: what its loader would refuse, or take for something else.
 
 Only `config.json` and the header of the weights are read. The rules are those of vLLM's compressed_tensors.py,
-compressed_tensors_wNa16.py and compressed_tensors_w8a8_int8.py: each layer by exactly one group of the config or by
-`ignore`, fused layers by one scheme, packed words and scales of the shapes that its parameters have.
+compressed_tensors_wNa16.py, compressed_tensors_w8a8_int8.py and compressed_tensors_w8a8_fp8.py: each layer by exactly
+one group of the config or by `ignore`, fused layers by one scheme, packed words and scales of the shapes that its
+parameters have.
 """
 
 import json
@@ -21,6 +22,8 @@ _DEGREES = (1, 2, 4, 8)
 _BY_COLUMNS = ("o_proj", "down_proj")
 """Layers whose columns are divided among GPUs; of all others it is the rows."""
 _WORD = 32
+_BYTES = {"int-quantized": "I8", "float-quantized": "F8_E4M3"}
+"""format -> type of its weights, a byte each"""
 Scheme = Mapping[str, Any]
 
 
@@ -62,16 +65,19 @@ def _matches(name: str, settings: Mapping[str, Any]) -> Iterator[Scheme | None]:
 
 
 def _told(scheme: Scheme | None) -> tuple[Any, ...]:
-    """Return bits, columns of a group and what inputs are rounded to, as a config has them."""
+    """Return bits, kind of numbers, columns of a group and what inputs are rounded to, as a config has them."""
     if scheme is None:
-        return (None, None, None)
+        return (None, None, None, None)
     weights, inputs = scheme["weights"], scheme["input_activations"]
     held = None if inputs is None else (inputs["num_bits"], inputs["type"], inputs["strategy"], inputs["dynamic"])
-    return weights["num_bits"], weights["group_size"], held
+    return weights["num_bits"], weights["type"], weights["group_size"], held
 
 
 def _of(level: Level) -> tuple[Any, ...]:
-    return level.bits, level.group_size, (8, "int", "token", True) if level.inputs else None
+    if level.is_dense:
+        return (None, None, None, None)
+    kind = "float" if level.coding == "float8" else "int"
+    return level.bits, kind, level.group_size, (8, kind, "token", True) if level.inputs else None
 
 
 def _is_named(name: str, target: str) -> bool:
@@ -87,8 +93,8 @@ def _shape_problems(module: ModuleInfo, scheme: Scheme | None, stored: Mapping[s
         wanted = {"weight": ((rows, columns), module.weight.dtype)}
     else:
         weights = scheme["weights"]
-        if scheme["format"] == "int-quantized":
-            wanted = {"weight": ((rows, columns), "I8"), "weight_scale": ((rows, 1), "F16")}
+        if scheme["format"] in _BYTES:
+            wanted = {"weight": ((rows, columns), _BYTES[scheme["format"]]), "weight_scale": ((rows, 1), "F16")}
         else:
             groups = columns // weights["group_size"] if weights["strategy"] == "group" else 1
             words = -(-columns * weights["num_bits"] // _WORD)

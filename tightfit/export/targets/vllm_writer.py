@@ -1,4 +1,4 @@
-"""Checkpoints of compressed-tensors for vLLM: `pack-quantized`, `int-quantized`, or modules of both."""
+"""Checkpoints of compressed-tensors for vLLM: `pack-quantized`, `int-quantized`, `float-quantized`, or a mixture."""
 
 from dataclasses import replace
 from typing import Any
@@ -22,7 +22,9 @@ def _entries(module: ModuleInfo, level: Level, tensors: LevelTensors) -> list[En
     if not level.inputs:
         return pack_quantized_entries(module, level, tensors)
     weight, scale = (replace(t, name=f"{module.name}.{t.name}") for t in VLLM.layout(module, level))
-    return [Entry(weight, _read(tensors["qweight"]).translate(_SIGNED)), Entry(scale, tensors["scale"])]
+    values = tensors["qweight"]
+    stored = values if level.coding == "float8" else _read(values).translate(_SIGNED)
+    return [Entry(weight, stored), Entry(scale, tensors["scale"])]
 
 
 def _read(tensor: StoredTensor) -> bytes:
@@ -35,8 +37,9 @@ def _scheme(level: Level) -> dict[str, Any]:
     """Return what a config group has of a level beside its weights."""
     if not level.inputs:
         return {"format": "pack-quantized"}
-    inputs = {"num_bits": 8, "type": "int", "symmetric": True, "strategy": "token", "dynamic": True}
-    return {"format": "int-quantized", "input_activations": inputs}
+    kind = "float" if level.coding == "float8" else "int"
+    inputs = {"num_bits": 8, "type": kind, "symmetric": True, "strategy": "token", "dynamic": True}
+    return {"format": f"{kind}-quantized", "input_activations": inputs}
 
 
 def _config(inventory: Inventory, plan: Plan) -> dict[str, Any]:

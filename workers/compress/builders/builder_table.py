@@ -6,6 +6,7 @@ from space.codings.ggml_types import GGML_TYPES
 from space.level import Level
 from workers.compress.builders.builder import Builder, WholeBuilder
 from workers.compress.builders.exl3_builder import EXL3_BUILDER
+from workers.compress.builders.float8_builder import FLOAT8_BUILDER
 from workers.compress.builders.ggml_builder import GGML_BUILDER
 from workers.compress.builders.integer_builder import INTEGER_BUILDER
 from workers.compress.builders.trellis_builder import TRELLIS_BUILDER
@@ -13,6 +14,7 @@ from workers.compress.module_statistics import Need
 
 BUILDERS: dict[str, Builder | WholeBuilder] = {
     "integer": INTEGER_BUILDER,
+    "float8": FLOAT8_BUILDER,
     "trellis": TRELLIS_BUILDER,
     "exl3": EXL3_BUILDER,
     **dict.fromkeys(GGML_TYPES, GGML_BUILDER),

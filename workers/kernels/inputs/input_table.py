@@ -5,6 +5,11 @@ from collections.abc import Callable
 from torch import Tensor
 
 from workers.kernels.inputs.ggml_inputs import q8_0, q8_k
-from workers.kernels.inputs.token_inputs import token_int8
+from workers.kernels.inputs.token_inputs import token_float8, token_int8
 
-ROUNDED: dict[str, Callable[[Tensor], Tensor]] = {"int8": token_int8, "q8_K": q8_k, "q8_0": q8_0}
+ROUNDED: dict[str, Callable[[Tensor], Tensor]] = {
+    "int8": token_int8,
+    "float8": token_float8,
+    "q8_K": q8_k,
+    "q8_0": q8_0,
+}
