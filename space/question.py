@@ -5,7 +5,16 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 Answer = Literal["classes", "vectors"]
-Samples = Literal["tokens", "texts", "embedded-texts", "answered-texts", "transcribed-audio", "audio"]
+Samples = Literal[
+    "tokens",
+    "texts",
+    "embedded-texts",
+    "answered-texts",
+    "transcribed-audio",
+    "audio",
+    "images",
+    "captioned-images",
+]
 _SYMBOL = re.compile(r"\bKL\b")
 
 
@@ -71,6 +80,7 @@ class Question:
             minus their cosine: the KL divergence of normal distributions of variance one around unit vectors.
         task: what hubs call what such models do.
         left_out: why parts of a model are not searched, where some are.
+        has_sequences: whether a sample is a sequence as long as is asked for; others have a length of their own.
 
     """
 
@@ -79,10 +89,12 @@ class Question:
     answer: Answer = "classes"
     task: str = "text-generation"
     left_out: str = "no text goes through it, and only the language model is searched"
+    has_sequences: bool = True
 
 
 _LIKELIEST = "perplexity of the dense model's likeliest class"
 _OF_CLASSES = Metric(unit="nats per text", beside=_LIKELIEST)
+_OWN_ATTENTION = "it is inside torch's own attention, which cannot be searched"
 _COSINE = Metric("1 - cosine similarity", "1 - cos", "", None)
 QUESTIONS: dict[str, Question] = {
     "causal-decoder": Question(),
@@ -98,6 +110,25 @@ QUESTIONS: dict[str, Question] = {
     ),
     "speech-frames": Question(
         Metric(unit="nats per frame", beside=_LIKELIEST), "audio", task="automatic-speech-recognition"
+    ),
+    "image-classifier": Question(
+        Metric(unit="nats per image", beside=_LIKELIEST),
+        "images",
+        "classes",
+        "image-classification",
+        _OWN_ATTENTION,
+        has_sequences=False,
+    ),
+    "image-embedder": Question(
+        _COSINE, "images", "vectors", "image-feature-extraction", _OWN_ATTENTION, has_sequences=False
+    ),
+    "image-text-embedder": Question(
+        _COSINE,
+        "captioned-images",
+        "vectors",
+        "zero-shot-image-classification",
+        _OWN_ATTENTION,
+        has_sequences=False,
     ),
 }
 """name of a family -> its question"""

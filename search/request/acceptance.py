@@ -78,8 +78,8 @@ def _source_digest(source: str | None) -> str | None:
 
 def check_positions(spec: JobSpec, folder: Path, inventory: Inventory) -> None:
     """Refuse sequences that are longer than the model takes. Raises SpecError."""
-    positions = inventory.num_positions
-    if positions is not None and positions < spec.sequence_length:
+    positions, question = inventory.num_positions, QUESTIONS[inventory.family]
+    if question.has_sequences and positions is not None and positions < spec.sequence_length:
         raise SpecError(
             f"--sequence-length {spec.sequence_length}: {folder} has {positions} positions, fewer than a "
             f"sequence: give --sequence-length {positions} or less."

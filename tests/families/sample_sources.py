@@ -1,9 +1,11 @@
 """Small sources of samples, one of each kind."""
 
+import json
 import wave
 from pathlib import Path
 
 import torch
+from PIL import Image
 
 from tests.workers.tiny_models import write_text_file
 
@@ -32,4 +34,21 @@ def _sounds(folder: Path) -> Path:
     return out
 
 
-_SOURCES = {"transcribed-audio": _sounds, "audio": _sounds}
+def _images(folder: Path) -> Path:
+    """Make 24 images of stripes and noise, PNG and JPEG in turn, each of another size and with a caption."""
+    out = folder / "images"
+    out.mkdir(exist_ok=True)
+    generator = torch.Generator().manual_seed(6)
+    captions = []
+    for index in range(24):
+        height, width = 40 + index, 64 - index
+        waves = torch.sin(torch.arange(width) * (0.1 + 0.05 * index))[None, :, None] * torch.tensor([1.0, 0.5, -1.0])
+        values = 128 + 80 * waves + 30 * torch.randn((height, width, 3), generator=generator)
+        path = out / f"{index:02d}.{'jpg' if index % 2 else 'png'}"
+        Image.fromarray(values.clamp(0, 255).to(torch.uint8).numpy()).save(path)
+        captions.append(json.dumps({"file_name": path.name, "text": f"{index} stripes" + " and noise" * (index % 4)}))
+    (out / "metadata.jsonl").write_text("\n".join(captions), encoding="utf-8")
+    return out
+
+
+_SOURCES = {"transcribed-audio": _sounds, "audio": _sounds, "images": _images, "captioned-images": _images}

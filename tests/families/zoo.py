@@ -29,8 +29,9 @@ def make_family(family: str, folder: Path) -> Path:
     model.save_pretrained(folder)
     if model_type in _EXTRACTORS:
         _EXTRACTORS[model_type]().save_pretrained(folder)
-    for name in ("tokenizer.json", "tokenizer_config.json"):
-        shutil.copy(BUNDLED_FOLDER / name, folder / name)
+    if getattr(model, "main_input_name", "") != "pixel_values":
+        for name in ("tokenizer.json", "tokenizer_config.json"):
+            shutil.copy(BUNDLED_FOLDER / name, folder / name)
     return folder
 
 
@@ -46,7 +47,28 @@ def _waveform_extractor() -> Any:
     return Wav2Vec2FeatureExtractor(return_attention_mask=False)
 
 
-_EXTRACTORS = {"whisper": _whisper_extractor, "wav2vec2": _waveform_extractor}
+def _image_processor() -> Any:
+    from transformers import ViTImageProcessorPil
+
+    return ViTImageProcessorPil(size={"height": SMALL["image_size"], "width": SMALL["image_size"]})
+
+
+_OF_IMAGES = (
+    "vit",
+    "deit",
+    "beit",
+    "dinov2",
+    "dinov3_vit",
+    "siglip",
+    "siglip_vision_model",
+    "clip",
+    "clip_vision_model",
+)
+_EXTRACTORS = {
+    "whisper": _whisper_extractor,
+    "wav2vec2": _waveform_extractor,
+    **dict.fromkeys(_OF_IMAGES, _image_processor),
+}
 
 
 def _built(model_type: str, named: str, own: Mapping[str, Any]) -> Any:

@@ -163,6 +163,8 @@ CAUSAL: dict[str, dict[str, Any]] = {
 """model type -> what its config has beside `SMALL`; each is built as a causal language model"""
 _WITH_VISION = {"vision_config": _VISION, "text_config": _MROPE}
 _FOUR_WITH_VISION = {"vision_config": _VISION, "text_config": _FOUR}
+_NO_STAGES = {"stage_names": None, "out_features": None, "out_indices": None}
+_PYRAMID: dict[str, Any] = {"hidden_sizes": [16, 32], "depths": [1, 1], **_NO_STAGES}
 OTHERS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "bert": ("bert", "BertForMaskedLM", {}),
     "bert-class": ("bert", "BertForSequenceClassification", {}),
@@ -202,6 +204,17 @@ OTHERS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "wav2vec2": ("wav2vec2", "Wav2Vec2ForCTC", {"conv_dim": [32] * 7, "num_conv_pos_embedding_groups": 4}),
     "whisper": ("whisper", "WhisperForConditionalGeneration", {}),
     "vit": ("vit", "ViTForImageClassification", {}),
+    "vit-features": ("vit", "ViTModel", {}),
+    "dinov2": ("dinov2", "Dinov2Model", _NO_STAGES),
+    "dinov2-class": ("dinov2", "Dinov2ForImageClassification", _NO_STAGES),
+    "dinov3_vit": ("dinov3_vit", "DINOv3ViTModel", _NO_STAGES),
+    "deit": ("deit", "DeiTForImageClassificationWithTeacher", {}),
+    "beit": ("beit", "BeitForImageClassification", _NO_STAGES),
+    "siglip": ("siglip", "SiglipModel", {"text_config": {"max_position_embeddings": 64, "projection_size": 64}}),
+    "siglip-vision": ("siglip_vision_model", "SiglipVisionModel", {}),
+    "clip": ("clip", "CLIPModel", {"text_config": {"max_position_embeddings": 64, "eos_token_id": 3}}),
+    "clip-vision": ("clip_vision_model", "CLIPVisionModel", {}),
+    "resnet": ("resnet", "ResNetForImageClassification", _PYRAMID),
     "qwen3-embedding": ("qwen3", "Qwen3Model", {}),
 }
 """name -> (model type, class, what its config has beside `SMALL`)"""

@@ -61,8 +61,8 @@ def _why_none(config: Any, named: str | None) -> str:
     known = _claimed(config)
     if not known:
         return (
-            f"{asked}of which no kind can be searched yet: models of images, and those that compare images with texts, "
-            "are among them. docs/families.md lists what can be; a language model inside it may be saved by itself."
+            f"{asked}of which no kind can be searched yet. docs/families.md lists what can be; a language model or a "
+            "tower of images inside it may be saved by itself."
         )
     if named is not None and not hasattr(transformers, named):
         return (

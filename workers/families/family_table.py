@@ -5,13 +5,16 @@ from typing import Any
 from workers.families.family import Family
 from workers.families.kinds.causal_decoder import CAUSAL_DECODER
 from workers.families.kinds.encoder_decoder import ENCODER_DECODER, SPEECH_TO_TEXT
+from workers.families.kinds.image_models import IMAGE_CLASSIFIER, IMAGE_EMBEDDER, IMAGE_TEXT_EMBEDDER
 from workers.families.kinds.multimodal_decoder import MULTIMODAL_DECODER
 from workers.families.kinds.speech_frames import SPEECH_FRAMES
 from workers.families.kinds.text_embedder import TEXT_EMBEDDER
 from workers.families.kinds.text_encoder import MASKED_LANGUAGE_MODEL, TEXT_CLASSIFIER
 
 _OF_SOUND = (ENCODER_DECODER, SPEECH_TO_TEXT, SPEECH_FRAMES)
-_ALL = (CAUSAL_DECODER, MULTIMODAL_DECODER, MASKED_LANGUAGE_MODEL, TEXT_CLASSIFIER, TEXT_EMBEDDER, *_OF_SOUND)
+_OF_IMAGES = (IMAGE_CLASSIFIER, IMAGE_EMBEDDER, IMAGE_TEXT_EMBEDDER)
+_OF_TEXT = (CAUSAL_DECODER, MULTIMODAL_DECODER, MASKED_LANGUAGE_MODEL, TEXT_CLASSIFIER, TEXT_EMBEDDER)
+_ALL = (*_OF_TEXT, *_OF_SOUND, *_OF_IMAGES)
 FAMILIES: dict[str, Family] = {family.name: family for family in _ALL}
 
 

@@ -40,6 +40,8 @@ class Checkpoint:
     def tensor(self, name: str) -> Tensor:
         """Return a tensor that is a view of its file; it must not be written to."""
         stored = self.stored[name]
+        if not stored.info.num_elements:  # such as no register tokens
+            return torch.empty(stored.info.shape, dtype=_DTYPES[stored.info.dtype])
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "The given buffer is not writable")
             flat = torch.frombuffer(

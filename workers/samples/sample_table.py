@@ -7,6 +7,7 @@ from typing import Any
 
 from workers.model_inputs import ModelInputs
 from workers.samples.audio import make_frames, make_transcribed, read_audio_folder
+from workers.samples.images import CAPTIONS, make_captioned, make_images, read_captioned_folder, read_image_folder
 from workers.samples.sample_records import SampleRecords, divide, read_text_records
 from workers.samples.teacher_forced import GivenModel
 from workers.samples.text_pairs import make_answered_texts
@@ -14,6 +15,7 @@ from workers.samples.text_samples import check_given, make_embedded_texts, make_
 from workers.text.tokens import SPLITS, TextRequest, TokenSet, save_samples
 
 _AUDIO = "a folder of WAV files"
+_IMAGES = "a folder of images (PNG or JPEG)"
 _TEXTS = "a file of texts, one a line, or JSONL with `text`, or `text` and `text_pair`"
 
 
@@ -40,6 +42,8 @@ SAMPLES: dict[str, SampleKind] = {
     "answered-texts": SampleKind(_TEXTS, read_text_records, make_answered_texts),
     "transcribed-audio": SampleKind(_AUDIO, read_audio_folder, make_transcribed),
     "audio": SampleKind(_AUDIO, read_audio_folder, make_frames),
+    "images": SampleKind(_IMAGES, read_image_folder, make_images),
+    "captioned-images": SampleKind(f"{_IMAGES} with a {CAPTIONS} beside them", read_captioned_folder, make_captioned),
 }
 """name -> kind, of all samples that are more than tokens"""
 

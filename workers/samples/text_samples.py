@@ -115,5 +115,5 @@ def check_given(source: str | None, what: str) -> str:
 
     """
     if source is None:
-        raise CalibrationError(f"Such a model gives no text of its own to be judged on: give --calibration {what}.")
+        raise CalibrationError(f"Such a model makes nothing of its own to be judged on: give --calibration {what}.")
     return source

@@ -36,12 +36,20 @@ class TextTokenizer:
         found: list[int] = self._tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
         return found
 
-    def encode(self, texts: list[str], pairs: list[str] | None, length: int) -> Any:
-        """Return the (N, T) tensors that the tokenizer makes of texts or pairs, with its special tokens and padding."""
+    def encode(self, texts: list[str], pairs: list[str] | None, length: int, *, is_padded: bool = False) -> Any:
+        """Return the (N, T) tensors that the tokenizer makes of texts or pairs, with its special tokens and padding.
+
+        Args:
+            texts: N of them.
+            pairs: what goes into one sequence with each, or None.
+            length: the most tokens of a sequence.
+            is_padded: whether each has so many; otherwise as many as the longest.
+
+        """
         if self._tokenizer.pad_token is None:
             self._tokenizer.pad_token = self._tokenizer.eos_token or self._tokenizer.unk_token
-        options = {"padding": True, "truncation": True, "max_length": length, "return_tensors": "pt", "verbose": False}
-        return self._tokenizer(texts, pairs, **options)
+        options = {"truncation": True, "max_length": length, "return_tensors": "pt", "verbose": False}
+        return self._tokenizer(texts, pairs, padding="max_length" if is_padded else True, **options)
 
     def encode_answers(self, texts: list[str], length: int) -> Any:
         """Return the (N, T) ids of answers as the tokenizer encodes what a model shall give."""
