@@ -32,7 +32,17 @@ _PREFIX_TOLERANCE = 1e-6
 
 
 def walk(model: Path, folder: Path, inventory: Inventory) -> float:
-    """Take a model from its inventory to an export; return the largest difference of logits.
+    """Take a model from its inventory to an export in folder/out; return the largest difference of logits.
+
+    Raises:
+        TightfitError: something on the way is refused, or the export is not what it should be.
+
+    """
+    return walked(model, folder, inventory)[0]
+
+
+def walked(model: Path, folder: Path, inventory: Inventory) -> tuple[float, Source]:
+    """Return the largest difference of logits, and what was exported to folder/out.
 
     Raises:
         TightfitError: something on the way is refused, or the export is not what it should be.
@@ -54,11 +64,12 @@ def walk(model: Path, folder: Path, inventory: Inventory) -> float:
     measured = worker.run(Evaluate(tokens, plan, "held_out"))
     store = LevelStore(folder / "levels", workspace.model_digest, tokens.of("calibration"))
     (folder / "out").mkdir()
-    written = write_checkpoint(folder / "out", Source(model, inventory, store, plan), "packed")
+    source = Source(model, inventory, store, plan)
+    written = write_checkpoint(folder / "out", source, "packed")
     request = {k: v for k, v in asdict(workspace).items() if k in ("model_folder", "cache_folder", "model_digest")}
     request |= {"tokens": tokens.to_json(), "device": "cpu"}
     promise = Promise(written.size_bytes, measured.kl_divergence)
-    return verify_export(written, inventory, plan, "packed", promise, request).logit_difference
+    return verify_export(written, inventory, plan, "packed", promise, request).logit_difference, source
 
 
 def _samples(model: Path, folder: Path, inventory: Inventory, worker: Worker) -> TokenSet:

@@ -162,7 +162,14 @@ CAUSAL: dict[str, dict[str, Any]] = {
 }
 """model type -> what its config has beside `SMALL`; each is built as a causal language model"""
 _WITH_VISION = {"vision_config": _VISION, "text_config": _MROPE}
-_FOUR_WITH_VISION = {"vision_config": _VISION, "text_config": _FOUR}
+_FOUR_WITH_VISION = {
+    "vision_config": _VISION,
+    "text_config": _FOUR,
+    "image_token_id": 4000,
+    "video_token_id": 4001,
+    "vision_start_token_id": 4002,
+    "vision_end_token_id": 4003,
+}
 _NO_STAGES = {"stage_names": None, "out_features": None, "out_indices": None}
 _PYRAMID: dict[str, Any] = {"hidden_sizes": [16, 32], "depths": [1, 1], **_NO_STAGES}
 OTHERS: dict[str, tuple[str, str, dict[str, Any]]] = {

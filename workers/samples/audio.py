@@ -86,7 +86,12 @@ def _extracted(folder: Path, waves: Sequence[Tensor]) -> dict[str, Tensor]:
 
 def _waves(folder: Path, records: Sequence[tuple[Any, ...]]) -> list[Tensor]:
     rate = _extractor(folder).sampling_rate
-    return [_resampled(*read_wave(Path(record[0])), rate)[: _LONGEST_SECONDS * rate] for record in records]
+    return [read_audio(Path(record[0]), rate) for record in records]
+
+
+def read_audio(path: Path, rate: int) -> Tensor:
+    """Return the first half minute of a WAV file at a rate: (W,) values in -1 to 1. Raises CalibrationError."""
+    return _resampled(*read_wave(path), rate)[: _LONGEST_SECONDS * rate]
 
 
 def read_wave(path: Path) -> tuple[Tensor, int]:

@@ -33,7 +33,10 @@ Context = Annotated[int, typer.Option(help="Tokens of key/value cache inside the
 Batch = Annotated[int, typer.Option(help="Sequences of key/value cache inside the budget.")]
 Calibration = Annotated[
     str | None,
-    typer.Option(help="File of text, JSONL, CSV or Parquet, `python-stdlib`, or a dataset name [default: sampled]."),
+    typer.Option(
+        help="File of text, JSONL, CSV or Parquet, folder of sounds or images, `python-stdlib`, or a dataset name "
+        "[default: sampled]."
+    ),
 ]
 SequenceLength = Annotated[int | None, typer.Option(help="Tokens of each sequence of text [default: 256].")]
 NumSequences = Annotated[
