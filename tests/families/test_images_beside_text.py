@@ -15,6 +15,9 @@ from workers.families.read_inventory import inspect_model
 from workers.run.held_weights import Resident
 from workers.samples.images import read_image
 
+_ROUNDING = 1e-4
+"""of logits of about one: packed modules multiply a few rows in another order than many"""
+
 
 def _given(model: Any, image: Image.Image) -> dict[str, torch.Tensor]:
     """Return a prompt of some tokens, an image and some more, as the processor of Qwen3.5 lays them out."""
@@ -65,6 +68,6 @@ def test_generation_from_text_and_from_an_image_agrees(tmp_path: Path) -> None:
     for inputs in ({"input_ids": torch.tensor([[5, 6, 7, 8]])}, with_image):
         (ids, logits), (again, same) = (_answers(model, inputs) for model in (searched.model, reloaded))
         assert ids == again
-        assert logits.equal(same)
+        assert float((logits - same).abs().max()) < _ROUNDING
     turned = {**with_image, "pixel_values": _given(reloaded, others)["pixel_values"]}
     assert not _answers(reloaded, turned)[1].equal(logits)
