@@ -16,7 +16,7 @@ from workers.run.held_weights import Resident
 from workers.samples.images import read_image
 
 _ROUNDING = 1e-4
-"""of logits of about one: packed modules multiply a few rows in another order than many"""
+"""of logits of about one: the loops of packed modules add in another order than torch does"""
 
 
 def _given(model: Any, image: Image.Image) -> dict[str, torch.Tensor]:
