@@ -19,6 +19,9 @@ class RecoverOptions:
         seed: of what it draws.
         minutes: of computing on one core for each recovery; None: as long as its course takes.
         text: what it learns from, as a calibration source; None: more of the job's.
+        processes: of this machine that train together.
+        sharding: what they divide, one of `SHARDINGS`.
+        checkpointing: blocks keep their inputs alone for the way back, though memory would hold more.
 
     """
 
@@ -27,6 +30,9 @@ class RecoverOptions:
     seed: int = 0
     minutes: float | None = None
     text: str | None = None
+    processes: int = 1
+    sharding: str = "none"
+    checkpointing: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """Return the JSON object."""

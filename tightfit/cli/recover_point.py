@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from space.results.recovery_names import RECOVERY_NAMES
+from space.results.recovery_names import RECOVERY_NAMES, SHARDINGS
 from tightfit.cli.base import AsJson, Home, NewestJob, Queue, chosen, print_json
 from tightfit.cli.exports import left_task, tell_on_stderr
 from tightfit.cli.submitting.submit_options import one_of
@@ -27,6 +27,11 @@ def recover(
     ] = None,
     text: Annotated[str | None, typer.Option(help="Text to learn from [default: more of the job's].")] = None,
     seed: Annotated[int, typer.Option(help="Of what it draws.")] = 0,
+    processes: Annotated[int, typer.Option(help="Processes of this machine that train together.")] = 1,
+    sharding: Annotated[str, one_of(SHARDINGS, "--sharding", help="What they divide among them.")] = "none",
+    checkpointing: Annotated[
+        bool, typer.Option("--checkpointing", help="Run blocks again on the way back, though memory would hold more.")
+    ] = False,
     queue: Queue = False,
     as_json: AsJson = False,
     home: Home = None,
@@ -34,7 +39,7 @@ def recover(
     """Make a point better in the same bytes; kept only where held-out text shows it."""
     from tightfit.tasks.asked_recovery import RecoverWish
 
-    place, wish = open_place(home), RecoverWish(point, method, minutes, text, seed)
+    place, wish = open_place(home), RecoverWish(point, method, minutes, text, seed, processes, sharding, checkpointing)
     job = chosen(place, job)
     if queue:
         found = place.queue_recovery(job, wish)

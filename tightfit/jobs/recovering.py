@@ -168,6 +168,9 @@ def _lesson(origin: _Origin, values: Values, steps: Steps, share: tuple[float, f
         max_seconds=None if options.minutes is None else 60 * options.minutes,
         watch=steps.watch,
         look=steps.look,
+        processes=options.processes,
+        sharding=options.sharding,
+        checkpointing=options.checkpointing,
     )
 
 

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 _PAGE = 1000
 
+_CREW = ("processes", "sharding", "checkpointing")
+
 
 @dataclass(frozen=True, slots=True)
 class AtService:
@@ -172,6 +174,8 @@ class AtService:
     def queue_recovery(self, job_id: str, wish: RecoverWish) -> ExportStatus:
         """Leave a recovery to the service's controllers."""
         options = asdict(wish)
+        if {name: options.pop(name) for name in _CREW} != {name: getattr(RecoverWish(), name) for name in _CREW}:
+            raise UsageError("--processes, --sharding and --checkpointing are for a home on this machine: name --home.")
         asked = self.client.job(job_id).recover(options.pop("point"), **options)
         return ExportStatus.from_json(asked.status())
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from space.errors import JobFailedError, UsageError
 from space.recover_options import RecoverOptions
 from space.results.document import FrontDocument
+from space.results.recovery_names import SHARDINGS
 from storage.leases.lease import host_name
 from storage.point_tasks import NewTask, TaskKind
 from storage.records import Job, Trial
@@ -13,6 +14,9 @@ from storage.sound_records import ground_of
 from tightfit.config import login_name
 from tightfit.export.select import select_point
 from tightfit.searched_model import check_plan, front_plans, searched_inventory
+
+CREW_SIZES = (1, 2, 4, 8)
+"""Processes that can share the eight sequences of a step."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +29,9 @@ class RecoverWish:
         minutes: of computing on one core for each recovery; None: as long as its course takes.
         text: what it learns from, as a calibration source; None: more of the job's.
         seed: of what it draws.
+        processes: of this machine that train together.
+        sharding: what they divide, one of `SHARDINGS`.
+        checkpointing: blocks keep their inputs alone for the way back, though memory would hold more.
 
     """
 
@@ -33,6 +40,9 @@ class RecoverWish:
     minutes: float | None = None
     text: str | None = None
     seed: int = 0
+    processes: int = 1
+    sharding: str = "none"
+    checkpointing: bool = False
 
 
 def asked_recovery(job: Job, document: FrontDocument, trials: Sequence[Trial], wish: RecoverWish) -> NewTask:
@@ -49,6 +59,7 @@ def asked_recovery(job: Job, document: FrontDocument, trials: Sequence[Trial], w
 
     if wish.minutes is not None and not wish.minutes > 0:
         raise UsageError(f"--minutes {wish.minutes:g} must be above 0.")
+    _check_crew(wish)
     if document.measured_on != "held_out":
         raise JobFailedError(
             f"Job {job.job_id} has not judged its points on held-out text yet: recover one afterwards."
@@ -60,7 +71,16 @@ def asked_recovery(job: Job, document: FrontDocument, trials: Sequence[Trial], w
     ground_of(job)
     if wish.method is not None:
         recovery_of(wish.method).check(inventory, plan, point.point)
-    options = RecoverOptions(point, wish.method, wish.seed, wish.minutes, _lasting(wish.text))
+    options = RecoverOptions(
+        point=point,
+        method=wish.method,
+        seed=wish.seed,
+        minutes=wish.minutes,
+        text=_lasting(wish.text),
+        processes=wish.processes,
+        sharding=wish.sharding,
+        checkpointing=wish.checkpointing,
+    )
     return NewTask(
         kind=TaskKind.RECOVER,
         job_id=job.job_id,
@@ -71,6 +91,16 @@ def asked_recovery(job: Job, document: FrontDocument, trials: Sequence[Trial], w
         host=host_name(),
         user=login_name(),
     )
+
+
+def _check_crew(wish: RecoverWish) -> None:
+    """Raise UsageError where processes cannot train together as wished."""
+    if wish.processes not in CREW_SIZES:
+        raise UsageError(f"--processes {wish.processes}: 1, 2, 4 or 8 can share the eight sequences of a step.")
+    if wish.sharding not in SHARDINGS:
+        raise UsageError(f"--sharding {wish.sharding!r} is not known; there are {', '.join(SHARDINGS)}.")
+    if wish.sharding != "none" and wish.processes == 1:
+        raise UsageError(f"--sharding {wish.sharding} divides what several processes hold: give --processes 2 or more.")
 
 
 def _lasting(text: str | None) -> str | None:

@@ -18,12 +18,18 @@ from torch import Tensor
 
 from workers.evaluate.teacher import Taught
 from workers.model_inputs import Samples
+from workers.recover.sharded.crew import ALONE, Crew, MakeOptimizer
 from workers.recover.trainable_model import TrainableModel
 from workers.recover.training_state import Judged, TrainingState, read_state, write_state
 
 _BETAS = (0.9, 0.95)
 _DIVERGED = 1.5  # times the KL at the start
 _LEAST_STEPS = 8
+
+
+def adam(parameters: list[torch.nn.Parameter], lr: float) -> torch.optim.Optimizer:
+    """Return the optimizer of recoveries."""
+    return torch.optim.Adam(parameters, lr=lr, betas=_BETAS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +119,9 @@ class Distillation:
         state_path: where its state is kept while it runs.
         look: called after every step; what it raises ends the training, which can be gone on with.
         watch: sees each look at the selection text.
+        device: where is computed.
+        crew: who trains together.
+        make_optimizer: (parameters, lr=...) -> what makes the steps.
 
     """
 
@@ -124,29 +133,30 @@ class Distillation:
     look: Callable[[], None] = lambda: None
     watch: Watch = lambda *_: None
     device: str = "cpu"
+    crew: Crew = ALONE
+    make_optimizer: MakeOptimizer = adam
     _parameters: dict[str, torch.nn.Parameter] = field(init=False)
-    _optimizer: torch.optim.Adam = field(init=False)
+    _optimizer: torch.optim.Optimizer = field(init=False)
     _order: tuple[int, Tensor] = field(init=False, default=(-1, torch.empty(0)))
 
     def __post_init__(self) -> None:
         """Make the optimizer."""
         self._parameters = self.model.trained()
-        values = list(self._parameters.values())
-        self._optimizer = torch.optim.Adam(values, lr=self.course.learning_rate, betas=_BETAS)
+        self._optimizer = self.crew.optimizer(self.make_optimizer, self._parameters, self.course.learning_rate)
 
     def run(self) -> Learned:
         """Train, from the state on disk where there is one, and leave the best weights in the model."""
-        state = read_state(self.state_path, self._parameters, self._optimizer) or self._begun()
+        state = read_state(self.state_path, self._parameters, self._optimizer, self.crew) or self._begun()
         written = time.monotonic()
         while not self._is_over(state):
             state = self._stepped(state)
             if state.step % self.course.judge_every == 0 or state.step == state.steps:
                 state = self._judged(state)
-            if time.monotonic() - written >= self.course.checkpoint_seconds:
-                write_state(self.state_path, state, self._parameters, self._optimizer)
+            if self.crew.agreed(time.monotonic() - written) >= self.course.checkpoint_seconds:
+                write_state(self.state_path, state, self._parameters, self._optimizer, self.crew)
                 written = time.monotonic()
             self.look()
-        write_state(self.state_path, state, self._parameters, self._optimizer)
+        write_state(self.state_path, state, self._parameters, self._optimizer, self.crew)
         with torch.no_grad():
             for name, parameter in self._parameters.items():
                 parameter.copy_(state.best[name])
@@ -158,7 +168,7 @@ class Distillation:
             steps=self.course.steps,
             judged=(Judged(0, kl, kl, 0.0, 0.0),),
             best={name: parameter.detach().clone() for name, parameter in self._parameters.items()},
-            seconds=time.process_time() - started,
+            seconds=self.crew.agreed(time.process_time() - started),
         )
         self.watch(state.judged[0], state.steps, 0.0)
         return state
@@ -175,10 +185,12 @@ class Distillation:
             group["lr"] = rate
         self._optimizer.zero_grad()
         with torch.enable_grad():
-            loss = self.model.kl(*self.train.rows(self._batch(state.step), self.device), self.course.temperature)
+            rows = self.train.rows(self.crew.own(self._batch(state.step)), self.device)
+            loss = self.model.kl(*rows, self.course.temperature)
             loss.backward()
+        self.crew.average_gradients(self._parameters)
         self._optimizer.step()
-        took, found = time.process_time() - started, float(loss.detach())
+        took, found = self.crew.agreed(time.process_time() - started), self.crew.mean(float(loss.detach()))
         state = replace(
             state, step=state.step + 1, losses=(*state.losses, found), seconds=state.seconds + took, rate=rate
         )
@@ -192,7 +204,7 @@ class Distillation:
 
     def _judged(self, state: TrainingState) -> TrainingState:
         started, kl = time.process_time(), self._selection_kl()
-        seconds = state.seconds + time.process_time() - started
+        seconds = state.seconds + self.crew.agreed(time.process_time() - started)
         last = state.judged[-1].step
         tokens = (state.step - last) * self.course.batch * self.train.length
         speed = tokens / max(seconds - state.judged_at, 1e-9)
@@ -211,7 +223,7 @@ class Distillation:
         count = len(self.selection)
         with torch.no_grad():
             parts = [
-                len(some) * float(self.model.kl(*self.selection.rows(some, self.device)))
+                len(some) * self.crew.mean(float(self.model.kl(*self.selection.rows(self.crew.own(some), self.device))))
                 for some in torch.arange(count).split(self.course.batch)
             ]
         return sum(parts) / count

@@ -60,6 +60,9 @@ class Lesson:
         max_seconds: of computing; None: as long as its course takes.
         watch: takes (step, figures) of a learning curve.
         look: called often; what it raises ends the recovery, which can be gone on with.
+        processes: of this machine that train together.
+        sharding: what they divide, one of `SHARDINGS`.
+        checkpointing: blocks keep their inputs alone for the way back, though memory would hold more.
 
     """
 
@@ -72,6 +75,9 @@ class Lesson:
     max_seconds: float | None = None
     watch: Callable[[int, Mapping[str, float]], None] = lambda *_: None
     look: Callable[[], None] = lambda: None
+    processes: int = 1
+    sharding: str = "none"
+    checkpointing: bool = False
 
     @property
     def tokens(self) -> TokenSet:

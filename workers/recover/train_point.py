@@ -8,16 +8,20 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from space.digest import digest
 from space.inventory import Inventory
 from workers.compress.build import BuiltLevel
 from workers.devices import Device
-from workers.evaluate.teacher import read_teacher
 from workers.levels.level_store import LevelStore
-from workers.recover.distill import Course, Distillation, Learned, TaughtText
+from workers.recover.distill import Course, Learned
 from workers.recover.recovered_folder import recovered_folder
 from workers.recover.recovery import Fitted, Lesson, Values
-from workers.recover.trainable_model import MakeWeight, TrainableModel, trainable_model
+from workers.recover.sharded.assignment import Assignment, distillation
+from workers.recover.sharded.crew import ALONE
+from workers.recover.sharded.training_together import train_together
+from workers.recover.trainable_model import MakeWeight, TrainableModel
 from workers.recover.training_state import Judged
 from workers.run.memory_limits import ITEM_BYTES, free_bytes
 from workers.text.tokens import TokenSet
@@ -49,19 +53,25 @@ def fit_by_training(lesson: Lesson, name: str, course: Course, make: MakeWeight,
     cache = Path(workspace.cache_folder)
     levels = cache / "levels"
     old, new = (LevelStore(levels, workspace.model_digest, t.of("calibration")) for t in (start.tokens, named))
-    free = free_bytes(workspace.device)
-    model = trainable_model(replace(workspace, model_folder=start.model_folder), lesson.plan, old, make)
-    if training_bytes(course)(workspace.inventory, sequence_length(text.tokens), workspace.device) > free:
-        model.recompute_blocks()
-    train, selection = (
-        TaughtText(text.tokens.load(split), read_teacher(text.answers(split))) for split in ("calibration", "search")
-    )
-    state = cache / "recovering" / f"{key[:16]}.safetensors"
+    needed = training_bytes(course)(workspace.inventory, sequence_length(text.tokens), workspace.device)
     watch = _watcher(lesson, name)
-    learned = Distillation(
-        model, train, selection, course, state, lesson.look, watch=watch, device=workspace.device
-    ).run()
-    figures = _figures(learned, text.tokens, course)
+    assignment = Assignment(
+        workspace=workspace,
+        plan=lesson.plan,
+        start=start,
+        text=text.tokens,
+        answers=(text.answers("calibration"), text.answers("search")),
+        course=course,
+        make=make,
+        state_path=cache / "recovering" / f"{key[:16]}.safetensors",
+        sharding=lesson.sharding,
+        recomputes=lesson.checkpointing or needed > free_bytes(workspace.device),
+        threads=max(1, torch.get_num_threads() // lesson.processes),
+    )
+    peaks = train_together(assignment, lesson.processes, lesson.look, watch) if lesson.processes > 1 else []
+    training = distillation(assignment, ALONE, look=lesson.look, watch=watch)  # what processes ended is read, not made
+    learned, model = training.run(), training.model
+    figures = _figures(learned, text.tokens, course) | ({"peak_bytes": peaks} if peaks else {})
     if learned.diverged or learned.kept_step == 0:
         told = "the training diverged" if learned.diverged else "no step was better on the selection text"
         return Fitted(start, figures, told)

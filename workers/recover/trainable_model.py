@@ -73,9 +73,13 @@ class TrainableModel:
         parts = {f"levels.{n}": w for n, w in self.weights.items()} | {f"others.{n}": t for n, t in self.others.items()}
         return {f"{n}.{p}": v for n, part in sorted(parts.items()) for p, v in part.named_parameters()}
 
+    def blocks(self) -> list[Any]:
+        """Return its blocks, in order."""
+        return [block for _, blocks in self.family.stages(self.model) for block in blocks]
+
     def recompute_blocks(self) -> None:
         """Keep the inputs of blocks alone for the way back, and run each again there (arXiv 1604.06174, section 4)."""
-        for block in (block for _, blocks in self.family.stages(self.model) for block in blocks):
+        for block in self.blocks():
             block.forward = partial(checkpoint, block.forward, use_reentrant=False)
 
     def kl(self, batch: Samples, taught: Taught, temperature: float = 1.0) -> Tensor:
@@ -89,10 +93,11 @@ class TrainableModel:
         """
         output = self.model(**self.family.inputs(batch))
         scored, right_bp = self.family.loss(self.family.answers(output), batch)
+        scored = scored if scored.dtype is torch.float64 else scored.float()
         if isinstance(taught, TaughtVectors):
-            lost_bp = (scored.float() - taught.vectors).square().sum(-1) / 2
+            lost_bp = (scored - taught.vectors).square().sum(-1) / 2
         else:
-            lost_bp = _kl_divergence(scored.float() / temperature, taught, temperature) * temperature**2
+            lost_bp = _kl_divergence(scored / temperature, taught, temperature) * temperature**2
         lost: Tensor = mean_of_scored(lost_bp, right_bp).mean()
         return lost
 
@@ -105,7 +110,7 @@ def _kl_divergence(logits_bpv: Tensor, teacher: Teacher, temperature: float) -> 
     if temperature != 1.0:
         log_p = (2 / temperature * teacher.roots.clamp_min(1e-30).log()).log_softmax(-1)
         shares, entropy = log_p.exp(), torch.linalg.vecdot(log_p.exp(), log_p)
-    found: Tensor = entropy - torch.linalg.vecdot(shares, log_q)
+    found: Tensor = entropy - torch.linalg.vecdot(shares.to(log_q.dtype), log_q)
     return found
 
 

@@ -13,6 +13,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
+from workers.recover.sharded.crew import ALONE, Crew, as_divided
 from workers.whole_files import write_safetensors
 
 _MOMENTS = ("exp_avg", "exp_avg_sq")
@@ -71,21 +72,27 @@ class TrainingState:
 
 
 def write_state(
-    path: Path, state: TrainingState, parameters: Mapping[str, nn.Parameter], optimizer: torch.optim.Optimizer
+    path: Path,
+    state: TrainingState,
+    parameters: Mapping[str, nn.Parameter],
+    optimizer: torch.optim.Optimizer,
+    crew: Crew = ALONE,
 ) -> None:
-    """Write a state in place of the one before. Raises OutputError."""
-    tensors = {f"best.{name}": value.contiguous() for name, value in state.best.items()}
-    for name, parameter in parameters.items():
-        tensors[f"now.{name}"] = parameter.detach().contiguous()
-        moments = optimizer.state.get(parameter, {})
+    """Write a state in place of the one before, whole, by the first of several processes. Raises OutputError."""
+    tensors = {f"best.{name}": value.contiguous() for name, value in crew.whole(state.best).items()}
+    now = crew.whole({name: parameter.detach() for name, parameter in parameters.items()})
+    tensors |= {f"now.{name}": value.contiguous() for name, value in now.items()}
+    for name, moments in crew.moments(optimizer, parameters).items():
         tensors |= {f"{m}.{name}": moments[m].contiguous() for m in _MOMENTS if m in moments}
+    if crew.rank:
+        return
     plain = {f.name: getattr(state, f.name) for f in fields(state) if f.name != "best"}
     plain["judged"] = [asdict(j) for j in state.judged]
     write_safetensors(path, {n: t.cpu().clone() for n, t in tensors.items()}, {"state": json.dumps(plain)})
 
 
 def read_state(
-    path: Path, parameters: Mapping[str, nn.Parameter], optimizer: torch.optim.Optimizer
+    path: Path, parameters: Mapping[str, nn.Parameter], optimizer: torch.optim.Optimizer, crew: Crew = ALONE
 ) -> TrainingState | None:
     """Put a state into the parameters and the optimizer and return it; None where there is none for them."""
     try:
@@ -98,10 +105,10 @@ def read_state(
         return None
     with torch.no_grad():
         for name, parameter in parameters.items():
-            parameter.copy_(found[f"now.{name}"])
+            parameter.copy_(as_divided(found[f"now.{name}"], parameter))
             if f"{_MOMENTS[0]}.{name}" in found:
-                moments = {m: found[f"{m}.{name}"].to(parameter.device) for m in _MOMENTS}
-                optimizer.state[parameter] = {"step": torch.tensor(float(plain["step"])), **moments}
-    best = {name: found[f"best.{name}"].to(p.device) for name, p in parameters.items()}
+                moments = {m: found[f"{m}.{name}"] for m in _MOMENTS}
+                crew.remember(optimizer, parameter, {"step": torch.tensor(float(plain["step"])), **moments})
+    best = {name: as_divided(found[f"best.{name}"], p) for name, p in parameters.items()}
     judged = tuple(Judged(**j) for j in plain["judged"])
     return TrainingState(**{**plain, "best": best, "judged": judged, "losses": tuple(plain["losses"])})

@@ -1,0 +1,1 @@
+"""Training in several processes that share the work, and what they hold."""
