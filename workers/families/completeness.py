@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from space.errors import ModelError
+from workers.families.computed_parameters import computed_parameter
 from workers.families.stored_names import StoredNames
 from workers.models.headers import StoredTensor
 from workers.models.ties import tied_parameters
@@ -40,10 +41,10 @@ def check_complete(folder: Path, model: Any, stored: Mapping[str, StoredTensor],
             is_tied = ties.get(name) in names.origins
             if not is_tied and not _matches(model, "_keys_to_ignore_on_load_missing", name):
                 raise ModelError(f"{folder}: {_why_missing(name, model, stored)}")
-            if not is_tied and name in computed:
+            if not is_tied and name in computed and computed_parameter(model, name) is None:
                 raise ModelError(
-                    f"{folder}: {name} is not stored, since transformers computes it; models with such parameters "
-                    "(Marian's positions) cannot be searched yet."
+                    f"{folder}: {name} is not stored, and transformers draws it at random: such a model gives another "
+                    "answer each time that it is loaded. Store it with save_pretrained."
                 )
         elif name not in ties and found != asked:
             raise ModelError(f"{folder}: {name} is stored as {found}, but config.json asks for {asked}.")

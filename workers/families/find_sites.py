@@ -4,7 +4,6 @@ from collections.abc import Collection, Iterator, Mapping
 
 from torch import nn
 
-from space.errors import ModelError
 from space.inventory import ModuleInfo, ModuleKind, TensorInfo
 from space.site import MXFP4, Site
 from workers.families.family import Structure
@@ -17,21 +16,15 @@ _ROUTERS = ("gate", "router", "shared_expert_gate", "classifier")
 
 
 def find_sites(at: Structure) -> list[ModuleInfo]:
-    """Return the sites of a model's searched parts in forward order, those that share a stored weight once.
-
-    Raises:
-        ModelError: two linear layers share a weight.
-
-    """
+    """Return the sites of a model's searched parts in forward order, those that share a stored weight once."""
     tied = tied_names(at.model)
     is_mixture = any("Expert" in type(module).__name__ for module in at.model.modules())
-    for copy, owner in tied.items():
-        if isinstance(at.model.get_submodule(owner), nn.Linear) and at.searched(copy):
-            raise ModelError(f"{at.folder}: {copy} and {owner} share one weight; only a head may, with its embedding.")
+    shared = shared_layers(at.model)
     found = []
     for name, module in at.model.named_modules():
         if (
             name in tied
+            or name in shared
             or _is_unused(at, name, tied)
             or not at.searched(name)
             or (is_mixture and _is_router(name, module))
@@ -44,6 +37,16 @@ def find_sites(at: Structure) -> list[ModuleInfo]:
                 copies = tuple(copy for copy, owner in tied.items() if owner == site_name)
                 found.append(_module(at, site_name, kind, site, copies))
     return found
+
+
+def shared_layers(model: nn.Module) -> frozenset[str]:
+    """Return the linear layers that are one and the same under several names, called in several places: all the names.
+
+    A head that shares its weight with an embedding is none of them.
+    """
+    pairs = tied_names(model).items()
+    shared = [pair for pair in pairs if isinstance(model.get_submodule(pair[1]), nn.Linear)]
+    return frozenset(name for pair in shared for name in pair)
 
 
 def _is_unused(at: Structure, name: str, tied: Mapping[str, str]) -> bool:

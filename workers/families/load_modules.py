@@ -16,6 +16,7 @@ from space.errors import ModelError
 from space.site import Site
 from workers.devices import compute_dtype
 from workers.families.architecture import build_model
+from workers.families.computed_parameters import computed_parameter
 from workers.families.stored_names import converted, stored_names
 from workers.models.mapped_checkpoint import Checkpoint
 from workers.models.ties import check_ties, tied_names
@@ -86,7 +87,11 @@ def load_mapped(folder: Path, device: str, mapped: Collection[str]) -> StoredMod
     stored = StoredModel(folder, model)
     for name, parameter in list(model.named_parameters()):
         if name not in stored:
-            raise ModelError(f"{folder}: the weights lack {name}, which config.json asks for.")
+            value = computed_parameter(model, name)
+            if value is None:
+                raise ModelError(f"{folder}: the weights lack {name}, which config.json asks for.")
+            _replace(model, parameter, dense_copy(folder, name, value, device))
+            continue
         if name in mapped and not stored.is_mapped(name):
             continue
         found = stored.tensor(name)

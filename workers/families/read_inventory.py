@@ -15,6 +15,7 @@ from workers.families.architecture import build_model
 from workers.families.block_stacks import Stacks
 from workers.families.completeness import check_complete
 from workers.families.family import Family, Seen, Structure
+from workers.families.find_sites import shared_layers
 from workers.families.input_embedding import input_embedding
 from workers.families.stored_names import StoredNames, stored_names
 from workers.models.headers import StoredTensor
@@ -25,6 +26,7 @@ from workers.models.ties import tied_parameters
 _LEFT_OUT = "transformers leaves it out when it loads the model"
 _CHOSEN_EXPERTS = ("num_experts_per_tok", "num_experts_per_token", "moe_topk", "moe_k", "top_k_experts")
 _UNUSED = "no call of the model uses it"
+_SHARED = "it is called in several places, and no level can go there yet"
 
 
 def skeleton(folder: Path, stored: Mapping[str, StoredTensor]) -> tuple[Any, Family]:
@@ -116,14 +118,15 @@ def _others(
 
 def _reasons(model: Any, family: Family, seen: Seen, left_out: Collection[str]) -> Callable[[str, str], str | None]:
     """Return (stored tensor, what it is a part of) -> why the searched model does without it; None: it does not."""
-    searched = family.searched(model)
+    searched, shared = family.searched(model), shared_layers(model)
 
     def reason(name: str, target: str) -> str | None:
         if name in left_out:
             return _LEFT_OUT
         if not searched(target):
             return family.question.left_out
-        return _UNUSED if target.rpartition(".")[0] in seen.unused else None
+        module_name = target.rpartition(".")[0]
+        return _SHARED if module_name in shared else _UNUSED if module_name in seen.unused else None
 
     return reason
 
