@@ -20,6 +20,7 @@ from storage.store import Store
 from tests.storage.store_contract_events import EventContract
 from tests.storage.store_contract_jobs import JobContract
 from tests.storage.store_contract_leases import LeaseContract
+from tests.storage.store_contract_lists import ListContract
 from tests.storage.store_contract_people import PeopleContract
 from tests.storage.store_contract_tasks import TaskContract
 from tests.storage.store_contract_trials import TrialContract
@@ -40,7 +41,9 @@ from tests.storage.values import (
 )
 
 
-class StoreContract(JobContract, LeaseContract, TrialContract, EventContract, TaskContract, PeopleContract):
+class StoreContract(
+    JobContract, ListContract, LeaseContract, TrialContract, EventContract, TaskContract, PeopleContract
+):
     """One test per behaviour and per error of each verb; here those of measurements and those of all verbs."""
 
     def test_measurement_is_found_under_its_key_only(self, store: Store) -> None:

@@ -5,13 +5,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import reduce
-from typing import Any
 
 import pytest
 
 from space.errors import NotFoundError, StateError, StoreError
 from storage.job_facts import JobFacts, KeptText
-from storage.job_summary import Overview, Summary, Wanted
+from storage.job_summary import Overview, Summary
 from storage.records import Job, JobState, Known
 from storage.store import Store
 from tests.storage.values import ASKED, DOCUMENT, FINISHED, MEASURED, PATH_TO, PLAN, SUMMARY, num_winners, spec, trial
@@ -100,34 +99,6 @@ class JobContract:
         assert overviews[0] == Overview("c", JobState.QUEUED, "org/c", "60%", made[2].created_at, user="ann")
         assert [o.has_front for o in overviews] == [False, True, False]
         assert [store.overview(o.job_id) for o in overviews] == overviews
-
-    def test_lists_come_in_pages(self, store: Store) -> None:
-        """Newest first, of a user, of some states, of a part of a model's name as it is written."""
-        for number in range(9):
-            store.create_job(f"j{number}", spec(model=f"org/{'Big_100%' if number % 3 else 'small'}"), "ab"[number % 2])
-        store.request_cancel("j4")
-        rests = frozenset([JobState.CANCELLED])
-
-        def page(after: str | None = None, limit: int = 100, **wanted: Any) -> tuple[str, int]:
-            found, total = store.page_overviews(Wanted(**wanted), after, limit)
-            assert all(job == store.overview(job.job_id) for job in found)
-            return "".join(job.job_id[1:] for job in found), total
-
-        assert page() == page(model="") == ("876543210", 9)
-        assert page(limit=2) == ("87", 9)
-        assert page("j7", 2) == ("65", 9)
-        assert page("j0") == ("", 9)
-        assert page(limit=0) == ("", 9)
-        assert page(user="a") == ("86420", 5)
-        assert page("j6", 1, user="a") == ("4", 5)
-        assert page(states=rests) == ("4", 1)
-        assert page(states=frozenset()) == page(user="c") == page(user="a", model="all", states=rests) == ("", 0)
-        assert page(model="org/small") == page(model="all") == ("630", 3)
-        assert page(model="big") == page(model="s%l") == page(model="_mall") == page(model="\0") == ("", 0)
-        assert page(model="Big_100%", user="b") == ("751", 3)
-        for after, user in (("j9", None), ("j4", "b")):
-            with pytest.raises(NotFoundError, match="no such job is in this list"):
-                page(after, user=user)
 
     def test_running_job_has_a_start(self, store: Store, job: Job) -> None:
         """RUNNING sets started_at and nothing else."""
@@ -242,20 +213,6 @@ class JobContract:
         with pytest.raises(StoreError, match="finite numbers"):
             store.update_job("one", facts=JobFacts(wall_seconds=float("nan")))
         assert store.get_job("one").facts == JobFacts()
-
-    @pytest.mark.usefixtures("job")
-    def test_a_job_is_described(self, store: Store) -> None:
-        """By a label and a note, which stay as the job goes on, and can be taken away."""
-        store.describe_job("one", "for the phone", "the second try")
-        store.update_job("one", phase="measuring")
-        for job in (store.get_job("one"), store.glance("one")):
-            assert (job.label, job.note) == ("for the phone", "the second try")
-        for found in (store.overview("one"), *store.list_overviews()):
-            assert (found.label, found.note) == ("for the phone", "the second try")
-        store.describe_job("one", None, None)
-        assert (store.get_job("one").label, store.get_job("one").note) == (None, None)
-        with pytest.raises(NotFoundError):
-            store.describe_job("none", None, None)
 
     @pytest.mark.usefixtures("job")
     def test_cancelling_a_queued_job_ends_it(self, store: Store) -> None:

@@ -91,3 +91,16 @@ class PeopleContract:
         assert list(store.list_deliveries()) == news[1:]
         with pytest.raises(NotFoundError, match="no webhook 'w0' of yours"):
             store.delete_webhook("w0")
+
+    def test_a_webhook_keeps_all_that_it_is(self, store: Store) -> None:
+        """Of nobody, at a long address, with any secret; news that failed tells why, in any characters."""
+        hook = Webhook("w1", None, f"https://a.example/{'x' * 1900}", "whsec_+/=ä", NOW)
+        store.create_webhook(hook)
+        assert list(store.list_webhooks()) == [hook]
+        news = Delivery("d1", "w1", "j1", NOW, next_at=NOW)
+        store.add_delivery(news)
+        store.add_delivery(replace(news, attempts=7))  # what is known stays
+        late = replace(news, attempts=1, next_at=NOW + timedelta(microseconds=1), error="connection to «ä» refused\n")
+        store.put_delivery(late)
+        assert list(store.list_deliveries("w1")) == [late]
+        assert list(store.list_deliveries("w2")) == []
