@@ -1,5 +1,6 @@
 """The service's page in a browser: submit, watch, choose, stop; a real service with finished jobs of a tiny model."""
 
+import re
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -16,6 +17,7 @@ from tests.http.here import Here
 from tests.workers.tiny_models import TinyKind
 from tightfit.http.api import ApiOptions, create_app
 from tightfit.http.callers import OpenGate
+from workers.recover.distill import Course
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -215,6 +217,66 @@ def test_export_from_the_page_is_verified(site: Site) -> None:
         line.get_by_role("link", name="config.json", exact=True).click()
     (task,) = site.service.tasks(site.done)
     assert Path(download.value.path()).read_bytes() == (Path(task.out) / "config.json").read_bytes()
+
+
+def test_folder_is_sent_and_its_job_is_told_apart(site: Site) -> None:
+    """A model's folder, stopped on the way and sent on; what people call its job, and note of it, finds it again."""
+    page, sent = site.page, list[str]()
+    site.go("#/new")
+    page.on("request", lambda asked: sent.append(asked.url.partition("/files/")[2]) if asked.method == "PUT" else None)
+    page.route("**/files/model.safetensors?*", lambda _: None)  # no answer comes
+    page.set_input_files("#folder", str(site.model))
+    sync_api.expect(page.locator("form")).to_contain_text("Sending model.safetensors")
+    page.get_by_role("button", name="Stop the upload").click()
+    sync_api.expect(page.locator("form [role=alert]")).to_contain_text("Choose the folder again, and it goes on")
+    page.unroute_all()
+    page.route("**/files/model.safetensors?*", lambda route: route.fulfill(status=503), times=1)  # an outage
+    page.set_input_files("#folder", str(site.model))
+    sync_api.expect(page.locator("#field-model")).to_have_value(re.compile("upload:u[0-9a-f]{12}"))
+    names = [name.partition("?")[0] for name in sent]
+    assert names.count("config.json") == 1
+    assert names.count("model.safetensors") == 3
+    _submit(site, budget="50%", calibration=site.text)
+    page.get_by_text("Label and note").click()
+    _submit(site, label="from a folder", note="Sent by the page\nin parts.")
+    page.get_by_role("button", name="Submit").click()
+    page.wait_for_url("**/#/jobs/*")
+    sync_api.expect(page.locator(".job-head")).to_contain_text("from a folder")
+    job = site.service.store.overview(page.url.rpartition("/")[2])
+    site.service.cancel(job.job_id)
+    assert (job.label, job.note) == ("from a folder", "Sent by the page\nin parts.")
+    assert {path.name: path.read_bytes() for path in Path(job.model).iterdir()} == {
+        path.name: path.read_bytes() for path in site.model.iterdir()
+    }
+    page.get_by_role("button", name="Label and note").click()
+    page.get_by_label("Note").fill("")
+    page.get_by_role("button", name="Save").click()
+    sync_api.expect(page.locator(".job-head .note")).to_have_count(0)
+    site.go("")
+    page.get_by_label("Label").fill("a folder")
+    sync_api.expect(page.locator("tbody tr")).to_have_count(1)
+    sync_api.expect(page.locator("tbody tr")).to_contain_text("from a folder")
+    site.complaints[:] = [text for text in site.complaints if "503" not in text]
+
+
+def test_point_is_recovered_from_the_page(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Begun on the page, made by whoever works; its point is there at once, and leads to its figures."""
+    course = Course(steps=4, batch=4, learning_rate=5e-3, warmup=2, judge_every=2, checkpoint_seconds=0.0)
+    monkeypatch.setattr("workers.recover.scale_training.SCALES_COURSE", course)
+    monkeypatch.setattr("workers.recover.recovery.paired_interval", lambda *_: (-2.0, -1.0))
+    recommended = site.service.front(site.other).recommended
+    assert recommended is not None
+    site.go(f"#/jobs/{site.other}/{recommended.point}")
+    site.page.get_by_label("by:").select_option("scales")
+    site.page.get_by_role("button", name=f"Recover {recommended.point}").click()
+    line = site.page.locator(".tasks li", has_text="queued")
+    sync_api.expect(line.get_by_role("button", name="Stop the recovery")).to_be_visible()
+    worker = threading.Thread(target=lambda: site.service.serve(Quiet(), until_idle=True))
+    worker.start()
+    made = site.page.get_by_role("link", name=f"{recommended.point}-scales", exact=True)
+    made.click(timeout=400_000)
+    worker.join(120)
+    sync_api.expect(site.page.locator("#detail-title")).to_contain_text(f"Plan {recommended.point}-scales")
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -15,7 +15,7 @@ from storage.people import new_token
 from tests.http.conftest import ADDRESS, World
 from tightfit.http.callers import TokenGate
 
-CASES, MANY_CASES = 12, 160
+CASES, MANY_CASES = 12, 200
 """of each operation and round; there are more than 30, and some are asked few ways"""
 TOGETHER, MOST_ROUNDS = 5000, 4
 _NOT_CHECKED: list[Any] = [checks.positive_data_acceptance]  # what a budget or a pin may be is said in words alone

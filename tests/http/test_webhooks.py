@@ -32,6 +32,7 @@ class Receiver:
 
     url: str = ""
     status: int = 204
+    location: str = "http://127.0.0.1:1/elsewhere"
     received: list[tuple[dict[str, str], bytes]] = field(default_factory=list)
 
 
@@ -45,7 +46,7 @@ def receiving() -> Iterator[Receiver]:
             body = self.rfile.read(int(self.headers["content-length"]))
             found.received.append(({name.lower(): text for name, text in self.headers.items()}, body))
             self.send_response(found.status)
-            self.send_header("Location", "http://127.0.0.1:1/elsewhere")
+            self.send_header("Location", found.location)
             self.end_headers()
 
         def log_message(self, *_: Any) -> None:

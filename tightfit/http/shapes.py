@@ -240,6 +240,8 @@ class About(Shape):
     """What results can be written as."""
     presets: list[PresetInfo]
     """How much work a job may be, in one word."""
+    upload_files: list[str] = []
+    """Patterns of the files that an upload may have."""
     user: str | None
     """Who asks."""
     mlflow: str | None

@@ -8,14 +8,14 @@ export class Problem extends Error {
   }
 }
 
-export async function fetched(path, { method = "GET", body, signal, more } = {}) {
+export async function fetched(path, { method = "GET", body, raw, signal, more } = {}) {
   let answer;
   try {
     answer = await fetch(path, {
       method,
       signal,
       headers: { ...(body === undefined ? {} : { "Content-Type": "application/json" }), ...more },
-      body: body === undefined ? undefined : JSON.stringify(body),
+      body: raw ?? (body === undefined ? undefined : JSON.stringify(body)),
     });
   } catch (error) {
     if (error.name === "AbortError") throw error;

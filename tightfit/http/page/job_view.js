@@ -1,10 +1,10 @@
 // One job: how far it is, its front while it grows, and what can be done with a point of it.
 
 import { ask, askText, listen } from "./api.js";
-import { exportPanel } from "./export_panel.js";
 import { klText, make, modelName, problemBox, sizeText, timeText } from "./dom.js";
 import { progressBar, stateBadge } from "./jobs_view.js";
 import { overlayPanel } from "./overlay.js";
+import { exportPanel, recoveryPanel } from "./task_panels.js";
 import { tryPanel } from "./try_panel.js";
 
 const REFRESH_MS = 5000; // what is missed by the stream of events, such as a job that is resumed
@@ -32,6 +32,7 @@ export async function jobView(main, signal, id) {
     cancel: make("button", { type: "button", onclick: act("cancel") }, "Stop"),
     resume: make("button", { type: "button", onclick: act("resume") }, "Resume"),
     again: make("button", { type: "button", onclick: () => (budget.hidden = !budget.hidden) }, "Another budget"),
+    describe: make("button", { type: "button", onclick: () => (described.hidden = !described.hidden) }, "Label and note"),
   };
   const wanted = make("input", { id: "again-budget", required: true, placeholder: "3.5GiB" });
   const budget = make(
@@ -51,21 +52,43 @@ export async function jobView(main, signal, id) {
     wanted,
     make("button", { class: "primary" }, "Submit"),
   );
+  const label = make("input", { id: "job-label", maxlength: 100 }), note = make("textarea", { id: "job-note", rows: 3, maxlength: 10000 });
+  const described = make(
+    "form",
+    {
+      class: "form",
+      hidden: true,
+      onsubmit: (event) => {
+        event.preventDefault();
+        told(async () => {
+          await ask(path, { method: "PATCH", body: { label: label.value.trim() || null, note: note.value.trim() || null }, signal });
+          described.hidden = true;
+          await refresh();
+        })();
+      },
+    },
+    make("div", { class: "field" }, make("label", { for: "job-label" }, "Label"), label),
+    make("div", { class: "field" }, make("label", { for: "job-note" }, "Note"), note),
+    make("button", { class: "primary" }, "Save"),
+  );
   actions.append(...Object.values(buttons), budget);
+  actions.after(described);
 
   function showHead(job) {
     const moving = !RESTING.includes(job.state);
     document.title = modelName(job.model) + " · tightfit";
     head.replaceChildren(
       make("p", { class: "eyebrow" }, id, job.user ? " of " + job.user : ""),
-      make("h1", { title: job.model }, modelName(job.model)),
+      make("h1", { title: job.model }, modelName(job.model), job.label ? make("span", { class: "label" }, job.label) : ""),
       make("p", { class: "status" }, stateBadge(job), " ", progressBar(job), moving && job.seconds_left !== null ? make("span", { class: "ci" }, "about " + timeText(job.seconds_left) + " left") : ""),
       make("p", { class: "lead" }, facts(job)),
+      job.note ? make("p", { class: "note" }, job.note) : "",
       job.error ? make("p", { class: "notice", role: "alert" }, job.error) : "",
     );
     buttons.pause.hidden = buttons.cancel.hidden = !moving;
     buttons.resume.hidden = job.state === "DONE" || (moving && !job.is_stopped);
     buttons.again.hidden = job.num_points === 0;
+    if (described.hidden) (label.value = job.label || ""), (note.value = job.note || "");
   }
   function facts(job) {
     const parts = ["Budget " + job.budget, RESTING.includes(job.state) ? "" : job.phase, count(job) + " trials in " + timeText(job.elapsed_seconds)];
@@ -102,10 +125,14 @@ export async function jobView(main, signal, id) {
     host.replaceChildren(root);
     report = window.showReport(root, data, place());
     if (!report) return;
-    panels ??= [tryPanel(id, signal), exportPanel(id, signal)];
+    panels ??= [recoveryPanel(id, signal, redraw), tryPanel(id, signal), exportPanel(id, signal)];
     for (const panel of panels) panel.into(root.querySelector("#detail"), report.current().id);
     overlay ??= overlayPanel(job, signal);
     overlay.into(root, data);
+  }
+  function redraw() {
+    drawn = "";
+    return refresh();
   }
   let busy = false;
   async function refresh() {

@@ -26,25 +26,30 @@ function cells(row, job, stop) {
   button.setAttribute("aria-label", "Stop " + job.job);
   button.hidden = !MOVING.includes(job.state);
   const left = MOVING.includes(job.state) ? timeText(job.seconds_left) : timeText(job.elapsed_seconds);
+  const label = row.querySelector(".label") || make("span", { class: "label" });
+  label.textContent = job.label || "";
+  label.hidden = !job.label;
   const parts = row.children.length
     ? [...row.children]
-    : [make("th", { scope: "row" }, link), ...Array.from({ length: 7 }, (_, at) => make("td", { class: at === 0 ? "wide-name" : null })), make("td", { class: "command" }, button)];
+    : [make("th", { scope: "row" }, link, label), ...Array.from({ length: 7 }, (_, at) => make("td", { class: at === 0 ? "wide-name" : null })), make("td", { class: "command" }, button)];
   if (!row.children.length) row.append(...parts);
   const texts = [name, stateBadge(job), job.budget, progressBar(job), left, klText(job.best_kl_divergence), String(Object.values(job.trials).reduce((a, b) => a + b, 0))];
   texts.forEach((value, at) => parts[at + 1].replaceChildren(value));
   parts[1].title = job.model;
+  label.title = job.note || "";
 }
 
 export async function jobsView(main, signal) {
   const body = make("tbody"), note = make("p", { class: "lead", "aria-live": "polite" }), problem = make("div");
   const filter = make("select", { id: "state", onchange: () => refresh() }, ["all", "QUEUED", "RUNNING", "PAUSED", "DONE", "FAILED", "CANCELLED"].map((s) => make("option", { value: s }, s.toLowerCase())));
   const search = make("input", { id: "model", type: "search", placeholder: "model", oninput: () => refresh() });
+  const labelled = make("input", { id: "label", type: "search", placeholder: "label", oninput: () => refresh() });
   let after = [null];
   const older = make("button", { type: "button", hidden: true }, "Older"), newer = make("button", { type: "button", hidden: true, onclick: () => (after.pop(), refresh()) }, "Newer");
   const head = ["Job", "Model", "State", "Budget", "Progress", "Time", "Best KL", "Trials", ""].map((name) => make("th", { scope: "col" }, name || make("span", { class: "unseen" }, "Actions")));
   main.append(
     make("div", { class: "title" }, make("h1", {}, "Jobs"), make("a", { class: "button primary", href: "#/new" }, "New job")),
-    make("p", { class: "filters" }, make("label", { for: "state" }, "State "), filter, " ", make("label", { for: "model" }, "Model "), search),
+    make("p", { class: "filters" }, [["State ", filter], ["Model ", search], ["Label ", labelled]].map(([name, input]) => make("span", {}, make("label", { for: input.id }, name), input))),
     problem,
     make("div", { class: "scroll" }, make("table", { class: "list jobs" }, make("thead", {}, make("tr", {}, head)), body)),
     note,
@@ -65,12 +70,13 @@ export async function jobsView(main, signal) {
     const mine = ++turn, wanted = new URLSearchParams({ limit: "50" });
     if (filter.value !== "all") wanted.append("state", filter.value);
     if (search.value.trim()) wanted.append("model", search.value.trim());
+    if (labelled.value.trim()) wanted.append("label", labelled.value.trim());
     const from = after[after.length - 1];
     if (from) wanted.append("after", from);
     const found = await ask("/v1/jobs?" + wanted, { signal });
     if (mine !== turn) return; // a newer one was asked meanwhile
     keyed(body, found.jobs, (job) => job.job, (row, job) => cells(row, job, stop));
-    note.textContent = found.total ? "" : filter.value === "all" && !search.value ? "No job yet. Begin with a new one." : "No job fits.";
+    note.textContent = found.total ? "" : filter.value === "all" && !search.value && !labelled.value ? "No job yet. Begin with a new one." : "No job fits.";
     newer.hidden = after.length === 1;
     older.hidden = !found.next;
     older.onclick = () => (after.push(found.next), refresh());

@@ -2,6 +2,7 @@
 
 import { ask } from "./api.js";
 import { make, problemBox, sizeText, timeText } from "./dom.js";
+import { uploadPanel } from "./upload_panel.js";
 
 const PAUSE_MS = 500;
 const list = (text) => text.split(",").map((part) => part.trim()).filter(Boolean);
@@ -29,11 +30,18 @@ const MORE = [
   { name: "seed", label: "Seed", type: "number", read: Number },
 ];
 
-function field({ name, label, note, type = "text", value = "", options }) {
+const TOLD = [
+  { name: "label", label: "Label", note: "What you call this job; the list can be searched by it.", maxlength: 100 },
+  { name: "note", label: "Note", rows: 2, maxlength: 10000 },
+];
+
+function field({ name, label, note, type = "text", value = "", options, rows, maxlength }) {
   const id = "field-" + name, described = note && id + "-note";
   const input = options
     ? make("select", { id, name, "aria-describedby": described }, options.map((o) => make("option", { value: o }, o)))
-    : make("input", { id, name, type, value, "aria-describedby": described, autocomplete: "off", spellcheck: "false", step: "any", min: type === "number" ? 0 : null });
+    : rows
+    ? make("textarea", { id, name, rows, maxlength, "aria-describedby": described })
+    : make("input", { id, name, type, value, maxlength, "aria-describedby": described, autocomplete: "off", spellcheck: "false", step: "any", min: type === "number" ? 0 : null });
   return make("div", { class: "field" }, make("label", { for: id }, label), input, note && make("small", { id: described }, note));
 }
 
@@ -68,6 +76,7 @@ export async function submitView(main, signal) {
     "form",
     { class: "form" },
     FIELDS.map(field),
+    make("details", { id: "told" }, make("summary", {}, "Label and note"), make("div", { class: "form" }, TOLD.map(field))),
     make("details", {}, make("summary", {}, "More options"), make("div", { class: "columns" }, MORE.map(field))),
     problem,
     submit,
@@ -91,6 +100,7 @@ export async function submitView(main, signal) {
     signal.addEventListener("abort", () => asked.abort());
     const values = spec();
     if (!values.model || !values.budget) return void answer.replaceChildren(make("p", { class: "lead" }, "A model and a budget are needed."));
+    if (!answer.firstChild) answer.replaceChildren(make("p", { class: "lead" }, "Looking at the model…"));
     answer.setAttribute("aria-busy", "true");
     try {
       const told = await ask("/v1/inspect", { method: "POST", body: values, signal: asked.signal });
@@ -110,6 +120,8 @@ export async function submitView(main, signal) {
     submit.disabled = true;
     try {
       const job = await ask("/v1/jobs", { method: "POST", body: spec(), signal });
+      const told = TOLD.map(({ name }) => [name, form.elements[name].value.trim()]).filter(([, text]) => text);
+      if (told.length) await ask("/v1/jobs/" + encodeURIComponent(job.job), { method: "PATCH", body: Object.fromEntries(told), signal });
       location.hash = "#/jobs/" + encodeURIComponent(job.job);
     } catch (error) {
       if (error.name !== "AbortError") problem.replaceChildren(problemBox(error));
@@ -117,7 +129,12 @@ export async function submitView(main, signal) {
     submit.disabled = false;
   });
   try {
-    const { targets, presets } = await ask("/v1/about", { signal });
+    const { targets, presets, upload_files } = await ask("/v1/about", { signal });
+    const named = (model) => {
+      form.elements.model.value = model;
+      inspect();
+    };
+    form.elements.model.closest(".field").after(uploadPanel(upload_files, signal, named));
     form.elements.target.replaceChildren(...targets.map((name) => make("option", { value: name }, name)));
     const choice = form.elements.preset, told = form.querySelector("#field-preset-note");
     const tell = () => {

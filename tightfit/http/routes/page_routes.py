@@ -15,6 +15,7 @@ from tightfit.http.callers import Caller, Reader, ServiceOfApp
 from tightfit.http.problems import problem_responses
 from tightfit.http.routes.mlflow_routes import PREFIX, may_see
 from tightfit.http.shapes import About
+from tightfit.uploads.announced import ACCEPTED
 
 router = APIRouter()
 _MEDIA_TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
@@ -37,7 +38,7 @@ def show_file(name: str) -> Response:
 def about(request: Request, caller: Reader, service: ServiceOfApp) -> JSONResponse:
     """Tell what service this is: its version, the targets that it exports for, who asks, and where MLflow is."""
     presets = [{"name": name, "summary": p.summary, "values": dict(p.values)} for name, p in PRESETS.items()]
-    told = {"version": __version__, "targets": list(TARGETS), "presets": presets}
+    told = {"version": __version__, "targets": list(TARGETS), "presets": presets, "upload_files": list(ACCEPTED)}
     return JSONResponse(told | {"user": caller.user, "mlflow": _mlflow(request, caller, service)})
 
 
