@@ -80,6 +80,7 @@ class Question:
             minus their cosine: the KL divergence of normal distributions of variance one around unit vectors.
         task: what hubs call what such models do.
         left_out: why parts of a model are not searched, where some are.
+        reader: transformers' class that makes a user's inputs.
         has_sequences: whether a sample is a sequence as long as is asked for; others have a length of their own.
 
     """
@@ -89,6 +90,7 @@ class Question:
     answer: Answer = "classes"
     task: str = "text-generation"
     left_out: str = "no text goes through it, and only the language model is searched"
+    reader: str = "AutoTokenizer"
     has_sequences: bool = True
 
 
@@ -106,10 +108,16 @@ QUESTIONS: dict[str, Question] = {
     ),
     "encoder-decoder": Question(Metric(unit="nats per answered token"), "answered-texts", task="text2text-generation"),
     "speech-to-text": Question(
-        Metric(unit="nats per transcribed token"), "transcribed-audio", task="automatic-speech-recognition"
+        Metric(unit="nats per transcribed token"),
+        "transcribed-audio",
+        task="automatic-speech-recognition",
+        reader="AutoProcessor",
     ),
     "speech-frames": Question(
-        Metric(unit="nats per frame", beside=_LIKELIEST), "audio", task="automatic-speech-recognition"
+        Metric(unit="nats per frame", beside=_LIKELIEST),
+        "audio",
+        task="automatic-speech-recognition",
+        reader="AutoProcessor",
     ),
     "image-classifier": Question(
         Metric(unit="nats per image", beside=_LIKELIEST),
@@ -117,10 +125,17 @@ QUESTIONS: dict[str, Question] = {
         "classes",
         "image-classification",
         _OWN_ATTENTION,
+        "AutoImageProcessor",
         has_sequences=False,
     ),
     "image-embedder": Question(
-        _COSINE, "images", "vectors", "image-feature-extraction", _OWN_ATTENTION, has_sequences=False
+        _COSINE,
+        "images",
+        "vectors",
+        "image-feature-extraction",
+        _OWN_ATTENTION,
+        "AutoImageProcessor",
+        has_sequences=False,
     ),
     "image-text-embedder": Question(
         _COSINE,
@@ -128,6 +143,7 @@ QUESTIONS: dict[str, Question] = {
         "vectors",
         "zero-shot-image-classification",
         _OWN_ATTENTION,
+        "AutoProcessor",
         has_sequences=False,
     ),
 }

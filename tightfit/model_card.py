@@ -216,4 +216,4 @@ def program_of(origin: Origin, family: str) -> Program:
     source = f"git+{origin.url or 'URL-OF-ITS-REPOSITORY'}{f'@{origin.commit}' if origin.commit else ''}"
     told = " (that commit, with changes that are in no repository)" if origin.is_changed else ""
     told += "" if origin.url else ", whose address the installation that wrote this did not know"
-    return Program(source, told, FAMILIES[family].loader)
+    return Program(source, told, FAMILIES[family].loader, QUESTIONS[family].reader)

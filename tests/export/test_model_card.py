@@ -15,7 +15,7 @@ from tests.storage.sample_job import SampleJob, sample_job
 from tightfit import origin as origin_module
 from tightfit.export.source import Written
 from tightfit.export.verify import Verified
-from tightfit.model_card import Facts, model_card, provenance
+from tightfit.model_card import Facts, model_card, program_of, provenance
 from tightfit.origin import Origin, origin, public_url
 from workers.recover.recovery import Fitted, Recovered, Values
 from workers.recover.refit import REFIT
@@ -148,3 +148,22 @@ def test_origin_of_a_checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 def test_address_of_a_repository(url: str, public: str | None) -> None:
     """Names and passwords are left out, and so is what only this machine reaches."""
     assert public_url(url) == public
+
+
+@pytest.mark.parametrize(
+    ("family", "reader"),
+    [
+        ("causal-decoder", "tokenizer = AutoTokenizer"),
+        ("speech-to-text", "processor = AutoProcessor"),
+        ("image-classifier", "processor = AutoImageProcessor"),
+        ("image-text-embedder", "processor = AutoProcessor"),
+    ],
+)
+def test_loading_names_what_makes_inputs(family: str, reader: str) -> None:
+    """Models of sound and images have no tokenizer of their own to be asked with."""
+    import transformers
+
+    program = program_of(Origin(), family)
+    assert f"{reader}.from_pretrained" in program.loading
+    assert hasattr(transformers, program.reader)
+    assert hasattr(transformers, program.loader)

@@ -171,7 +171,7 @@ CAUSAL: dict[str, dict[str, Any]] = {
         "indexer_compress_ratio": 4,
         "hc_lowrank": 16,
     },
-    "xlstm": {},
+    "xlstm": {"embedding_dim": 64, "num_blocks": 3},
     "zamba2": {
         "num_hidden_layers": 4,
         "layers_block_type": ["linear_attention", "hybrid", "linear_attention", "hybrid"],

@@ -49,8 +49,12 @@ def read_captioned_folder(source: str, _: Path) -> SampleRecords:
         raise CalibrationError(
             f"{source}: has no {CAPTIONS}. A model of images and texts is judged on both: put {told} into it."
         )
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise CalibrationError(f"{path}: cannot be read as text in UTF-8 ({in_one_line(error)}).") from error
     records = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    for number, line in enumerate(lines, 1):
         if line.strip():
             records.append(_captioned(folder, line, f"{path}, line {number}", told))
     return SampleRecords(f"images with captions: {source}, {len(records)} files", tuple(records))

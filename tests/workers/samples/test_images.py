@@ -52,6 +52,9 @@ def test_captions_go_with_their_images(tmp_path: Path) -> None:
     captions.write_text('{"file_name": "00.png"}')
     with pytest.raises(CalibrationError, match="line 1: names no image and text"):
         read_samples("captioned-images", model, _asked(source))
+    captions.write_bytes(b"\xff\xfe")
+    with pytest.raises(CalibrationError, match="cannot be read as text in UTF-8"):
+        read_samples("captioned-images", model, _asked(source))
     captions.unlink()
     with pytest.raises(CalibrationError, match=r"has no metadata\.jsonl"):
         read_samples("captioned-images", model, _asked(source))

@@ -30,20 +30,23 @@ class Program:
         source: what pip installs it from.
         remark: on that, to go on a sentence with.
         loader: transformers' class that loads the model.
+        reader: transformers' class that makes its inputs.
 
     """
 
     source: str
     remark: str
     loader: str
+    reader: str
 
     @property
     def loading(self) -> str:
         """Return what every user of an export types."""
-        return f"""from transformers import {self.loader}, AutoTokenizer
+        name = "tokenizer" if self.reader == "AutoTokenizer" else "processor"
+        return f"""from transformers import {self.loader}, {self.reader}
 
 model = {self.loader}.from_pretrained("this folder")
-tokenizer = AutoTokenizer.from_pretrained("this folder")"""
+{name} = {self.reader}.from_pretrained("this folder")"""
 
 
 class TargetWriter(Protocol):
