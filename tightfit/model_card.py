@@ -27,6 +27,12 @@ if TYPE_CHECKING:
 
 _LIBRARIES = ("torch", "transformers", "safetensors", "compressed-tensors", "optuna", "ray")
 
+_OF_TARGETS = {
+    "gguf": ("gguf", "libggml-python", "xllamacpp"),
+    "onnx": ("onnx", "onnx-ir", "onnxruntime", "onnxruntime-genai"),
+}
+"""target -> what else writes and checks its files"""
+
 
 @dataclass(frozen=True, slots=True)
 class Facts:
@@ -83,7 +89,7 @@ def provenance(facts: Facts) -> dict[str, Any]:
         "fast_kernels": facts.verified.fast
         and dict(zip(("logits_range_share", "kl"), facts.verified.fast, strict=True)),
         "dense_perplexity": job.facts.dense_perplexity,
-        "versions": versions(),
+        "versions": versions(facts.target),
         "repository": {"url": facts.origin.url, "commit": facts.origin.commit, "changed": facts.origin.is_changed},
     }
     if job.facts.experts is not None:
@@ -98,9 +104,10 @@ def provenance(facts: Facts) -> dict[str, Any]:
     return record
 
 
-def versions() -> dict[str, str | None]:
-    """Return the versions of Python and of the packages that an export depends on."""
-    return {"python": platform.python_version()} | {name: _version(name) for name in ("tightfit", *_LIBRARIES)}
+def versions(target: str) -> dict[str, str | None]:
+    """Return the versions of Python and of the packages that an export for a target depends on."""
+    names = ("tightfit", *_LIBRARIES, *_OF_TARGETS.get(target, ()))
+    return {"python": platform.python_version()} | {name: _version(name) for name in names}
 
 
 def _version(name: str) -> str | None:

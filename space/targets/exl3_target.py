@@ -11,8 +11,12 @@ def _why_not(level: Level) -> str | None:
 
 
 def _is_legal(module: ModuleInfo, level: Level) -> bool:
-    """Tell whether it is a linear layer of whole blocks; a head that is tied is the embedding."""
-    return module.kind == "linear" and CODINGS[level.coding].fits(module.out_features, module.in_features)
+    """Tell whether it is a plain linear layer of whole blocks; a head that is tied is the embedding."""
+    return (
+        module.kind == "linear"
+        and module.site is None
+        and CODINGS[level.coding].fits(module.out_features, module.in_features)
+    )
 
 
 def _layout(module: ModuleInfo, level: Level) -> tuple[TensorInfo, ...]:

@@ -176,8 +176,8 @@ def test_model_that_cannot_generate_is_found(export: Export, monkeypatch: pytest
         model.generate = refuse
         return model, problems
 
-    loader = exported_loaders.HUGGING_FACE
-    monkeypatch.setattr(exported_loaders, "HUGGING_FACE", replace(loader, load=load))
+    loader = exported_loaders.LOADERS["packed"]
+    monkeypatch.setitem(exported_loaders.LOADERS, "packed", replace(loader, load=load))
     _fails(export, "generate: StopIteration")
 
 

@@ -30,7 +30,7 @@ def conversion_record(wanted: Conversion, made: Made, tokens: TokenSet, content:
         "kl_divergence": verified.kl_divergence,
         "kl_divergence_ci95": list(verified.kl_divergence_ci95),
         "perplexity": verified.perplexity,
-        "versions": versions(),
+        "versions": versions(wanted.spec.target),
     }
     return record if verified.runtime is None else {**record, "runtime": dict([verified.runtime])}
 

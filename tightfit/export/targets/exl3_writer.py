@@ -34,7 +34,7 @@ def _settings(inventory: Inventory, plan: Plan) -> dict[str, Any]:
 
 
 def _config(inventory: Inventory, plan: Plan) -> dict[str, Any]:
-    return {"quantization_config": _with_storage(inventory, plan)}
+    return {"quantization_config": quantization_settings(inventory, plan)}
 
 
 def _storage(module: ModuleInfo, level: Level) -> dict[str, Any]:
@@ -50,14 +50,15 @@ def _storage(module: ModuleInfo, level: Level) -> dict[str, Any]:
     }
 
 
-def _with_storage(inventory: Inventory, plan: Plan) -> dict[str, Any]:
+def quantization_settings(inventory: Inventory, plan: Plan) -> dict[str, Any]:
+    """Return what loaders read of a plan, with the map of its tensors."""
     storage = {m.name: _storage(m, plan[m.name]) for m in inventory.modules if not plan[m.name].is_dense}
     return {**_settings(inventory, plan), "tensor_storage": storage}
 
 
 def _beside(inventory: Inventory, plan: Plan) -> dict[str, dict[str, Any]]:
     """Return the file that exllamav3 writes it all to; GPTQModel reads config.json, so that both have it."""
-    return {"quantization_config.json": _with_storage(inventory, plan)}
+    return {"quantization_config.json": quantization_settings(inventory, plan)}
 
 
 def _loading(_: Program) -> str:

@@ -6,6 +6,7 @@ from pathlib import Path
 from space.inventory import Inventory
 from space.plan import Plan
 from tightfit.export.targets.compressed_tensors_writer import COMPRESSED_TENSORS_WRITER
+from tightfit.export.targets.exl3_rules import exl3_problems
 from tightfit.export.targets.exl3_writer import EXL3_WRITER
 from tightfit.export.targets.gguf_writer import GGUF_WRITER
 from tightfit.export.targets.onnx_writer import ONNX_WRITER
@@ -22,5 +23,5 @@ WRITERS: dict[str, TargetWriter] = {
     "exl3": EXL3_WRITER,
     "vllm": VLLM_WRITER,
 }
-RULES: dict[str, Callable[[Path, Inventory, Plan], list[str]]] = {"vllm": vllm_problems}
+RULES: dict[str, Callable[[Path, Inventory, Plan], list[str]]] = {"exl3": exl3_problems, "vllm": vllm_problems}
 """target -> (export, model, plan) -> what its runtime would not load as it was meant, as far as files tell"""
