@@ -1,4 +1,4 @@
-"""Every level of one weight: rotate, prune, quantize with error feedback, fit scales, correct by a low rank.
+"""Every level of one weight: rotate, prune, quantize with error feedback, settle, correct by a low rank.
 
 Shape legend: O out_features, I in_features, N stacked rows (levels x O).
 """
@@ -20,7 +20,7 @@ from workers.compress.packing import Codes, pack
 from workers.compress.prune import prune_mask
 from workers.compress.rounding_inputs import Inputs
 from workers.compress.rounding_outputs import Outputs
-from workers.compress.scale_refit import refitted_scales
+from workers.compress.settling.settled_codes import settled
 from workers.kernels.rotation import rotate, rotate_hessian
 from workers.kernels.trellis_code import SEGMENT_ROWS
 from workers.kernels.unpack import column_scale, unpack
@@ -201,15 +201,10 @@ def _quantize(
     rounder = column_builder(stacked[0]).rounder(stacked, rows, weight.device, sides.outputs)
     values = gptq(torch.cat([w for _, w in jobs]), torch.cat(per_column), rounder, sides.inputs, stacked_mask)
     parts = zip(jobs, values.split(rows), scales, level_masks, strict=True)
-    return {level: _refitted(w, sides, level, Codes(part, scale, m)) for (level, w), part, scale, m in parts}
-
-
-def _refitted(weight: Tensor, sides: _Sides, level: Level, codes: Codes) -> Codes:
-    """Return codes of a weight, turned where levels are, with scales fitted once more."""
-    plain = replace(level, rank=0, rotated=False)
-    rounded = unpack(pack(codes, plain), plain, weight.shape[1])
-    metrics = sides.inputs.hessian, sides.outputs.metric_of(level)
-    return replace(codes, scale=refitted_scales(weight, rounded, codes.scale, plain, metrics))
+    return {
+        level: settled(w, level, Codes(part, scale, m), (sides.inputs.hessian, sides.outputs.metric_of(level)))
+        for (level, w), part, scale, m in parts
+    }
 
 
 def _with_correction(

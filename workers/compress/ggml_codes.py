@@ -80,6 +80,7 @@ class BlockCodes:
     Attributes:
         type_name: of `SCALAR_TYPES`.
         num_codes: that a column may have.
+        values: (num_codes,) float32 what codes stand for in units of the step, rising.
 
     """
 
@@ -96,7 +97,7 @@ class BlockCodes:
         taken = torch.zeros(self._type.block_bytes, dtype=torch.long)
         self._head = ~taken.index_add_(0, self._byte, self._ones << self._shift).to(torch.uint8)
         table = torch.tensor(_TABLES.get(type_name, tuple(range(self.num_codes))), dtype=torch.float32)
-        self._table, self._middles = table, (table[1:] + table[:-1]) / 2
+        self.values, self._middles = table, (table[1:] + table[:-1]) / 2
 
     def write(self, heads: Tensor, ranks: Tensor) -> Tensor:
         """Return (N, S) blocks: the heads of (N, S) others, and codes by the (N, B) int64 ranks of their values."""
@@ -109,8 +110,8 @@ class BlockCodes:
         """Return (N, B) float32 offset and step of the values that columns may have under the heads of blocks."""
         middle = self.num_codes // 2
         low, high = (self._all_at(heads, rank) for rank in (middle - 1, middle))
-        step = (high - low) / (self._table[middle] - self._table[middle - 1])
-        return low - step * self._table[middle - 1], step
+        step = (high - low) / (self.values[middle] - self.values[middle - 1])
+        return low - step * self.values[middle - 1], step
 
     def _all_at(self, heads: Tensor, rank: int) -> Tensor:
         ranks = torch.full((len(heads), self._type.columns), rank)
@@ -119,7 +120,7 @@ class BlockCodes:
     def nearest(self, wanted: Tensor) -> tuple[Tensor, Tensor]:
         """Return int64 ranks and float32 values of the codes nearest to values in units of the step."""
         ranks = torch.bucketize(wanted, self._middles)
-        return ranks, self._table[ranks]
+        return ranks, self.values[ranks]
 
 
 @lru_cache

@@ -3,7 +3,8 @@
 llama.cpp's own quantizer rounds each value of a weight alone; here what rounding a column loses is made good by the
 columns behind it (GPTQ, arXiv 2210.17323), in the order that blocks stand in. A scalar type's columns are rounded one
 by one under the head that ggml makes for what is left of the weight; of a type whose codes stand for several columns
-at once (IQ2, IQ3), ggml rounds a whole block, and blocks feed forward (LDLQ, arXiv 2307.13304).
+at once (IQ2, IQ3), ggml rounds a whole block, and blocks feed forward (LDLQ, arXiv 2307.13304). Codes of scalar
+types are chosen once more at the end, each beside all others.
 Shape legend: O out_features, I in_features, B columns of a block, S bytes of a block.
 """
 
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from space.codings.ggml_types import GGML_TYPES
 from workers.compress.ggml_codes import SCALAR_TYPES, block_codes
+from workers.compress.settling.coordinate_descent import Grid, descend
 from workers.kernels.ggml_library import dequantize, quantize
 
 
@@ -34,6 +36,24 @@ def round_to_type(weight: Tensor, feedback: Tensor, importance: Tensor, type_nam
         left[:, start + width :].addmm_(errors, feedback[here, start + width :], alpha=-1)
         blocks.append(block)
     return torch.cat(blocks, 1)
+
+
+def choose_again(weight: Tensor, blocks: Tensor, metrics: tuple[Tensor, Tensor | None], type_name: str) -> Tensor:
+    """Return (O, bytes) uint8 blocks with the same heads, and codes whose error costs no more.
+
+    Args:
+        weight: (O, I) float32 on the CPU.
+        blocks: (O, bytes) uint8 of it.
+        metrics: (I, I) of inputs and (O, O) of outputs; None counts all rows alike.
+        type_name: of `SCALAR_TYPES`.
+
+    """
+    codes, per_block = block_codes(type_name), blocks.view(-1, GGML_TYPES[type_name].block_bytes)
+    offset, step = codes.grid(per_block)
+    ranks, _ = codes.nearest((dequantize(per_block, type_name) - offset) * torch.where(step == 0, 0.0, 1 / step))
+    grid = Grid(codes.values, step.view(weight.shape), offset.view(weight.shape))
+    found = descend(weight, ranks.view(weight.shape), grid, metrics)
+    return codes.write(per_block, found.view(ranks.shape)).view(blocks.shape)
 
 
 def _round_columns(wanted: Tensor, factor: Tensor, importance: Tensor, type_name: str) -> tuple[Tensor, Tensor]:

@@ -5,8 +5,8 @@ import torch
 
 from space.level import Level
 from tests.workers.weights import correlated_hessian, random_weight
-from workers.compress import scale_refit
-from workers.compress.scale_refit import refitted_scales
+from workers.compress.settling import scale_refit
+from workers.compress.settling.scale_refit import refitted_scales
 from workers.kernels.unpack import column_scale
 
 ROWS, COLUMNS = 6, 40

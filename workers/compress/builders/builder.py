@@ -27,6 +27,8 @@ class Builder:
             that rounding leaves, for screening.
         store: ((O, K) unsigned kept values, bits) -> the tensors of the coding's layout.
         keeps_scales: what screening finds as scales is what building would find.
+        code_values: bits -> (2^bits,) rising float32 values that each code may stand for, whatever its neighbours do;
+            None where codes depend on one another.
         needs: parts of the statistics that it uses.
 
     """
@@ -36,6 +38,7 @@ class Builder:
     proxy_error: Callable[[Tensor, Level, Tensor, Tensor], float]
     store: Callable[[Tensor, int], dict[str, Tensor]]
     keeps_scales: bool
+    code_values: Callable[[int], Tensor] | None = None
     needs: tuple[Need, ...] = ("hessian", "output_factor")
 
 

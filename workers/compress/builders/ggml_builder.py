@@ -1,4 +1,4 @@
-"""Blocks of ggml's types: scales by ggml's own code with importances of columns, codes by error feedback.
+"""Blocks of ggml's types: scales by ggml's own code with importances of columns, codes by error feedback and once more.
 
 Shape legend: O out_features, I in_features.
 """
@@ -12,7 +12,7 @@ from torch import Tensor
 from space.level import Level
 from workers.compress.builders.builder import WholeBuilder
 from workers.compress.ggml_codes import SCALAR_TYPES
-from workers.compress.ggml_rounding import round_to_type
+from workers.compress.ggml_rounding import choose_again, round_to_type
 from workers.compress.module_statistics import Statistics
 from workers.compress.rounding_inputs import conditional_energy, damped, inverse_factor
 
@@ -58,9 +58,18 @@ def _build(weight: Tensor, statistics: Statistics, levels: Sequence[Level]) -> M
     for level in levels:
         importance = conditional if level.coding in SCALAR_TYPES else plain
         rows = weight.cpu().split(max(1, _MAX_VALUES // weight.shape[1]))
-        blocks = torch.cat([round_to_type(part, feedback, importance, level.coding) for part in rows])
-        built[level] = {"blocks": blocks.to(weight.device)}
+        blocks = [round_to_type(part, feedback, importance, level.coding) for part in rows]
+        if level.coding in SCALAR_TYPES:
+            blocks = [_chosen_again(*pair, statistics, level) for pair in zip(rows, blocks, strict=True)]
+        built[level] = {"blocks": torch.cat(blocks).to(weight.device)}
     return built
+
+
+def _chosen_again(rows: Tensor, blocks: Tensor, statistics: Statistics, level: Level) -> Tensor:
+    """Return the blocks of some rows; where these are not all, they count alone."""
+    factor = statistics.output_metric(statistics.damping(level.bits or 0))
+    metrics = statistics.hessian.cpu(), factor.cpu() if factor is not None and len(factor) == len(rows) else None
+    return choose_again(rows, blocks, metrics, level.coding)
 
 
 def _proxy_error(weight: Tensor, level: Level, energy: Tensor) -> float:
@@ -69,4 +78,4 @@ def _proxy_error(weight: Tensor, level: Level, energy: Tensor) -> float:
     return float((spread * energy).sum()) * _GAUSSIAN_ERROR[level.coding] * unfed
 
 
-GGML_BUILDER = WholeBuilder(_build, _proxy_error)
+GGML_BUILDER = WholeBuilder(_build, _proxy_error, ("hessian", "output_factor"))

@@ -27,4 +27,9 @@ def _proxy_error(weight: Tensor, level: Level, scale: Tensor, energy: Tensor) ->
     return float((rounded.sub_(weight).square_() * energy).sum())
 
 
-INTEGER_BUILDER = Builder(search_scales, _rounder, _proxy_error, store_bit_stream, keeps_scales=True)
+def _code_values(bits: int) -> Tensor:
+    half = 2 ** (bits - 1)
+    return torch.arange(-half, half, dtype=torch.float32)
+
+
+INTEGER_BUILDER = Builder(search_scales, _rounder, _proxy_error, store_bit_stream, True, _code_values)

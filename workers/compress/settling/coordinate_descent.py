@@ -1,0 +1,139 @@
+"""Codes chosen once more after rounding, one by one, all others as they are: what errors cost falls with each change.
+
+Error feedback decides columns in one order and never looks back. Here each code of the finished weight goes to what is
+best beside all the others: coordinate descent on tr(E H_in Eᵀ H_out) (QuantEase, arXiv 2309.01885, for rows that count
+alone; with H_out rows make good each other's errors, too). Columns with the most energy come first.
+Shape legend: O out_features, I in_features, K values that a code may stand for.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from workers.kernels.compiled import compiled
+
+_PASSES = 3
+_ENOUGH = 0.0005  # of the codes: a pass that changes fewer is the last one
+Floats = NDArray[np.float32]
+Whole = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """What the codes of a weight stand for: `offset + step * values[rank]`.
+
+    Attributes:
+        values: (K,) float32, rising.
+        step: (O, I) float32; zero where nothing is stored, or where a code stays as it is.
+        offset: the same; None is zero.
+
+    """
+
+    values: Tensor
+    step: Tensor
+    offset: Tensor | None = None
+
+
+def descend(weight: Tensor, ranks: Tensor, grid: Grid, metrics: tuple[Tensor, Tensor | None]) -> Tensor:
+    """Return (O, I) int64 ranks whose error costs no more.
+
+    Args:
+        weight: (O, I) float32.
+        ranks: (O, I) int64, which of the values each code stands for now.
+        grid: what they stand for.
+        metrics: (I, I) of inputs and (O, O) of outputs; None counts all rows alike.
+
+    """
+    inner, outer = metrics
+    error = weight - grid.step * grid.values[ranks]
+    if grid.offset is not None:
+        error -= grid.offset
+    cost = error @ inner
+    order = torch.argsort(inner.diagonal(), descending=True, stable=True)
+    passing = _rows_alone if outer is None else _rows_together
+    found = ranks.clone()
+    for _ in range(_PASSES):
+        if passing(found, cost, grid, inner, outer, order) <= _ENOUGH * found.numel():
+            break
+    return found
+
+
+def _rows_alone(ranks_oi: Tensor, cost_oi: Tensor, grid: Grid, inner: Tensor, _: Tensor | None, order: Tensor) -> int:
+    """Take all rows at once, column by column; return the number of changes."""
+    changes, middles = 0, (grid.values[1:] + grid.values[:-1]) / 2
+    for column in order.tolist():
+        energy, step = inner[column, column], grid.step[:, column]
+        if energy <= 0:
+            continue
+        wanted = grid.values[ranks_oi[:, column]] + torch.where(step == 0, 0.0, cost_oi[:, column] / energy / step)
+        best = torch.bucketize(wanted, middles)
+        changed = ((best != ranks_oi[:, column]) & (step != 0)).nonzero()[:, 0]
+        change = grid.values[ranks_oi[changed, column]] - grid.values[best[changed]]
+        cost_oi[changed] += torch.outer(change * step[changed], inner[column])
+        ranks_oi[changed, column] = best[changed]
+        changes += len(changed)
+    return changes
+
+
+def _rows_together(
+    ranks_oi: Tensor, cost_oi: Tensor, grid: Grid, inner: Tensor, outer: Tensor | None, order: Tensor
+) -> int:
+    """Take value by value, on a CPU; return the number of changes."""
+    assert outer is not None  # noqa: S101 (else rows do not know of each other)
+    arrays: list[Any] = [x.contiguous().numpy() for x in (grid.values, grid.step, inner, outer, order)]
+    return _pass()(ranks_oi.numpy(), cost_oi.numpy(), *arrays)
+
+
+@cache
+def _pass() -> Callable[[Whole, Floats, Floats, Floats, Floats, Floats, Whole], int]:
+    """Return what changes (O, I) ranks and the (O, I) E H_in of their errors, and counts the changes."""
+    slopes, best, carry = compiled(_slopes), compiled(_best), compiled(_carry)
+
+    def taken(
+        ranks: Whole, cost: Floats, values: Floats, step: Floats, inner: Floats, outer: Floats, order: Whole
+    ) -> int:
+        changes, rows, slope = 0, len(ranks), np.empty(len(ranks), np.float32)
+        for column in order:
+            energy = inner[column, column]
+            slopes(outer, cost[:, column].copy(), slope)
+            for a in range(rows):
+                size, before, bend = step[a, column], ranks[a, column], energy * outer[a, a]
+                rank = before if size == 0 or bend <= 0 else best(values, before, slope[a] / (bend * size))
+                if rank != before:
+                    changes, change = changes + 1, (values[before] - values[rank]) * size
+                    ranks[a, column] = rank
+                    carry(slope, outer[a], energy * change)
+                    carry(cost[a], inner[column], change)
+        return changes
+
+    return compiled(taken)
+
+
+def _slopes(outer: Floats, here: Floats, slope: Floats) -> None:
+    """Put H_out E H_in of one column into `slope`: half of how costs change with its errors."""
+    for a in range(len(here)):
+        total = np.float32(0)
+        for b in range(len(here)):
+            total += outer[a, b] * here[b]
+        slope[a] = total
+
+
+def _best(values: Floats, rank: int, away: np.floating[Any]) -> int:
+    """Return which of the rising values is nearest to one that lies some way from that of a rank."""
+    wanted = values[rank] + away
+    while rank < len(values) - 1 and wanted > (values[rank] + values[rank + 1]) / 2:
+        rank += 1
+    while rank > 0 and wanted < (values[rank] + values[rank - 1]) / 2:
+        rank -= 1
+    return rank
+
+
+def _carry(target: Floats, row: Floats, times: np.floating[Any]) -> None:
+    for k in range(len(row)):
+        target[k] += times * row[k]
