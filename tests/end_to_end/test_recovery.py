@@ -141,6 +141,11 @@ def test_by_default_the_cheapest_that_helps(
     assert task.result is not None
     assert task.result["recoveries"][0]["method"] == "refit"
     assert all(found["kept"] for found in task.result["recoveries"])
+    intervals = iter([(-1.0, 1.0), *[(-2.0, -1.0)] * 9])  # refit does not help: the next one is tried all the same
+    monkeypatch.setattr("workers.recover.recovery.paired_interval", lambda *_: next(intervals))
+    task = service.recover(job_id, RecoverWish(point=smallest, seed=8))
+    assert task.result is not None
+    assert [(f["method"], f["kept"]) for f in task.result["recoveries"][:2]] == [("refit", False), ("scales", True)]
     monkeypatch.setattr("tightfit.jobs.recovering._HELPLESS_KL", 1e9)
     told = service.recover(job_id, RecoverWish(point=smallest)).result
     assert told is not None
@@ -219,6 +224,7 @@ def test_values_that_have_gone_are_missed(finished: tuple[PlainService, str], tm
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3600)  # a dozen processes that start afresh
 def test_killed_ten_times(finished: tuple[PlainService, str]) -> None:
     """At random moments, each a few steps after the last one."""
     _check_kills(*finished, [random.Random(7).randint(2, 4) for _ in range(10)], seed=3)

@@ -31,7 +31,7 @@ from workers.text.tokens import TokenSet
 from workers.worker import Worker
 
 _HELPLESS_KL = 5e-4  # nats: what 8-bit levels lose, which no recovery makes measurably less
-_PAYS = 0.02  # the share of its KL that a recovery must take off a point for the next, dearer one to be tried
+_PAYS = 0.02  # the share of its KL that what helps must take off a point for the next, dearer one to be tried
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +113,7 @@ def _recoveries(origin: _Origin, steps: Steps) -> Iterator[Recovered]:
     options, values = origin.options, origin.values
     chosen = [recovery_of(options.method)] if options.method else list(RECOVERIES.values())
     before: Measurement | None = None
+    has_helped = False
     for number, recovery in enumerate(chosen):
         if why := _refusal(recovery, origin, values):
             if options.method:
@@ -124,7 +125,8 @@ def _recoveries(origin: _Origin, steps: Steps) -> Iterator[Recovered]:
         found = recover_if_better(recovery, _lesson(origin, values, steps, share), before)
         yield found
         values, before = found.values, found.after if found.kept else found.before
-        if not found.kept or found.kl_after > (1 - _PAYS) * found.kl_before:
+        has_helped = has_helped or found.kept
+        if has_helped and not (found.kept and found.kl_after <= (1 - _PAYS) * found.kl_before):
             return
 
 
