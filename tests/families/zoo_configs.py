@@ -171,7 +171,7 @@ CAUSAL: dict[str, dict[str, Any]] = {
         "indexer_compress_ratio": 4,
         "hc_lowrank": 16,
     },
-    "xlstm": {"embedding_dim": 64, "num_blocks": 3},
+    "xlstm": {"hidden_size": 128, "embedding_dim": 128, "num_blocks": 3},  # its cache wants multiples of 64
     "zamba2": {
         "num_hidden_layers": 4,
         "layers_block_type": ["linear_attention", "hybrid", "linear_attention", "hybrid"],
