@@ -40,11 +40,20 @@ def _check_vllm(folder: Path) -> None:
         )
 
 
+def _check_exl3(folder: Path) -> None:
+    found = (read_config(folder).get("architectures") or ["no architecture"])[0]
+    if not found.endswith("ForCausalLM"):
+        raise SpecError(
+            f"{folder} is {found}; what loads --target exl3 (exllamav3, GPTQModel) runs decoders of text only. Use "
+            "--target packed or compressed-tensors."
+        )
+
+
 MODEL_CHECKS: dict[str, Check] = {
     "packed": _refuse_nothing,
     "compressed-tensors": _refuse_nothing,
     "gguf": _check_gguf,
-    "exl3": _refuse_nothing,
+    "exl3": _check_exl3,
     "onnx": _check_onnx,
     "vllm": _check_vllm,
 }

@@ -1,14 +1,18 @@
 """Files of the `exl3` target: their names, their map, their bytes, and the searched model out of them."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
+from search.request.model_checks import MODEL_CHECKS
 from space.errors import SpecError
+from space.inventory import ModuleInfo, TensorInfo
 from space.level import parse_level
+from space.site import Site
 from space.spec import make_spec
 from space.targets.target_table import is_legal
 from tests.export.exports import IDS, Export, write_export
@@ -55,6 +59,22 @@ def test_the_searched_model_comes_out_of_them(exported: Export) -> None:
     assert problems == {}
     with torch.no_grad():
         assert torch.equal(model(input_ids=IDS).logits, exported.searched_logits())
+
+
+@pytest.mark.parametrize("name", ["BertForMaskedLM", "T5ForConditionalGeneration", "Wav2Vec2ForCTC"])
+def test_models_that_its_runtimes_do_not_run_are_refused(tmp_path: Path, name: str) -> None:
+    """By what config.json says, before a job exists."""
+    (tmp_path / "config.json").write_text(json.dumps({"architectures": [name], "model_type": "any"}))
+    with pytest.raises(SpecError, match=rf"is {name}; what loads --target exl3 .* runs decoders of text only"):
+        MODEL_CHECKS["exl3"](tmp_path)
+
+
+def test_stacks_of_experts_cannot_be_tiles() -> None:
+    """Their files would hold one weight where exllamav3 reads one of each expert."""
+    plain = ModuleInfo("m", "linear", TensorInfo("m.weight", (256, 128), "BF16"), 0)
+    assert is_legal(plain, parse_level("exl3-4"), "exl3")
+    stack = replace(plain, site=Site("m.experts", (2, 128, 128), ("m.experts",)))
+    assert not is_legal(stack, parse_level("exl3-4"), "exl3")
 
 
 def test_what_it_cannot_hold(exported: Export) -> None:
