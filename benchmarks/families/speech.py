@@ -7,7 +7,6 @@ What is calibrated and judged with are sentences of docstrings; what is heard ar
 """
 
 import argparse
-import difflib
 import json
 import re
 import subprocess
@@ -26,6 +25,7 @@ HEARD = (
 )
 _VOICES = ("en-us", "en-gb", "en-us+f3", "en-gb+m4", "en-us+m2", "en-gb+f2")
 _COUNT, _PLAIN = 48, re.compile(r"[A-Z][A-Za-z ,']{30,90}\.")
+_WORD = re.compile(r"[\w']+")
 
 
 def speak(text: str, path: Path, voice: str = "en-us") -> None:
@@ -63,10 +63,17 @@ def transcripts(model_folder: Path, exported: Path, sounds: list[Path]) -> list[
 
 
 def words_apart(one: str, other: str) -> int:
-    """Return how many words have to be put in, taken out or replaced to make one text of the other."""
-    a, b = one.split(), other.split()
-    steps = difflib.SequenceMatcher(None, a, b, autojunk=False).get_opcodes()
-    return sum(max(a1 - a0, b1 - b0) for what, a0, a1, b0, b1 in steps if what != "equal")
+    """Return how many words have to be put in, taken out or replaced to make one text of the other.
+
+    Words are compared without their case and without punctuation, as word error rates are counted.
+    """
+    a, b = (_WORD.findall(text.lower()) for text in (one, other))
+    costs = list(range(len(b) + 1))
+    for done, word in enumerate(a, 1):
+        diagonal, costs[0] = costs[0], done
+        for at, same in enumerate(b, 1):
+            diagonal, costs[at] = costs[at], min(diagonal + (word != same), costs[at] + 1, costs[at - 1] + 1)
+    return costs[-1]
 
 
 def compare(out: Path, exports: list[Path]) -> dict[str, Any]:

@@ -42,6 +42,8 @@ class FrontSampler(BaseSampler):
 
     def proposal(self, trial: Trial | FrozenTrial) -> Proposal:
         """Return what was proposed as a trial that was just asked."""
+        if trial.number not in self._proposals:  # no module has a choice: Optuna does not ask for parameters
+            return self._batch.pop(0)
         return self._proposals.pop(trial.number)
 
     def replayed(self, study: Study) -> None:

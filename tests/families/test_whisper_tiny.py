@@ -48,9 +48,10 @@ def test_layers_that_the_container_keeps_as_one_are_parted() -> None:
 
 
 def test_words_apart() -> None:
-    """A word that is replaced, put in or left out counts one."""
-    assert words_apart("the cat sat down", "the cat sat down") == 0
+    """A word that is replaced, put in or left out counts one; case and punctuation do not."""
+    assert words_apart("The cat sat down.", "the cat sat, down") == 0
     assert words_apart("the cat sat down", "the bat sat") == 2
+    assert words_apart("one two three four", "two three four five") == 2
 
 
 @pytest.mark.slow

@@ -149,3 +149,14 @@ def test_the_limit_is_kept() -> None:
     study = _study("front")
     assert len(study.ask(2)) == 2
     assert study.ask(0) == []
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_a_space_of_one_plan_is_measured_and_ends(name: SamplerName) -> None:
+    """Where no module has a choice, that one plan is asked for."""
+    first = {module: [SPACE.levels[item][0]] for item, names in SPACE.items.items() for module in names}
+    space = SPACE.restricted(first)
+    strategy = FrontStrategy(space, errors_of(space), PREPARED.weight_budget, seed=0)
+    study = JobStudy(name, strategy, 0, find_sketch=_sketch)
+    (asked, *_) = study.ask(1)
+    assert dict(asked.proposal.plan.levels) == {module: levels[0] for module, levels in first.items()}
