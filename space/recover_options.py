@@ -22,6 +22,8 @@ class RecoverOptions:
         processes: of this machine that train together.
         sharding: what they divide, one of `SHARDINGS`.
         checkpointing: blocks keep their inputs alone for the way back, though memory would hold more.
+        temperature: of both distributions while training; their KL is multiplied by its square.
+        hard_labels: the weight of the cross-entropy of the text's own tokens beside that KL.
 
     """
 
@@ -33,6 +35,8 @@ class RecoverOptions:
     processes: int = 1
     sharding: str = "none"
     checkpointing: bool = False
+    temperature: float = 1.0
+    hard_labels: float = 0.0
 
     def to_json(self) -> dict[str, Any]:
         """Return the JSON object."""

@@ -88,6 +88,12 @@ def test_a_point_is_recovered_exported_and_recovered_again(finished: tuple[Plain
         service.recover(job_id, RecoverWish(method="magic"))
     with pytest.raises(UsageError, match="must be above 0"):
         service.recover(job_id, RecoverWish(minutes=0))
+    with pytest.raises(UsageError, match="--processes 3: 1, 2, 4 or 8"):
+        service.recover(job_id, RecoverWish(processes=3))
+    with pytest.raises(UsageError, match="give --processes 2 or more"):
+        service.recover(job_id, RecoverWish(sharding="zero-3"))
+    with pytest.raises(UsageError, match="--temperature 0 must be above 0"):
+        service.recover(job_id, RecoverWish(temperature=0.0))
     task = service.recover(job_id, RecoverWish(method="scales"), told.append)
     assert (task.state, task.out, task.result is None) == (TaskState.DONE, "", False)
     assert told[0].startswith("scales: about 1 min on one core, and ")

@@ -32,6 +32,10 @@ def recover(
     checkpointing: Annotated[
         bool, typer.Option("--checkpointing", help="Run blocks again on the way back, though memory would hold more.")
     ] = False,
+    temperature: Annotated[float, typer.Option(help="Of the distributions that are compared while training.")] = 1.0,
+    hard_labels: Annotated[
+        float, typer.Option(help="Weight of the text's own tokens beside the dense model's answers.")
+    ] = 0.0,
     queue: Queue = False,
     as_json: AsJson = False,
     home: Home = None,
@@ -39,7 +43,10 @@ def recover(
     """Make a point better in the same bytes; kept only where held-out text shows it."""
     from tightfit.tasks.asked_recovery import RecoverWish
 
-    place, wish = open_place(home), RecoverWish(point, method, minutes, text, seed, processes, sharding, checkpointing)
+    place, wish = (
+        open_place(home),
+        RecoverWish(point, method, minutes, text, seed, processes, sharding, checkpointing, temperature, hard_labels),
+    )
     job = chosen(place, job)
     if queue:
         found = place.queue_recovery(job, wish)

@@ -173,6 +173,8 @@ def _lesson(origin: _Origin, values: Values, steps: Steps, share: tuple[float, f
         processes=options.processes,
         sharding=options.sharding,
         checkpointing=options.checkpointing,
+        temperature=options.temperature,
+        hard_labels=options.hard_labels,
     )
 
 

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 _PAGE = 1000
 
-_CREW = ("processes", "sharding", "checkpointing")
+_ONLY_AT_HOME = ("processes", "sharding", "checkpointing", "temperature", "hard_labels")
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,8 +174,12 @@ class AtService:
     def queue_recovery(self, job_id: str, wish: RecoverWish) -> ExportStatus:
         """Leave a recovery to the service's controllers."""
         options = asdict(wish)
-        if {name: options.pop(name) for name in _CREW} != {name: getattr(RecoverWish(), name) for name in _CREW}:
-            raise UsageError("--processes, --sharding and --checkpointing are for a home on this machine: name --home.")
+        for name in _ONLY_AT_HOME:
+            if options.pop(name) != getattr(RecoverWish(), name):
+                option = f"--{name.replace('_', '-')}"
+                raise UsageError(
+                    f"{option}: the service does not take it; leave it out, or name a --home of this machine."
+                )
         asked = self.client.job(job_id).recover(options.pop("point"), **options)
         return ExportStatus.from_json(asked.status())
 

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from space.errors import JobFailedError, UsageError
+from space.inventory import Inventory
+from space.question import QUESTIONS
 from space.recover_options import RecoverOptions
 from space.results.document import FrontDocument
 from space.results.recovery_names import SHARDINGS
@@ -15,6 +17,7 @@ from tightfit.config import login_name
 from tightfit.export.select import select_point
 from tightfit.searched_model import check_plan, front_plans, searched_inventory
 
+MAX_TEMPERATURE = 100.0
 CREW_SIZES = (1, 2, 4, 8)
 """Processes that can share the eight sequences of a step."""
 
@@ -32,6 +35,8 @@ class RecoverWish:
         processes: of this machine that train together.
         sharding: what they divide, one of `SHARDINGS`.
         checkpointing: blocks keep their inputs alone for the way back, though memory would hold more.
+        temperature: of both distributions while training; their KL is multiplied by its square.
+        hard_labels: the weight of the cross-entropy of the text's own tokens beside that KL.
 
     """
 
@@ -43,6 +48,8 @@ class RecoverWish:
     processes: int = 1
     sharding: str = "none"
     checkpointing: bool = False
+    temperature: float = 1.0
+    hard_labels: float = 0.0
 
 
 def asked_recovery(job: Job, document: FrontDocument, trials: Sequence[Trial], wish: RecoverWish) -> NewTask:
@@ -65,6 +72,7 @@ def asked_recovery(job: Job, document: FrontDocument, trials: Sequence[Trial], w
             f"Job {job.job_id} has not judged its points on held-out text yet: recover one afterwards."
         )
     inventory = searched_inventory(job)
+    _check_loss(wish, inventory)
     point = select_point(document, inventory, wish.point)
     plan = front_plans(document, trials)[point.point]
     check_plan(job.job_id, plan, inventory)
@@ -80,6 +88,8 @@ def asked_recovery(job: Job, document: FrontDocument, trials: Sequence[Trial], w
         processes=wish.processes,
         sharding=wish.sharding,
         checkpointing=wish.checkpointing,
+        temperature=wish.temperature,
+        hard_labels=wish.hard_labels,
     )
     return NewTask(
         kind=TaskKind.RECOVER,
@@ -91,6 +101,18 @@ def asked_recovery(job: Job, document: FrontDocument, trials: Sequence[Trial], w
         host=host_name(),
         user=login_name(),
     )
+
+
+def _check_loss(wish: RecoverWish, inventory: Inventory) -> None:
+    """Raise UsageError where what is trained for cannot be as wished."""
+    if not 0 < wish.temperature <= MAX_TEMPERATURE:
+        raise UsageError(f"--temperature {wish.temperature:g} must be above 0 and at most {MAX_TEMPERATURE:g}.")
+    if not 0 <= wish.hard_labels < float("inf"):
+        raise UsageError(f"--hard-labels {wish.hard_labels:g} is a weight beside the KL's, which is 1: 0 or more.")
+    if QUESTIONS[inventory.family].answer == "vectors" and (wish.hard_labels or wish.temperature != 1):
+        raise UsageError(
+            "--temperature and --hard-labels: this model answers with vectors, which are no distributions."
+        )
 
 
 def _check_crew(wish: RecoverWish) -> None:

@@ -45,7 +45,8 @@ class Course:
         patience: looks without a better one, after which training ends.
         seed: of the order of the text.
         max_seconds: of computing, over all runs together; None: as long as the steps take.
-        temperature: of both distributions.
+        temperature: of both distributions while training.
+        hard_labels: the weight of the cross-entropy of the right classes beside the KL; selection is by KL alone.
         checkpoint_seconds: between two states on disk.
 
     """
@@ -59,6 +60,7 @@ class Course:
     seed: int = 0
     max_seconds: float | None = None
     temperature: float = 1.0
+    hard_labels: float = 0.0
     checkpoint_seconds: float = 30.0
 
 
@@ -186,7 +188,7 @@ class Distillation:
         self._optimizer.zero_grad()
         with torch.enable_grad():
             rows = self.train.rows(self.crew.own(self._batch(state.step)), self.device)
-            loss = self.model.kl(*rows, self.course.temperature)
+            loss = self.model.loss(*rows, self.course.temperature, self.course.hard_labels)
             loss.backward()
         self.crew.average_gradients(self._parameters)
         self._optimizer.step()

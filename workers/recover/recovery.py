@@ -63,6 +63,8 @@ class Lesson:
         processes: of this machine that train together.
         sharding: what they divide, one of `SHARDINGS`.
         checkpointing: blocks keep their inputs alone for the way back, though memory would hold more.
+        temperature: of both distributions while training; their KL is multiplied by its square.
+        hard_labels: the weight of the cross-entropy of the text's own tokens beside that KL.
 
     """
 
@@ -78,6 +80,8 @@ class Lesson:
     processes: int = 1
     sharding: str = "none"
     checkpointing: bool = False
+    temperature: float = 1.0
+    hard_labels: float = 0.0
 
     @property
     def tokens(self) -> TokenSet:

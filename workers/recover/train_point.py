@@ -46,7 +46,13 @@ def fit_by_training(lesson: Lesson, name: str, course: Course, make: MakeWeight,
     assert lesson.text is not None  # noqa: S101 (its entry says that it needs text)
     workspace, start = lesson.workspace, lesson.start
     text = lesson.text()
-    course = replace(course, seed=lesson.seed, max_seconds=lesson.max_seconds)
+    course = replace(
+        course,
+        seed=lesson.seed,
+        max_seconds=lesson.max_seconds,
+        temperature=lesson.temperature,
+        hard_labels=lesson.hard_labels,
+    )
     learned_from = (text.tokens.of("calibration"), text.tokens.of("search"))
     key = digest([start.tokens.of("calibration"), lesson.plan.digest, name, version, repr(course), *learned_from])
     named = TokenSet(start.tokens.path, start.tokens.note, (key, *start.tokens.digests[1:]))

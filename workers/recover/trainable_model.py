@@ -82,13 +82,18 @@ class TrainableModel:
         for block in self.blocks():
             block.forward = partial(checkpoint, block.forward, use_reentrant=False)
 
-    def kl(self, batch: Samples, taught: Taught, temperature: float = 1.0) -> Tensor:
-        """Return how far the answers to samples are from the dense model's, as the family's question measures it.
+    def kl(self, batch: Samples, taught: Taught) -> Tensor:
+        """Return how far the answers to samples are from the dense model's, as the family's question measures it."""
+        return self.loss(batch, taught)
+
+    def loss(self, batch: Samples, taught: Taught, temperature: float = 1.0, hard_labels: float = 0.0) -> Tensor:
+        """Return what is trained for: how far answers are from the dense model's, and from the text itself.
 
         Args:
             batch: the samples.
             taught: the dense model's answers to them.
-            temperature: distributions are softened by it, and the result is multiplied by its square.
+            temperature: distributions are softened by it, and their KL is multiplied by its square.
+            hard_labels: the weight of the cross-entropy of the right classes; no use where answers are vectors.
 
         """
         output = self.model(**self.family.inputs(batch))
@@ -98,6 +103,9 @@ class TrainableModel:
             lost_bp = (scored - taught.vectors).square().sum(-1) / 2
         else:
             lost_bp = _kl_divergence(scored / temperature, taught, temperature) * temperature**2
+        if hard_labels:
+            right = right_bp.clamp_min(0)[..., None]
+            lost_bp = lost_bp - hard_labels * scored.log_softmax(-1).gather(-1, right).squeeze(-1)
         lost: Tensor = mean_of_scored(lost_bp, right_bp).mean()
         return lost
 

@@ -220,3 +220,22 @@ def test_blocks_that_are_run_again_take_less_memory(tmp_path: Path, text_file: P
     assert len(gradients[0]) > 24
     for name, gradient in gradients[0].items():
         torch.testing.assert_close(gradients[1][name], gradient, atol=1e-6, rtol=1e-5)
+
+
+def test_what_is_trained_for(bench: Callable[[TinyKind], Bench]) -> None:
+    """The text's own tokens count by their weight, and a temperature does what its formula says."""
+    at = bench("untied")
+    plan, text = at.plan(TEXTS), _text(at)
+    taught = TaughtText(text.tokens.load("search"), read_teacher(text.answers("search")))
+    batch, answers = taught.rows(torch.arange(2), "cpu")
+    model = _model(at, plan)
+    with torch.no_grad():
+        logits = model.family.answers(model.model(**model.family.inputs(batch)))
+        dense = at.worker.logits(at.dense_plan(), at.tokens, batch)
+        assert isinstance(batch, torch.Tensor)
+        wrong = torch.nn.functional.cross_entropy(logits[:, :-1].flatten(0, 1), batch[:, 1:].flatten())
+        kl, both = model.kl(batch, answers), model.loss(batch, answers, hard_labels=0.5)
+        torch.testing.assert_close(both, kl + 0.5 * wrong, atol=1e-4, rtol=1e-4)
+        p, q = (part[:, :-1].div(3).log_softmax(-1) for part in (dense, logits))
+        softened = 9 * (p.exp() * (p - q)).sum(-1).mean()
+        torch.testing.assert_close(model.loss(batch, answers, 3.0), softened, atol=1e-4, rtol=1e-3)
