@@ -35,7 +35,8 @@ class PlanBytes:
         factors: of low-rank corrections.
         dense: modules that are left dense.
         others: the tensors left alone.
-        key_value: the key/value cache at the asked context and batch, as the target's runtime has it (0: weights only).
+        key_value: the key/value cache at the asked context and batch, as the target's runtime has it at the plan's
+            levels (0: weights only).
         embeddings: of all these, the embeddings; a head that is tied to one is stored with it.
         heads: of all these, linear layers outside the blocks.
 
@@ -86,7 +87,7 @@ def plan_bytes(inventory: Inventory, plan: Plan, target: str = "packed", context
         parts["factors"],
         parts["dense"],
         others_bytes(inventory, target),
-        key_value_bytes(inventory, context, batch, target),
+        key_value_bytes(inventory, context, batch, target) + searched_cache_bytes(inventory, plan, target),
         place["embeddings"],
         place["heads"],
     )
@@ -113,8 +114,13 @@ def cache_layers(inventory: Inventory, target: str = "packed") -> tuple[CacheLay
     )
 
 
+def searched_cache_bytes(inventory: Inventory, plan: Plan, target: str = "packed") -> int:
+    """Return the bytes of the keys and values that have levels, for as many tokens as their inventory is of."""
+    return sum(module_bytes(cache, plan[cache.name], target) for cache in inventory.caches)
+
+
 def key_value_bytes(inventory: Inventory, context: int, batch: int, target: str = "packed") -> int:
-    """Return the bytes of the key/value cache for `batch` sequences of `context` tokens."""
+    """Return the bytes of the key/value cache for `batch` sequences of `context` tokens, without what has levels."""
     layers = cache_layers(inventory, target)
     if layers is None or not context:
         return 0

@@ -10,7 +10,7 @@ from space.site import Carried, Site
 
 PACKED = "_packed"
 """what stands behind a parameter's name where it is packed alone"""
-ModuleKind = Literal["linear", "embedding"]
+ModuleKind = Literal["linear", "embedding", "cache"]
 ITEM_BYTES = {
     "F64": 8,
     "F32": 4,
@@ -51,7 +51,8 @@ class ModuleInfo:
 
     Attributes:
         name: dotted name as in `named_modules`; of a parameter, where that is no module's `weight`.
-        kind: "linear" or "embedding".
+        kind: "linear", "embedding", or "cache": keys or values of a layer, whose `weight` is no stored tensor but what
+            is remembered: a row for each head of each token.
         weight: the stored weight tensor; of a site, its parameter as a matrix.
         block: index of the transformer block it lives in, or None outside the blocks.
         tied: names of modules that use the same stored weight (a tied head).
@@ -127,6 +128,11 @@ class CacheLayer:
         window: tokens that it remembers at most; None: all.
         fixed_bytes: however long the sequence is (the state of a recurrent layer).
         value_bytes: of one of the values of `token_bytes`.
+        owner: name of the attention that hands over keys and values of all tokens and remembers nothing else; None: it
+            is none, or not known to be one.
+        block: the block that it is in.
+        heads: of these keys and values.
+        key_width, value_width: of a head.
 
     """
 
@@ -134,6 +140,16 @@ class CacheLayer:
     window: int | None = None
     fixed_bytes: int = 0
     value_bytes: int = 2
+    owner: str | None = None
+    block: int | None = None
+    heads: int = 0
+    key_width: int = 0
+    value_width: int = 0
+
+    @property
+    def is_plain(self) -> bool:
+        """Tell whether it is plain keys and values, which may have levels."""
+        return self.owner is not None
 
     def size_bytes(self, context: int) -> int:
         """Return the bytes after so many tokens."""
@@ -155,6 +171,7 @@ class Inventory:
         family: the name of its kind (see `workers/families/family_table.py`).
         experts_per_token: experts that a token is sent to; None: there are none, or the config does not tell.
         carried: those of `others` that no part of the searched model is, and why.
+        caches: keys and values that may have levels; what they take is not in `key_value`, and in no file.
 
     """
 
@@ -168,6 +185,16 @@ class Inventory:
     family: str = "causal-decoder"
     carried: tuple[Carried, ...] = ()
     experts_per_token: int | None = None
+    caches: tuple[ModuleInfo, ...] = ()
+
+    @property
+    def sites(self) -> tuple[ModuleInfo, ...]:
+        """Return all that has a level: modules, and caches behind those of their block."""
+        if not self.caches:
+            return self.modules
+        last = {module.block: module.name for module in self.modules}
+        behind = {last[b]: tuple(c for c in self.caches if c.block == b) for b in {c.block for c in self.caches}}
+        return tuple(site for module in self.modules for site in (module, *behind.get(module.name, ())))
 
     @property
     def num_parameters(self) -> int:
@@ -178,6 +205,11 @@ class Inventory:
     def dense_bytes(self) -> int:
         """Return the bytes of the dense checkpoint's tensors, tied weights once."""
         return sum(m.weight.size_bytes for m in self.modules) + self.others_bytes
+
+    @property
+    def cache_bytes(self) -> int:
+        """Return the bytes of the keys and values that may have levels, in the type of the runtime."""
+        return sum(cache.weight.size_bytes for cache in self.caches)
 
     @property
     def others_bytes(self) -> int:
@@ -195,12 +227,13 @@ class Inventory:
         cache = value["key_value"]
         layers = None if cache is None else tuple(CacheLayer(**layer) for layer in cache)
         carried = tuple(Carried(**entry) for entry in value.get("carried", ()))
-        others = tuple(map(_tensor, value["others"]))
-        return Inventory(**{**value, "modules": modules, "others": others, "key_value": layers, "carried": carried})
+        others, caches = tuple(map(_tensor, value["others"])), tuple(map(_module, value.get("caches", ())))
+        parts = {"modules": modules, "others": others, "key_value": layers, "carried": carried, "caches": caches}
+        return Inventory(**{**value, **parts})
 
     def module(self, name: str) -> ModuleInfo:
-        """Return a module by name."""
-        return next(m for m in self.modules if m.name == name)
+        """Return a module, or a cache, by name."""
+        return next(m for m in self.sites if m.name == name)
 
 
 def _module(value: Mapping[str, Any]) -> ModuleInfo:

@@ -86,6 +86,16 @@ class Level:
         return self.bits is None
 
     @property
+    def is_stored(self) -> bool:
+        """Tell whether a file of values is built for it."""
+        return not self.is_dense and not self.is_of_cache
+
+    @property
+    def is_of_cache(self) -> bool:
+        """Tell whether it is how a runtime remembers keys or values: no file has it, and nothing is built."""
+        return CODINGS[self.coding].holds == "cache"
+
+    @property
     def is_plain(self) -> bool:
         """Tell whether the level is quantization alone, without sparsity and rank."""
         return self.sparsity == 0 and self.rank == 0

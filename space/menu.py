@@ -6,6 +6,7 @@ from functools import cached_property
 from itertools import product
 from math import prod
 
+from space.codings.cache_coding import CACHE
 from space.codings.coding_table import CODINGS
 from space.codings.masks import PATTERNS, UNSTRUCTURED
 from space.cost import module_bytes, others_bytes
@@ -29,6 +30,7 @@ class Menu:
         sparsities: shares of zeros, or the name of a pattern that has its own: "2:4" is the semi-structured one.
         ranks: ranks of the low-rank correction.
         kinds: codings, rotations and rounded inputs; all but integers take one scale per channel (see docs/levels.md).
+        cache_bits: of keys and values, where an inventory has them as sites; 16 is the type of the runtime.
 
     """
 
@@ -37,9 +39,14 @@ class Menu:
     sparsities: tuple[float | str, ...] = (0.0, 0.5)
     ranks: tuple[int, ...] = (0, 8)
     kinds: tuple[str, ...] = ("integer", "rotated-trellis")
+    cache_bits: tuple[int, ...] = (16,)
+
+    def cache_levels(self) -> tuple[Level, ...]:
+        """Return every level of keys and values."""
+        return tuple(DENSE if bits == 16 else Level(bits, coding=CACHE.name) for bits in self.cache_bits)  # noqa: PLR2004
 
     def levels(self) -> tuple[Level, ...]:
-        """Return every level of the menu."""
+        """Return every level of weights."""
         found = [DENSE] if 16 in self.bits else []  # noqa: PLR2004 (16 means dense)
         bits = [b for b in self.bits if b != 16]  # noqa: PLR2004
         for kind, b, sparsity, rank in product(self.kinds, bits, self.sparsities, self.ranks):
@@ -75,13 +82,13 @@ PLAIN = Menu(bits=(4,), group_sizes=(None,), sparsities=(0.0,), ranks=(0,), kind
 def kinds() -> dict[str, tuple[str, bool, str]]:
     """Return what a menu calls values -> (coding, rotated, inputs).
 
-    Every coding is one, plain; those that do not stand alone also rotated, or with inputs that they may round.
+    Every coding of weights is one, plain; those that do not stand alone also rotated, or with inputs they may round.
     """
     return {
         kind_of(name, rotated=rotated, inputs=inputs): (name, rotated, inputs)
         for name, coding in CODINGS.items()
         for rotated, inputs in ((False, ""), (True, ""), *((False, inputs) for inputs in coding.input_formats))
-        if not (rotated and coding.stands_alone)
+        if coding.holds == "weights" and not (rotated and coding.stands_alone)
     }
 
 
@@ -126,7 +133,7 @@ class SearchSpace:
         """Return module name -> level -> stored bytes."""
         return {
             module.name: {level: module_bytes(module, level, self.target) for level in self.levels[module.name]}
-            for module in self.inventory.modules
+            for module in self.inventory.sites
         }
 
     @cached_property
@@ -144,12 +151,12 @@ class SearchSpace:
 
     @property
     def smallest_bytes(self) -> int:
-        """Return the weight bytes of the smallest reachable plan."""
+        """Return the bytes of the smallest reachable plan: as `weight_bytes`."""
         return self.others_bytes + sum(min(sizes.values()) for sizes in self.item_sizes.values())
 
     @property
     def largest_bytes(self) -> int:
-        """Return the weight bytes of the largest reachable plan."""
+        """Return the bytes of the largest reachable plan: as `weight_bytes`."""
         return self.others_bytes + sum(max(sizes.values()) for sizes in self.item_sizes.values())
 
     @property
@@ -179,7 +186,7 @@ class SearchSpace:
         return is_allowed and all(levels[name] == levels[item] for item, names in self.items.items() for name in names)
 
     def weight_bytes(self, plan: Plan) -> int:
-        """Return the exact bytes of the weight files of a plan of this space."""
+        """Return the exact bytes of all that has a level, and of what is left alone: the weight files, and caches."""
         return self.others_bytes + sum(map(self._sizes.__getitem__, plan.levels))
 
     @cached_property
@@ -245,10 +252,10 @@ def build_space(
             plan names no module of the model, or cannot be stored, or is against a pin.
 
     """
-    modules = {module.name: module for module in inventory.modules}
+    modules = {module.name: module for module in inventory.sites}
     items = items_of_model(inventory, target)
     pinned = of_whole_items(match_pins(inventory, pins, target), items, modules, target)
-    offered = menu.levels()
+    of_weights, of_caches = menu.levels(), menu.cache_levels()
     plans = tuple((name, given_plan(name, levels, modules, items, target)) for name, levels in given)
     allowed: dict[str, tuple[Level, ...]] = {}
     for names in items.values():
@@ -256,7 +263,7 @@ def build_space(
         is_dense_held = all(module.has_dense_form for module in members)
         legal = [
             level
-            for level in offered
+            for level in (of_caches if members[0].kind == "cache" else of_weights)
             if all(is_legal(module, level, target) for module in members) and (is_dense_held or not level.is_dense)
         ]
         levels = [pinned[names[0]]] if names[0] in pinned else legal or _kept(members)

@@ -7,6 +7,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 from space.budget import parse_budget, parse_bytes
+from space.codings.cache_coding import CACHE_BITS
 from space.codings.coding_table import CODINGS, all_bits
 from space.codings.masks import PATTERNS
 from space.digest import digest
@@ -63,6 +64,8 @@ class JobSpec(BaseModel):
     """Ranks of the low-rank correction."""
     kinds: tuple[str, ...] = Menu().kinds
     """Codings and rotations of the menu."""
+    cache_bits: tuple[int, ...] = Menu().cache_bits
+    """Bits of keys and values in the cache, each layer its own; 16 is the type of the runtime."""
     pins: tuple[tuple[str, str], ...] = ()
     """(regular expression, level text) pairs."""
     plans: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = ()
@@ -118,7 +121,15 @@ class JobSpec(BaseModel):
             parse_bytes(value)
         return value
 
-    @field_validator("bits", "group_sizes", "sparsities", "ranks", "kinds")
+    @field_validator("cache_bits")
+    @classmethod
+    def _cache_bits_are_known(cls, value: tuple[int, ...]) -> tuple[int, ...]:
+        if wrong := [bits for bits in value if bits not in (*CACHE_BITS, DENSE_BITS)]:
+            told = ", ".join(map(str, CACHE_BITS))
+            raise ValueError(f"{wrong} cannot be searched; use {told}, and {DENSE_BITS} for the runtime's own type")
+        return tuple(sorted(set(value), reverse=True))
+
+    @field_validator("bits", "group_sizes", "sparsities", "ranks", "kinds", "cache_bits")
     @classmethod
     def _axis_is_not_empty(cls, value: tuple[Any, ...]) -> tuple[Any, ...]:
         if not value:
@@ -158,6 +169,7 @@ class JobSpec(BaseModel):
             tuple(v for v in self.sparsities if self._is_held("sparsities", v)) or PLAIN.sparsities,
             tuple(v for v in self.ranks if self._is_held("ranks", v)) or PLAIN.ranks,
             tuple(v for v in self.kinds if self._is_held("kinds", v)) or TARGETS[self.target].kinds,
+            self.cache_bits,
         )
 
     def _is_held(self, axis: str, value: Any) -> bool:

@@ -155,7 +155,7 @@ def service(tmp_path: Path) -> "Iterator[PlainService]":
 @pytest.fixture
 def reload_here(monkeypatch: pytest.MonkeyPatch) -> None:
     """Reload exports in this process, which saves seconds; other tests use fresh ones."""
-    from space.inventory import as_planned
+    from space.targets.cache_sites import as_searched
     from tightfit.export import verify
     from workers.families.read_inventory import inspect_model
     from workers.runtime.exported_loaders import LOADERS
@@ -167,7 +167,7 @@ def reload_here(monkeypatch: pytest.MonkeyPatch) -> None:
         look()
         model = request["model_folder"]
         cache, content, inventory = request["cache_folder"], request["model_digest"], inspect_model(Path(model))
-        inventory = as_planned(inventory, [name for name, _ in Plan.from_json(request["plan"]).levels])
+        inventory = as_searched(inventory, [name for name, _ in Plan.from_json(request["plan"]).levels])
         workspace = Workspace(model, cache, content, inventory, device=request["device"])
         plan, tokens = Plan.from_json(request["plan"]), TokenSet.from_json(request["tokens"])
         try:

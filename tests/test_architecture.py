@@ -48,7 +48,12 @@ LOADS_HEAVY = (  # importing these takes seconds; whatever else needs them impor
     *("storage.sql", "storage.migrations", "search.controller", "search.job.job_steps", "search.job.search_loop"),
     *("search.study", "workers.worker", "workers.compress", "workers.evaluate", "workers.families", "workers.kernels"),
     *("workers.gguf.llama_cpp", "workers.onnx_files.onnx_runtime"),
-    *("workers.damping_choice", "workers.levels.expert_inputs", "workers.levels.output_factors"),
+    *(
+        "workers.damping_choice",
+        "workers.levels.cache_errors",
+        "workers.levels.expert_inputs",
+        "workers.levels.output_factors",
+    ),
     *("workers.levels.statistics", "workers.model_inputs", "workers.samples"),
     *("workers.models.mapped_checkpoint", "workers.models.mxfp4", "workers.models.plausible", "workers.recover"),
     *("workers.pool.cluster", "workers.pool.ray_driver", "workers.pool.ray_pool", "workers.run", "workers.runtime"),

@@ -28,6 +28,7 @@ SUBMIT_OPTIONS = {
         "--bits",
         "--experts",
         "--budget",
+        "--cache-bits",
         "--calibration",
         "--context",
         "--detach",
@@ -69,6 +70,7 @@ SPEC_FIELDS = [
     *(
         "ranks",
         "kinds",
+        "cache_bits",
         "pins",
         "plans",
         "sampler",

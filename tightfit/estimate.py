@@ -132,7 +132,7 @@ def estimate(spec: JobSpec, prepared: Prepared, request: JobSpec) -> DryRun:
     """Return what a job would search and cost; `request` is what it would keep of what was asked."""
     space, inventory = prepared.space, prepared.inventory
     rows = []
-    for module in inventory.modules:
+    for module in inventory.sites:
         sizes = space.sizes[module.name].values()
         shape = (module.out_features, module.in_features)
         rows.append((module.name, module.kind, *shape, len(sizes), min(sizes), max(sizes)))
@@ -144,7 +144,7 @@ def estimate(spec: JobSpec, prepared: Prepared, request: JobSpec) -> DryRun:
         model=spec.model,
         budget_bytes=prepared.budget_bytes,
         dense_bytes=inventory.dense_bytes,
-        key_value_bytes=prepared.cache_bytes,
+        key_value_bytes=prepared.cache_bytes + inventory.cache_bytes,
         others_bytes=space.others_bytes,
         modules=tuple(rows),
         uniform=uniform,

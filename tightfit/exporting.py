@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from space.export_options import ExportOptions
-from space.inventory import as_planned
 from space.plan import Plan
 from space.question import KL, QUESTIONS, Metric
+from space.targets.cache_sites import as_searched
 from storage.point_tasks import PointTask
 from storage.records import Job
 from storage.sound_records import ground_of, reading
@@ -102,7 +102,9 @@ def run_export(job: Job, task: PointTask, plan: Plan, steps: Steps) -> dict[str,
 
 def _order(job: Job, options: ExportOptions, folder: Path, plan: Plan, steps: Steps) -> Order:
     ground = ground_of(job)
-    inventory, cache = as_planned(inspect_model(folder), [name for name, _ in plan.levels]), ground.cache_folder
+    spec, cache = job.spec, ground.cache_folder
+    names = [name for name, _ in plan.levels]
+    inventory = as_searched(inspect_model(folder), names, spec.context, spec.batch, spec.target)
     digest, device = ground.model_digest, _device(job, steps)
     values = values_of(options.point, TokenSet.from_json(ground.tokens.to_json()), folder, Path(cache))
     store = LevelStore(Path(cache) / "levels", digest, values.tokens.of("calibration"))

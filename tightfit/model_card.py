@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from space.budget import format_bytes
+from space.cost import plan_bytes
 from space.inventory import Inventory
 from space.model_name import model_name
 from space.plan import Plan
@@ -92,6 +93,9 @@ def provenance(facts: Facts) -> dict[str, Any]:
         "versions": versions(facts.target),
         "repository": {"url": facts.origin.url, "commit": facts.origin.commit, "changed": facts.origin.is_changed},
     }
+    if facts.inventory.caches:
+        size = plan_bytes(facts.inventory, facts.plan, job.spec.target, job.spec.context, job.spec.batch).key_value
+        record["key_value_cache"] = {"context": job.spec.context, "batch": job.spec.batch, "size_bytes": size}
     if job.facts.experts is not None:
         record["experts"] = job.facts.experts.to_json()
     if facts.verified.runtime is not None:
@@ -137,9 +141,31 @@ Every module has its own level; `compression.json` lists them with seeds, digest
 
 Measured on these files, loaded again in a fresh process.{metric.told(_told_of_recovery(facts))}
 
-## Loading
+{_told_of_cache(facts)}## Loading
 
 {WRITERS[facts.target].loading(program_of(facts.origin, facts.inventory.family))}
+"""
+
+
+def _told_of_cache(facts: Facts) -> str:
+    """Return the section on keys and values that were measured, and are remembered, in fewer bits."""
+    held = {c.name: facts.plan[c.name] for c in facts.inventory.caches if not facts.plan[c.name].is_dense}
+    if not held:
+        return ""
+    spec = facts.job.spec
+    size = plan_bytes(facts.inventory, facts.plan, spec.target, spec.context, spec.batch).key_value
+    rows = "\n".join(f"| {name} | {level.bits} |" for name, level in held.items())
+    return f"""## Key/value cache
+
+What is above was measured with keys and values in the bits below, which the loaded model keeps without being told:
+`generate` makes a cache of {size:,} bytes of {spec.batch} x {spec.context} tokens, beside the weights. Each head of
+each token has its own step and least value (two bytes each); a token is rounded once, when it comes, and none is kept
+in more bits for a while. What is not listed stays in the model's type.
+
+| keys or values | bits |
+|---|---|
+{rows}
+
 """
 
 

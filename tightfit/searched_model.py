@@ -81,7 +81,7 @@ def front_plans(document: FrontDocument, trials: Sequence[Trial]) -> dict[str, P
 
 def check_plan(job_id: str, plan: Plan, inventory: Inventory) -> None:
     """Refuse a plan of other modules than a model has. Raises StoreError."""
-    names = {module.name for module in inventory.modules}
+    names = {module.name for module in inventory.sites}
     if wrong := sorted(names ^ plan.mapping.keys()):
         raise StoreError(
             f"Job {job_id} has a plan that does not fit its model (at {wrong[0]}): somebody changed its records. "

@@ -5,7 +5,7 @@ time: a worker that dies loses nothing but its task.
 """
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import cached_property
 from math import isfinite
@@ -32,10 +32,12 @@ from workers.evaluate.sketch import Sketcher
 from workers.evaluate.teacher import Taught, read_teacher, write_teacher
 from workers.families.family import Family
 from workers.families.family_table import FAMILIES
+from workers.levels.cache_errors import CacheErrors
 from workers.levels.dampings import load_dampings, write_damping
 from workers.levels.level_store import LevelStore
 from workers.levels.statistics import calibrate as calibrate_all
 from workers.levels.statistics import calibration_folder, expert_tokens, is_calibrated, load_statistics
+from workers.levels.useful_levels import undominated
 from workers.model_inputs import Samples
 from workers.run.engine import Engine
 from workers.run.held_weights import Unpack
@@ -77,6 +79,7 @@ class Worker:
         self._space = workspace
         self._cache = Path(workspace.cache_folder)
         self._teachers: dict[str, Taught] = {}
+        self._cache_errors = CacheErrors(workspace.inventory)
 
     def run(self, task: Task) -> Any:
         """Do a task and return its result."""
@@ -193,6 +196,17 @@ class Worker:
         store, sizes = self._level_store(task.tokens), dict(task.sizes)
         if (kept := store.read_records(task)) is not None:
             return kept
+        is_cache = self._space.inventory.module(task.module_name).kind == "cache"
+        errors = self._cache_errors.of(self.engine, task) if is_cache else self._built_errors(task, store)
+        errors |= {v: 0.0 for v in sizes if v.is_dense}
+        chosen = undominated(errors, sizes, task.required)
+        records = tuple(LevelRecord(v, sizes[v], errors[v]) for v in chosen)
+        store.write_records(task, records)
+        return records
+
+    def _built_errors(self, task: BuildLevels, store: LevelStore) -> dict[Level, float]:
+        """Return the errors of levels, building what is missing and may be worth it."""
+        sizes = dict(task.sizes)
         known = {v: store.output_error(task.module_name, v) for v in sizes if not v.is_dense}
         if any(error is None for error in known.values()):
             weight, statistics = self._material(task.tokens, task.module_name, sizes)
@@ -202,11 +216,7 @@ class Worker:
             for built in build_levels(weight, statistics, missing, scales) if missing else []:
                 store.write(task.module_name, built)
                 known[built.level] = built.output_error
-        errors = {v: e for v, e in known.items() if e is not None} | {v: 0.0 for v in sizes if v.is_dense}
-        chosen = _undominated(errors, sizes, task.required)
-        records = tuple(LevelRecord(v, sizes[v], errors[v]) for v in chosen)
-        store.write_records(task, records)
-        return records
+        return {v: e for v, e in known.items() if e is not None}
 
     def lacks(self, task: BuildLevels | ChooseDamping | Evaluate) -> bool:
         """Tell whether something that a task stands on is not there: statistics, answers, levels."""
@@ -276,16 +286,6 @@ def _keys(task: Evaluate, batches: Sequence[Samples]) -> list[Key]:
     first, odd = divmod(task.first_sequence, BATCH)
     text = task.tokens.of(task.split)
     return [] if odd else [(text, first + i, len(batch)) for i, batch in enumerate(batches)]
-
-
-def _undominated(errors: Mapping[Level, float], sizes: Mapping[Level, int], required: tuple[Level, ...]) -> list[Level]:
-    """Return, by bytes, the levels that no other level beats on both bytes and error, and the required ones."""
-    kept, best = [], float("inf")
-    for level in sorted(errors, key=lambda v: (sizes[v], errors[v], str(v))):
-        if errors[level] < best or level in required:
-            kept.append(level)
-        best = min(best, errors[level])
-    return kept
 
 
 _HANDLERS: dict[type, Callable[[Worker, Any], Any]] = {

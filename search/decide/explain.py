@@ -56,8 +56,8 @@ def explain(
     _check(model, plan, point)
     predicted = model.predict(plan)
     scale = kl_divergence / predicted if predicted > 0 and kl_divergence > 0 else 1.0
-    alone = {m.name: _choices(m, target, model.losses[m.name], scale) for m in inventory.modules}
-    own = {m.name: next(c for c in alone[m.name] if c.level == plan[m.name]) for m in inventory.modules}
+    alone = {m.name: _choices(m, target, model.losses[m.name], scale) for m in inventory.sites}
+    own = {m.name: next(c for c in alone[m.name] if c.level == plan[m.name]) for m in inventory.sites}
     total, size = sum(c.loss for c in own.values()), sum(c.size_bytes for c in own.values())
     items = items_of_model(inventory, target)
     together = {item: _together([alone[name] for name in names]) for item, names in items.items()}
@@ -69,7 +69,7 @@ def explain(
         for name in names:
             others = [other for other in names if other != name]
             reasons.append(_reason(inventory.module(name), own[name], current, useful[item], total, rate, others))
-    place = {module.name: i for i, module in enumerate(inventory.modules)}
+    place = {module.name: i for i, module in enumerate(inventory.sites)}
     reasons.sort(key=lambda r: (-r.kl_share, place[r.module]))
     return Explanation(point, kl_divergence, predicted, rate, tuple(reasons), QUESTIONS[inventory.family].metric)
 

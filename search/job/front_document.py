@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from search.decide.contenders import whole_text_trials
 from search.measure.trial_records import num_new
 from search.request.prepare import Prepared
+from space.cost import searched_cache_bytes
 from space.measurement import Measurement
 from space.question import QUESTIONS
 from space.results.document import (
@@ -75,7 +76,7 @@ def build_document(
         target=job.spec.target,
         budget_bytes=prepared.budget_bytes,
         seed=job.spec.seed,
-        dense=DensePoint(prepared.inventory.dense_bytes + prepared.cache_bytes, dense_perplexity),
+        dense=DensePoint(prepared.dense_bytes, dense_perplexity),
         uniform=tuple(_uniform_point(level, j) for level, j in uniform.items()),
         front=tuple(_front_point(i, front, uniform, prepared, recommended) for i in range(len(front))),
         hypervolume=front_hypervolume(points, reference, smallest),
@@ -154,11 +155,12 @@ def _front_point(
     sizes = {level: j.trial.size_bytes for level, j in uniform.items()}
     nearest = min(sizes, key=lambda level: (abs(sizes[level] - size_bytes), sizes[level]), default=None)
     is_last = index + 1 == len(front)
+    cache = prepared.cache_bytes + searched_cache_bytes(prepared.inventory, judged.trial.plan, prepared.space.target)
     return FrontPoint(
         point=_name(index),
         trial=judged.trial.number,
         size_bytes=size_bytes,
-        bits_per_weight=8 * (size_bytes - prepared.cache_bytes) / prepared.inventory.num_parameters,
+        bits_per_weight=8 * (size_bytes - cache) / prepared.inventory.num_parameters,
         kl_divergence=m.kl_divergence,
         kl_divergence_ci95=bootstrap_interval(m.sequence_kl),
         perplexity=m.perplexity,

@@ -17,11 +17,12 @@ from space.errors import InfeasibleBudgetError, ModelError, SpecError
 from space.inventory import Inventory, has_stacks, with_experts_apart
 from space.menu import SearchSpace, build_space
 from space.spec import JobSpec
+from space.targets.cache_sites import DENSE_CACHE, check_cache_bits, with_cache_sites
 from space.targets.target_table import TARGETS, check_packages
 from workers.models.model_files import read_config, read_headers, resolve_model
 from workers.models.ties import check_ties
 
-_INVENTORY_VERSION = 6  # raise it when the same files get another inventory
+_INVENTORY_VERSION = 7  # raise it when the same files get another inventory
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +34,7 @@ class Prepared:
         inventory: its modules.
         space: levels allowed per module.
         budget_bytes: the budget, key/value cache included.
-        cache_bytes: the part of it that the key/value cache takes.
+        cache_bytes: the part of it that the key/value cache takes, as far as no plan decides that.
 
     """
 
@@ -45,8 +46,13 @@ class Prepared:
 
     @property
     def weight_budget(self) -> int:
-        """Return the bytes left for weights."""
+        """Return the bytes left for what plans decide: weights, and caches that have levels."""
         return self.budget_bytes - self.cache_bytes
+
+    @property
+    def dense_bytes(self) -> int:
+        """Return what the dense model takes, key/value cache included."""
+        return self.inventory.dense_bytes + self.inventory.cache_bytes + self.cache_bytes
 
 
 def prepare(spec: JobSpec, cache_folder: Path | None = None, *, remember: bool = False) -> Prepared:
@@ -61,17 +67,27 @@ def prepare(spec: JobSpec, cache_folder: Path | None = None, *, remember: bool =
         InfeasibleBudgetError: no plan is so small, or the dense model fits already.
 
     """
+    check_cache_bits(spec.cache_bits, spec.context, spec.target)
     folder = held_model(spec)
     inventory = _sites(spec, folder, read_inventory(folder, cache_folder, remember=remember))
     if spec.context and inventory.key_value is None:
         raise ModelError(f"{folder}: the model does not tell the size of its key/value cache; leave --context out.")
+    if spec.cache_bits != DENSE_CACHE:
+        inventory = with_cache_sites(inventory, spec.context, spec.batch, spec.target)
     for pattern in dict.fromkeys(pattern for pattern, _ in spec.pins):
-        try_pattern(pattern, [module.name for module in inventory.modules])
+        try_pattern(pattern, [site.name for site in inventory.sites])
     space = build_space(inventory, spec.menu, spec.target, spec.parsed_pins, spec.parsed_plans)
     _check_levels(folder, spec, space)
     cache = key_value_bytes(inventory, spec.context, spec.batch, spec.target)
     budget = parse_budget(spec.budget).size_bytes(inventory)
-    low, dense = space.smallest_bytes + cache, inventory.dense_bytes + cache
+    prepared = Prepared(folder, inventory, space, budget, cache)
+    _check_budget(spec, prepared)
+    return prepared
+
+
+def _check_budget(spec: JobSpec, prepared: Prepared) -> None:
+    budget, cache = prepared.budget_bytes, prepared.cache_bytes + prepared.inventory.cache_bytes
+    low, dense = prepared.space.smallest_bytes + prepared.cache_bytes, prepared.dense_bytes
     if not low <= budget < dense:
         counted = f", with {format_bytes(cache)} of key/value cache for --context and --batch" if cache else ""
         raise InfeasibleBudgetError(
@@ -81,7 +97,6 @@ def prepare(spec: JobSpec, cache_folder: Path | None = None, *, remember: bool =
             f"({format_bytes(dense)}){counted}. Change the budget or the menu "
             "(--bits, --group-size, --sparsity, --rank, --kind, --pin)."
         )
-    return Prepared(folder, inventory, space, budget, cache)
 
 
 def held_model(spec: JobSpec) -> Path:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 from space.inventory import TensorInfo
 
@@ -31,6 +32,7 @@ class Coding:
         seconds_per_value: bits -> core seconds that making a value takes on a CPU, for codings whose search is long.
         inputs: what the runtime of a coding that stands alone rounds inputs to, by name; empty: nothing.
         input_formats: what levels of a coding that combines may round inputs to, beside nothing -> at which bits.
+        holds: what it stores: weights, or the keys and values that a runtime remembers; those are in no file.
 
     """
 
@@ -45,6 +47,7 @@ class Coding:
     seconds_per_value: Mapping[int, float] = field(default_factory=dict)
     inputs: str = ""
     input_formats: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    holds: Literal["weights", "cache"] = "weights"
 
     @property
     def stands_alone(self) -> bool:

@@ -1,5 +1,6 @@
 """All codings by name."""
 
+from space.codings.cache_coding import CACHE
 from space.codings.coding import Coding
 from space.codings.exl3_coding import EXL3
 from space.codings.float8_coding import FLOAT8
@@ -8,7 +9,7 @@ from space.codings.integer_coding import INTEGER
 from space.codings.trellis_coding import TRELLIS
 from space.errors import SpecError
 
-CODINGS: dict[str, Coding] = {coding.name: coding for coding in (INTEGER, FLOAT8, TRELLIS, EXL3, *GGML_CODINGS)}
+CODINGS: dict[str, Coding] = {coding.name: coding for coding in (INTEGER, FLOAT8, TRELLIS, EXL3, *GGML_CODINGS, CACHE)}
 
 
 def coding_of(name: str) -> Coding:
@@ -19,5 +20,5 @@ def coding_of(name: str) -> Coding:
 
 
 def all_bits() -> tuple[int, ...]:
-    """Return the bit-widths that some coding stores, rising."""
-    return tuple(sorted({bits for coding in CODINGS.values() for bits in coding.bits}))
+    """Return the bit-widths that some coding of weights stores, rising."""
+    return tuple(sorted({bits for coding in CODINGS.values() if coding.holds == "weights" for bits in coding.bits}))

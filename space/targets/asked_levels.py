@@ -66,9 +66,12 @@ def match_pins(inventory: Inventory, pins: Sequence[tuple[str, Level]], target: 
                 expression = re.compile(pattern)
         except (re.error, OverflowError, RecursionError) as error:
             raise SpecError(f"--pin {pattern!r} is not a regular expression: {error}.") from error
-        matched = [m for m in inventory.modules if expression.search(m.name)]
+        sites = inventory.sites if level.is_dense else inventory.caches if level.is_of_cache else inventory.modules
+        matched = [m for m in sites if expression.search(m.name)]
         if not matched:
-            names = ", ".join(m.name for m in inventory.modules[:3])
+            if level.is_of_cache and not inventory.caches:
+                raise SpecError(f"--pin {pattern!r}: {level} is of a cache; search it with --context and --cache-bits.")
+            names = ", ".join(m.name for m in sites[:3])
             raise SpecError(f"--pin {pattern!r} matches no module; names look like {names}. See `--dry-run` for all.")
         for module in matched:
             if not is_legal(module, level, target):

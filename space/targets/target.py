@@ -28,6 +28,7 @@ class Target:
             uniform plans are made of.
         holds_experts_apart: experts of one stack may have different levels.
         cache_value_bytes: of a value of the key/value cache, where the runtime has a type of its own for it.
+        cache_bits: what its runtime can be told to remember keys and values in, beside its own type.
         packages: what Python must be able to import for it; all of them are in the extra of its name.
 
     """
@@ -40,5 +41,6 @@ class Target:
     other: Callable[[TensorInfo], TensorInfo] = _as_it_is
     kinds: tuple[str, ...] = ("integer",)
     cache_value_bytes: int | None = None
+    cache_bits: tuple[int, ...] = ()
     packages: tuple[str, ...] = ()
     holds_experts_apart: bool = False

@@ -36,11 +36,18 @@ def check_packages(name: str) -> None:
 
 
 def is_legal(module: ModuleInfo, level: Level, target: str) -> bool:
-    """Tell whether a target's files can hold a module at a level; dense weights are held by all of them."""
+    """Tell whether a target's files can hold a module at a level; dense weights are held by all of them.
+
+    What its runtime remembers is in its own type, or at bits that the runtime can be told.
+    """
     entry = TARGETS[target]
+    if module.kind == "cache":
+        return level.is_dense or (level.is_of_cache and level.bits in entry.cache_bits)
+    if level.is_of_cache:
+        return False
     return level.is_dense or (entry.why_not(level) is None and entry.is_legal(module, level))
 
 
 def items_of_model(inventory: Inventory, target: str) -> dict[str, tuple[str, ...]]:
-    """Return item -> its modules: what takes one level each for a target, named by its first module."""
-    return items_of((module.name for module in inventory.modules), TARGETS[target].groups(inventory))
+    """Return item -> its modules, or a cache: what takes one level each for a target, named by its first module."""
+    return items_of((site.name for site in inventory.sites), TARGETS[target].groups(inventory))

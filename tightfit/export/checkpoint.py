@@ -39,7 +39,7 @@ def check_format(inventory: Inventory, plan: Plan, target: str) -> None:
 
 def _why_not_held(inventory: Inventory, plan: Plan, target: str) -> str | None:
     """Return why a format cannot hold a plan; None where it can."""
-    for module in inventory.modules:
+    for module in inventory.sites:
         if not is_legal(module, level := plan[module.name], target):
             return f"{module.name} is {level}, which {target} cannot hold"
     for names in items_of_model(inventory, target).values():

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from math import isfinite
 from typing import Any
 
-from space.cost import PlanBytes, cache_layers, plan_bytes
+from space.cost import PlanBytes, cache_layers, plan_bytes, searched_cache_bytes
 from space.inventory import Inventory, ModuleInfo
 from space.level import Level
 from space.plan import Plan
@@ -54,6 +54,7 @@ def report_data(
                 "perplexity": _finite(point.perplexity),
                 "bits": _finite(point.bits_per_weight),
                 "best": point.recommended,
+                "token": 0 if plan is None else _token_bytes(inventory, plan, spec),
                 "command": document.export_command(point.point, home_option),
                 "bytes": None
                 if plan is None
@@ -85,7 +86,7 @@ def script_json(value: Any) -> str:
 
 def _cells(inventory: Inventory) -> list[_Cell]:
     groups: dict[tuple[int | None, str], list[ModuleInfo]] = {}
-    for module in inventory.modules:
+    for module in inventory.sites:
         column = module.name if module.block is None else module.module_type
         groups.setdefault((module.block, column), []).append(module)
     return [_Cell(block, column, tuple(modules)) for (block, column), modules in groups.items()]
@@ -133,8 +134,13 @@ def _cache_layers(inventory: Inventory, target: str) -> list[tuple[int, int, int
     """Return [layers that are alike, bytes of a token, most tokens, bytes of the state], or None where unknown."""
     if (layers := cache_layers(inventory, target)) is None:
         return None
-    alike = Counter(layers)
-    return [(count, layer.token_bytes, layer.window, layer.fixed_bytes) for layer, count in alike.items()]
+    alike = Counter((layer.token_bytes, layer.window, layer.fixed_bytes) for layer in layers)
+    return [(count, *of_layer) for of_layer, count in alike.items()]
+
+
+def _token_bytes(inventory: Inventory, plan: Plan, spec: JobSpec) -> int:
+    """Return the bytes that a plan's keys and values take of each token, as far as they have levels."""
+    return searched_cache_bytes(inventory, plan, spec.target) // max(1, spec.context * spec.batch)
 
 
 def _by_category(found: PlanBytes) -> list[int]:

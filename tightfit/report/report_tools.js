@@ -9,10 +9,12 @@ function reportTools(root, data, { make, size, number, points, select, current }
     if (!data.cache || !context) return 0;
     return batch * data.cache.reduce((sum, [layers, token, most, state]) => sum + layers * (state + token * Math.min(context, most === null ? context : most)), 0);
   }
-  const asked = cacheBytes(data.context, data.batch);
+  // and a point may choose its own: `token` is what its keys and values take of each token of each sequence.
+  const ofPoint = (point, context, batch) => cacheBytes(context, batch) + point.token * context * batch;
   const whole = (id, least) => Math.max(least, Math.floor(Number(byId(id).value)) || 0);
-  const cacheNow = () => (data.cache ? cacheBytes(whole("what-context", 0), whole("what-batch", 1)) : asked);
-  const deployed = (point) => point.size - asked + cacheNow();
+  const asked = (point) => ofPoint(point, data.context, data.batch);
+  const cacheNow = (point) => (data.cache ? ofPoint(point, whole("what-context", 0), whole("what-batch", 1)) : asked(point));
+  const deployed = (point) => point.size - asked(point) + cacheNow(point);
   function bounds() {
     const sizes = points.map(deployed), room = 0.04 * (Math.max(...sizes) - Math.min(...sizes)) || 1;
     return [Math.min(...sizes) - room, Math.max(Math.max(...sizes), data.budget) + room];
@@ -26,19 +28,20 @@ function reportTools(root, data, { make, size, number, points, select, current }
     byId("what-budget").value = String(Math.min(STEPS, Math.max(0, Math.ceil(((bytes - low) / (high - low)) * STEPS))));
   }
   function tell(isChoosing) {
-    const budget = budgetNow(), cache = cacheNow();
+    const budget = budgetNow(), ofCache = (point) => (cacheNow(point) ? ", " + size(cacheNow(point)) + " of it cache" : "");
     const inside = points.filter((p) => deployed(p) <= budget && p.kl !== null);
     byId("what-size").textContent = size(budget);
     byId("what-budget").setAttribute("aria-valuetext", size(budget));
     const told = byId("what-told");
     if (!inside.length) {
-      told.textContent = "No point fits; the smallest takes " + size(Math.min(...points.map(deployed))) + (cache ? ", " + size(cache) + " of it cache" : "") + ".";
+      const least = points.reduce((a, b) => (deployed(b) < deployed(a) ? b : a));
+      told.textContent = "No point fits; the smallest takes " + size(deployed(least)) + ofCache(least) + ".";
       return;
     }
     const best = inside.reduce((a, b) => (b.kl < a.kl ? b : a));
     const next = points.filter((p) => deployed(p) > budget && p.kl !== null && p.kl < best.kl)[0];
     told.textContent =
-      best.id + " takes " + size(deployed(best)) + (cache ? ", " + size(cache) + " of it cache" : "") + ", at a KL divergence of " + number(best.kl) + "." +
+      best.id + " takes " + size(deployed(best)) + ofCache(best) + ", at a KL divergence of " + number(best.kl) + "." +
       (next ? " " + size(deployed(next) - budget) + " more would bring " + number(next.kl) + " (" + next.id + ")." : "");
     if (isChoosing) select(points.indexOf(best));
   }

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from space.budget import parse_budget
-from space.cost import key_value_bytes, plan_bytes
+from space.cost import plan_bytes
 from space.export_options import ExportOptions
 from space.results.document import FrontDocument
 from storage.point_tasks import NewTask, TaskKind
@@ -36,7 +36,7 @@ def asked_export(job: Job, document: FrontDocument, trials: Sequence[Trial], wis
     ground_of(job)
     target = known_target(wish.target or job.spec.target)
     check_format(inventory, plan, target)
-    cache = key_value_bytes(inventory, job.spec.context, job.spec.batch, target)
+    cache = plan_bytes(inventory, plan, target, job.spec.context, job.spec.batch).key_value
     limit = parse_budget(wish.budget).size_bytes(inventory) if wish.budget else document.budget_bytes
     if wish.point is not None:  # asked for by name: what it takes in this format is what it may take
         limit = max(limit, plan_bytes(inventory, plan, target, job.spec.context, job.spec.batch).size_bytes)

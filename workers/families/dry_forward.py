@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from space.errors import ModelError
 from space.inventory import CacheLayer
 from workers.families.family import Seen
+from workers.families.plain_attention import Attentions
 
 _CHUNKS = 256  # tokens, a multiple of what models cut sequences into
 _SIZES = re.compile(
@@ -39,6 +40,7 @@ def dry_forward(model: Any, *, has_cache: bool = True, inputs: Callable[[int], d
     names = {module: name for name, module in model.named_modules() if isinstance(module, nn.Linear | nn.Embedding)}
     called: set[nn.Module] = set()
     hooks = [module.register_forward_pre_hook(lambda m, _: called.add(m)) for module in names]
+    attention = Attentions(model)
     try:
         with _weights_taken() as taken:
             short, long = (_filled(model, inputs(length), has_cache=has_cache) for length in _LENGTHS)
@@ -48,10 +50,12 @@ def dry_forward(model: Any, *, has_cache: bool = True, inputs: Callable[[int], d
     finally:
         for hook in hooks:
             hook.remove()
+        attention.forget()
     bypassed = frozenset(names[module] for module in taken if module in names and module not in called)
     unused = frozenset(name for module, name in names.items() if module not in called and module not in taken)
     is_told = short and len(short) == len(long)
-    return Seen(tuple(map(_layer, short, long)) if is_told else None, bypassed, unused)
+    cache = tuple(map(_layer, short, long)) if is_told else None
+    return Seen(cache and attention.named(cache, long), bypassed, unused)
 
 
 def _check_sizes(model: Any, error: Exception, inputs: Callable[[int], dict[str, Any]], *, has_cache: bool) -> None:

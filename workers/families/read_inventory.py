@@ -17,6 +17,7 @@ from workers.families.completeness import check_complete
 from workers.families.family import Family, Seen, Structure
 from workers.families.find_sites import shared_layers
 from workers.families.input_embedding import input_embedding
+from workers.families.plain_attention import in_blocks
 from workers.families.stored_names import StoredNames, stored_names
 from workers.models.headers import StoredTensor
 from workers.models.model_files import read_config, read_headers
@@ -67,7 +68,7 @@ def inspect_model(folder: Path) -> Inventory:
     return Inventory(
         tuple(modules),
         others,
-        seen.cache,
+        in_blocks(seen.cache, stacks),
         sum(len(blocks) for _, blocks in stacks),
         None if embedding is None else len(embedding.weight),
         _num_positions(text_config),

@@ -96,7 +96,7 @@ class LevelStore:
 
     def missing(self, plan: Plan) -> list[tuple[str, Level]]:
         """Return the levels of a plan that are not here, with their modules."""
-        return [(n, level) for n, level in plan.levels if not level.is_dense and not self.path(n, level).exists()]
+        return [(n, v) for n, v in plan.levels if v.is_stored and not self.path(n, v).exists()]
 
     def tensors(self, module_name: str, level: Level) -> "dict[str, Tensor]":
         """Return a level's packed tensors, memory-mapped.
@@ -155,5 +155,5 @@ class LevelStore:
             records = tuple(LevelRecord(parse_level(text), size, error) for text, size, error in rows)
         except (OSError, ValueError, TypeError):  # not there, or damaged
             return None
-        whole = all(r.level.is_dense or self.output_error(task.module_name, r.level) is not None for r in records)
+        whole = all(self.output_error(task.module_name, r.level) is not None for r in records if r.level.is_stored)
         return records if records and whole else None

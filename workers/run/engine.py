@@ -64,7 +64,7 @@ class Engine:
     @property
     def dense_plan(self) -> Plan:
         """Return the plan that leaves everything as it is."""
-        return Plan.of({m.name: DENSE for m in self._inventory.modules})
+        return Plan.of({site.name: DENSE for site in self._inventory.sites})
 
     def whole_dense(self) -> Any:
         """Return the dense model, all of it in memory.
@@ -110,7 +110,7 @@ class Engine:
 
     def release(self) -> None:
         """Give the memory of all modules back until they are used again."""
-        self._resident.release([m.name for m in self._inventory.modules])
+        self._resident.release([site.name for site in self._inventory.sites])
 
     @contextmanager
     def holding_dense(self, block: int) -> Iterator[None]:

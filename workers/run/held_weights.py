@@ -17,6 +17,7 @@ from space.site import Site
 from workers.devices import compute_dtype
 from workers.families.load_modules import dense_copy, load_mapped
 from workers.kernels.inputs.input_rounding import InputRounding
+from workers.kernels.key_values.remembering import Remembering
 from workers.kernels.stacks import as_matrix, as_parameter
 
 Unpack = Callable[[str, Level, torch.Size], Tensor]
@@ -42,16 +43,19 @@ class Resident:
         self._held: dict[str, Level] = {}
         self._stacks: dict[str, set[str]] = {}  # parameter -> its experts that are held apart
         self._rounding = InputRounding()
+        self._remembering = Remembering({c.name: named[c.name.rpartition(".")[0]] for c in inventory.caches})
 
     def hold(self, levels: Iterable[tuple[str, Level]], unpack: Unpack) -> None:
-        """Put modules at levels; those that are there already cost nothing.
+        """Put modules and caches at levels; those that are there already cost nothing.
 
         Raises:
             ModelError: a dense weight is not finite.
 
         """
         for name, level in levels:
-            if self._held.get(name) != level:
+            if name not in self._modules:
+                self._remembering.begin(name, level)
+            elif self._held.get(name) != level:
                 self._put(name, self._dense(name) if level.is_dense else self._unpacked(name, level, unpack))
                 self._held[name] = level
                 self._rounding.begin(name, [module for module, _ in self._users[name]], level)
@@ -59,6 +63,8 @@ class Resident:
     def release(self, names: Iterable[str]) -> None:
         """Give the memory of modules back."""
         for name in names:
+            if name not in self._modules:
+                self._remembering.end(name)
             if self._held.pop(name, None) is None:
                 continue
             self._rounding.end(name)

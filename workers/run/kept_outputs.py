@@ -120,7 +120,7 @@ def names_by_stage(
     """
     last = inventory.num_blocks
     stages: list[list[str]] = [[] for _ in range(last + 1)]
-    for module in inventory.modules:
+    for module in inventory.sites:
         if module.block is not None:
             needed = {module.block}
         elif module.name == head_name:

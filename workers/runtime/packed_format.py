@@ -13,6 +13,8 @@ SITES_VERSION = 3
 """of one that has levels at parameters which are no plain layer's weight"""
 EXPERTS_VERSION = 4
 """of one whose experts of a stack have levels of their own"""
+CACHE_VERSION = 5
+"""of one whose attention remembers keys and values in fewer bits"""
 WEIGHTS_FIELD = "transformers_weights"
 """of config.json: the file of the weights, where it has another name than usual"""
 NO_WEIGHTS = "packed by tightfit, so run `import tightfit.hf` before loading it; README.md says how to get it"

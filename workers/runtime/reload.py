@@ -12,9 +12,9 @@ from pathlib import Path
 
 import torch
 
-from space.inventory import as_planned
 from space.measurement import Measurement
 from space.plan import Plan
+from space.targets.cache_sites import as_searched
 from workers.evaluate.quality import sequence_quality
 from workers.evaluate.teacher import read_teacher
 from workers.families.blocks import BlockRunner
@@ -86,7 +86,7 @@ def main() -> None:
     with redirect_stdout(sys.stderr):
         model_folder = request["model_folder"]
         plan = Plan.from_json(request["plan"])
-        inventory = as_planned(inspect_model(Path(model_folder)), [name for name, _ in plan.levels])
+        inventory = as_searched(inspect_model(Path(model_folder)), [name for name, _ in plan.levels])
         cache, content = request["cache_folder"], request["model_digest"]
         workspace = Workspace(model_folder, cache, content, inventory, device=request["device"])
         answer = reload(

@@ -11,9 +11,10 @@ from transformers.utils.quantization_config import QuantizationConfigMixin
 
 from space.inventory import PACKED
 from workers.families.stored_names import taken_for
+from workers.kernels.key_values.remembering import remember_as
 from workers.models.digests import check_digests
 from workers.models.headers import read_header
-from workers.runtime.packed_format import EXPERTS_VERSION, QUANT_METHOD, WEIGHTS_FIELD
+from workers.runtime.packed_format import CACHE_VERSION, QUANT_METHOD, WEIGHTS_FIELD
 from workers.runtime.packed_modules import (
     install_dense,
     install_packed,
@@ -36,6 +37,7 @@ class PackedConfig(QuantizationConfigMixin):  # type: ignore[misc]
         parameters: module name -> the parameter that is packed alone, where that is not all of a plain layer.
         transposed: of these, the modules whose parameter stands as (in, out).
         experts: of these, the modules that are one expert of their parameter, and which.
+        cache: name of keys or values -> level text, of those that are remembered in fewer bits.
         schema_version: of this object.
         digests: name of a weight file -> its sha256.
 
@@ -50,20 +52,22 @@ class PackedConfig(QuantizationConfigMixin):  # type: ignore[misc]
         parameters: dict[str, str] | None = None,
         transposed: list[str] | None = None,
         experts: dict[str, int] | None = None,
+        cache: dict[str, str] | None = None,
         **_: Any,
     ) -> None:
         """Take the fields as stored."""
         self.quant_method, self.digests = QUANT_METHOD, digests or {}
         self.plan, self.tied, self.schema_version = plan, tied, schema_version
         self.parameters, self.transposed, self.experts = parameters or {}, transposed or [], experts or {}
-        if schema_version not in range(1, EXPERTS_VERSION + 1):
-            reads = f"this tightfit reads 1 to {EXPERTS_VERSION}. Update tightfit."
+        self.cache = cache or {}
+        if schema_version not in range(1, CACHE_VERSION + 1):
+            reads = f"this tightfit reads 1 to {CACHE_VERSION}. Update tightfit."
             raise ValueError(f"This checkpoint has schema {schema_version}; {reads}")
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields to store; files that transformers writes have other bytes, so digests are left out."""
         left_out = {"digests", *(() if self.parameters else ("parameters", "transposed"))}
-        left_out |= set() if self.experts else {"experts"}
+        left_out |= {name for name in ("experts", "cache") if not getattr(self, name)}
         return {name: value for name, value in super().to_dict().items() if name not in left_out}
 
 
@@ -86,7 +90,7 @@ class PackedQuantizer(HfQuantizer):  # type: ignore[misc]
         for path in files:
             read_header(path)  # names a truncated file; what reads it later does not
         check_digests(files, self.quantization_config.digests)
-        prefix = "" if hasattr(model, model.base_model_prefix) else f"{model.base_model_prefix}."
+        prefix = _prefix(model)
         settings = self.quantization_config
         plan, tied, parameters = (
             {name.removeprefix(prefix): value.removeprefix(prefix) for name, value in names.items()}
@@ -104,6 +108,7 @@ class PackedQuantizer(HfQuantizer):  # type: ignore[misc]
 
     def _process_model_after_weight_loading(self, model: nn.Module, **_: Any) -> nn.Module:
         keep_parameter(model)
+        remember_as(model, {name.removeprefix(_prefix(model)): v for name, v in self.quantization_config.cache.items()})
         use_fast_kernels(model, fast=True)
         return model
 
@@ -137,6 +142,11 @@ class PackedQuantizer(HfQuantizer):  # type: ignore[misc]
     def is_trainable(self) -> bool:
         """Tell transformers that packed weights cannot be trained."""
         return False
+
+
+def _prefix(model: Any) -> str:
+    """Return what names of modules begin with that this model leaves out: it is the base of the one that was packed."""
+    return "" if hasattr(model, model.base_model_prefix) else f"{model.base_model_prefix}."
 
 
 def _in_the_way(model: nn.Module, *, layers_only: bool = False) -> list[str]:

@@ -90,6 +90,7 @@ def spec_from_options(
     sparsity: str | None,
     rank: str | None,
     kind: str | None,
+    cache_bits: str | None = None,
     pin: list[str] | None,
     sequence_length: int | None = None,
     num_sequences: int | None = None,
@@ -115,6 +116,8 @@ def spec_from_options(
         values["ranks"] = tuple(_number(text, "--rank") for text in _split(rank))
     if kind is not None:
         values["kinds"] = tuple(_split(kind))
+    if cache_bits is not None:
+        values["cache_bits"] = tuple(_number(text, "--cache-bits") for text in _split(cache_bits))
     values["pins"] = tuple(_pin(text) for text in pin or ())
     typed = {name: value for name, value in values.items() if _LISTS.get(name, name) in given}
     if sequence_length is not None:

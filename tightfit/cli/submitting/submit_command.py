@@ -23,6 +23,7 @@ def submit(
     config: asked.Config = None,
     context: asked.Context = 0,
     batch: asked.Batch = 1,
+    cache_bits: asked.CacheBits = None,
     calibration: asked.Calibration = None,
     sequence_length: asked.SequenceLength = None,
     num_sequences: asked.NumSequences = None,
@@ -65,7 +66,7 @@ def submit(
         model=model, budget=budget, context=context, batch=batch, calibration=calibration, target=target, bits=bits,
         sequence_length=sequence_length, num_sequences=num_sequences, experts=experts, group_size=group_size, rank=rank,
         sparsity=sparsity, kind=kind, pin=pin, sampler=sampler, max_trials=max_trials, max_minutes=max_minutes,
-        refine=refine, recover=recover, workers=workers, worker_memory=worker_memory, seed=seed,
+        refine=refine, recover=recover, workers=workers, worker_memory=worker_memory, seed=seed, cache_bits=cache_bits,
         ground=ground_of(config, preset, earlier, like), given=given,
     )  # fmt: skip
     if plan:

@@ -53,6 +53,9 @@ Rank = Annotated[str | None, typer.Option(help="Such as `0,16`.")]
 Kind = Annotated[
     str | None, typer.Option(help="Such as `integer,rotated-trellis`; also `rotated`, `trellis` (docs/levels.md).")
 ]
+CacheBits = Annotated[
+    str | None, typer.Option(help="Bits of keys and values to choose from, such as `16,8,4`; needs --context.")
+]
 Pin = Annotated[list[str] | None, typer.Option(help="`REGEX=LEVEL`, such as `down_proj=b4-g64-s0.5-r16`.")]
 PlanFile = Annotated[
     list[str] | None,

@@ -9,6 +9,7 @@ from space.plan import Plan
 from tightfit.export.container import Entry, stored_entry
 from tightfit.export.targets.writer import LevelTensors, Program, Writer
 from workers.runtime.packed_format import (
+    CACHE_VERSION,
     EXPERTS_VERSION,
     NO_SHAPE,
     NO_WEIGHTS,
@@ -27,7 +28,8 @@ def _entries(module: ModuleInfo, _: Level, tensors: LevelTensors) -> list[Entry]
 
 def _config(inventory: Inventory, plan: Plan) -> dict[str, Any]:
     tied = {copy: module.name for module in inventory.modules for copy in module.tied}
-    settings: dict[str, Any] = {"quant_method": QUANT_METHOD, "plan": plan.to_json(), "tied": tied}
+    texts = {module.name: str(plan[module.name]) for module in inventory.modules}
+    settings: dict[str, Any] = {"quant_method": QUANT_METHOD, "plan": texts, "tied": tied}
     settings["schema_version"] = SCHEMA_VERSION
     sites = {m.name: m.site for m in inventory.modules if m.site is not None and not m.is_layer}
     if sites:
@@ -37,6 +39,9 @@ def _config(inventory: Inventory, plan: Plan) -> dict[str, Any]:
     apart = {name: site.expert for name, site in sites.items() if site.expert is not None}
     if apart:
         settings["schema_version"], settings["experts"] = EXPERTS_VERSION, apart
+    cache = {c.name: str(plan[c.name]) for c in inventory.caches if not plan[c.name].is_dense}
+    if cache:
+        settings["schema_version"], settings["cache"] = CACHE_VERSION, cache
     return {"quantization_config": settings, WEIGHTS_FIELD: NO_WEIGHTS}
 
 

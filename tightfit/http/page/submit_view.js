@@ -19,6 +19,7 @@ const FIELDS = [
 const MORE = [
   { name: "context", label: "KV cache: tokens", type: "number", note: "Inside the budget.", read: Number },
   { name: "batch", label: "KV cache: sequences", type: "number", read: Number },
+  { name: "cache_bits", label: "KV cache: bits", note: "Such as 16,8,4: each layer its own.", read: whole },
   { name: "bits", label: "Bits", note: "Such as 2,3,4.", read: whole },
   { name: "group_sizes", label: "Group sizes", note: "Such as 32,64,channel.", read: (t) => list(t).map((v) => (v === "channel" ? null : Number(v))) },
   { name: "sparsities", label: "Sparsity", note: "Such as 0,0.5,2:4.", read: (t) => list(t).map((v) => (v.includes(":") ? v : Number(v))) },

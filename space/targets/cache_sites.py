@@ -1,0 +1,68 @@
+"""Where levels of the key/value cache go: the keys and the values of each layer of attention that has nothing else."""
+
+from collections.abc import Collection, Iterator
+from dataclasses import replace
+
+from space.errors import SpecError
+from space.inventory import CacheLayer, Inventory, ModuleInfo, TensorInfo, as_planned
+from space.targets.target_table import TARGETS
+
+DENSE_CACHE = (16,)
+"""bits of a cache that is kept in the type of the runtime"""
+KEYS, VALUES = "keys", "values"
+_TYPES = {2: "BF16", 4: "F32"}
+
+
+def with_cache_sites(inventory: Inventory, context: int, batch: int, target: str) -> Inventory:
+    """Return an inventory whose caches can have levels; what is left of its key/value cache cannot.
+
+    A site is a matrix of one row for each head of each token, `batch` sequences of `context` tokens: its bytes are
+    those that the runtime allocates when all of them are full.
+
+    Raises:
+        SpecError: no layer is such that the target's runtime can hold it so.
+
+    """
+    layers = inventory.key_value or ()
+    caches = tuple(site for layer in layers if layer.is_plain for site in _sites(layer, context * batch, target))
+    if not caches:
+        raise SpecError(
+            "--cache-bits: no layer of this model remembers plain keys and values of all tokens (sliding windows, "
+            "latent attention and recurrent states stay as they are); leave the option out."
+        )
+    left = tuple(replace(layer, token_bytes=0) if layer.is_plain else layer for layer in layers)
+    return replace(inventory, key_value=left, caches=caches)
+
+
+def check_cache_bits(bits: tuple[int, ...], context: int, target: str) -> None:
+    """Refuse bits of the cache that a target's runtime does not have, or that nothing is counted of.
+
+    Raises:
+        SpecError: says which target has them.
+
+    """
+    if bits == DENSE_CACHE:
+        return
+    told = f"--cache-bits {','.join(map(str, bits))}"
+    if not set(bits) <= {*DENSE_CACHE, *TARGETS[target].cache_bits}:
+        able = [name for name, entry in TARGETS.items() if set(bits) <= {*DENSE_CACHE, *entry.cache_bits}]
+        use = f"use --target {' or '.join(able)}, or leave the option out" if able else "no target has all of them"
+        raise SpecError(f"{told}: the runtime of --target {target} cannot be told so by a plan; {use}.")
+    if not context:
+        raise SpecError(f"{told}: the cache is not in the budget; say how many tokens it holds with --context.")
+
+
+def as_searched(
+    inventory: Inventory, names: Collection[str], context: int = 1, batch: int = 1, target: str = "packed"
+) -> Inventory:
+    """Return the inventory whose sites a plan names, its caches for so many tokens where the plan has levels of any."""
+    caches = {f"{layer.owner}.{part}" for layer in inventory.key_value or () for part in (KEYS, VALUES)} & {*names}
+    found = as_planned(inventory, {*names} - caches)
+    return with_cache_sites(found, context, batch, target) if caches else found
+
+
+def _sites(layer: CacheLayer, tokens: int, target: str) -> Iterator[ModuleInfo]:
+    size = TARGETS[target].cache_value_bytes or layer.value_bytes
+    for part, width in ((KEYS, layer.key_width), (VALUES, layer.value_width)):
+        weight = TensorInfo(f"{layer.owner}.{part}", (tokens * layer.heads, width), _TYPES[size])
+        yield ModuleInfo(weight.name, "cache", weight, layer.block)

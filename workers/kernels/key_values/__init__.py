@@ -1,0 +1,1 @@
+"""Keys and values of attention as a runtime remembers them."""
