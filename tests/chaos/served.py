@@ -125,7 +125,7 @@ class User:
     def _use(self) -> None:
         with Client(self.url) as client:
             self.reached["upload"].set()
-            name = client.upload(self.model)
+            name = outlasting(lambda: client.upload(self.model))
             self.reached["job"].set()
             options = small_spec(self.model, self.text, max_trials=20).model_dump(mode="json")
             asked = {key: value for key, value in options.items() if key not in ("model", "budget")}

@@ -14,7 +14,8 @@ from tightfit.uploads.announced import is_accepted
 from workers.bounded_files import user_path
 
 PART_BYTES = 16 * 2**20
-_TRIES = 8  # at one place of a file, before it is given up
+_TRIES = 8  # at one place of a file that the service refuses, before it is given up
+_PATIENCE_SECONDS = 120.0  # with a service that is away: on a busy machine it starts again in a minute
 Ask = Callable[..., Any]
 Tell = Callable[[str], None]
 
@@ -49,7 +50,7 @@ def upload_folder(ask: Ask, folder: Path, tell: Tell) -> str:
 
 def _send(ask: Ask, upload: str, path: Path, offset: int, size_bytes: int) -> None:
     """Send a file from `offset` on; where that breaks off, from where the service says."""
-    pause, tries = None, 0
+    pause, tries, moved_at = None, 0, time.monotonic()
     while True:
         try:
             for part in _parts(path, offset):
@@ -57,12 +58,12 @@ def _send(ask: Ask, upload: str, path: Path, offset: int, size_bytes: int) -> No
                 headers = {"Content-Type": "application/octet-stream", "Content-Digest": content_digest}
                 query = {"offset": offset}
                 ask("PUT", f"/v1/uploads/{upload}/files/{path.name}", params=query, content=part, headers=headers)
-                offset, tries = offset + len(part), 0
+                offset, tries, moved_at = offset + len(part), 0, time.monotonic()
             if offset < size_bytes:
                 raise ModelError(f"{path}: became smaller while it was sent. Upload the folder again.")
-        except (OutageError, StateError):
-            tries += 1
-            if tries > _TRIES:
+        except (OutageError, StateError) as error:
+            tries += isinstance(error, StateError)
+            if tries > _TRIES or time.monotonic() - moved_at > _PATIENCE_SECONDS:
                 raise
             pause = next_pause(pause)
             time.sleep(pause)

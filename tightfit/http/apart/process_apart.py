@@ -15,6 +15,8 @@ class ProcessApart:
     def __init__(self, name: str, work: Callable[..., None], *values: Any) -> None:
         """Start nothing yet; `work` gets a connection, then the values."""
         self._name, self._work, self._values = name, work, values
+        self.is_new = False
+        """It was started and, as far as who asks it has noted, said nothing yet."""
         self._process: BaseProcess | None = None
         self._questions: Connection | None = None
 
@@ -28,6 +30,7 @@ class ProcessApart:
                 target=self._work, args=(theirs, *self._values), name=self._name, daemon=True
             )
             self._process.start()
+            self.is_new = True
             theirs.close()
         return self._questions
 

@@ -5,6 +5,7 @@ The process begins with the first request and ends when none came for a while; o
 
 from collections.abc import Callable
 from contextlib import suppress
+from importlib import import_module
 from multiprocessing.connection import Connection
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Protocol
@@ -21,7 +22,11 @@ if TYPE_CHECKING:
     from tightfit.tasks.asked_recovery import RecoverWish
 
 LIMIT_SECONDS = 120.0
+START_SECONDS = 600.0
+"""Until what reads models is loaded: 5 s, and minutes where a machine is busy; no question is to blame for that."""
 IDLE_SECONDS = 60.0
+
+_FIRST = ("search.request.acceptance", "tightfit.estimate", "workers.families.read_inventory")  # torch with the last
 
 
 class Judge(Protocol):
@@ -82,7 +87,10 @@ class Apart:
             ask = self._process.connected()
             try:
                 ask.send((verb, values, options))
-                if not ask.poll(self._limit):
+                if self._process.is_new and ask.poll(START_SECONDS):
+                    ask.recv()
+                    self._process.is_new = False
+                if self._process.is_new or not ask.poll(self._limit):
                     self._process.end()
                     raise ModelError(
                         f"Reading this model took longer than {self._limit:.0f} s and was ended. Try it with "
@@ -101,9 +109,12 @@ class Apart:
 
 
 def _answer(questions: Connection, settings: Settings, idle_seconds: float) -> None:
-    """Answer questions until nobody asks any more."""
+    """Say that all is loaded, then answer questions until nobody asks any more."""
     from tightfit.service import Service
 
+    for name in _FIRST:
+        import_module(name)
+    questions.send("loaded")
     service = Service(settings)
     verbs: dict[str, Callable[..., Any]] = {
         "dry_run": service.dry_run,

@@ -12,7 +12,7 @@ from tightfit.config import Settings
 from tightfit.http.apart.process_apart import ProcessApart
 from workers.runtime.prompt import Prompt
 
-_LOAD_SECONDS = 180.0  # unpacking a large model
+_LOAD_SECONDS = 600.0  # unpacking a large model
 _TOKEN_SECONDS = 60.0
 _TURN_SECONDS = 30.0
 _IDLE_SECONDS = 300.0
