@@ -56,9 +56,11 @@ def receiving() -> Iterator[Receiver]:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         found.url = f"http://127.0.0.1:{server.server_address[1]}/hook?a=b"
-        yield found
-        server.shutdown()
-        thread.join()
+        try:
+            yield found
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 @pytest.fixture
