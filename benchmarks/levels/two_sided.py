@@ -45,7 +45,8 @@ class Bench:
         torch.set_num_threads(1)
         model = resolve_model("bundled", None)
         self.inventory, digest = inspect_model(model), model_digest(model)
-        self.worker = Worker(Workspace(str(model), str(folder / digest[:16]), digest, self.inventory))
+        self.workspace = Workspace(str(model), str(folder / digest[:16]), digest, self.inventory)
+        self.worker = Worker(self.workspace)
         request = TextRequest(STDLIB, 256, num_samples * _SEEDS, 32, 64, 0)
         base = tokenize(model, request, folder)
         part = base.load("calibration")[seed::_SEEDS]
@@ -79,13 +80,17 @@ class Bench:
             (built,) = build_levels(weight, replace(found, dampings=dampings), [level])
             weights[module.name] = unpack(built.tensors, level, weight.shape[1])
         seconds = time.process_time() - started
+        return self.kl_of(level, weights), seconds
+
+    def kl_of(self, level: Level, weights: Mapping[str, Tensor]) -> float:
+        """Return the held-out KL of some modules' weights, all others dense; the level is only their name."""
         plan = Plan.of({m.name: level if m.name in weights else DENSE for m in self.inventory.modules})
         self.worker.engine.release()
         batches = self.tokens.load("held_out").split(BATCH)
         logits = self.worker.engine.logits(plan, lambda name, *_: weights[name], batches)
         teacher = read_teacher(self.worker.teacher_path(self.tokens, "held_out"))
         kl, _ = sequence_quality(logits, batches, teacher, self.worker._family.loss, 0, None)  # noqa: SLF001
-        return sum(kl) / len(kl), seconds
+        return sum(kl) / len(kl)
 
 
 def measure(bench: Bench, kind: str, bits: int, seed: int) -> list[dict[str, Any]]:

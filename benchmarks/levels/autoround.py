@@ -1,0 +1,83 @@
+"""Uniform integers, groups of 64: our rounding against Intel AutoRound's on the same text, by held-out KL.
+
+    python benchmarks/search/outside/make_env.py autoround ENV
+    python -m benchmarks.levels.autoround --env ENV [--bits 2,3] [--iters 200] [--out FILE]
+
+The model, text and judge of `benchmarks/levels/two_sided.py`: embedding and head stay dense in both. Ours is the level
+as a search has it, and as an export has it after a refit, which fits block after block as AutoRound does.
+"""
+
+import argparse
+import json
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import load_file, save_file
+
+from benchmarks.levels.two_sided import Bench
+from space.cost import module_bytes
+from space.level import DENSE, parse_level
+from space.measurement import Measurement
+from space.plan import Plan
+from workers.models.model_files import resolve_model
+from workers.recover.refit import refit
+from workers.tasks import BuildLevels, Evaluate
+
+RESULT = Path(__file__).resolve().parents[1] / "results" / "levels_autoround.json"
+SCRIPT = Path(__file__).resolve().parents[1] / "search" / "outside" / "autoround_weights.py"
+
+
+def peer_kl(bench: Bench, env: Path, bits: int, iters: int) -> tuple[float, float]:
+    """Return the held-out KL of AutoRound's weights and the seconds that its process took."""
+    started = time.monotonic()
+    with tempfile.TemporaryDirectory() as folder:
+        tokens, out = Path(folder) / "tokens.safetensors", Path(folder) / "weights.safetensors"
+        save_file({"calibration": bench.tokens.load("calibration").long().contiguous()}, tokens)
+        command = [str(env / "bin" / "python"), str(SCRIPT), "--model", str(resolve_model("bundled", None))]
+        command += ["--tokens", str(tokens), "--bits", str(bits), "--iters", str(iters), "--out", str(out)]
+        subprocess.run(command, check=True)
+        return bench.kl_of(parse_level(f"b{bits}-g64"), load_file(out)), time.monotonic() - started
+
+
+def refitted_kl(bench: Bench, bits: int) -> tuple[float, float]:
+    """Return the held-out KL of the same levels after a refit, and its CPU seconds."""
+    level, started = parse_level(f"b{bits}-g64"), time.process_time()
+    plan = Plan.of({m.name: DENSE if m.block is None else level for m in bench.inventory.modules})
+    for module in bench.inventory.modules:
+        if module.block is not None:
+            sizes = ((level, module_bytes(module, level)),)
+            bench.worker.run(BuildLevels(bench.tokens, module.name, sizes, (level,)))
+    named = refit(bench.workspace, plan, bench.tokens)
+    found: Measurement = bench.worker.run(Evaluate(named, plan, "held_out"))
+    return found.kl_divergence, time.process_time() - started
+
+
+def main() -> None:
+    """Measure and write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--env", type=Path, required=True)
+    parser.add_argument("--bits", default="2,3")
+    parser.add_argument("--iters", type=int, default=200)
+    parser.add_argument("--num-sequences", type=int, default=128)
+    parser.add_argument("--folder", type=Path, default=Path("results") / "two_sided")
+    parser.add_argument("--out", type=Path, default=RESULT)
+    options = parser.parse_args()
+    bench, rows = Bench(options.folder, 0, options.num_sequences), []
+    for bits in map(int, options.bits.split(",")):
+        ours, cpu_seconds = bench.kl(parse_level(f"b{bits}-g64"), {bits: bench.chosen(bits)})
+        refitted, refit_cpu_seconds = refitted_kl(bench, bits)
+        theirs, seconds = peer_kl(bench, options.env, bits, options.iters)
+        row: dict[str, Any] = {"bits": bits, "ours": ours, "our_build_cpu_seconds": cpu_seconds}
+        row |= {"refitted": refitted, "build_and_refit_cpu_seconds": refit_cpu_seconds}
+        row |= {"autoround": theirs, "iters": options.iters, "autoround_seconds": seconds}
+        row |= {"ratio": ours / theirs, "ratio_refitted": refitted / theirs}
+        rows.append(row)
+        print(json.dumps(row), flush=True)
+    options.out.write_text(json.dumps({"num_sequences": options.num_sequences, "rows": rows}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
