@@ -140,7 +140,7 @@ def test_submitted_job_is_watched_to_its_front(site: Site) -> None:
     site.go("#/new")
     spec = small_spec(site.model, site.text)
     _submit(site, model=site.model, budget="55%", calibration=site.text)
-    site.page.locator("form summary").click()
+    site.page.get_by_text("More options").click()
     _submit(site, bits="4,8", group_sizes="32", sparsities="0", ranks="0", kinds="integer", max_trials=8, workers=1)
     site.page.get_by_role("button", name="Submit").click()
     site.page.wait_for_url("**/#/jobs/*")
