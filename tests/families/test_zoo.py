@@ -9,11 +9,11 @@ from tests.families.zoo_configs import CAUSAL, OTHERS
 
 _EACH_KIND = (
     *("qwen3_moe", "mixtral", "gpt_oss", "gpt2", "gemma3_text", "jamba", "mamba", "qwen3_5", "bert", "bert-class"),
-    *("gpt_neox", "llama4_text", "qwen3-embedding", "bart", "whisper", "wav2vec2", "vit", "siglip"),
+    *("gpt_neox", "llama4_text", "qwen3-embedding", "bart", "whisper", "wav2vec2", "vit"),
 )
 """experts stored apart, renamed, and as stacks that stand as (in, out); Conv1D; a scaled tied embedding; blocks of
 several kinds; weights that code takes for itself; towers; replaced positions; classes; renamed heads; what is pooled;
-two stacks on texts and on sound; frames of sound; classes of images; a tower of images beside one of texts"""
+two stacks on texts and on sound; frames of sound; classes of images"""
 
 
 @pytest.mark.usefixtures("reload_here")
