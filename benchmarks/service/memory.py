@@ -39,7 +39,8 @@ def held(service: Serving) -> dict[str, float]:
 
 
 def _name(command: str) -> str:
-    return next((name for part, name in _NAMES.items() if part in command), command[:60])
+    program, _, rest = command.partition(" ")
+    return next((name for part, name in _NAMES.items() if part in command), f"{Path(program).name} {rest}"[:40])
 
 
 def _pss_mb(number: int) -> float:
