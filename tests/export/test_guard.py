@@ -18,6 +18,7 @@ from tests.workers.tiny_models import EVERY_KIND, Bench, TinyKind
 from tightfit.export.targets.writer import WEIGHTS
 from workers.models.digests import file_digest
 from workers.runtime.exported_loaders import load_exported
+from workers.runtime.packed_format import CACHE_VERSION
 from workers.runtime.packed_modules import use_fast_kernels
 
 Benches = Callable[[TinyKind], Bench]
@@ -108,9 +109,11 @@ def test_checkpoint_of_an_older_tightfit_is_loaded(exports: dict[str, Export], t
         with torch.no_grad():
             assert model(input_ids=IDS).logits.equal(exports[name].searched_logits())
     config = json.loads((older / "config.json").read_text())
-    config["quantization_config"]["schema_version"] = 5
+    config["quantization_config"]["schema_version"] = CACHE_VERSION + 1
     (older / "config.json").write_text(json.dumps(config))
-    with pytest.raises(ValueError, match=r"has schema 5; this tightfit reads 1 to 4\. Update tightfit"):
+    with pytest.raises(
+        ValueError, match=rf"has schema {CACHE_VERSION + 1}; this tightfit reads 1 to {CACHE_VERSION}\. Update"
+    ):
         load_exported(older)
 
 
