@@ -92,7 +92,8 @@ def test_changes_of_modules_add_up(bench: Benches) -> None:
     predicted = one + other - origin
     error = _half_square(predicted - _sketch(measured))
     assert error < 0.03 * _half_square(_sketch(measured) - origin)
-    assert _half_square(predicted) == pytest.approx(measured.kl_divergence, rel=0.08)
+    assert _half_square(predicted) == pytest.approx(_half_square(_sketch(measured)), rel=0.05)
+    assert _half_square(predicted) == pytest.approx(measured.kl_divergence, rel=0.15)  # with the projection's noise
 
 
 def test_nothing_else_changes(bench: Benches) -> None:

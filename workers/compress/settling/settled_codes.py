@@ -18,7 +18,7 @@ _TURNS = 2  # more of them gain a hundredth each, and take as long
 
 
 def settled(weight: Tensor, level: Level, codes: Codes, metrics: tuple[Tensor, Tensor | None]) -> Codes:
-    """Return codes and scales whose error tr(E H_in Eᵀ H_out) is no larger.
+    """Return codes and scales whose error tr(E H_in Eᵀ H_out) is no larger; on a GPU, scales alone are fitted.
 
     Args:
         weight: (O, I) float32 that they stand for, turned where the level is, without what a low rank holds.
@@ -30,7 +30,7 @@ def settled(weight: Tensor, level: Level, codes: Codes, metrics: tuple[Tensor, T
     plain = replace(level, rank=0, rotated=False)
     values_of = column_builder(level).code_values
     codes = _fitted(weight, plain, codes, metrics)
-    if values_of is None:
+    if values_of is None or weight.device.type != "cpu":  # a GPU would wait for each of many small steps
         return codes
     values = values_of(level.bits or 8).to(weight.device)
     for _ in range(_TURNS):
