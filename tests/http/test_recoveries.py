@@ -54,6 +54,7 @@ def test_one_is_stopped_and_queued_again(own: World) -> None:
         for place in (f"/v1/jobs/{own.done}/recoveries", "/v1/recoveries"):
             assert task in client.get(place).json()["recoveries"]
         assert client.get(f"/v1/jobs/{own.done}/exports").json()["exports"] == []
+        assert task in client.get(f"/v1/jobs/{own.done}").json()["exports"]  # as `tightfit status` prints it
         states = [
             client.post(f"{path}/{verb}").json()["state"] for verb in ("cancel", "cancel", "resume", "resume", "cancel")
         ]

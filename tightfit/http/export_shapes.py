@@ -79,10 +79,10 @@ class RecoveryList(Shape):
 
 
 class JobDetails(JobStatus):
-    """How far a job and its exports are: what `tightfit status JOB --json` prints."""
+    """How far a job is: what `tightfit status JOB --json` prints."""
 
     exports: list[ExportStatus]
-    """Newest first."""
+    """Exports and recoveries, by their `kind`, newest first."""
 
 
 class ExportFile(Shape):

@@ -9,7 +9,6 @@ from fastapi.responses import JSONResponse
 
 from space.spec import JobSpec, make_spec
 from storage.job_summary import Overview, Wanted
-from storage.point_tasks import TaskKind
 from storage.records import JobState
 from tightfit.http.admission.allowed_models import AllowedModels
 from tightfit.http.admission.submissions import Submissions
@@ -118,10 +117,9 @@ def list_jobs(
 
 @router.get("/jobs/{job}", response_model=JobDetails, responses=problem_responses(404))
 def show_job(caller: Reader, service: ServiceOfApp, job: JobId) -> Response:
-    """Tell how far a job and its exports are."""
+    """Tell how far a job is, and its exports and recoveries."""
     found = seen_job(service, caller, job)
-    exports = [task_json(task) for task in service.tasks(job) if task.kind is TaskKind.EXPORT]
-    return JSONResponse(_json(service, found) | {"exports": exports})
+    return JSONResponse(_json(service, found) | {"exports": [task_json(task) for task in service.tasks(job)]})
 
 
 @router.patch("/jobs/{job}", response_model=JobStatus, responses=problem_responses(404))
