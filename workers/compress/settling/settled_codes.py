@@ -18,7 +18,7 @@ _TURNS = 2  # more of them gain a hundredth each, and take as long
 
 
 def settled(weight: Tensor, level: Level, codes: Codes, metrics: tuple[Tensor, Tensor | None]) -> Codes:
-    """Return codes and scales whose error tr(E H_in Eᵀ H_out) is no larger; on a GPU, scales alone are fitted.
+    """Return codes and scales whose error tr(E H_in Eᵀ H_out) is no larger.
 
     Args:
         weight: (O, I) float32 that they stand for, turned where the level is, without what a low rank holds.
@@ -30,9 +30,9 @@ def settled(weight: Tensor, level: Level, codes: Codes, metrics: tuple[Tensor, T
     plain = replace(level, rank=0, rotated=False)
     values_of = column_builder(level).code_values
     codes = _fitted(weight, plain, codes, metrics)
-    if values_of is None or weight.device.type != "cpu":  # a GPU would wait for each of many small steps
+    if values_of is None:
         return codes
-    values = values_of(level.bits or 8).to(weight.device)
+    values = values_of(level.bits or 8)
     for _ in range(_TURNS):
         codes = _fitted(weight, plain, _chosen_again(weight, plain, codes, values, metrics), metrics)
     return codes
@@ -46,8 +46,11 @@ def _fitted(weight: Tensor, level: Level, codes: Codes, metrics: tuple[Tensor, T
 def _chosen_again(
     weight: Tensor, level: Level, codes: Codes, values: Tensor, metrics: tuple[Tensor, Tensor | None]
 ) -> Codes:
+    """Choose codes on the CPU, wherever the weight is: value after value is what a GPU is slow at."""
     half = len(values) // 2
     step = column_scale(codes.scale, level, weight.shape[1]).float().expand_as(weight)
     step = step if codes.mask is None else step * codes.mask
-    ranks = descend(weight, codes.values.long() + half, Grid(values, step), metrics)
-    return replace(codes, values=(ranks - half).to(codes.values.dtype))
+    inner, outer = (None if metric is None else metric.cpu() for metric in metrics)
+    assert inner is not None  # noqa: S101 (the metric of inputs is always there)
+    ranks = descend(weight.cpu(), codes.values.cpu().long() + half, Grid(values, step.cpu()), (inner, outer))
+    return replace(codes, values=(ranks - half).to(codes.values))
