@@ -51,10 +51,12 @@ def test_building_takes_no_more_memory_than_is_reckoned_with(found: Found, devic
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_plan_loses_as_much_as_on_the_cpu(found: Found, device: str, kind: str) -> None:
-    """Up to bfloat16: calibration, levels, the dense model's answers and the plan are all computed there."""
-    rounding = 0.15 if device == "cuda" else 0.06  # products are summed in another order there, too
-    assert found[kind]["gpu"] == pytest.approx(found[kind]["cpu"], rel=rounding)
+def test_a_plan_loses_as_much_as_on_the_cpu(found: Found, kind: str) -> None:
+    """Up to bfloat16: calibration, levels, the dense model's answers and the plan are all computed there.
+
+    Statistics of 16 bits choose other codes of a random model's levels, which moves its KL by up to a tenth.
+    """
+    assert found[kind]["gpu"] == pytest.approx(found[kind]["cpu"], rel=0.2)
     assert found[kind]["gpu"] != found[kind]["cpu"]
     assert found[kind]["sampled"] == [6, 32]
 

@@ -53,14 +53,14 @@ def mixed(bench: Benches, tmp_path_factory: pytest.TempPathFactory) -> Export:
 
 @pytest.mark.usefixtures("reload_here")
 def test_a_fresh_process_finds_the_searched_model(mixed: Export) -> None:
-    """To the bit in the weights; compressed-tensors' own rounding of inputs changes the KL by less than 2 %."""
+    """To the bit in the weights; compressed-tensors' own rounding of inputs, at vLLM's steps, has the same KL."""
     found = _verified(mixed)
     assert {level.inputs for _, level in mixed.plan.levels} == {"", "int8"}
     assert found.logit_difference <= 1e-4
     assert found.runtime is not None
     name, kl = found.runtime
     assert name == "compressed-tensors"
-    assert kl == pytest.approx(found.kl_divergence, rel=0.02)
+    assert kl == pytest.approx(found.kl_divergence, rel=0.03)
     settings = json.loads((mixed.folder / "config.json").read_text())["quantization_config"]
     assert settings["format"] == "mixed-precision"
 
@@ -74,7 +74,7 @@ def test_rounded_inputs_are_measured(bench: Benches, tmp_path: Path) -> None:
     assert first.runtime is None
     assert second.kl_divergence > 1.2 * first.kl_divergence
     assert second.runtime is not None
-    assert second.runtime[1] == pytest.approx(second.kl_divergence, rel=0.02, abs=5e-5)
+    assert second.runtime[1] == pytest.approx(second.kl_divergence, rel=0.03, abs=5e-5)  # by chance
     settings = json.loads((tmp_path / "b" / "config.json").read_text())["quantization_config"]
     assert settings["format"] == "int-quantized"
 
@@ -88,11 +88,9 @@ def test_floats_of_eight_bits_are_measured(bench: Benches, tmp_path: Path) -> No
     for one in (found, alone):
         assert one.logit_difference <= 1e-4
         assert one.runtime is not None
-        assert one.runtime[1] == pytest.approx(one.kl_divergence, rel=0.02)
+        assert one.runtime[1] == pytest.approx(one.kl_divergence, rel=1e-3)
     settings = json.loads((tmp_path / "alone" / "config.json").read_text())["quantization_config"]
     assert settings["format"] == "float-quantized"
-    assert alone.runtime is not None
-    assert alone.runtime[1] == pytest.approx(alone.kl_divergence, rel=1e-3)
 
 
 def _planted(what: str, settings: dict[str, Any]) -> None:
