@@ -16,6 +16,7 @@ from space.level import Level
 from workers.compress.builders.row_feedback import round_integers, round_trellis
 from workers.compress.gptq import Rounder
 from workers.compress.rounding_outputs import Outputs
+from workers.kernels.compiled import compiled
 from workers.kernels.trellis_code import SEGMENT_ROWS, SUBSETS, codebook
 
 _MAX_VALUES = 128  # of a subset of a codebook of 8 bits
@@ -23,7 +24,7 @@ _MAX_VALUES = 128  # of a subset of a codebook of 8 bits
 
 def two_sided_integers(levels: Sequence[Level], outputs: Outputs) -> Rounder:
     """Return the rounding of a column to integers."""
-    rounding, order = round_integers(), outputs.order
+    rounding, order = compiled(round_integers), outputs.order
     back = torch.argsort(order)
     factors, which = outputs.factors(levels, 1)
     half = np.array([2.0 ** ((level.bits or 8) - 1) for level in levels], np.float32)
@@ -38,7 +39,7 @@ def two_sided_integers(levels: Sequence[Level], outputs: Outputs) -> Rounder:
 
 def two_sided_trellis(levels: Sequence[Level], outputs: Outputs) -> Rounder:
     """Return the rounding of a column to a trellis: of each segment at once, the last one first."""
-    rounding = round_trellis()
+    rounding = compiled(round_trellis)
     factors, which = outputs.factors(levels, SEGMENT_ROWS)
     half = np.array([2 ** ((level.bits or 8) - 1) for level in levels])
     codebooks = np.zeros((len(levels), 4, _MAX_VALUES), np.float32)

@@ -6,9 +6,7 @@ alone; with H_out rows make good each other's errors, too). Columns with the mos
 Shape legend: O out_features, I in_features, K values that a code may stand for.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 import numpy as np
@@ -87,32 +85,24 @@ def _rows_together(
     """Take value by value, on a CPU; return the number of changes."""
     assert outer is not None  # noqa: S101 (else rows do not know of each other)
     arrays: list[Any] = [x.contiguous().numpy() for x in (grid.values, grid.step, inner, outer, order)]
-    return _pass()(ranks_oi.numpy(), cost_oi.numpy(), *arrays)
+    return compiled(_pass)(ranks_oi.numpy(), cost_oi.numpy(), *arrays)
 
 
-@cache
-def _pass() -> Callable[[Whole, Floats, Floats, Floats, Floats, Floats, Whole], int]:
-    """Return what changes (O, I) ranks and the (O, I) E H_in of their errors, and counts the changes."""
-    slopes, best, carry = compiled(_slopes), compiled(_best), compiled(_carry)
-
-    def taken(
-        ranks: Whole, cost: Floats, values: Floats, step: Floats, inner: Floats, outer: Floats, order: Whole
-    ) -> int:
-        changes, rows, slope = 0, len(ranks), np.empty(len(ranks), np.float32)
-        for column in order:
-            energy = inner[column, column]
-            slopes(outer, cost[:, column].copy(), slope)
-            for a in range(rows):
-                size, before, bend = step[a, column], ranks[a, column], energy * outer[a, a]
-                rank = before if size == 0 or bend <= 0 else best(values, before, slope[a] / (bend * size))
-                if rank != before:
-                    changes, change = changes + 1, (values[before] - values[rank]) * size
-                    ranks[a, column] = rank
-                    carry(slope, outer[a], energy * change)
-                    carry(cost[a], inner[column], change)
-        return changes
-
-    return compiled(taken)
+def _pass(ranks: Whole, cost: Floats, values: Floats, step: Floats, inner: Floats, outer: Floats, order: Whole) -> int:
+    """Change (O, I) ranks and the (O, I) E H_in of their errors; return the number of changes."""
+    changes, rows, slope = 0, len(ranks), np.empty(len(ranks), np.float32)
+    for column in order:
+        energy = inner[column, column]
+        _slopes(outer, cost[:, column].copy(), slope)
+        for a in range(rows):
+            size, before, bend = step[a, column], ranks[a, column], energy * outer[a, a]
+            rank = before if size == 0 or bend <= 0 else _best(values, before, slope[a] / (bend * size))
+            if rank != before:
+                changes, change = changes + 1, (values[before] - values[rank]) * size
+                ranks[a, column] = rank
+                _carry(slope, outer[a], energy * change)
+                _carry(cost[a], inner[column], change)
+    return changes
 
 
 def _slopes(outer: Floats, here: Floats, slope: Floats) -> None:
