@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from workers.kernels.trellis_code import SEGMENT_ROWS
+
 _STATES = 8
 Floats = NDArray[np.float32]
 Whole = NDArray[np.int64]
@@ -64,11 +66,11 @@ def round_trellis(
         target = wanted_vo[v].copy()
         for start in range((rows - 1) // length * length, -1, -length):
             stop = min(rows, start + length)
-            part, inner = (target[start:stop], scale_vo[v, start:stop]), lower[start:stop, start:stop]
-            keep = keep_vo[v, start:stop]
-            windows = _best_way(*part, keep, codebooks[v], half, inner, subset_of)
+            part, scale, keep = target[start:stop], scale_vo[v, start:stop], keep_vo[v, start:stop]
+            inner = lower[start:stop, start:stop]
+            windows = _best_way(part, scale, keep, codebooks[v], half, inner, subset_of)
             symbols[v, start:stop], values[v, start:stop] = _along_way(
-                *part, keep, codebooks[v], half, inner, subset_of[windows], windows
+                part, scale, keep, codebooks[v], half, inner, subset_of[windows], windows
             )
             for a in range(start, stop):
                 _make_good(target, lower[a], wanted_vo[v, a] - values[v, a] * scale_vo[v, a], start)
@@ -81,11 +83,11 @@ def _make_good(target: Floats, row: Floats, error: np.floating[Any], count: int)
         target[b] += row[b] * error
 
 
-def _nearest(middles: Floats, subset: int, count: int, wanted: np.floating[Any]) -> int:
-    """Return which of a subset's `count` rising values, a power of two, is nearest: by what lies between them."""
+def _nearest(middles: Floats, count: int, wanted: np.floating[Any]) -> int:
+    """Return which of `count` rising values, a power of two, is nearest: by what lies between them."""
     low, step = 0, count >> 1
     while step > 0:  # without a branch that nobody can foresee
-        low += step * (wanted > middles[subset, low + step - 1])
+        low += step * (wanted > middles[low + step - 1])
         step >>= 1
     return low
 
@@ -93,51 +95,86 @@ def _nearest(middles: Floats, subset: int, count: int, wanted: np.floating[Any])
 def _best_way(
     wanted: Floats, scale: Floats, keep: Floats, books: Floats, half: int, inner: Floats, subset_of: Whole
 ) -> Whole:
-    """Return the (T,) windows of the cheapest way round a segment, found from every state at once.
+    """Return the (T,) windows of the cheapest way round a segment that is found: one that ends where it began.
+
+    The cheapest way to an end from anywhere bounds those that begin there too, so that ends are tried in that order
+    until none can be better: exact where rows do not know of each other.
+    """
+    books = books[subset_of]
+    middles = (books[:, 1:] + books[:, :-1]) / np.float32(2)
+    ahead_tt = np.zeros((SEGMENT_ROWS, SEGMENT_ROWS), np.float32)
+    ahead_tt[: len(wanted), : len(wanted)] = inner.T
+    least, steps, begin = np.float32(3e38), np.uint32(0), np.zeros(_STATES, np.float32)
+    bounds, _ = _all_ways(wanted, scale, keep, books, middles, half, ahead_tt, begin)
+    for _ in range(_STATES):
+        end = _lowest(bounds)
+        if bounds[end] >= least:
+            break
+        begin[:] = 1e30
+        begin[end], bounds[end] = 0, 3e38
+        totals, taken = _all_ways(wanted, scale, keep, books, middles, half, ahead_tt, begin)
+        if totals[end] < least:
+            least, steps = totals[end], taken[end]
+    return _windows_of(steps, len(wanted))
+
+
+def _lowest(costs: Floats) -> int:
+    """Return which cost is the lowest."""
+    found = 0
+    for s in range(len(costs)):
+        found = s if costs[s] < costs[found] else found
+    return found
+
+
+def _all_ways(
+    wanted: Floats,
+    scale: Floats,
+    keep: Floats,
+    books: Floats,
+    middles: Floats,
+    half: int,
+    ahead_tt: Floats,
+    begin: Floats,
+) -> tuple[Floats, NDArray[np.uint32]]:
+    """Return what the cheapest way to each of the states costs, and its steps as bits.
+
+    Values and what lies between them are those of each of the 16 windows; beginnings cost (8,) `begin`.
 
     Viterbi's algorithm, where each way carries its own errors on to the targets of later rows (per-survivor processing,
     Raheli, Polydoros and Tzou 1995): exact where rows do not know of each other.
     """
-    length, middles = len(wanted), (books[:, 1:] + books[:, :-1]) / np.float32(2)
-    total = np.full((_STATES, _STATES), np.float32(1e30))  # state now, state at the start
-    taken = np.zeros((_STATES, _STATES), np.uint32)  # the steps so far as bits
-    targets = np.empty((_STATES, _STATES, length), np.float32)
-    for s in range(_STATES):
-        total[s, s] = 0
-        for other in range(_STATES):
-            targets[s, other] = wanted
+    total, taken = begin.copy(), np.zeros(_STATES, np.uint32)
+    targets = np.zeros((_STATES, SEGMENT_ROWS), np.float32)
+    targets[:, : len(wanted)] = wanted
     next_total, next_taken, next_targets = np.empty_like(total), np.empty_like(taken), np.empty_like(targets)
-    for t in range(length):
+    for t in range(len(wanted)):
         unit = np.float32(1) / scale[t] if scale[t] != 0 else np.float32(0)
-        size, ahead = scale[t] * keep[t], inner[:, t].copy()
+        size, weight = scale[t] * keep[t], ahead_tt[t, t]
         odd = np.float32(0) if keep[t] else np.float32(1e30)  # a pruned weight takes the step 0
-        for s in range(_STATES):
-            for state in range(_STATES):
-                step, least, before, error = np.uint32(state & 1), np.float32(3e38), 0, np.float32(0)
-                for way in range(2):
-                    prior, subset = state >> 1 | way << 2, subset_of[state | way << 3]
-                    target = targets[prior, s, t]
-                    value = books[subset, _nearest(middles, subset, half, target * unit)] * size
-                    cost = total[prior, s] + inner[t, t] * (target - value) ** 2 + odd * step
-                    if cost < least:
-                        least, before, error = cost, prior, wanted[t] - value
-                next_total[state, s], next_taken[state, s] = least, taken[before, s] << np.uint32(1) | step
-                for later in range(t + 1, length):
-                    next_targets[state, s, later] = targets[before, s, later] + ahead[later] * error
+        for state in range(_STATES):
+            low, high = state >> 1, state >> 1 | 4
+            first = books[state, _nearest(middles[state], half, targets[low, t] * unit)] * size
+            second = books[state | 8, _nearest(middles[state | 8], half, targets[high, t] * unit)] * size
+            cost = total[low] + weight * (targets[low, t] - first) ** 2
+            other = total[high] + weight * (targets[high, t] - second) ** 2
+            is_other = other < cost
+            before, error = (high, wanted[t] - second) if is_other else (low, wanted[t] - first)
+            next_total[state] = (other if is_other else cost) + odd * np.float32(state & 1)
+            next_taken[state] = taken[before] << np.uint32(1) | np.uint32(state & 1)
+            for row in range(SEGMENT_ROWS):  # those before t, too: a loop of a known length is faster
+                next_targets[state, row] = targets[before, row] + ahead_tt[t, row] * error
         total, next_total, taken, next_taken = next_total, total, next_taken, taken
         targets, next_targets = next_targets, targets
-    return _windows_of(total, taken, length)
+    return total, taken
 
 
-def _windows_of(total: Floats, taken: NDArray[np.uint32], length: int) -> Whole:
-    """Return (T,) windows of the cheapest way that ends where it began; its steps are bits, the last one lowest."""
-    best, windows = 0, np.zeros(length, np.int64)
-    for s in range(_STATES):
-        best = s if total[s, s] < total[best, best] else best
+def _windows_of(steps: np.uint32, length: int) -> Whole:
+    """Return the (T,) windows of a way whose steps are bits, the last one lowest."""
+    windows = np.zeros(length, np.int64)
     for t in range(length):
         for k in range(4):
             at = np.uint32(length - 1 - (t - k) % length)
-            windows[t] |= np.int64(taken[best, best] >> at & np.uint32(1)) << k
+            windows[t] |= np.int64(steps >> at & np.uint32(1)) << k
     return windows
 
 
@@ -156,7 +193,7 @@ def _along_way(
     symbols, values = np.empty_like(wanted), np.empty_like(wanted)
     for t in range(len(wanted)):
         unit = np.float32(1) / scale[t] if scale[t] != 0 else np.float32(0)
-        found = _nearest(middles, subsets[t], half, target[t] * unit)
+        found = _nearest(middles[subsets[t]], half, target[t] * unit)
         symbols[t] = (found * 2 + (windows[t] & 1) - half) * keep[t]
         values[t] = books[subsets[t], found] * keep[t]
         for later in range(t + 1, len(wanted)):
