@@ -17,6 +17,7 @@ from torch import Tensor
 from workers.kernels.compiled import compiled
 
 _PASSES = 1  # of each turn; three of them gain 2 to 3 % more and take three times as long
+_BLOCK = 64  # columns whose slopes are computed together
 _ENOUGH = 0.0005  # of the codes: a pass that changes fewer is the last one
 Floats = NDArray[np.float32]
 Whole = NDArray[np.int64]
@@ -55,7 +56,7 @@ def descend(weight: Tensor, ranks: Tensor, grid: Grid, metrics: tuple[Tensor, Te
     cost = error @ inner
     order = torch.argsort(inner.diagonal(), descending=True, stable=True)
     passing = _rows_alone if outer is None else _rows_together
-    found = ranks.clone()
+    found = ranks.clone(memory_format=torch.contiguous_format)
     for _ in range(_PASSES):
         if passing(found, cost, grid, inner, outer, order) <= _ENOUGH * found.numel():
             break
@@ -84,16 +85,35 @@ def _rows_together(
 ) -> int:
     """Take value by value, on a CPU; return the number of changes."""
     assert outer is not None  # noqa: S101 (else rows do not know of each other)
-    arrays: list[Any] = [x.contiguous().numpy() for x in (grid.values, grid.step, inner, outer, order)]
-    return compiled(_pass)(ranks_oi.numpy(), cost_oi.numpy(), *arrays)
+    arrays: list[Any] = [x.contiguous().numpy() for x in (grid.values, grid.step, inner, outer)]
+    changes = 0
+    for columns in order.split(_BLOCK):
+        slopes = (cost_oi[:, columns].T @ outer).contiguous()  # together: one by one they take ten times as long
+        moving: list[Any] = [x.numpy() for x in (columns, ranks_oi, cost_oi, slopes)]
+        changes += compiled(_change_block)(*moving, *arrays)
+    return changes
 
 
-def _pass(ranks: Whole, cost: Floats, values: Floats, step: Floats, inner: Floats, outer: Floats, order: Whole) -> int:
-    """Change (O, I) ranks and the (O, I) E H_in of their errors; return the number of changes."""
-    changes, rows, slope = 0, len(ranks), np.empty(len(ranks), np.float32)
-    for column in order:
-        energy = inner[column, column]
-        _slopes(outer, cost[:, column].copy(), slope)
+def _change_block(
+    columns: Whole,
+    ranks: Whole,
+    cost: Floats,
+    slopes: Floats,
+    values: Floats,
+    step: Floats,
+    inner: Floats,
+    outer: Floats,
+) -> int:
+    """Change (O, I) ranks in some columns, the (O, I) E H_in of their errors and the columns' slopes; count changes.
+
+    Slopes are half of how costs change with the errors of a column: its row of the transposed H_out E H_in.
+    """
+    changes, rows = 0, len(ranks)
+    for place in range(len(columns)):
+        column, slope = columns[place], slopes[place]
+        energy, first = inner[column, column], slope.copy()
+        if energy <= 0:
+            continue
         for a in range(rows):
             size, before, bend = step[a, column], ranks[a, column], energy * outer[a, a]
             rank = before if size == 0 or bend <= 0 else _best(values, before, slope[a] / (bend * size))
@@ -102,16 +122,10 @@ def _pass(ranks: Whole, cost: Floats, values: Floats, step: Floats, inner: Float
                 ranks[a, column] = rank
                 _carry(slope, outer[a], energy * change)
                 _carry(cost[a], inner[column], change)
+        first = (slope - first) / energy
+        for later in range(place + 1, len(columns)):
+            _carry(slopes[later], first, inner[column, columns[later]])
     return changes
-
-
-def _slopes(outer: Floats, here: Floats, slope: Floats) -> None:
-    """Put H_out E H_in of one column into `slope`: half of how costs change with its errors."""
-    for a in range(len(here)):
-        total = np.float32(0)
-        for b in range(len(here)):
-            total += outer[a, b] * here[b]
-        slope[a] = total
 
 
 def _best(values: Floats, rank: int, away: np.floating[Any]) -> int:
