@@ -81,6 +81,7 @@ class Question:
         task: what hubs call what such models do.
         left_out: why parts of a model are not searched, where some are.
         reader: transformers' class that makes a user's inputs.
+        takes_prompts: whether a user's own questions can be put to them: what comes next is told at every token.
         has_sequences: whether a sample is a sequence as long as is asked for; others have a length of their own.
 
     """
@@ -92,6 +93,7 @@ class Question:
     left_out: str = "no text goes through it, and only the language model is searched"
     reader: str = "AutoTokenizer"
     has_sequences: bool = True
+    takes_prompts: bool = False
 
 
 _LIKELIEST = "perplexity of the dense model's likeliest class"
@@ -99,8 +101,8 @@ _OF_CLASSES = Metric(unit="nats per text", beside=_LIKELIEST)
 _OWN_ATTENTION = "it is inside torch's own attention, which cannot be searched"
 _COSINE = Metric("1 - cosine similarity", "1 - cos", "", None)
 QUESTIONS: dict[str, Question] = {
-    "causal-decoder": Question(),
-    "multimodal-decoder": Question(),
+    "causal-decoder": Question(takes_prompts=True),
+    "multimodal-decoder": Question(takes_prompts=True),
     "masked-language-model": Question(Metric(unit="nats per replaced token"), task="fill-mask"),
     "text-classifier": Question(_OF_CLASSES, "texts", task="text-classification"),
     "text-embedder": Question(

@@ -50,6 +50,8 @@ class JobSpec(BaseModel):
     """Sequences of key/value cache inside the budget."""
     calibration: str | None = None
     """A text or JSONL file or a dataset name; None samples text from the model itself."""
+    judge: str | None = None
+    """A JSONL file of your own questions that every judged point is asked: prompts with answers, or with choices."""
     target: str = "packed"
     """The container that the result is for."""
     experts: Experts = "tied"

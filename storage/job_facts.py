@@ -72,6 +72,8 @@ class JobFacts:
         spent: name -> token-forwards that are no trial's.
         judged: trial number (as text) -> token-forwards that were spent on it on held-out text.
         lost_on_held_out: trial number (as text) -> number of the trial that it lost to.
+        own_answers: what was asked and of which plan -> a digit for each of the user's own questions
+            (`space.results.own_score.marks_of`).
         model: what the search learnt about each module.
         advice: what would make the front better.
         wall_seconds: what the job's runs took until its front was last recorded.
@@ -96,6 +98,7 @@ class JobFacts:
     spent: Mapping[str, float] | None = None
     judged: Mapping[str, float] | None = None
     lost_on_held_out: Mapping[str, int] | None = None
+    own_answers: Mapping[str, str] | None = None
     model: KeptLosses | None = None
     advice: str | None = None
     wall_seconds: float | None = None

@@ -38,6 +38,7 @@ SUBMIT_OPTIONS = {
     },
     *{
         "--json",
+        "--judge",
         "--kind",
         "--max-minutes",
         "--max-trials",
@@ -61,6 +62,7 @@ SPEC_FIELDS = [
         "context",
         "batch",
         "calibration",
+        "judge",
         "target",
         "experts",
         "bits",

@@ -202,11 +202,12 @@ def _name(facts: Facts) -> str:
 
 
 def _without_places(job: Job, value: Any) -> Any:
-    """Return a JSON value whose texts call the job's calibration file by its name alone."""
+    """Return a JSON value whose texts call the job's own files by their names alone."""
     if isinstance(value, dict):
         return {key: _without_places(job, inner) for key, inner in value.items()}
-    source = job.spec.calibration
-    return value.replace(source, Path(source).name) if isinstance(value, str) and source else value
+    for source in filter(None, (job.spec.calibration, job.spec.judge)):
+        value = value.replace(source, Path(source).name) if isinstance(value, str) else value
+    return value
 
 
 def _told_of_ancestry(found: Ancestry) -> str:

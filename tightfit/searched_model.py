@@ -28,6 +28,7 @@ def lasting(spec: "JobSpec", folder: Path) -> "JobSpec":
     """
     paths = {"model": spec.model if spec.model != BUNDLED else "", "calibration": spec.calibration or ""}
     paths["calibration"] = "" if spec.calibration == STDLIB else paths["calibration"]
+    paths["judge"] = spec.judge or ""
     found = {name: user_path(text).absolute() for name, text in paths.items() if text}
     kept: dict[str, str | None] = {name: str(path) for name, path in found.items() if path.exists()}
     if local_folder(spec.model) is None:

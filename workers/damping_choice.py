@@ -24,6 +24,8 @@ from workers.run.held_weights import Unpack
 
 MAX_BLOCKS = 4
 """blocks of a model that are tried, evenly spread; a small one has a quarter of them tried"""
+NUM_SEQUENCES = 8
+"""sequences of search text that they are chosen by"""
 _GROUP_SIZE = 64
 Measure = Callable[[Plan, Unpack], float]
 """(plan, what gives the weights of its levels) -> KL divergence on the text to choose by"""

@@ -8,6 +8,7 @@ from space.plan import Plan
 from workers.devices import Device
 from workers.samples.sample_records import SampleRecords
 from workers.text.excerpt import Excerpt
+from workers.text.own_questions import OwnQuestion
 from workers.text.text_sources import Split
 from workers.text.tokens import TextRequest, TokenSet
 
@@ -169,4 +170,38 @@ class Evaluate:
     sketch: bool = False
 
 
-Task = PrepareText | Calibrate | ChooseDamping | Teach | PriceModules | BuildLevels | Evaluate
+@dataclass(frozen=True, slots=True)
+class AskQuestions:
+    """Ask a plan a user's own questions. Result: OwnAnswers.
+
+    Attributes:
+        tokens: what its levels were calibrated on.
+        plan: what to ask.
+        questions: all of them.
+
+    """
+
+    tokens: TokenSet
+    plan: Plan
+    questions: tuple[OwnQuestion, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class OwnAnswers:
+    """Answers to questions, in their order.
+
+    Attributes:
+        answers: place of the choice, or the likeliest tokens where there is no choice.
+        is_right: whether it is the right one.
+        token_forwards: what they cost.
+
+    """
+
+    answers: tuple[str, ...]
+    is_right: tuple[bool, ...]
+    token_forwards: float
+
+
+DependentTask = BuildLevels | ChooseDamping | Evaluate | AskQuestions
+"""what stands on statistics, answers or levels that other tasks made"""
+Task = PrepareText | Calibrate | ChooseDamping | Teach | PriceModules | BuildLevels | Evaluate | AskQuestions

@@ -5,9 +5,9 @@ time: a worker that dies loses nothing but its task.
 """
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from math import isfinite
 from pathlib import Path
 from typing import Any
@@ -24,9 +24,10 @@ from workers.compress.build import build_levels
 from workers.compress.builders.builder_table import needs_of
 from workers.compress.module_statistics import Statistics
 from workers.compress.screen import screen_levels
-from workers.damping_choice import choose_damping
+from workers.damping_choice import NUM_SEQUENCES, choose_damping
 from workers.devices import check_device, gpu_bytes
 from workers.evaluate.gradients import GradientPass
+from workers.evaluate.own_answers import own_answers
 from workers.evaluate.quality import sequence_quality
 from workers.evaluate.sketch import Sketcher
 from workers.evaluate.teacher import Taught, read_teacher, write_teacher
@@ -41,7 +42,7 @@ from workers.levels.useful_levels import undominated
 from workers.model_inputs import Samples
 from workers.run.engine import Engine
 from workers.run.held_weights import Unpack
-from workers.run.kept_outputs import Key
+from workers.run.kept_outputs import keys_of
 from workers.run.memory_limits import building_bytes, must_stream
 from workers.samples.sample_records import SampleRecords
 from workers.samples.sample_table import make_samples, read_samples
@@ -49,12 +50,15 @@ from workers.tasks import (
     BATCH,
     DAMPED_BITS,
     PRICE_FORWARDS,
+    AskQuestions,
     BuildLevels,
     Calibrate,
     ChooseDamping,
+    DependentTask,
     Evaluate,
     LevelRecord,
     ModulePrices,
+    OwnAnswers,
     PrepareText,
     PriceModules,
     Task,
@@ -66,9 +70,6 @@ from workers.text.text_sources import Split
 from workers.text.tokenizer import opening_of
 from workers.text.tokens import TextRequest, TokenSet, tokenize
 from workers.whole_files import is_whole
-
-DAMPING_SEQUENCES = 8
-"""sequences of search text that dampings are chosen by"""
 
 
 class Worker:
@@ -142,7 +143,7 @@ class Worker:
 
     def choose_damping(self, task: ChooseDamping) -> None:
         """Choose by the first sequences of the search text, once; a GPU rounds without output factors."""
-        folder, tokens = self._calibration_folder(task.tokens), task.tokens.load("search")[:DAMPING_SEQUENCES]
+        folder, tokens = self._calibration_folder(task.tokens), task.tokens.load("search")[:NUM_SEQUENCES]
         if task.bits in load_dampings(folder) or self._space.device != "cpu":
             return
         self.teach(Teach(task.tokens, "search"))
@@ -153,8 +154,9 @@ class Worker:
             kl, _ = sequence_quality(logits, batches, teacher, self._family.loss, 0, None)
             return sum(kl) / len(kl)
 
-        chosen = choose_damping(self.engine, self._space.inventory, folder, task.bits, measure)
-        write_damping(folder, task.bits, *chosen)
+        write_damping(
+            folder, task.bits, *choose_damping(self.engine, self._space.inventory, folder, task.bits, measure)
+        )
 
     def _has_statistics(self, tokens: TokenSet) -> bool:
         folder = self._calibration_folder(tokens)
@@ -218,16 +220,16 @@ class Worker:
                 known[built.level] = built.output_error
         return {v: e for v, e in known.items() if e is not None}
 
-    def lacks(self, task: BuildLevels | ChooseDamping | Evaluate) -> bool:
+    def lacks(self, task: DependentTask) -> bool:
         """Tell whether something that a task stands on is not there: statistics, answers, levels."""
         if isinstance(task, ChooseDamping):
             return not is_calibrated(self._calibration_folder(task.tokens), self._space.inventory)
         if isinstance(task, BuildLevels):
             return not self._has_statistics(task.tokens)
-        has_answers = is_whole(self.teacher_path(task.tokens, task.split))
+        has_answers = isinstance(task, AskQuestions) or is_whole(self.teacher_path(task.tokens, task.split))
         return not has_answers or bool(self._level_store(task.tokens).missing(task.plan))
 
-    def provide(self, task: BuildLevels | ChooseDamping | Evaluate) -> None:
+    def provide(self, task: DependentTask) -> None:
         """Make what a task stands on and is not there, each with the content that it has anywhere."""
         if isinstance(task, ChooseDamping):
             self.run(Calibrate(task.tokens))
@@ -235,7 +237,7 @@ class Worker:
         if isinstance(task, Evaluate):
             self.run(Teach(task.tokens, task.split))
         store = self._level_store(task.tokens)
-        missing = store.missing(task.plan) if isinstance(task, Evaluate) else []
+        missing = [] if isinstance(task, BuildLevels) else store.missing(task.plan)
         if missing or isinstance(task, BuildLevels):
             self._make_statistics(task.tokens)
         for name, level in missing:
@@ -257,11 +259,10 @@ class Worker:
     def evaluate(self, task: Evaluate) -> Measurement:
         """Measure a plan; only changed modules are swapped, and no block before the first change is run again."""
         started, paid = time.perf_counter(), self.engine.token_forwards
-        teacher = self._teacher(task.tokens, task.split)
-        tokens = task.tokens.load(task.split)[task.first_sequence :][: task.num_sequences]
-        sketcher = Sketcher() if task.sketch else None
-        batches = tokens.split(BATCH)
-        logits = self.engine.logits(task.plan, self._level_store(task.tokens).weight, batches, _keys(task, batches))
+        teacher, sketcher = self._teacher(task.tokens, task.split), Sketcher() if task.sketch else None
+        batches = task.tokens.load(task.split)[task.first_sequence :][: task.num_sequences].split(BATCH)
+        keys = keys_of(task.tokens.of(task.split), task.first_sequence, batches)
+        logits = self.engine.logits(task.plan, self._level_store(task.tokens).weight, batches, keys)
         kl, loss = sequence_quality(logits, batches, teacher, self._family.loss, task.first_sequence, sketcher)
         if not all(map(isfinite, kl)):
             raise TrialError(f"plan {task.plan.digest[:12]}: the {task.split} text gives no finite KL divergence.")
@@ -270,22 +271,21 @@ class Worker:
         seconds = time.perf_counter() - started
         return replace(Measurement.of_sequences(kl, loss, teacher.num_scored, paid, seconds), sketch=sketch)
 
-    def logits(self, plan: Plan, tokens: TokenSet, samples: Samples) -> Tensor:
-        """Return (B, T, V) logits of a plan for samples."""
-        return next(self.engine.logits(plan, self._level_store(tokens).weight, [samples]))
+    def ask_questions(self, task: AskQuestions) -> OwnAnswers:
+        """Return what a plan says to a user's own questions."""
+        paid, logits = self.engine.token_forwards, partial(self.logits, task.plan, task.tokens)
+        told = own_answers(task.questions, Path(self._space.model_folder), logits)
+        return OwnAnswers(*told, self.engine.token_forwards - paid)
+
+    def logits(self, plan: Plan, tokens: TokenSet, batches: Sequence[Samples]) -> Iterator[Tensor]:
+        """Yield the (B, T, V) logits of a plan for each batch."""
+        return self.engine.logits(plan, self._level_store(tokens).weight, batches)
 
     def _teacher(self, tokens: TokenSet, split: Split) -> Taught:
         path = str(self.teacher_path(tokens, split))
         if path not in self._teachers:
             self._teachers[path] = read_teacher(Path(path))
         return self._teachers[path]
-
-
-def _keys(task: Evaluate, batches: Sequence[Samples]) -> list[Key]:
-    """Return the names of an evaluation's batches; what does not start with a whole batch is not worth remembering."""
-    first, odd = divmod(task.first_sequence, BATCH)
-    text = task.tokens.of(task.split)
-    return [] if odd else [(text, first + i, len(batch)) for i, batch in enumerate(batches)]
 
 
 _HANDLERS: dict[type, Callable[[Worker, Any], Any]] = {
@@ -296,4 +296,5 @@ _HANDLERS: dict[type, Callable[[Worker, Any], Any]] = {
     PriceModules: Worker.price_modules,
     BuildLevels: Worker.build_levels,
     Evaluate: Worker.evaluate,
+    AskQuestions: Worker.ask_questions,
 }

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from search.decide.contenders import whole_text_trials
 from search.measure.trial_records import num_new
@@ -20,16 +21,18 @@ from space.results.document import (
 )
 from space.results.expert_tokens import ExpertTokens
 from space.results.front import bootstrap_interval, front_hypervolume, non_dominated, paired_interval
+from space.results.own_score import OwnScore, score_of
 from space.results.price import marginal_price
 from storage.records import Job, Trial
 
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """A trial with the measurement it is judged by."""
+    """A trial with the measurement it is judged by, and what it says to the user's own questions."""
 
     trial: Trial
     measurement: Measurement
+    own: OwnScore | None = None
 
     @property
     def point(self) -> tuple[float, float]:
@@ -46,6 +49,7 @@ def build_document(
     advice: str | None = None,
     other_token_forwards: float = 0.0,
     experts: ExpertTokens | None = None,
+    own_marks: Mapping[str, str] = MappingProxyType({}),
 ) -> FrontDocument:
     """Return a job's front: on held-out text where it was measured, else on the search text, and says which.
 
@@ -58,10 +62,11 @@ def build_document(
         advice: what would make the front better.
         other_token_forwards: what was spent on no trial of the front: a gradient pass, plans that judging stopped.
         experts: what they saw of the calibration text.
+        own_marks: digest of a plan -> what it said to the user's own questions.
 
     """
     held_out = any(t.held_out for t in trials)
-    judged = _judged(trials, held_out=held_out)
+    judged = _judged(trials, own_marks, held_out=held_out)
     uniform = _uniform(prepared, judged)
     front = [judged[i] for i in non_dominated([j.point for j in judged])]
     recommended = _recommend(judged, prepared)
@@ -76,7 +81,7 @@ def build_document(
         target=job.spec.target,
         budget_bytes=prepared.budget_bytes,
         seed=job.spec.seed,
-        dense=DensePoint(prepared.dense_bytes, dense_perplexity),
+        dense=DensePoint(prepared.dense_bytes, dense_perplexity, score_of(own_marks.get(prepared.dense_plan.digest))),
         uniform=tuple(_uniform_point(level, j) for level, j in uniform.items()),
         front=tuple(_front_point(i, front, uniform, prepared, recommended) for i in range(len(front))),
         hypervolume=front_hypervolume(points, reference, smallest),
@@ -95,9 +100,9 @@ def build_document(
     )
 
 
-def _judged(trials: Sequence[Trial], *, held_out: bool) -> list[Judged]:
+def _judged(trials: Sequence[Trial], own_marks: Mapping[str, str], *, held_out: bool) -> list[Judged]:
     if held_out:
-        return [Judged(t, t.held_out) for t in trials if t.held_out]
+        return [Judged(t, t.held_out, score_of(own_marks.get(t.plan.digest))) for t in trials if t.held_out]
     return [Judged(t, t.measurement) for t in whole_text_trials(trials) if t.measurement]
 
 
@@ -122,9 +127,8 @@ def _recommend(judged: Sequence[Judged], prepared: Prepared) -> Judged | None:
 
 def _uniform_point(level: str, judged: Judged) -> UniformPoint:
     m = judged.measurement
-    return UniformPoint(
-        level, judged.trial.size_bytes, m.kl_divergence, bootstrap_interval(m.sequence_kl), m.perplexity
-    )
+    interval = bootstrap_interval(m.sequence_kl)
+    return UniformPoint(level, judged.trial.size_bytes, m.kl_divergence, interval, m.perplexity, judged.own)
 
 
 def _given_points(prepared: Prepared, judged: Sequence[Judged], front: Sequence[Judged]) -> Iterator[GivenPoint]:
@@ -144,6 +148,7 @@ def _given_points(prepared: Prepared, judged: Sequence[Judged], front: Sequence[
             kl_divergence_ci95=bootstrap_interval(m.sequence_kl),
             perplexity=m.perplexity,
             versus_front=None if best is None else _compare(_name(best[1]), best[0], m),
+            own=found.own,
         )
 
 
@@ -167,6 +172,7 @@ def _front_point(
         recommended=recommended is not None and judged.trial.number == recommended.trial.number,
         versus_next=None if is_last else _compare(_name(index + 1), m, front[index + 1].measurement),
         versus_uniform=None if nearest is None else _compare(nearest, m, uniform[nearest].measurement),
+        own=judged.own,
     )
 
 

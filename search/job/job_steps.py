@@ -6,6 +6,7 @@ from pathlib import Path
 
 from search.decide.additive_model import Errors
 from search.decide.steps import FrontStrategy
+from search.job.ask_own_questions import OwnQuestions
 from search.job.choose_strategy import choose_strategy, coarse_advice
 from search.job.context import Context, Listener
 from search.job.earlier_jobs import Earlier
@@ -91,6 +92,8 @@ class Run:
         check_continuity(context, text.tokens)
         self._keep_facts(text)
         self._executor.learn(self._ground.level_tasks(text.tokens))
+        own = OwnQuestions(context, self._executor, text.tokens)
+        own.ask_dense(context.prepared.dense_plan)
         records = self._ground.known_levels(text.tokens)
         space, errors = self._ground.useful_space(self._ground.make_levels(text.tokens, records))
         known_answers = self._known_answers(text.tokens)
@@ -109,6 +112,8 @@ class Run:
         ).run()
         self._publisher.advise(coarse_advice(strategy, context, num_new(context.trials())))
         judge(context, answerer)
+        own.ask(context.trials())
+        self._publisher.own_marks = own.marks
         self.publish(JobState.DONE)
 
     def publish(self, state: JobState) -> None:

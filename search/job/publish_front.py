@@ -1,7 +1,7 @@
 """Publishing a job's front while it is searched for: always valid, never at the cost of the search."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from search.job.context import Context
@@ -22,6 +22,7 @@ class Publisher:
         self.dense_perplexity = context.job.facts.dense_perplexity or 0.0
         self.advice: str | None = context.job.facts.advice
         self.experts = context.job.facts.experts
+        self.own_marks: Mapping[str, str] = {}
 
     def advise(self, advice: str | None) -> None:
         """Say with the front what would make it better."""
@@ -51,6 +52,7 @@ class Publisher:
             self.advice,
             self._context.spent,
             self.experts,
+            self.own_marks,
         )
         facts = JobFacts(wall_seconds=seconds, model=model)
         self._context.store.update_job(job.job_id, document=document, facts=facts)

@@ -33,6 +33,7 @@ def accept(spec: JobSpec, cache_folder: Path, *, remember: bool = False) -> Prep
     """
     prepared = prepare(spec, cache_folder)
     check_positions(spec, prepared.folder, prepared.inventory)
+    check_own(spec, prepared.folder, prepared.inventory)
     seen = _seen(spec, prepared, cache_folder)
     if seen is None or not seen.exists():
         check_usable_text(spec, prepared.folder, prepared.inventory)
@@ -84,6 +85,28 @@ def check_positions(spec: JobSpec, folder: Path, inventory: Inventory) -> None:
             f"--sequence-length {spec.sequence_length}: {folder} has {positions} positions, fewer than a "
             f"sequence: give --sequence-length {positions} or less."
         )
+
+
+def check_own(spec: JobSpec, folder: Path, inventory: Inventory) -> None:
+    """Refuse a user's own questions that the model cannot be asked.
+
+    Raises:
+        SpecError: it takes no prompts.
+        CalibrationError: the file cannot be read, or a question of it is none, or is too long.
+
+    """
+    if spec.judge is None:
+        return
+    from workers.text.own_questions import check_own_questions, read_own_questions
+
+    if not QUESTIONS[inventory.family].takes_prompts:
+        raise SpecError(f"--judge {spec.judge}: {folder} is of the family {inventory.family}, which takes no prompts.")
+    questions = read_own_questions(spec.judge)
+    from workers.tasks import BATCH
+    from workers.text.tokenizer import load_tokenizer
+
+    most = min(BATCH * spec.sequence_length, inventory.num_positions or BATCH * spec.sequence_length)
+    check_own_questions(questions, spec.judge, load_tokenizer(folder), most, inventory.vocabulary)
 
 
 def check_usable_text(spec: JobSpec, folder: Path, inventory: Inventory) -> None:

@@ -15,7 +15,9 @@ from space.cost import key_value_bytes
 from space.digest import Json, digest
 from space.errors import InfeasibleBudgetError, ModelError, SpecError
 from space.inventory import Inventory, has_stacks, with_experts_apart
+from space.level import DENSE
 from space.menu import SearchSpace, build_space
+from space.plan import Plan
 from space.spec import JobSpec
 from space.targets.cache_sites import DENSE_CACHE, check_cache_bits, with_cache_sites
 from space.targets.target_table import TARGETS, check_packages
@@ -43,6 +45,11 @@ class Prepared:
     space: SearchSpace
     budget_bytes: int
     cache_bytes: int
+
+    @property
+    def dense_plan(self) -> Plan:
+        """Return the model as it is."""
+        return Plan.of(dict.fromkeys((site.name for site in self.inventory.sites), DENSE))
 
     @property
     def weight_budget(self) -> int:

@@ -6,6 +6,7 @@ from typing import Any
 from space.question import KL, Metric
 from space.results.expert_tokens import ExpertTokens
 from space.results.front import Interval
+from space.results.own_score import OwnScore
 from space.results.price import MarginalPrice
 
 SCHEMA_VERSION = 2
@@ -17,6 +18,12 @@ class DensePoint:
 
     size_bytes: int
     perplexity: float
+    own: OwnScore | None = None
+
+    @staticmethod
+    def from_json(value: dict[str, Any]) -> "DensePoint":
+        """Read the JSON object."""
+        return DensePoint(**{**value, "own": OwnScore.from_json(value.get("own"))})
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +35,7 @@ class UniformPoint:
     kl_divergence: float
     kl_divergence_ci95: Interval
     perplexity: float
+    own: OwnScore | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +99,7 @@ class FrontPoint:
         versus_next: beside the next larger point; None for the largest one, and in documents of schema version 1.
         versus_uniform: beside the uniform plan that is nearest in bytes, whose size `uniform` tells; documents of
             before hold the best one that is no larger. None where no uniform plan was measured.
+        own: what it says to the user's own questions; None: there were none, or it was not asked.
 
     """
 
@@ -105,6 +114,7 @@ class FrontPoint:
     versus_next: Comparison | None = None
     versus_uniform: Comparison | None = None
     recovered: Ancestry | None = None
+    own: OwnScore | None = None
 
     @staticmethod
     def from_json(value: dict[str, Any]) -> "FrontPoint":
@@ -126,6 +136,7 @@ class GivenPoint:
     kl_divergence_ci95: Interval
     perplexity: float
     versus_front: Comparison | None = None
+    own: OwnScore | None = None
 
     @staticmethod
     def from_json(value: dict[str, Any]) -> "GivenPoint":
@@ -189,7 +200,7 @@ class FrontDocument:
         return FrontDocument(
             **{
                 **value,
-                "dense": DensePoint(**value["dense"]),
+                "dense": DensePoint.from_json(value["dense"]),
                 "uniform": tuple(UniformPoint(**_with_interval(u)) for u in value["uniform"]),
                 "front": tuple(map(FrontPoint.from_json, value["front"])),
                 "reference_point": tuple(value["reference_point"]),
@@ -218,7 +229,8 @@ class FrontDocument:
 
 
 def _with_interval(value: dict[str, Any]) -> dict[str, Any]:
-    return {**value, "kl_divergence_ci95": tuple(value["kl_divergence_ci95"])}
+    own = OwnScore.from_json(value.get("own"))
+    return {**value, "kl_divergence_ci95": tuple(value["kl_divergence_ci95"]), "own": own}
 
 
 def _with_comparisons(value: dict[str, Any]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from space.model_name import model_name
 from space.parsing.addresses import without_password
 from space.plan import Plan
 from space.results.document import FrontDocument, FrontPoint, UniformPoint
+from space.results.own_score import OwnScore
 from storage.records import Job, Trial
 from storage.tracking.contract import Front
 from storage.tracking.mlflow_view import LOG_KL
@@ -180,7 +181,7 @@ def _cell(value: float) -> float | None:
 
 
 def _front_point(document: FrontDocument, point: FrontPoint, plan: Plan | None, shelf: Shelf) -> Point:
-    metrics = _point_metrics(point.size_bytes, point.kl_divergence, point.perplexity)
+    metrics = _point_metrics(point.size_bytes, point.kl_divergence, point.perplexity, point.own)
     metrics["bits_per_weight"] = rounded(point.bits_per_weight)
     low, high = point.kl_divergence_ci95
     metrics |= {"kl_divergence_low": rounded(low), "kl_divergence_high": rounded(high)}
@@ -194,13 +195,13 @@ def _front_point(document: FrontDocument, point: FrontPoint, plan: Plan | None, 
 def _uniform_point(document: FrontDocument, point: UniformPoint, trials: Sequence[Trial], shelf: Shelf) -> Point:
     alike = [t.plan for t in trials if t.size_bytes == point.size_bytes and point.level in t.plan.texts]
     plan = alike[0] if alike else None
-    metrics = _point_metrics(point.size_bytes, point.kl_divergence, point.perplexity)
+    metrics = _point_metrics(point.size_bytes, point.kl_divergence, point.perplexity, point.own)
     tags = _tags(document.job, "uniform", point.level, UNIFORM_COLOR, shelf)
     return _with_plan(Point(f"uniform {point.level}", metrics, tags, uniform_note(document, point, plan, shelf)), plan)
 
 
 def _dense_point(document: FrontDocument, shelf: Shelf) -> Point:
-    metrics = _point_metrics(document.dense.size_bytes, 0.0, document.dense.perplexity)
+    metrics = _point_metrics(document.dense.size_bytes, 0.0, document.dense.perplexity, document.dense.own)
     tags = _tags(document.job, "dense", "dense", DENSE_COLOR, shelf)
     return Point("dense", metrics, tags, dense_note(document, shelf))
 
@@ -211,10 +212,12 @@ def _with_plan(point: Point, plan: Plan | None) -> Point:
     return replace(point, params=plan_params(plan), files={PLAN_FILE: json.dumps(plan.to_json(), indent=1)})
 
 
-def _point_metrics(size_bytes: int, kl_divergence: float, perplexity: float) -> dict[str, float]:
+def _point_metrics(size_bytes: int, kl_divergence: float, perplexity: float, own: OwnScore | None) -> dict[str, float]:
     metrics = {"size_mib": size_bytes / MIB, "kl_divergence": kl_divergence, "perplexity": perplexity}
     if kl_divergence > 0:
         metrics[LOG_KL] = log10(kl_divergence)
+    if own is not None:
+        metrics |= {"own_agreement": own.agreement, "own_accuracy": own.accuracy}
     finite = {name: rounded(value) for name, value in metrics.items() if isfinite(value)}
     return finite | {"size_bytes": float(size_bytes)}
 

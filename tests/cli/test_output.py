@@ -121,7 +121,7 @@ def test_front(cli: Cli, done: SampleJob) -> None:
     assert FrontDocument.from_json(document) == done.document
     rows = cli("front", done.job.job_id, "--csv").out.splitlines()
     assert rows[0].startswith("point,trial,size_bytes,bits_per_weight,kl_divergence,kl_low,kl_high,perplexity")
-    assert rows[0].endswith("next_other,next_ratio,next_measurable,uniform_other,uniform_ratio,uniform_measurable")
+    assert rows[0].endswith("uniform_other,uniform_ratio,uniform_measurable,own_agreement,own_accuracy")
     assert [row.split(",")[0] for row in rows[1:]] == [p.point for p in done.document.front]
     assert {row.count(",") for row in rows} == {rows[0].count(",")}
 

@@ -35,7 +35,7 @@ class Export:
 
     def searched_logits(self) -> Tensor:
         """Return the searched model's logits."""
-        return self.bench.worker.logits(self.plan, self.bench.tokens, IDS)
+        return next(self.bench.worker.logits(self.plan, self.bench.tokens, [IDS]))
 
     def reloaded_logits(self) -> Tensor:
         """Return what the fresh process computed."""

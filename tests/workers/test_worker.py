@@ -27,7 +27,7 @@ Benches = Callable[[TinyKind], Bench]
 def _log_p(at: Bench, plan: Plan) -> Tensor:
     """Return (N, T - 1, V) log-probabilities on the search text, in double precision."""
     tokens = at.tokens.load("search")
-    parts = [at.worker.logits(plan, at.tokens, batch) for batch in tokens.split(4)]
+    parts = list(at.worker.logits(plan, at.tokens, tokens.split(4)))
     return torch.cat(parts)[:, :-1].double().log_softmax(-1)
 
 
@@ -171,7 +171,7 @@ def test_calibration_is_of_the_dense_model(bench: Benches, tmp_path: Path) -> No
     plan = at.plan(["b2-g32"])
     worker = Worker(replace(at.workspace, cache_folder=str(tmp_path)))
     (tmp_path / "levels").symlink_to(Path(at.workspace.cache_folder) / "levels")
-    worker.logits(plan, at.tokens, at.tokens.load("search")[:1])
+    next(worker.logits(plan, at.tokens, [at.tokens.load("search")[:1]]))
     worker.run(Calibrate(at.tokens))
     worker.run(Teach(at.tokens, "search"))
     for folder in (tmp_path, tmp_path / f"calibration-{at.tokens.of('calibration')[:16]}"):

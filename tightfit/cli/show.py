@@ -12,6 +12,7 @@ from space.budget import format_bytes
 from space.question import KL
 from space.results.document import Comparison, FrontDocument, FrontPoint
 from space.results.explanation import Explanation, Move, Reason, format_times
+from space.results.own_score import OwnScore
 from space.results.price import format_step, nice_step
 from tightfit.cli.hints import command
 
@@ -88,23 +89,26 @@ def show_front(document: FrontDocument) -> None:
     """Print a front beside the uniform plans."""
     console, told = _console(), document.metric.told
     title = f"Job {document.job}: front of {document.model} on {document.measured_on.replace('_', '-')} text"
-    names = ("", "point", "bytes", "bpw", told("KL"), "95 %", "vs next", "vs uniform")
-    table = _table(*names, title=title)
+    asked = document.dense.own is not None
+    own = ("agrees", "right") if asked else ()
+    table = _table("", "point", "bytes", "bpw", told("KL"), "95 %", "vs next", "vs uniform", *own, title=title)
     for p in document.front:
         low, high = p.kl_divergence_ci95
         table.add_row(
             *(_mark(document, p), p.point, f"{p.size_bytes:,}", f"{p.bits_per_weight:.3f}", f"{p.kl_divergence:.5f}"),
             *(f"{low:.5f} - {high:.5f}", _beside(p), _versus_uniform(document, p)),
+            *(_own(p.own) if asked else ()),
         )
     _print_table(table)
     elsewhere = "; perplexities are in the files of --json and --csv" if document.metric == KL else ""
     console.print(f"* recommended; ! over the budget{elsewhere}.")
     beside = document.metric.beside
-    columns = ("uniform", "bytes", document.metric.name, "95 %", *filter(None, [beside]))
+    columns = ("uniform", "bytes", document.metric.name, "95 %", *filter(None, [beside]), *own)
     uniform = _table(*columns, title="Uniform plans")
     for u in document.uniform:
         low, high = u.kl_divergence_ci95
         second = [f"{u.perplexity:.3f}"] if beside else []
+        second += _own(u.own) if asked else ()
         uniform.add_row(u.level, f"{u.size_bytes:,}", f"{u.kl_divergence:.5f}", f"{low:.5f} - {high:.5f}", *second)
     _print_table(uniform)
     if document.given:
@@ -121,6 +125,11 @@ def show_front(document: FrontDocument) -> None:
     if any(p.recovered is not None for p in document.front):
         console.print("of a recovered point, in vs next: KL over that of the point that it was made of;")
     console.print("~ marks two that do not differ measurably (paired 95 % interval over the same sequences).")
+    if dense.own is not None:
+        console.print(
+            f"agrees, right: shares of your {dense.own.num_questions:,} questions with the dense model's answer, and "
+            f"with the right one (95 %); the dense model has {_own(dense.own)[1]} right."
+        )
     if document.marginal_price is not None:
         console.print(told(f"At the budget {document.marginal_price}."))
     if document.experts is not None:
@@ -133,12 +142,13 @@ def show_front(document: FrontDocument) -> None:
 
 def _given_table(document: FrontDocument) -> Table:
     """Return the plans that the request brought, each beside the best point that takes no more bytes."""
-    names = ("plan", "bytes", document.metric.name, "95 %", "front")
-    table = _table(*names, title="Plans to compare with")
+    own = () if document.dense.own is None else ("agrees", "right")
+    table = _table("plan", "bytes", document.metric.name, "95 %", "front", *own, title="Plans to compare with")
     for g in document.given:
         low, high = g.kl_divergence_ci95
         beside = "" if g.versus_front is None else f"{g.versus_front.other} {_ratio(g.versus_front)}"
-        table.add_row(g.name, f"{g.size_bytes:,}", f"{g.kl_divergence:.5f}", f"{low:.5f} - {high:.5f}", beside)
+        interval, said = f"{low:.5f} - {high:.5f}", _own(g.own) if own else ()
+        table.add_row(g.name, f"{g.size_bytes:,}", f"{g.kl_divergence:.5f}", interval, beside, *said)
     return table
 
 
@@ -147,6 +157,15 @@ def _beside(point: FrontPoint) -> str:
     if point.recovered is None:
         return _ratio(point.versus_next)
     return f"{_ratio(point.recovered.versus_origin)} {point.recovered.versus_origin.other}"
+
+
+def _own(found: OwnScore | None) -> tuple[str, str]:
+    """Return the shares of a user's questions that agree and that are right, in percent with their intervals."""
+    if found is None:
+        return "", ""
+    pairs = ((found.agreement, found.agreement_ci95), (found.accuracy, found.accuracy_ci95))
+    agrees, right = (f"{share:.0%} ({low:.0%} - {high:.0%})" for share, (low, high) in pairs)
+    return agrees, right
 
 
 def _ratio(found: Comparison | None) -> str:

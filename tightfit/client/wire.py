@@ -58,7 +58,7 @@ def connection(url: str | None, token: str | None) -> dict[str, Any]:
 def request_of(model: str, budget: str, options: Mapping[str, Any]) -> dict[str, Any]:
     """Return a request for a job as JSON; paths of folders and files are made whole."""
     found: dict[str, Any] = {"model": model, "budget": budget, **options}
-    for name in ("model", "calibration"):
+    for name in ("model", "calibration", "judge"):
         text = found.get(name)
         if isinstance(text, str | Path) and Path(text).exists():
             found[name] = str(Path(text).absolute())

@@ -222,6 +222,7 @@ def _point(task: PointTask, origin: _Origin, done: list[Recovered]) -> dict[str,
         versus_next=None,
         versus_uniform=None,
         recovered=ancestry,
+        own=None,
     )
     return asdict(made)
 

@@ -3,7 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from math import isfinite
 from typing import Any
 
@@ -54,6 +54,7 @@ def report_data(
                 "perplexity": _finite(point.perplexity),
                 "bits": _finite(point.bits_per_weight),
                 "best": point.recommended,
+                "own": None if point.own is None else asdict(point.own),
                 "token": 0 if plan is None else _token_bytes(inventory, plan, spec),
                 "command": document.export_command(point.point, home_option),
                 "bytes": None
@@ -69,7 +70,11 @@ def report_data(
         "batch": spec.batch,
         "cache": _cache_layers(inventory, spec.target),
         "beside": document.metric.beside,
-        "dense": {"size": document.dense.size_bytes, "perplexity": _finite(document.dense.perplexity)},
+        "dense": {
+            "size": document.dense.size_bytes,
+            "perplexity": _finite(document.dense.perplexity),
+            "own": None if document.dense.own is None else asdict(document.dense.own),
+        },
         "categories": CATEGORIES,
         "columns": list(dict.fromkeys(c.column for c in cells if c.block is not None)),
         "cells": [_told(cell) for cell in cells],

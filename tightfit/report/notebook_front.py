@@ -116,6 +116,8 @@ def _row(point: FrontPoint) -> dict[str, Any]:
         "recommended": point.recommended,
         **_comparison("next", point.versus_next),
         **_comparison("uniform", point.versus_uniform),
+        "own_agreement": None if point.own is None else point.own.agreement,
+        "own_accuracy": None if point.own is None else point.own.accuracy,
     }
 
 

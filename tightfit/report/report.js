@@ -37,6 +37,7 @@ function showReport(root, data, place) {
     group.append(make("dt", "", name), shown);
     list.append(group);
   }
+  const percent = (share) => Math.round(100 * share) + "%";
   function showFigures(point) {
     const list = byId("figures");
     list.replaceChildren();
@@ -44,6 +45,11 @@ function showReport(root, data, place) {
     figure(list, "Size", size(point.size), share + "% of dense");
     figure(list, "KL divergence", number(point.kl), "95% interval " + number(point.ci[0]) + " to " + number(point.ci[1]));
     if (data.beside !== null) figure(list, data.beside[0].toUpperCase() + data.beside.slice(1), point.perplexity === null ? "not finite" : point.perplexity.toFixed(2), data.dense.perplexity === null ? "" : "dense " + data.dense.perplexity.toFixed(2));
+    if (point.own !== null) {
+      const own = point.own, questions = "your " + own.num_questions + " questions, ";
+      figure(list, "Agrees with dense", percent(own.agreement), questions + "95% interval " + own.agreement_ci95.map(percent).join(" to "));
+      figure(list, "Answers right", percent(own.accuracy), "dense " + percent(data.dense.own.accuracy) + ", 95% interval " + own.accuracy_ci95.map(percent).join(" to "));
+    }
     figure(list, "Bits per weight", point.bits === null ? "not finite" : point.bits.toFixed(2), "");
   }
   function showBytes(point) {

@@ -13,7 +13,7 @@ from typing import Any
 from space.errors import LevelDamagedError
 from workers.pool.cache_locks import use
 from workers.pool.node_caches import CarriedText, carried
-from workers.tasks import BuildLevels, ChooseDamping, Evaluate, PrepareText, Task, Workspace
+from workers.tasks import DependentTask, PrepareText, Task, Workspace
 from workers.worker import Worker
 
 
@@ -48,7 +48,7 @@ class Provident:
         self._in_use.close()
 
     def _provide(self, task: Task) -> None:
-        if isinstance(task, BuildLevels | ChooseDamping | Evaluate) and self._worker.lacks(task):
+        if isinstance(task, DependentTask) and self._worker.lacks(task):
             with _alone(self._folder):
                 self._worker.provide(task)
 

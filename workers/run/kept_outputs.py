@@ -4,13 +4,14 @@ Plans sorted by their levels in forward order are the leaves of a trie that is w
 outputs per batch is then all that can be used again, and every node of the trie is computed once.
 """
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Sized
 from dataclasses import dataclass, field
 
 from space.inventory import Inventory
 from space.level import Level
 from workers.families.block_stacks import BlockOutput, hidden_of
 from workers.run.replay import Replay
+from workers.tasks import BATCH
 
 LIMIT_BYTES = 512 * 2**20
 """what a worker keeps of earlier plans, at most: half for outputs of blocks, half for what is inside one of them"""
@@ -21,6 +22,12 @@ Stages = tuple[tuple[Level, ...], ...]
 """levels in forward order: of each block (the first one with what is before the blocks), and of the head"""
 Key = tuple[str, int, int]
 """a text, the index of a batch in it, and its sequences"""
+
+
+def keys_of(text: str, first: int, batches: Sequence[Sized]) -> list[Key]:
+    """Return the names of batches of a text's sequences from `first` on; odd ones are not worth remembering."""
+    index, odd = divmod(first, BATCH)
+    return [] if odd else [(text, index + i, len(batch)) for i, batch in enumerate(batches)]
 
 
 @dataclass

@@ -68,7 +68,7 @@ def reload(
     worker = Worker(workspace)
     with torch.no_grad():
         logits = runner.logits(text[:BATCH])[:_LOGIT_SEQUENCES]
-        searched = worker.logits(plan, tokens, text[:BATCH])[:_LOGIT_SEQUENCES]
+        searched = next(worker.logits(plan, tokens, [text[:BATCH]]))[:_LOGIT_SEQUENCES]
         teacher = read_teacher(worker.teacher_path(tokens, "held_out"))
         batches = text.split(BATCH)
         kl, loss = sequence_quality(map(runner.logits, batches), batches, teacher, family.loss)

@@ -30,7 +30,7 @@ def test_keys_are_the_contract() -> None:
     assert document["schema_version"] == 2
     assert list(document["front"][0]) == [
         *("point", "trial", "size_bytes", "bits_per_weight", "kl_divergence", "kl_divergence_ci95", "perplexity"),
-        *("recommended", "versus_next", "versus_uniform", "recovered"),
+        *("recommended", "versus_next", "versus_uniform", "recovered", "own"),
     ]
     assert list(document["front"][0]["versus_next"]) == ["other", "ratio", "difference_ci95", "measurable"]
     assert list(document["marginal_price"]) == ["step_bytes", "kl_divergence_drop"]

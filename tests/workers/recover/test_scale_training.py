@@ -61,7 +61,7 @@ def _same_logits(at: Bench, plan: Plan) -> None:
     model = _model(at, plan)
     with torch.no_grad():
         found = model.family.answers(model.model(**model.family.inputs(ids)))
-    torch.testing.assert_close(found, at.worker.logits(plan, at.tokens, ids), atol=2e-4, rtol=1e-4)
+    torch.testing.assert_close(found, next(at.worker.logits(plan, at.tokens, [ids])), atol=2e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize("kind", ["tied", "untied", "opt"])
@@ -231,7 +231,7 @@ def test_what_is_trained_for(bench: Callable[[TinyKind], Bench]) -> None:
     model = _model(at, plan)
     with torch.no_grad():
         logits = model.family.answers(model.model(**model.family.inputs(batch)))
-        dense = at.worker.logits(at.dense_plan(), at.tokens, batch)
+        dense = next(at.worker.logits(at.dense_plan(), at.tokens, [batch]))
         assert isinstance(batch, torch.Tensor)
         wrong = torch.nn.functional.cross_entropy(logits[:, :-1].flatten(0, 1), batch[:, 1:].flatten())
         kl, both = model.kl(batch, answers), model.loss(batch, answers, hard_labels=0.5)

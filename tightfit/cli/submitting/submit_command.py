@@ -25,6 +25,7 @@ def submit(
     batch: asked.Batch = 1,
     cache_bits: asked.CacheBits = None,
     calibration: asked.Calibration = None,
+    judge: asked.Judge = None,
     sequence_length: asked.SequenceLength = None,
     num_sequences: asked.NumSequences = None,
     target: asked.Target = "packed",
@@ -67,6 +68,7 @@ def submit(
         sequence_length=sequence_length, num_sequences=num_sequences, experts=experts, group_size=group_size, rank=rank,
         sparsity=sparsity, kind=kind, pin=pin, sampler=sampler, max_trials=max_trials, max_minutes=max_minutes,
         refine=refine, recover=recover, workers=workers, worker_memory=worker_memory, seed=seed, cache_bits=cache_bits,
+        judge=judge,
         ground=ground_of(config, preset, earlier, like), given=given,
     )  # fmt: skip
     if plan:

@@ -43,6 +43,13 @@ NumSequences = Annotated[
     int | None, typer.Option(help="Sequences to calibrate on; a quarter to search, half to judge [default: 128].")
 ]
 Target = Annotated[str, one_of(tuple(TARGETS), help="What the result is written as.")]
+Judge = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FILE",
+        help="JSONL file of your own questions (`prompt` and `answer`, or `choices`): every judged point is asked.",
+    ),
+]
 Experts = Annotated[
     str, one_of(("tied", "apart"), help="A level for all experts of a block per projection, or one for each expert.")
 ]

@@ -47,6 +47,7 @@ class AllowedModels:
         elif spec.model != BUNDLED:
             self._check_model(spec.model, spec.revision)
         self.check_text(spec.calibration, "calibration", "the model's own samples")
+        self.check_text(spec.judge, "judge", "no questions")
         return spec
 
     def check_text(self, text: str | None, field: str, otherwise: str) -> None:
