@@ -32,7 +32,7 @@ class World:
 
     def client(self, gate: Gate | None = None, options: ApiOptions | None = None) -> TestClient:
         """Return who asks the application."""
-        options = options or ApiOptions(model_folders=(self.model.parent, self.text.parent))
+        options = options or ApiOptions(model_folders=(self.model.parent, self.text.parent), share_seconds=0.0)
         app = create_app(self.service, gate or OpenGate("ada"), options, Here(self.service))
         return TestClient(app, base_url=ADDRESS, raise_server_exceptions=False)
 

@@ -58,7 +58,7 @@ class Asked(MemoryStore):
         return super().list_events(*args, **values)
 
 
-def run(scenario: "Callable[[Asked, EventStreams], Any]", **values: float) -> Asked:
+def run(scenario: "Callable[[Asked, EventStreams], Any]", **values: Any) -> Asked:
     """Run a scenario with a store that has job "one"."""
     store = Asked()
     store.create_job("one", spec())

@@ -36,6 +36,8 @@ from tightfit.http.routes import (
     upload_routes,
     webhook_routes,
 )
+from tightfit.http.shared_answers import SECONDS as SHARE_SECONDS
+from tightfit.http.shared_answers import SharedAnswers
 from tightfit.service import Service
 from tightfit.uploads.upload_store import UploadStore
 from tightfit.webhooks.deliverer import Deliverer
@@ -61,6 +63,7 @@ class ApiOptions:
         max_body_bytes: of a request.
         quotas: what a user may have.
         webhook_hosts: of private addresses that webhooks may have.
+        share_seconds: how long an answer is given again to who asks the same.
         is_mlflow_shared: everybody who may read sees MLflow, which shows the jobs of all; else administrators do.
 
     """
@@ -72,6 +75,7 @@ class ApiOptions:
     quotas: Quotas = field(default=Quotas())
     webhook_hosts: Sequence[str] = ()
     is_mlflow_shared: bool = False
+    share_seconds: float = SHARE_SECONDS
 
 
 def create_app(service: Service, gate: Gate, options: ApiOptions | None = None, judge: Judge | None = None) -> FastAPI:
@@ -106,7 +110,9 @@ def create_app(service: Service, gate: Gate, options: ApiOptions | None = None, 
     app.state.allowed_models = AllowedModels(app.state.uploads, tuple(options.model_folders))
     app.state.quotas, app.state.is_mlflow_shared = options.quotas, options.is_mlflow_shared
     app.state.destinations, app.state.forwarding = destinations, Forwarding()
-    app.state.figures, app.state.event_streams = Figures(), EventStreams(service.store)
+    shared = SharedAnswers(service, options.share_seconds)
+    app.state.shared_answers, app.state.figures = shared, Figures()
+    app.state.event_streams = EventStreams(service.store, changed=shared.forget)
     handle_problems(app, service.settings.home)
     for router in (
         page_routes.router,
@@ -123,7 +129,7 @@ def create_app(service: Service, gate: Gate, options: ApiOptions | None = None, 
         mlflow_routes.router,
     ):
         app.include_router(router)
-    app.add_middleware(Audited, store=service.store)
+    app.add_middleware(Audited, store=service.store, changed=shared.forget)
     hosts = allowed_hosts(options.host, options.allowed_hosts)
     app.add_middleware(Guard, hosts=hosts, max_body_bytes=options.max_body_bytes, streams=upload_routes.PARTS)
     app.add_middleware(Counting, figures=app.state.figures)

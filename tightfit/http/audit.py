@@ -1,6 +1,7 @@
 """What was asked of the service that might change something, by whom, and what was answered: kept in the database."""
 
 import logging
+from collections.abc import Callable
 from datetime import UTC, datetime
 
 from anyio import to_thread
@@ -27,9 +28,9 @@ class Audited:
     Of those who are not known only the service's log tells, with their address: a database is not filled by strangers.
     """
 
-    def __init__(self, app: ASGIApp, store: Store) -> None:
-        """Remember both."""
-        self._app, self._store = app, store
+    def __init__(self, app: ASGIApp, store: Store, changed: Callable[[], None] = lambda: None) -> None:
+        """Remember all; `changed` is called before an answer is sent to what may have changed something."""
+        self._app, self._store, self._changed = app, store, changed
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, and note it once it is answered."""
@@ -39,6 +40,8 @@ class Audited:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
+                if _may_change(scope):
+                    self._changed()
             await send(message)
 
         try:

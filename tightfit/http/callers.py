@@ -132,11 +132,15 @@ ServiceOfApp = Annotated[Service, Depends(_service)]
 
 def seen_job(service: Service, caller: Caller, job_id: str) -> Overview:
     """Return a job in short that a caller may see. Raises NotFoundError, the same for one that is another user's."""
-    unseen = NotFoundError(f"There is no job {job_id[:100]!a} of yours. GET /v1/jobs lists those there are.")
     try:
         found = service.store.overview(job_id)
     except NotFoundError as error:
-        raise unseen from error
+        raise unseen_job(job_id) from error
     if not caller.sees(found.user):
-        raise unseen
+        raise unseen_job(job_id)
     return found
+
+
+def unseen_job(job_id: str) -> NotFoundError:
+    """Return the error of a job that is not there, or is another user's."""
+    return NotFoundError(f"There is no job {job_id[:100]!a} of yours. GET /v1/jobs lists those there are.")

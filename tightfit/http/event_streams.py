@@ -67,10 +67,17 @@ async def as_long_as(known: Callable[[], object], stream: AsyncGenerator[bytes, 
 class EventStreams:
     """Follows jobs of a store, each as long as somebody listens."""
 
-    def __init__(self, store: Store, poll_seconds: float = POLL_SECONDS, ping_seconds: float = PING_SECONDS) -> None:
-        """Follow nobody yet."""
-        self._store, self._poll, self._ping = store, poll_seconds, ping_seconds
+    def __init__(
+        self,
+        store: Store,
+        poll_seconds: float = POLL_SECONDS,
+        ping_seconds: float = PING_SECONDS,
+        changed: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Follow nobody yet; `changed` is called before anybody is told of new events."""
+        self._store, self._poll, self._ping, self._changed = store, poll_seconds, ping_seconds, changed
         self._followed: dict[str, _Followed] = {}
+        self._reading: dict[tuple[str, int], asyncio.Task[list[_Lines]]] = {}
 
     def check_room(self) -> None:
         """Raise QuotaError where as many streams follow jobs as may."""
@@ -131,6 +138,7 @@ class EventStreams:
                 events = await self._read(job_id, followed.last)
             except NotFoundError:  # deleted
                 followed.is_gone = True
+                self._changed()
             except OutageError:
                 continue  # the database is away for a while
             if events or followed.is_gone:
@@ -140,7 +148,17 @@ class EventStreams:
                     followed.changed.notify_all()
 
     async def _read(self, job_id: str, after: int) -> list[_Lines]:
+        """Return the events after a number; who asks for the same while it is read is given that."""
+        key = (job_id, after)
+        if key not in self._reading:
+            self._reading[key] = asyncio.create_task(self._read_anew(job_id, after))
+            self._reading[key].add_done_callback(lambda _: self._reading.pop(key))
+        return await asyncio.shield(self._reading[key])
+
+    async def _read_anew(self, job_id: str, after: int) -> list[_Lines]:
         found = await to_thread.run_sync(self._store.list_events, job_id, after, MAX_EVENTS)
+        if found:
+            self._changed()
         return [(event.seq, encoded(event)) for event in found]
 
 

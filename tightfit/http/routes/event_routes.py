@@ -2,15 +2,15 @@
 
 from typing import Annotated, Any
 
-from anyio import to_thread
 from fastapi import APIRouter, Header, Query, Request
 from fastapi.responses import StreamingResponse
 
 from storage.events import EventKind
-from tightfit.http.callers import Reader, ServiceOfApp, seen_job
+from tightfit.http.callers import Reader
 from tightfit.http.event_streams import EventStreams, as_long_as
 from tightfit.http.problems import problem_responses
 from tightfit.http.routes.job_routes import JobId
+from tightfit.http.shared_answers import shared_answers
 
 router = APIRouter(prefix="/v1/jobs/{job}", tags=["events"], responses=problem_responses(401, 403, 404, 422, 429))
 _MEDIA_TYPE = "text/event-stream"
@@ -36,7 +36,6 @@ _MOST = 2**31 - 1
 async def events(
     request: Request,
     caller: Reader,
-    service: ServiceOfApp,
     job: JobId,
     after: Annotated[int, Query(ge=0, le=_MOST, description="Only events of higher numbers.")] = 0,
     follow: Annotated[bool, Query(description="Stay, and send what happens next.")] = True,
@@ -50,7 +49,7 @@ async def events(
     Kinds: `job` (its state), `request` (somebody asks it to stop), `phase`, `trial` (one measured plan), `front` (a new
     front: look at it), `task` (an export). A stream that follows has no end, unless the job is deleted.
     """
-    await to_thread.run_sync(seen_job, service, caller, job)
+    await shared_answers(request).check_seen(job, caller)
     streams: EventStreams = request.app.state.event_streams
     if follow:
         streams.check_room()

@@ -2,7 +2,8 @@
 
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Query, Response
+from anyio import to_thread
+from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse
 
 from space.results.document import FrontDocument
@@ -11,6 +12,7 @@ from tightfit.http.callers import Reader, ServiceOfApp, seen_job
 from tightfit.http.problems import problem_responses
 from tightfit.http.routes.job_routes import JobId
 from tightfit.http.shapes import PointExplanation, TrialPage
+from tightfit.http.shared_answers import shared_answers
 from tightfit.report.notebook_front import front_csv
 
 router = APIRouter(prefix="/v1/jobs/{job}", tags=["fronts"], responses=problem_responses(401, 403, 404, 422))
@@ -25,7 +27,8 @@ _FRONT_FORMS: dict[int | str, dict[str, Any]] = {
 
 
 @router.get("/front", response_model=FrontDocument, responses=_FRONT_FORMS)
-def show_front(
+async def show_front(
+    request: Request,
     caller: Reader,
     service: ServiceOfApp,
     job: JobId,
@@ -35,9 +38,14 @@ def show_front(
 
     The document is what `tightfit front JOB --json` prints. 409 as long as there is none.
     """
-    seen_job(service, caller, job)
-    document = service.front(job)
-    return PlainTextResponse(front_csv(document), media_type="text/csv") if form == "csv" else _json(document.to_json())
+    if form == "json":
+        return await shared_answers(request).answer("front", job, caller, lambda: service.front(job).to_json())
+
+    def written() -> str:
+        seen_job(service, caller, job)
+        return front_csv(service.front(job))
+
+    return PlainTextResponse(await to_thread.run_sync(written), media_type="text/csv")
 
 
 @router.get("/explanation", response_model=PointExplanation, responses=problem_responses(409))

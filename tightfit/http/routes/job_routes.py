@@ -26,6 +26,7 @@ from tightfit.http.shapes import (
     LogPart,
     Overrides,
 )
+from tightfit.http.shared_answers import shared_answers
 from tightfit.http.waiting import in_turn
 from tightfit.jobs.job_status import overview_json, task_json
 from tightfit.service import Service
@@ -116,10 +117,14 @@ def list_jobs(
 
 
 @router.get("/jobs/{job}", response_model=JobDetails, responses=problem_responses(404))
-def show_job(caller: Reader, service: ServiceOfApp, job: JobId) -> Response:
+async def show_job(request: Request, caller: Reader, service: ServiceOfApp, job: JobId) -> Response:
     """Tell how far a job is, and its exports and recoveries."""
-    found = seen_job(service, caller, job)
-    return JSONResponse(_json(service, found) | {"exports": [task_json(task) for task in service.tasks(job)]})
+
+    def told() -> dict[str, object]:
+        tasks = [task_json(task) for task in service.tasks(job)]
+        return _json(service, service.store.overview(job)) | {"exports": tasks}
+
+    return await shared_answers(request).answer("status", job, caller, told)
 
 
 @router.patch("/jobs/{job}", response_model=JobStatus, responses=problem_responses(404))
