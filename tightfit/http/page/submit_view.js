@@ -25,6 +25,7 @@ const MORE = [
   { name: "sparsities", label: "Sparsity", note: "Such as 0,0.5,2:4.", read: (t) => list(t).map((v) => (v.includes(":") ? v : Number(v))) },
   { name: "ranks", label: "Ranks", note: "Such as 0,16.", read: whole },
   { name: "kinds", label: "Kinds of level", note: "Such as integer,rotated-trellis.", read: list },
+  { name: "judge", label: "Your own questions", note: "A JSONL file on the service's machine: prompt and answer, or choices.", read: (t) => t },
   { name: "max_trials", label: "Most trials", type: "number", note: "Empty: as many as the model needs.", read: Number },
   { name: "max_minutes", label: "Most minutes", type: "number", read: Number },
   { name: "workers", label: "Workers", type: "number", read: Number },
