@@ -113,15 +113,21 @@ def test_html_is_text_wherever_people_write(live: Live) -> None:
     """Names of models and users, labels, notes: on page, report and MLflow none of it becomes a script."""
     job = live.ids["job"]
     search = "/mlflow/ajax-api/2.0/mlflow/experiments/search"
-    until(lambda: live.ask("eve", "POST", search, json={"max_results": 100}).is_success)
-    experiments = live.ask("eve", "POST", search, json={"max_results": 100}).json()["experiments"]
-    number = next(e["experiment_id"] for e in experiments if "onerror" in e["name"])  # less `<`
+
+    def numbers() -> list[str]:
+        answer = live.ask("eve", "POST", search, json={"max_results": 100})
+        experiments = answer.json().get("experiments", []) if answer.is_success else []
+        return [e["experiment_id"] for e in experiments if "onerror" in e["name"]]  # less `<`
+
+    until(numbers, _SECONDS)  # MLflow takes a while to start, and what is delivered to it comes then
+    (number,) = numbers()
     runs = live.ask(
         "eve", "POST", "/mlflow/ajax-api/2.0/mlflow/runs/search", json={"experiment_ids": [number], "max_results": 5}
     ).json()["runs"]
     places = ["/", "/#/new", f"/#/jobs/{job}", f"/v1/jobs/{job}/report", "/mlflow/#/experiments"]
     places += [f"/mlflow/#/experiments/{number}"]
     places += [f"/mlflow/#/experiments/{number}/runs/{run['info']['run_id']}" for run in runs]
+    silent = ("/#/new", "/mlflow/#/experiments")
     with opened() as page:
         page.context.add_cookies([{"name": COOKIE, "value": live.tokens["eve"], "url": live.url}])
         page.on("dialog", lambda dialog: pytest.fail(f"a dialog: {dialog.message}"))
@@ -129,14 +135,13 @@ def test_html_is_text_wherever_people_write(live: Live) -> None:
         for place in places:
             page.goto("about:blank")
             page.goto(live.url + place)
-            page.wait_for_load_state("networkidle")
-            page.wait_for_timeout(3000)
+            if place not in silent:
+                page.locator("body").filter(has_text="window.pwned").wait_for(timeout=60_000)
+            page.wait_for_timeout(3000)  # a stream of events stays open, so that its network is never idle
             for frame in page.frames:
                 assert frame.evaluate("window.pwned") is None, place
                 assert frame.locator("img[src=x]").count() == 0, place
-            text = page.locator("body").inner_text()
-            assert place in ("/#/new", "/mlflow/#/experiments") or "window.pwned" in text, (place, text[:500])
-            seen += text
+            seen += page.locator("body").inner_text()
         assert f"of {ANN}" in seen
     sent = {"name": HTML, "files": [{"name": "config.json", "size_bytes": 1, "sha256": "0" * 64}]}
     assert live.ask("ann", "POST", "/v1/uploads", json=sent).status_code == 422
