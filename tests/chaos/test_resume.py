@@ -52,7 +52,7 @@ def expected(tiny: Tiny, text_file: Path, tmp_path_factory: pytest.TempPathFacto
     return front_digest(document)
 
 
-@pytest.mark.parametrize(("workers_before", "workers_after"), [(1, 2), (2, 1)])
+@pytest.mark.parametrize(("workers_before", "workers_after"), [pytest.param(1, 2, marks=pytest.mark.slow), (2, 1)])
 def test_resumed_with_another_number_of_workers(
     service: PlainService,
     tiny: Tiny,
