@@ -67,23 +67,21 @@ def submit(
         model=model, budget=budget, context=context, batch=batch, calibration=calibration, target=target, bits=bits,
         sequence_length=sequence_length, num_sequences=num_sequences, experts=experts, group_size=group_size, rank=rank,
         sparsity=sparsity, kind=kind, pin=pin, sampler=sampler, max_trials=max_trials, max_minutes=max_minutes,
-        refine=refine, recover=recover, workers=workers, worker_memory=worker_memory, seed=seed, cache_bits=cache_bits,
-        judge=judge,
-        ground=ground_of(config, preset, earlier, like), given=given,
+        refine=refine, recover=recover, workers=workers, worker_memory=worker_memory, seed=seed, judge=judge,
+        cache_bits=cache_bits, ground=ground_of(config, preset, earlier, like), given=given,
     )  # fmt: skip
-    if plan:
-        spec, sources = _beside(spec, plan), {**sources, "plans": "--plan"}
+    spec, sources = _beside(spec, sources, plan)
     if dry_run:
         _look(spec, sources, out, home, as_json=as_json)
     else:
         _queue_or_run(spec, home, detach=detach, queue=queue, as_json=as_json)
 
 
-def _beside(spec: "JobSpec", plan_files: list[str]) -> "JobSpec":
-    """Return a request with plans of other tools to compare with."""
+def _beside(spec: "JobSpec", sources: dict[str, str], plan_files: list[str] | None) -> tuple["JobSpec", dict[str, str]]:
+    """Return a request with plans of other tools to compare with, and who says what of it."""
     from search.request.plan_files import with_plans
 
-    return with_plans(spec, plan_files)
+    return (with_plans(spec, plan_files), {**sources, "plans": "--plan"}) if plan_files else (spec, sources)
 
 
 def _look(spec: "JobSpec", sources: Mapping[str, str], out: Path | None, home: Path | None, *, as_json: bool) -> None:
