@@ -30,12 +30,7 @@ NOT_QUICK = {  # whole jobs, servers, browsers, fresh processes
     *("tests/workers/test_gpu.py", "tests/workers/test_devices.py"),
     *("tests/storage/tracking", "tests/cli/test_doctor.py", "tests/cli/test_errors.py", "tests/benchmarks"),
     *(
-        *("tests/http/test_serve.py", "tests/http/test_uploads.py", "tests/http/test_webhooks.py"),
-        *("tests/http/test_raw_requests.py", "tests/http/test_quotas.py", "tests/workers/evaluate/test_sketch.py"),
-        "tests/http/test_hostile_models.py",
-        "tests/http/test_mlflow_door.py",
-        "tests/http/test_both_ways.py",
-        "tests/http/test_openapi.py",
+        *("tests/http", "tests/workers/evaluate/test_sketch.py", "tests/workers/kernels/test_compiled.py"),
         "tests/search/job",
         "tests/search/decide/test_groups.py",
         "tests/workers/recover",
