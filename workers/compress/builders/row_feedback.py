@@ -50,22 +50,21 @@ def round_trellis(
     lower_voo: Floats,
     which_v: Whole,
     subset_of: Whole,
-    length: int,
 ) -> tuple[Floats, Floats]:
     """Return (V, O) signed symbols and the values that they stand for.
 
     It takes what `round_integers` takes, but behind the pruned ones (V, 4, 128) rising values of each subset, of which
     2^(bits - 1) count, and factors whose blocks of segments hold how the rows of one know of each other: below the
     diagonal what an earlier row's error adds to a later one's target, on it what errors of that sum cost; then (16,)
-    the subset of each window, and T; the last segment may have fewer rows.
+    the subset of each window. The last segment may have fewer rows.
     """
     levels, rows = wanted_vo.shape
     symbols, values = np.empty_like(wanted_vo), np.empty_like(wanted_vo)
     for v in range(levels):
         lower, half = lower_voo[which_v[v]], half_v[v]
         target = wanted_vo[v].copy()
-        for start in range((rows - 1) // length * length, -1, -length):
-            stop = min(rows, start + length)
+        for start in range((rows - 1) // SEGMENT_ROWS * SEGMENT_ROWS, -1, -SEGMENT_ROWS):
+            stop = min(rows, start + SEGMENT_ROWS)
             part, scale, keep = target[start:stop], scale_vo[v, start:stop], keep_vo[v, start:stop]
             inner = lower[start:stop, start:stop]
             windows = _best_way(part, scale, keep, codebooks[v], half, inner, subset_of)

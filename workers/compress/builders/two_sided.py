@@ -51,7 +51,7 @@ def two_sided_trellis(levels: Sequence[Level], outputs: Outputs) -> Rounder:
 
     def round_column(targets: Tensor, scale: Tensor, keep: Tensor | None) -> tuple[Tensor, Tensor]:
         wanted, scales, kept = (x.view(len(levels), -1).numpy() for x in _parts(targets, scale, keep))
-        found = rounding(wanted, scales, kept, codebooks, half, factors, which, subset_of, SEGMENT_ROWS)
+        found = rounding(wanted, scales, kept, codebooks, half, factors, which, subset_of)
         symbols, values = (torch.from_numpy(x).flatten() for x in found)
         return symbols, values
 
