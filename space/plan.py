@@ -1,12 +1,12 @@
 """A plan gives every module of a model one level; its digest is its name."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from operator import itemgetter
 
 from space.digest import digest
-from space.level import Level, parse_level
+from space.level import DENSE, Level, parse_level
 
 Choice = tuple[str, Level]
 """A module and its level."""
@@ -22,6 +22,11 @@ class Plan:
     def of(levels: Mapping[str, Level]) -> "Plan":
         """Return the plan of a mapping."""
         return Plan(tuple(levels.items()))
+
+    @staticmethod
+    def dense(names: Iterable[str]) -> "Plan":
+        """Return the plan that leaves all modules of some names as they are."""
+        return Plan.of(dict.fromkeys(names, DENSE))
 
     @staticmethod
     def from_json(levels: Mapping[str, str]) -> "Plan":

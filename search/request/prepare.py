@@ -15,7 +15,6 @@ from space.cost import key_value_bytes
 from space.digest import Json, digest
 from space.errors import InfeasibleBudgetError, ModelError, SpecError
 from space.inventory import Inventory, has_stacks, with_experts_apart
-from space.level import DENSE
 from space.menu import SearchSpace, build_space
 from space.plan import Plan
 from space.spec import JobSpec
@@ -49,7 +48,7 @@ class Prepared:
     @property
     def dense_plan(self) -> Plan:
         """Return the model as it is."""
-        return Plan.of(dict.fromkeys((site.name for site in self.inventory.sites), DENSE))
+        return Plan.dense(site.name for site in self.inventory.sites)
 
     @property
     def weight_budget(self) -> int:

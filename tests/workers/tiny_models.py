@@ -221,7 +221,7 @@ class Bench:
 
     def dense_plan(self) -> Plan:
         """Return the plan that leaves everything as it is."""
-        return Plan.of(dict.fromkeys(self.names, DENSE))
+        return Plan.dense(self.names)
 
 
 def text_request(source: Path | None, seed: int = 0) -> TextRequest:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from space.errors import CalibrationError
 from space.inventory import Inventory
-from space.level import DENSE, Level
+from space.level import Level
 from space.plan import Plan
 from workers.devices import Device, compute_dtype
 from workers.families.blocks import BlockRunner
@@ -64,7 +64,7 @@ class Engine:
     @property
     def dense_plan(self) -> Plan:
         """Return the plan that leaves everything as it is."""
-        return Plan.of({site.name: DENSE for site in self._inventory.sites})
+        return Plan.dense(site.name for site in self._inventory.sites)
 
     def whole_dense(self) -> Any:
         """Return the dense model, all of it in memory.
