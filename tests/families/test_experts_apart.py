@@ -41,11 +41,15 @@ def mixture(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.usefixtures("reload_here")
 def test_a_job(mixture: Path, tmp_path: Path) -> None:
-    """Experts of one block have different levels, in the search as in the files; a stack that is pinned stays dense."""
+    """Experts of one block have different levels, in the search as in the files; a stack that is pinned stays dense.
+
+    A job on the same text before it had them tied.
+    """
     pins = (("layers.0.mlp.experts.down_proj", "dense"),)
     text = write_text_file(tmp_path / "text.txt")
     spec = small_spec(mixture, text, **_MENU, experts="apart", pins=pins, max_trials=24)
     service = open_service(tmp_path / "home")
+    run_job(service, small_spec(mixture, text, **_MENU, max_trials=8))
     job_id, document = run_job(service, spec)
     assert document.experts is not None
     exported = service.export(job_id, tmp_path / "out", refit=False)

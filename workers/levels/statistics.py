@@ -120,7 +120,7 @@ def calibrate(engine: Engine, inventory: Inventory, tokens: Samples, out_folder:
     kept = KeptOutputs(runner.num_blocks, out_folder)
     for index in range(runner.num_blocks):
         inside = [m for m in inventory.modules if m.block == index]
-        path, before = _block_path(out_folder, index), list(outputs)
+        path, before = _block_path(out_folder, inventory, index), list(outputs)
         again = partial(_run_block, runner, index, batches, before)
         with engine.holding_dense(index), _collecting(inside, modules, path, again) as collector:
             for place, batch in enumerate(batches):
@@ -131,7 +131,7 @@ def calibrate(engine: Engine, inventory: Inventory, tokens: Samples, out_folder:
     head = runner.family.head(runner.model)
     outside = [m for m in inventory.modules if m.block is None and _is_head(m)]
     heads = [m for m in outside if m.kind == "linear" or _user(m, modules) != m.name]
-    nothing, path = partial(iter, ()), out_folder / "head.safetensors"
+    nothing, path = partial(iter, ()), _block_path(out_folder, inventory, None)
     with engine.holding_dense(runner.num_blocks), _collecting(heads, modules, path, nothing) as collector:
         for batch, output in zip(batches, outputs, strict=True):
             collector.real_bt = real_tokens(batch)
@@ -175,15 +175,17 @@ def _run_block(
         yield runner.run_block(index, batch, output)
 
 
-def _block_path(folder: Path, index: int) -> Path:
-    return folder / f"block-{index:04d}.safetensors"
+def _block_path(folder: Path, inventory: Inventory, block: int | None) -> Path:
+    """Return the file of a block's statistics, or of those outside; of experts apart they are others than of stacks."""
+    apart = "-apart" if any(m.is_one_expert for m in inventory.modules) else ""
+    return folder / f"{'head' if block is None else f'block-{block:04d}'}{apart}.safetensors"
 
 
 def expert_tokens(folder: Path, inventory: Inventory) -> ExpertTokens | None:
     """Return what the experts of a model saw of a calibration text; None: it has none, or it was not counted."""
     if all(m.site is None for m in inventory.modules):
         return None
-    return read_expert_tokens([_block_path(folder, index) for index in range(inventory.num_blocks)], inventory)
+    return read_expert_tokens([_block_path(folder, inventory, block) for block in range(inventory.num_blocks)], inventory)
 
 
 def _user(module: ModuleInfo, modules: Mapping[str, nn.Module]) -> str:
@@ -202,8 +204,8 @@ def calibration_folder(cache_folder: Path, calibration_digest: str) -> Path:
 
 def is_calibrated(folder: Path, inventory: Inventory) -> bool:
     """Tell whether all of a calibration's files are there and whole."""
-    names = [f"block-{i:04d}" for i in range(inventory.num_blocks)] + ["head"]
-    return all(is_whole(folder / f"{name}.safetensors") for name in names) and are_collected(folder, inventory)
+    paths = [_block_path(folder, inventory, block) for block in (*range(inventory.num_blocks), None)]
+    return all(map(is_whole, paths)) and are_collected(folder, inventory)
 
 
 def load_statistics(folder: Path, inventory: Inventory, module_name: str, needs: Collection[Need]) -> Statistics:
@@ -250,8 +252,7 @@ def load_hessian(folder: Path, inventory: Inventory, module_name: str) -> Tensor
     lookups = load_lookups(folder, module)
     if module.block is None and not _is_head(module):
         return torch.eye(module.in_features) if lookups is None else lookups[0]
-    name = "head" if module.block is None else f"block-{module.block:04d}"
-    with safe_open(folder / f"{name}.safetensors", framework="pt") as file:
+    with safe_open(_block_path(folder, inventory, module.block), framework="pt") as file:
         owners = json.loads(file.metadata()["owner"])
         if module_name not in owners and module.block is None and module.kind == "embedding":  # no head has it
             return torch.eye(module.in_features) if lookups is None else lookups[0]
