@@ -14,6 +14,7 @@ Samples = Literal[
     "audio",
     "images",
     "captioned-images",
+    "images-in-text",
 ]
 _SYMBOL = re.compile(r"\bKL\b")
 
@@ -137,6 +138,14 @@ QUESTIONS: dict[str, Question] = {
         "image-feature-extraction",
         _OWN_ATTENTION,
         "AutoImageProcessor",
+        has_sequences=False,
+    ),
+    "image-text-decoder": Question(
+        Metric(unit="nats per token behind an image"),
+        "images-in-text",
+        task="image-text-to-text",
+        left_out="neither images nor text go through it, or it is inside torch's own attention",
+        reader="AutoProcessor",
         has_sequences=False,
     ),
     "image-text-embedder": Question(

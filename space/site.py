@@ -15,7 +15,8 @@ class Site:
     """A parameter that is no plain layer's weight stored under its own name.
 
     A parameter of three dimensions is a stack of matrices, one for each expert: their rows stand below each other in
-    one matrix, so that all of them share a level, as runtimes have it; or each is a site of its own.
+    one matrix, so that all of them share a level, as runtimes have it; or each is a site of its own. One of more is
+    the kernel of a convolution that cuts its input into patches: a row multiplies all values of a patch.
 
     Attributes:
         parameter: its name in the model.
@@ -44,6 +45,8 @@ class Site:
     @property
     def matrix_shape(self) -> tuple[int, int]:
         """Return (rows, columns) of the matrix, columns being what a row is multiplied with."""
+        if len(self.shape) > _STACKED:
+            return self.shape[0], prod(self.shape[1:])
         columns = self.shape[-2 if self.transposed else -1]
         rows = prod(self.shape) // columns
         return rows if self.expert is None else rows // self.shape[0], columns

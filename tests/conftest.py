@@ -150,9 +150,8 @@ def service(tmp_path: Path) -> "Iterator[PlainService]":
 @pytest.fixture
 def reload_here(monkeypatch: pytest.MonkeyPatch) -> None:
     """Reload exports in this process, which saves seconds; other tests use fresh ones."""
-    from space.targets.cache_sites import as_searched
     from tightfit.export import verify
-    from workers.families.read_inventory import inspect_model
+    from workers.families.read_inventory import inspect_searched
     from workers.runtime.exported_loaders import LOADERS
     from workers.runtime.reload import reload
     from workers.tasks import Workspace
@@ -161,8 +160,8 @@ def reload_here(monkeypatch: pytest.MonkeyPatch) -> None:
     def in_process(request: Mapping[str, Any], look: Callable[[], None]) -> dict[str, Any]:
         look()
         model = request["model_folder"]
-        cache, content, inventory = request["cache_folder"], request["model_digest"], inspect_model(Path(model))
-        inventory = as_searched(inventory, [name for name, _ in Plan.from_json(request["plan"]).levels])
+        cache, content = request["cache_folder"], request["model_digest"]
+        inventory = inspect_searched(Path(model), [name for name, _ in Plan.from_json(request["plan"]).levels])
         workspace = Workspace(model, cache, content, inventory, device=request["device"])
         plan, tokens = Plan.from_json(request["plan"]), TokenSet.from_json(request["tokens"])
         try:

@@ -7,7 +7,6 @@ from typing import Any
 from space.export_options import ExportOptions
 from space.plan import Plan
 from space.question import KL, QUESTIONS, Metric
-from space.targets.cache_sites import as_searched
 from storage.point_tasks import PointTask
 from storage.records import Job
 from storage.sound_records import ground_of, reading
@@ -21,7 +20,7 @@ from tightfit.model_card import Facts, model_card, provenance
 from tightfit.origin import origin
 from tightfit.searched_model import searched_folder
 from workers.devices import Device, device_here
-from workers.families.read_inventory import inspect_model
+from workers.families.read_inventory import inspect_searched
 from workers.levels.level_store import LevelStore
 from workers.recover.recovery_table import recovery_of
 from workers.tasks import Workspace
@@ -104,7 +103,7 @@ def _order(job: Job, options: ExportOptions, folder: Path, plan: Plan, steps: St
     ground = ground_of(job)
     spec, cache = job.spec, ground.cache_folder
     names = [name for name, _ in plan.levels]
-    inventory = as_searched(inspect_model(folder), names, spec.context, spec.batch, spec.target)
+    inventory = inspect_searched(folder, names, spec.context, spec.batch, spec.target)
     digest, device = ground.model_digest, _device(job, steps)
     values = values_of(options.point, TokenSet.from_json(ground.tokens.to_json()), folder, Path(cache))
     store = LevelStore(Path(cache) / "levels", digest, values.tokens.of("calibration"))

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from search.request.prepare import read_inventory
+from search.request.prepare import is_folder, read_inventory
 from space.errors import SpecError, in_one_line
 from space.inventory import Inventory, ModuleInfo
 from space.level import Level, parse_level
@@ -32,7 +32,7 @@ def with_plans(spec: JobSpec, files: Sequence[str]) -> JobSpec:
         SpecError: a file cannot be read as a plan, or two have one name.
 
     """
-    inventory = read_inventory(resolve_model(spec.model, spec.revision), None)
+    inventory = read_inventory(resolve_model(spec.model, spec.revision), None, images=is_folder(spec.calibration))
     plans = dict(spec.plans)
     for file in files:
         name = Path(file).stem

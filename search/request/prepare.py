@@ -20,10 +20,12 @@ from space.plan import Plan
 from space.spec import JobSpec
 from space.targets.cache_sites import DENSE_CACHE, check_cache_bits, with_cache_sites
 from space.targets.target_table import TARGETS, check_packages
+from workers.bounded_files import user_path
 from workers.models.model_files import read_config, read_headers, resolve_model
 from workers.models.ties import check_ties
+from workers.text.text_sources import STDLIB
 
-_INVENTORY_VERSION = 7  # raise it when the same files get another inventory
+_INVENTORY_VERSION = 8  # raise it when the same files get another inventory
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +77,8 @@ def prepare(spec: JobSpec, cache_folder: Path | None = None, *, remember: bool =
     """
     check_cache_bits(spec.cache_bits, spec.context, spec.target)
     folder = held_model(spec)
-    inventory = _sites(spec, folder, read_inventory(folder, cache_folder, remember=remember))
+    images = is_folder(spec.calibration)
+    inventory = _sites(spec, folder, read_inventory(folder, cache_folder, remember=remember, images=images))
     if spec.context and inventory.key_value is None:
         raise ModelError(f"{folder}: the model does not tell the size of its key/value cache; leave --context out.")
     if spec.cache_bits != DENSE_CACHE:
@@ -144,8 +147,21 @@ def _check_levels(folder: Path, spec: JobSpec, space: SearchSpace) -> None:
         )
 
 
-def read_inventory(folder: Path, cache_folder: Path | None, *, remember: bool = False) -> Inventory:
+def is_folder(calibration: str | None) -> bool:
+    """Tell whether a job is given a folder, of images for models that read them, and no text."""
+    return calibration not in (None, STDLIB) and user_path(str(calibration)).is_dir()
+
+
+def read_inventory(
+    folder: Path, cache_folder: Path | None, *, remember: bool = False, images: bool = False
+) -> Inventory:
     """Return a model's inventory; a remembered one has the same config and the same headers of its weight files.
+
+    Args:
+        folder: the model.
+        cache_folder: where one may be remembered, if anywhere.
+        remember: whether a new one is left there.
+        images: whether it is of a job that is given images.
 
     Raises:
         ModelError: the model is unsafe or broken.
@@ -154,11 +170,11 @@ def read_inventory(folder: Path, cache_folder: Path | None, *, remember: bool = 
     config = read_config(folder)
     headers = read_headers(folder)
     stored: list[list[Json]] = [[t.info.name, list(t.info.shape), t.info.dtype] for t in headers.values()]
-    key = digest([_INVENTORY_VERSION, version("transformers"), config, stored])
+    key = digest([_INVENTORY_VERSION, version("transformers"), config, stored, images])
     path = (cache_folder or folder) / "inventories" / f"{key}.json"
     inventory = _remembered(path) if cache_folder is not None else None
     if inventory is None:
-        inventory = _made(folder, path if cache_folder is not None and remember else None)
+        inventory = _made(folder, path if cache_folder is not None and remember else None, images=images)
     tied = {copy: m.name for m in inventory.modules for copy in m.tied}
     check_ties(folder, tied, headers)  # each time: the same headers may have other bytes
     return inventory
@@ -171,11 +187,11 @@ def _remembered(path: Path) -> Inventory | None:
         return None
 
 
-def _made(folder: Path, path: Path | None) -> Inventory:
+def _made(folder: Path, path: Path | None, *, images: bool) -> Inventory:
     """Return a new inventory; it is left at a path if there is one."""
     from workers.families.read_inventory import inspect_model
 
-    inventory = inspect_model(folder)
+    inventory = inspect_model(folder, images=images)
     if path is not None:
         from workers.whole_files import write_text
 

@@ -51,4 +51,10 @@ def _images(folder: Path) -> Path:
     return out
 
 
-_SOURCES = {"transcribed-audio": _sounds, "audio": _sounds, "images": _images, "captioned-images": _images}
+_SOURCES = {
+    "transcribed-audio": _sounds,
+    "audio": _sounds,
+    "images": _images,
+    "captioned-images": _images,
+    "images-in-text": _images,
+}

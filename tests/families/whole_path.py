@@ -15,16 +15,25 @@ from pathlib import Path
 import torch
 
 from space.errors import TightfitError
+from space.inventory import Inventory
 from space.question import QUESTIONS
 from tests.end_to_end.jobs import open_service, run_job, small_spec
 from tests.families.sample_sources import source_of
 from tests.families.short_path import walk
 from tests.families.zoo import make_family
 from tests.families.zoo_configs import CAUSAL, OTHERS
+from tests.families.zoo_processors import SEES_IMAGES
 from workers.families.read_inventory import inspect_model
 
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "families.md"
 BEGIN, END = "<!-- zoo: begin -->", "<!-- zoo: end -->"
+ENOUGH = 0.95
+LESS = (
+    *("deepseek_v4", "llama4", "minimax", "mistral3", "qwen2_audio", "siglip-vision", "smolvlm", "voxtral", "wav2vec2"),
+    "zamba2",
+)
+"""families of which less is searched: sound beside text, processors that need packages that are not here, torch's own
+attention, convolutions over sound, tables, stored constants, layers that several blocks share"""
 _MENU = {"budget": "60%", "bits": (4, 8), "group_sizes": (32,), "sparsities": (0.0,), "ranks": (0,), "max_trials": 8}
 
 
@@ -38,6 +47,7 @@ class Verdict:
         sites: where levels may go.
         share: part of its bytes that is searched.
         told: "verified", or why not.
+        left: the largest part that is not searched and why, where less than 95 % are.
 
     """
 
@@ -46,18 +56,20 @@ class Verdict:
     sites: int
     share: float
     told: str
+    left: str = ""
 
     @property
     def row(self) -> str:
         """Return its line in the document's table."""
-        return f"| {self.family} | {self.kind or ''} | {self.sites or ''} | {self.share:.1%} | {self.told} |"
+        told = f"{self.told}; {self.left}" if self.left else self.told
+        return f"| {self.family} | {self.kind or ''} | {self.sites or ''} | {self.share:.1%} | {told} |"
 
 
 def judge(family: str, folder: Path, *, whole: bool = True) -> Verdict:
     """Take a family from its config to a verified export, in a folder that is empty."""
     model = make_family(family, folder / "model")
     try:
-        inventory = inspect_model(model)
+        inventory = inspect_model(model, images=family in SEES_IMAGES)
     except TightfitError as error:
         told = str(error).removeprefix(f"{model}: ").replace("|", "/")
         return Verdict(family, None, 0, 0.0, f"refused: {told}")
@@ -67,7 +79,19 @@ def judge(family: str, folder: Path, *, whole: bool = True) -> Verdict:
         told = "verified" if difference == 0 else f"verified to {difference:.1g}"
     except (TightfitError, AssertionError) as error:
         told = f"fails: {(str(error).splitlines() or ['it measures otherwise from a kept block on'])[0]}"
-    return Verdict(family, inventory.family, len(inventory.modules), share, told)
+    left = _largest_left(inventory) if share < ENOUGH else ""
+    return Verdict(family, inventory.family, len(inventory.modules), share, told, left)
+
+
+def _largest_left(inventory: Inventory) -> str:
+    """Return the largest part that is not searched, its share, and why."""
+    carried = max(inventory.carried, key=lambda part: part.size_bytes, default=None)
+    tensor = max(inventory.others, key=lambda part: part.size_bytes)
+    if carried is not None and carried.size_bytes > tensor.size_bytes:
+        return f"{carried.name} ({carried.size_bytes / inventory.dense_bytes:.1%}): {carried.reason}"
+    shape = " x ".join(map(str, tensor.shape))
+    why = "values of no linear layer, embedding, stack of experts or patches"
+    return f"{tensor.name} ({shape}, {tensor.size_bytes / inventory.dense_bytes:.1%}): {why}"
 
 
 def _job(model: Path, folder: Path, kind: str) -> float:

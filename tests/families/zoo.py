@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from tests.families.zoo_configs import CAUSAL, KEPT_NONE, OF_DEPTH, OTHERS, SMALL
+from tests.families.zoo_processors import SEES_IMAGES, save_processor
 from workers.models.model_files import BUNDLED_FOLDER
 
 _RECURRENT = ("A_log", "dt_bias", "dt_proj.bias", "time_decay", "time_first", ".D", "rg_lru", "lambda")
@@ -32,6 +33,8 @@ def make_family(family: str, folder: Path) -> Path:
     if getattr(model, "main_input_name", "") != "pixel_values":
         for name in ("tokenizer.json", "tokenizer_config.json"):
             shutil.copy(BUNDLED_FOLDER / name, folder / name)
+    if family in SEES_IMAGES:
+        save_processor(family, folder)
     return folder
 
 

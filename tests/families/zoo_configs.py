@@ -73,6 +73,22 @@ _WIDTHS = {
     0: (*("pad_token_id", "bos_token_id", "eos_token_id", "decoder_start_token_id", "num_kv_shared_layers"),),
     VOCABULARY: ("vocab_size", "vocab_size_per_layer_input"),
 }
+IMAGE_MARKS = {
+    "image_token": "<image>",
+    "context_image_token": "<image>",
+    "video_token": "<video>",
+    "boi_token": "<boi>",
+    "eoi_token": "<eoi>",
+    "vision_start_token": "<vision_start>",
+    "vision_end_token": "<vision_end>",
+    "start_image_token": "<vision_start>",
+    "end_image_token": "<vision_end>",
+    "fake_image_token": "<fake_token_around_image>",
+    "end_of_utterance_token": "<end_of_utterance>",
+    "global_image_token": "<global-img>",
+}
+"""special tokens of models that see images, by the names that their processors have for them"""
+_MARKS = {mark: VOCABULARY + place for place, mark in enumerate(dict.fromkeys(IMAGE_MARKS.values()))}
 SMALL: dict[str, Any] = {name: size for size, names in _WIDTHS.items() for name in names}
 SMALL |= {
     "hidden_dropout": 0.0,
@@ -80,6 +96,12 @@ SMALL |= {
     "block_auto_adjust_ff_dim": False,
     "use_mamba_kernels": False,
     "rope_local_base_freq": 10000.0,
+    **dict.fromkeys(("image_token_id", "image_token_index"), _MARKS["<image>"]),
+    "video_token_id": _MARKS["<video>"],
+    "boi_token_index": _MARKS["<boi>"],
+    "eoi_token_index": _MARKS["<eoi>"],
+    **dict.fromkeys(("vision_start_token_id", "image_start_token_id"), _MARKS["<vision_start>"]),
+    **dict.fromkeys(("vision_end_token_id", "image_end_token_id"), _MARKS["<vision_end>"]),
 }
 OF_DEPTH = {
     *("layer_types", "mlp_layer_types", "layers_block_type", "moe_layer_freq", "no_rope_layers", "moe_layers"),
@@ -193,15 +215,9 @@ CAUSAL: dict[str, dict[str, Any]] = {
     },
 }
 """model type -> what its config has beside `SMALL`; each is built as a causal language model"""
-_WITH_VISION = {"vision_config": _VISION, "text_config": _MROPE}
-_FOUR_WITH_VISION = {
-    "vision_config": _VISION,
-    "text_config": _FOUR,
-    "image_token_id": 4000,
-    "video_token_id": 4001,
-    "vision_start_token_id": 4002,
-    "vision_end_token_id": 4003,
-}
+_MARKED: dict[str, Any] = {"vocab_size": VOCABULARY + 16}  # rows for marks of images, too
+_WITH_VISION = {"vision_config": _VISION, "text_config": _MARKED | _MROPE}
+_FOUR_WITH_VISION = {"vision_config": _VISION, "text_config": _MARKED | _FOUR}
 _T5GEMMA = {
     "vocab_size": VOCABULARY,
     "hidden_size": 64,
@@ -239,7 +255,11 @@ OTHERS: dict[str, tuple[str, str, dict[str, Any]]] = {
     ),
     "glm4v": ("glm4v", "Glm4vForConditionalGeneration", _WITH_VISION),
     "qwen3_vl_moe": ("qwen3_vl_moe", "Qwen3VLMoeForConditionalGeneration", _WITH_VISION),
-    "qwen2_vl": ("qwen2_vl", "Qwen2VLForConditionalGeneration", _WITH_VISION),
+    "qwen2_vl": (
+        "qwen2_vl",
+        "Qwen2VLForConditionalGeneration",
+        {**_WITH_VISION, "vision_config": {**_VISION, "hidden_size": 64}},  # that of the language model
+    ),
     "qwen2_5_vl": (
         "qwen2_5_vl",
         "Qwen2_5_VLForConditionalGeneration",
@@ -252,15 +272,19 @@ OTHERS: dict[str, tuple[str, str, dict[str, Any]]] = {
         "Qwen3_5MoeForConditionalGeneration",
         _FOUR_WITH_VISION,
     ),
-    "gemma3": ("gemma3", "Gemma3ForConditionalGeneration", {"text_config": _FOUR, "mm_tokens_per_image": 4}),
+    "gemma3": (
+        "gemma3",
+        "Gemma3ForConditionalGeneration",
+        {"text_config": _MARKED | _FOUR, "mm_tokens_per_image": 4},
+    ),
     "gemma4": ("gemma4", "Gemma4ForConditionalGeneration", {"text_config": _GEMMA4}),
     "llama4": ("llama4", "Llama4ForConditionalGeneration", {"text_config": _FOUR}),
-    "llava": ("llava", "LlavaForConditionalGeneration", {}),
-    "idefics3": ("idefics3", "Idefics3ForConditionalGeneration", {}),
+    "llava": ("llava", "LlavaForConditionalGeneration", {"text_config": _MARKED}),
+    "idefics3": ("idefics3", "Idefics3ForConditionalGeneration", {"text_config": _MARKED}),
     "smolvlm": ("smolvlm", "SmolVLMForConditionalGeneration", {}),
-    "paligemma": ("paligemma", "PaliGemmaForConditionalGeneration", {}),
+    "paligemma": ("paligemma", "PaliGemmaForConditionalGeneration", {"text_config": _MARKED}),
     "mistral3": ("mistral3", "Mistral3ForConditionalGeneration", {}),
-    "internvl": ("internvl", "InternVLForConditionalGeneration", {}),
+    "internvl": ("internvl", "InternVLForConditionalGeneration", {"text_config": _MARKED}),
     "qwen2_audio": ("qwen2_audio", "Qwen2AudioForConditionalGeneration", {}),
     "voxtral": ("voxtral", "VoxtralForConditionalGeneration", {}),
     "t5": ("t5", "T5ForConditionalGeneration", {"decoder_start_token_id": 0, "num_decoder_layers": 3}),

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from search.request.acceptance import check_positions, check_usable_text
 from search.request.plan_files import read_plan
-from search.request.prepare import held_model, read_inventory
+from search.request.prepare import held_model, is_folder, read_inventory
 from space.cost import plan_bytes
 from space.inventory import Inventory, as_planned
 from space.level import parse_level
@@ -74,7 +74,7 @@ def accepted(wish: ConvertWish) -> Conversion:
     spec = make_spec(budget=_UNUSED_BUDGET, **values)
     check_free(wish.out)
     folder = held_model(spec)
-    inventory = read_inventory(folder, None)
+    inventory = read_inventory(folder, None, images=is_folder(spec.calibration))
     levels = {name: parse_level(text) for name, text in read_plan(wish.plan, inventory).items()}
     inventory = as_planned(inventory, list(levels))
     space = build_space(inventory, spec.menu, spec.target, (), ((wish.plan, levels),))

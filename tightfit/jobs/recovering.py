@@ -13,14 +13,13 @@ from space.plan import Plan
 from space.recover_options import RecoverOptions
 from space.results.document import Ancestry, Comparison, FrontPoint
 from space.results.front import bootstrap_interval, paired_interval
-from space.targets.cache_sites import as_searched
 from storage.point_tasks import PointTask
 from storage.records import Job
 from storage.sound_records import ground_of, reading
 from tightfit.export.making import Steps
 from tightfit.searched_model import searched_folder
 from workers.devices import device_here
-from workers.families.read_inventory import inspect_model
+from workers.families.read_inventory import inspect_searched
 from workers.levels.level_store import LevelStore
 from workers.recover.recovered_folder import place_of
 from workers.recover.recovery import Lesson, Recovered, Recovery, Text, Values, recover_if_better
@@ -81,7 +80,7 @@ def _found(job: Job, options: RecoverOptions, plan: Plan) -> _Origin:
     ground, folder = ground_of(job), searched_folder(job)
     tokens = TokenSet.from_json(ground.tokens.to_json())
     device = "cpu" if job.facts.device == "cpu" else device_here()
-    inventory = as_searched(inspect_model(folder), [name for name, _ in plan.levels])
+    inventory = inspect_searched(folder, [name for name, _ in plan.levels])
     workspace = Workspace(str(folder), ground.cache_folder, ground.model_digest, inventory, device=device)
     values = values_of(options.point, tokens, folder, Path(ground.cache_folder))
     store = LevelStore(Path(ground.cache_folder) / "levels", ground.model_digest, values.tokens.of("calibration"))

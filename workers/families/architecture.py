@@ -12,7 +12,12 @@ from workers.models.model_files import read_config
 
 
 def build_model(
-    folder: Path, made_in: AbstractContextManager[Any] | None = None, experts: str = "eager", **options: Any
+    folder: Path,
+    made_in: AbstractContextManager[Any] | None = None,
+    experts: str = "eager",
+    *,
+    images: bool = False,
+    **options: Any,
 ) -> tuple[Any, Family]:
     """Return the model that a config describes, without the weights of its folder, its ties tied, and its family.
 
@@ -20,6 +25,7 @@ def build_model(
         folder: the model.
         made_in: what to build it in, such as the meta device.
         experts: how transformers computes experts: "eager" is one after the other.
+        images: whether it is asked on images, where its architecture allows other questions, too.
         options: for transformers' `from_config`.
 
     Raises:
@@ -33,7 +39,7 @@ def build_model(
         config = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
     if hasattr(config, "quantization_config"):  # of weights that are read as values
         del config.quantization_config
-    family = family_of(config, named)
+    family = family_of(config, named, images=images)
     if family is None:
         raise ModelError(f"{folder}: {_why_none(config, named)}")
     with _told(folder):

@@ -1,4 +1,7 @@
-"""Where levels may go in a model: weights of linear layers and embeddings of any class, and stacks of experts."""
+"""Where levels may go in a model: weights of linear layers and embeddings of any class, stacks of experts, and patches.
+
+A convolution that steps by its own size cuts its input into patches, and multiplies each as a linear layer would.
+"""
 
 from collections.abc import Collection, Iterator, Mapping
 
@@ -70,11 +73,20 @@ def _weights(name: str, module: nn.Module, bypassed: Collection[str]) -> Iterato
             yield name, f"{name}.weight", "embedding", False
     elif isinstance(module, nn.Linear | Conv1D):
         yield name, f"{name}.weight", "linear", isinstance(module, Conv1D)
+    elif isinstance(module, nn.Conv2d | nn.Conv3d):
+        if _cuts_patches(module):
+            yield name, f"{name}.weight", "linear", False
     elif "Expert" in type(module).__name__:
         is_transposed = getattr(module, "is_transposed", type(module).__name__ in _TRANSPOSED)
         for last, parameter in module.named_parameters(recurse=False):
             if parameter.ndim == _STACKED:
                 yield f"{name}.{last}", f"{name}.{last}", "linear", is_transposed
+
+
+def _cuts_patches(module: nn.Conv2d | nn.Conv3d) -> bool:
+    """Tell whether each value of the input is in one patch at most, and goes to all outputs of it."""
+    is_padded = module.padding != "valid" and any(module.padding)
+    return module.stride == module.kernel_size and module.groups == 1 and not is_padded and set(module.dilation) == {1}
 
 
 def _site(at: Structure, parameter: str, *, is_layer: bool, transposed: bool) -> Site | None:

@@ -11,6 +11,7 @@ from torch import nn
 from space.errors import ModelError
 from space.inventory import Inventory, ModuleInfo, TensorInfo
 from space.site import Carried
+from space.targets.cache_sites import as_searched
 from workers.families.architecture import build_model
 from workers.families.block_stacks import Stacks
 from workers.families.completeness import check_complete
@@ -30,18 +31,19 @@ _UNUSED = "no call of the model uses it"
 _SHARED = "it is called in several places, and no level can go there yet"
 
 
-def skeleton(folder: Path, stored: Mapping[str, StoredTensor]) -> tuple[Any, Family]:
+def skeleton(folder: Path, stored: Mapping[str, StoredTensor], *, images: bool = False) -> tuple[Any, Family]:
     """Return the model on the meta device, structure without weights, and its family.
 
     Args:
         folder: the model.
         stored: its tensors by name, which bound what its config may ask for.
+        images: whether a job is given images.
 
     Raises:
         ModelError: no family has such an architecture, or the config is inconsistent.
 
     """
-    return build_model(folder, _on_meta(stored), "batched_mm")  # which does not look at what goes where
+    return build_model(folder, _on_meta(stored), "batched_mm", images=images)  # does not look at what goes where
 
 
 @contextmanager
@@ -50,11 +52,31 @@ def _on_meta(stored: Mapping[str, StoredTensor]) -> Iterator[None]:
         yield
 
 
-def inspect_model(folder: Path) -> Inventory:
-    """Return the inventory of a model folder."""
+def inspect_searched(
+    folder: Path, names: Collection[str], context: int = 1, batch: int = 1, target: str = "packed"
+) -> Inventory:
+    """Return the inventory of a model folder as a job saw it whose plans have levels of such names.
+
+    Args:
+        folder: the model.
+        names: of sites; those of a tower of images are there where the job was given images, and so on.
+        context: tokens that caches hold, where they have levels.
+        batch: sequences that they hold.
+        target: whose runtime holds them.
+
+    """
+    found = inspect_model(folder)
+    known = {m.name for m in found.modules} | {layer.owner for layer in found.key_value or ()}
+    if not all(name in known or name.rpartition(".")[0] in known for name in names):  # of experts and caches: in part
+        found = inspect_model(folder, images=True)
+    return as_searched(found, names, context, batch, target)
+
+
+def inspect_model(folder: Path, *, images: bool = False) -> Inventory:
+    """Return the inventory of a model folder, for a job that is given images or not."""
     config, stored = read_config(folder), read_headers(folder)
     check_numbers(folder, config, stored)
-    model, family = skeleton(folder, stored)
+    model, family = skeleton(folder, stored, images=images)
     names = stored_names(folder, model, {name: tensor.info.shape for name, tensor in stored.items()})
     unknown = check_complete(folder, model, stored, names)
     stacks, seen = _looked_at(folder, model, family)

@@ -1,6 +1,7 @@
 """A site's parameter as one matrix, and back.
 
-Shape legend: E experts, O out_features, I in_features; a parameter that is no stack has no E.
+Shape legend: E experts, O out_features, I in_features; a parameter that is no stack has no E. Kernels of patches are
+(O, channels, *sides): their I are channels times sides.
 """
 
 from torch import Tensor

@@ -185,7 +185,9 @@ def expert_tokens(folder: Path, inventory: Inventory) -> ExpertTokens | None:
     """Return what the experts of a model saw of a calibration text; None: it has none, or it was not counted."""
     if all(m.site is None for m in inventory.modules):
         return None
-    return read_expert_tokens([_block_path(folder, inventory, block) for block in range(inventory.num_blocks)], inventory)
+    return read_expert_tokens(
+        [_block_path(folder, inventory, block) for block in range(inventory.num_blocks)], inventory
+    )
 
 
 def _user(module: ModuleInfo, modules: Mapping[str, nn.Module]) -> str:

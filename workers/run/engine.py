@@ -47,14 +47,17 @@ class Engine:
         self._inventory, self._resident, self._trails = inventory, Resident(folder, inventory, self.device), Trails()
         model: Any = self._resident.model
         modules = dict(model.named_modules())
-        lookups = {modules[m.name] for m in inventory.modules if m.kind == "embedding"}
-        for module in {*filter(None, [input_embedding(model)]), *lookups}:
+        lookups = {m.name: modules[m.name] for m in inventory.modules if m.kind == "embedding"}
+        of_tokens = input_embedding(model)
+        for module in {*filter(None, [of_tokens]), *lookups.values()}:
             _look_up_anywhere(module, device)
         family = FAMILIES[inventory.family]
         head = family.head(model)
         head_name = next((name for name, module in model.named_modules() if module is head), None)
         self.runner = BlockRunner(model, family)
-        self._names = names_by_stage(inventory, head_name, self.runner.starts)
+        others = [name for name, module in lookups.items() if module is not of_tokens]
+        anywhere = others if len(self.runner.starts) == 1 else ()  # a second stack has an embedding of its own
+        self._names = names_by_stage(inventory, head_name, self.runner.starts, anywhere)
         self.token_forwards = 0.0
 
     def dense_weight(self, module_name: str) -> Tensor:

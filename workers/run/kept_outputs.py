@@ -4,7 +4,7 @@ Plans sorted by their levels in forward order are the leaves of a trie that is w
 outputs per batch is then all that can be used again, and every node of the trie is computed once.
 """
 
-from collections.abc import Sequence, Sized
+from collections.abc import Collection, Sequence, Sized
 from dataclasses import dataclass, field
 
 from space.inventory import Inventory
@@ -117,13 +117,16 @@ def output_bytes(output: BlockOutput | None) -> int:
 
 
 def names_by_stage(
-    inventory: Inventory, head_name: str | None, starts: tuple[int, ...] = (0,)
+    inventory: Inventory,
+    head_name: str | None,
+    starts: tuple[int, ...] = (0,),
+    anywhere: Collection[str] = (),
 ) -> tuple[tuple[str, ...], ...]:
     """Return the names of the modules that each stage needs: one stage per block, and one for the head.
 
     A module may be needed by several: a tied embedding by the first block and the head; a linear layer outside the
     blocks that is no head by all, since each forward passes it, on whichever side of the blocks it is; an embedding by
-    the first block of each stack (`starts`).
+    the first block of each stack (`starts`), or by all (`anywhere`) where what it gives may go to any block.
     """
     last = inventory.num_blocks
     stages: list[list[str]] = [[] for _ in range(last + 1)]
@@ -132,7 +135,7 @@ def names_by_stage(
             needed = {module.block}
         elif module.name == head_name:
             needed = {last}
-        elif module.kind == "linear":
+        elif module.kind == "linear" or module.name in anywhere:
             needed = set(range(last + 1))
         else:
             needed = {*starts, last} if module.tied else {*starts}

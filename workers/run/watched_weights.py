@@ -34,6 +34,7 @@ _VIEWS = {
     *("type_as", "type", "expand", "detach", "__get__", "flatten", "index_select", "select", "clone", "repeat", "mT"),
 }
 _PRODUCTS = {"linear", "matmul", "__matmul__", "mm", "bmm", "addmm", "baddbmm"}
+_PATCHES = {"conv2d", "conv3d"}
 
 
 class _Watched(Tensor):
@@ -55,6 +56,9 @@ class _Watched(Tensor):
             return out
         if name in _PRODUCTS:
             return _told(name, plain, next(i for i, value in enumerate(args) if value is watched), watched, out)
+        if name in _PATCHES:
+            instead = watched.told(_patches(plain[0], watched.shape[2:]), out.movedim(1, -1), watched.expert)
+            return out if instead is None else instead.movedim(-1, 1)
         if name in _VIEWS and isinstance(out, Tensor) and out.ndim > 1:
             return _watch(out, watched.told, watched.expert if name != "__getitem__" else _chosen(watched, args[1]))
         return out
@@ -80,6 +84,13 @@ def _told(name: str, args: tuple[Any, ...], place: int, watched: _Watched, out: 
         instead = watched.told(other.transpose(-1, -2), out.transpose(-1, -2), watched.expert)
         return out if instead is None else instead.transpose(-1, -2)
     return out
+
+
+def _patches(inputs: Tensor, sides: Sequence[int]) -> Tensor:
+    """Return the patches of (B, channels, *places) inputs: (B, *patches, I), as a kernel of such sides meets them."""
+    for place, side in enumerate(sides, 2):
+        inputs = inputs.unfold(place, side, side)
+    return inputs.movedim(1, -1 - len(sides)).flatten(-1 - len(sides))
 
 
 def _plain(value: Any) -> Any:

@@ -14,12 +14,11 @@ import torch
 
 from space.measurement import Measurement
 from space.plan import Plan
-from space.targets.cache_sites import as_searched
 from workers.evaluate.quality import sequence_quality
 from workers.evaluate.teacher import read_teacher
 from workers.families.blocks import BlockRunner
 from workers.families.family_table import FAMILIES
-from workers.families.read_inventory import inspect_model
+from workers.families.read_inventory import inspect_searched
 from workers.runtime.exported_loaders import HUGGING_FACE, LOADERS, ExportedLoader
 from workers.runtime.fast_check import fast_strays
 from workers.tasks import BATCH, Workspace
@@ -86,7 +85,7 @@ def main() -> None:
     with redirect_stdout(sys.stderr):
         model_folder = request["model_folder"]
         plan = Plan.from_json(request["plan"])
-        inventory = as_searched(inspect_model(Path(model_folder)), [name for name, _ in plan.levels])
+        inventory = inspect_searched(Path(model_folder), [name for name, _ in plan.levels])
         cache, content = request["cache_folder"], request["model_digest"]
         workspace = Workspace(model_folder, cache, content, inventory, device=request["device"])
         answer = reload(

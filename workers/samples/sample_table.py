@@ -7,6 +7,7 @@ from typing import Any
 
 from workers.model_inputs import ModelInputs
 from workers.samples.audio import make_frames, make_transcribed, read_audio_folder
+from workers.samples.image_prompts import make_image_prompts
 from workers.samples.images import CAPTIONS, make_captioned, make_images, read_captioned_folder, read_image_folder
 from workers.samples.sample_records import SampleRecords, divide, read_text_records
 from workers.samples.teacher_forced import GivenModel
@@ -44,6 +45,7 @@ SAMPLES: dict[str, SampleKind] = {
     "audio": SampleKind(_AUDIO, read_audio_folder, make_frames),
     "images": SampleKind(_IMAGES, read_image_folder, make_images),
     "captioned-images": SampleKind(f"{_IMAGES} with a {CAPTIONS} beside them", read_captioned_folder, make_captioned),
+    "images-in-text": SampleKind(f"{_IMAGES} with a {CAPTIONS} beside them", read_captioned_folder, make_image_prompts),
 }
 """name -> kind, of all samples that are more than tokens"""
 

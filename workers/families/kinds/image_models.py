@@ -83,7 +83,7 @@ def _seen_towers(model: Any) -> Seen:
     return replace(dry_forward(model, has_cache=False, inputs=both), cache=())
 
 
-def _searched(model: nn.Module) -> Callable[[str], bool]:
+def outside_own_attention(model: nn.Module) -> Callable[[str], bool]:
     """Return what tells by name all but the inside of torch's own attention, which no hook sees."""
     inside = tuple(f"{name}." for name, part in model.named_modules() if isinstance(part, nn.MultiheadAttention))
     return lambda name: not f"{name}.".startswith(inside)
@@ -127,7 +127,7 @@ IMAGE_CLASSIFIER = replace(
     name="image-classifier",
     loader="AutoModelForImageClassification",
     matches=_matches_classifier,
-    searched=_searched,
+    searched=outside_own_attention,
     stages=_stack,
     cache=_seen,
 )
