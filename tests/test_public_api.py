@@ -20,7 +20,21 @@ ROOT = Path(__file__).resolve().parent.parent
 VERBS = [
     *("cancel", "convert", "db", "delete", "demo", "describe", "doctor", "explain", "export", "exports", "front", "gc"),
     *("logs", "mlflow"),
-    *("pause", "recover", "resume", "run", "serve", "status", "study", "submit", "token", "ui", "upload", "work"),
+    *(
+        "pause",
+        "recover",
+        "resume",
+        "run",
+        "serve",
+        "status",
+        "student",
+        "study",
+        "submit",
+        "token",
+        "ui",
+        "upload",
+        "work",
+    ),
 ]
 SUBMIT_OPTIONS = {
     *{

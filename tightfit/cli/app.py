@@ -24,6 +24,7 @@ from tightfit.cli.base import (
     show_any_character,
 )
 from tightfit.cli.convert_plan import convert
+from tightfit.cli.cut_student import student
 from tightfit.cli.exports import export, exports
 from tightfit.cli.jobs import cancel, delete, describe, logs, pause, resume, status, study
 from tightfit.cli.recover_point import recover
@@ -135,7 +136,7 @@ def explain(
 
 
 _ABOUT_JOBS = (submit, upload, recover, export, exports, status, logs, study, pause, cancel, resume, describe)
-for command in (*_ABOUT_JOBS, convert, delete, serve, work, gc, doctor):
+for command in (*_ABOUT_JOBS, convert, student, delete, serve, work, gc, doctor):
     app.command()(command)
 
 

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -62,6 +63,23 @@ class Course:
     temperature: float = 1.0
     hard_labels: float = 0.0
     checkpoint_seconds: float = 30.0
+
+
+class Lessons(Protocol):
+    """Samples with answers to them, wherever these come from."""
+
+    def __len__(self) -> int:
+        """Return how many samples."""
+        ...
+
+    @property
+    def length(self) -> int:
+        """Return the tokens of a sample."""
+        ...
+
+    def rows(self, indices: Tensor, device: str) -> tuple[Samples, Taught]:
+        """Return some samples and the answers to them."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,8 +146,8 @@ class Distillation:
     """
 
     model: TrainableModel
-    train: TaughtText
-    selection: TaughtText
+    train: Lessons
+    selection: Lessons
     course: Course
     state_path: Path
     look: Callable[[], None] = lambda: None

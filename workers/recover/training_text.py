@@ -51,9 +51,9 @@ def training_text(
     if not is_own:
         selection = tokens.load("search")
         train = torch.cat([tokens.load("calibration"), train]) if request.source is None else train
-    train = train[_unshared(train, held_out)]
-    train = train[_unshared(train, selection)]
-    selection = selection[_unshared(selection, held_out)]
+    train = train[unshared(train, held_out)]
+    train = train[unshared(train, selection)]
+    selection = selection[unshared(selection, held_out)]
     if len(train) < _LEAST_TRAINING or not len(selection):
         told = f"{len(train)} sequences are left to train on apart from held-out text, {_LEAST_TRAINING} are needed"
         raise CalibrationError(f"{request.source or 'sampled text'}: {told}. Give other text with --text.")
@@ -85,7 +85,7 @@ def _prepared(worker: Worker, request: TextRequest, num_sequences: int) -> Token
     return worker.prepare_text(PrepareText(asked))
 
 
-def _unshared(samples: Samples, others: Samples) -> Tensor:
+def unshared(samples: Samples, others: Samples) -> Tensor:
     """Return the (n,) indices of samples that share no run of tokens with others; padded ones are shared as wholes."""
     rows, known = _ids(samples), _ids(others)
     width = max(rows.shape[1], known.shape[1])

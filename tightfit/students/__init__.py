@@ -1,0 +1,1 @@
+"""Students: dense checkpoints of fewer blocks, to be searched as any other model."""
