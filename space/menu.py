@@ -1,6 +1,6 @@
 """The search space: which levels each module may take, by the values of a menu, pins and the target's rules."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
@@ -31,6 +31,7 @@ class Menu:
         ranks: ranks of the low-rank correction.
         kinds: codings, rotations and rounded inputs; all but integers take one scale per channel (see docs/levels.md).
         cache_bits: of keys and values, where an inventory has them as sites; 16 is the type of the runtime.
+        has_kernel: whether the hardware that the result is for multiplies weights at a level that is not dense.
 
     """
 
@@ -40,6 +41,7 @@ class Menu:
     ranks: tuple[int, ...] = (0, 8)
     kinds: tuple[str, ...] = ("integer", "rotated-trellis")
     cache_bits: tuple[int, ...] = (16,)
+    has_kernel: Callable[[Level], bool] = lambda _: True
 
     def cache_levels(self) -> tuple[Level, ...]:
         """Return every level of keys and values."""
@@ -60,7 +62,7 @@ class Menu:
             share = PATTERNS[pattern].sparsity or float(sparsity)
             groups = self.group_sizes if CODINGS[coding].has_groups and not rotated else (None,)
             found += [Level(b, g, share, pattern, rank, coding, rotated, inputs) for g in groups]
-        return tuple(dict.fromkeys(found))
+        return tuple(level for level in dict.fromkeys(found) if level.is_dense or self.has_kernel(level))
 
     def uniform_levels(self) -> tuple[Level, ...]:
         """Return the plain levels that uniform plans compare: each bit-width at group 64 (or the menu's first).
@@ -72,7 +74,8 @@ class Menu:
             firsts = {level.bits: level for level in reversed(self.levels()) if level.bits is not None}
             return tuple(firsts[bits] for bits in sorted(firsts))
         group = UNIFORM_GROUP_SIZE if UNIFORM_GROUP_SIZE in self.group_sizes else self.group_sizes[0]
-        return tuple(Level(b, group) for b in sorted(set(self.bits)) if b in CODINGS["integer"].bits)
+        plain = (Level(b, group) for b in sorted(set(self.bits)) if b in CODINGS["integer"].bits)
+        return tuple(filter(self.has_kernel, plain))
 
 
 PLAIN = Menu(bits=(4,), group_sizes=(None,), sparsities=(0.0,), ranks=(0,), kinds=("integer",))

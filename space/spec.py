@@ -54,6 +54,8 @@ class JobSpec(BaseModel):
     """A JSONL file of your own questions that every judged point is asked: prompts with answers, or with choices."""
     target: str = "packed"
     """The container that the result is for."""
+    gpu_generation: str | None = None
+    """Hardware that the result is for, where the target's runtime has not all kernels on all: such as `hopper`."""
     experts: Experts = "tied"
     """Whether all experts of a block share a level per projection, or each has its own."""
     bits: tuple[int, ...] = Menu().bits
@@ -172,11 +174,16 @@ class JobSpec(BaseModel):
             tuple(v for v in self.ranks if self._is_held("ranks", v)) or PLAIN.ranks,
             tuple(v for v in self.kinds if self._is_held("kinds", v)) or TARGETS[self.target].kinds,
             self.cache_bits,
+            self._has_kernel,
         )
+
+    def _has_kernel(self, level: Level) -> bool:
+        return self.gpu_generation is None or TARGETS[self.target].generations[self.gpu_generation](level)
 
     def _is_held(self, axis: str, value: Any) -> bool:
         bits = CODINGS[parts_of_kind(value)[0]].bits if axis == "kinds" else PLAIN.bits
-        levels = replace(PLAIN, **{axis: (value,), "bits": bits}).levels()
+        axes: dict[str, Any] = {axis: (value,), "bits": bits}
+        levels = replace(PLAIN, **axes).levels()
         return all(TARGETS[self.target].why_not(level) is None for level in levels)
 
     @property
@@ -231,12 +238,32 @@ def spec_of(values: Mapping[str, Any], called: Callable[[str], str] = option_of)
         first = error.errors(include_url=False)[0]
         reason = first["msg"].removeprefix("Value error, ")
         raise SpecError(f"{called(str(first['loc'][0]))} {_as_typed(first['input'])}: {reason}.") from error
+    _check_generation(spec, called)
     levels = spec.menu.levels()  # refuses impossible combinations now, not in a worker
     if all(level.is_dense for level in levels):
         told = f"{called('bits')} {_as_typed(spec.bits)}: {_as_typed(spec.kinds)} has none of these bit-widths"
         raise SpecError(f"{told}; name others, or another {called('kinds')}.")
-    spec.parsed_pins, spec.parsed_plans  # noqa: B018 (reads every level now)
+    pinned = [level for _, level in spec.parsed_pins]
+    given = [level for _, plan in spec.parsed_plans for level in plan.values()]  # both read every level now
+    if lacking := [level for level in (*pinned, *given) if not (level.is_dense or spec.menu.has_kernel(level))]:
+        raise SpecError(
+            f"{lacking[0]}: {spec.target} has no kernel for it on {spec.gpu_generation}; name another level."
+        )
     return spec
+
+
+def _check_generation(spec: JobSpec, called: Callable[[str], str]) -> None:
+    """Refuse hardware that a target does not know. Raises SpecError."""
+    known = TARGETS[spec.target].generations
+    if spec.gpu_generation is None or spec.gpu_generation in known:
+        return
+    told = f"{called('gpu_generation')} {spec.gpu_generation}"
+    if known:
+        raise SpecError(f"{told}: not known to --target {spec.target}; there are {', '.join(known)}.")
+    able = " or ".join(name for name, target in TARGETS.items() if target.generations)
+    raise SpecError(
+        f"{told}: what --target {spec.target} holds runs on all hardware; leave it out, or use --target {able}."
+    )
 
 
 def _as_typed(value: Any) -> str:

@@ -1,7 +1,7 @@
 """What every target tells of itself: which levels its files hold, and which tensors they are."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 from space.inventory import Inventory, ModuleInfo, TensorInfo
 from space.level import Level
@@ -26,6 +26,8 @@ class Target:
         other: a stored tensor that is left alone -> as the files have it.
         kinds: what a menu has where a request names nothing that the files hold; the first of a bit-width is what
             uniform plans are made of.
+        generations: hardware that its runtime has kernels of its own for -> whether one multiplies weights at a level
+            that is not dense; empty: all hardware runs what files hold.
         holds_experts_apart: experts of one stack may have different levels.
         cache_value_bytes: of a value of the key/value cache, where the runtime has a type of its own for it.
         cache_bits: what its runtime can be told to remember keys and values in, beside its own type.
@@ -43,4 +45,5 @@ class Target:
     cache_value_bytes: int | None = None
     cache_bits: tuple[int, ...] = ()
     packages: tuple[str, ...] = ()
+    generations: Mapping[str, Callable[[Level], bool]] = field(default_factory=dict)
     holds_experts_apart: bool = False

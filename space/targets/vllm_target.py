@@ -15,6 +15,7 @@ from space.targets.target import Target
 
 GROUP_SIZES = (32, 64, 128, None)
 """what its kernels have"""
+_CPU_BITS = 4
 _MULTIPLE = 32  # of rows and columns, so that words, groups and tiles are whole
 FUSED = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))
 """Layers of one parent that are one product in the models below."""
@@ -65,4 +66,25 @@ def _groups(inventory: Inventory) -> Groups:
     return grouped(inventory, lambda module: fused_with(module.name))
 
 
-VLLM = Target(name="vllm", why_not=_why_not, is_legal=_is_legal, layout=_layout, groups=_groups)
+def _has_no_floats(level: Level) -> bool:
+    return level.inputs == "" or level.coding == "integer"
+
+
+def _is_for_cpus(level: Level) -> bool:
+    return level.coding == "integer" and (level.bits == _CPU_BITS or level.inputs != "")
+
+
+VLLM = Target(
+    name="vllm",
+    why_not=_why_not,
+    is_legal=_is_legal,
+    layout=_layout,
+    groups=_groups,
+    generations={
+        "cpu": _is_for_cpus,
+        "turing": _has_no_floats,
+        "ampere": _has_no_floats,
+        "ada": lambda _: True,
+        "hopper": lambda _: True,
+    },
+)

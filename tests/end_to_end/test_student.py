@@ -92,9 +92,7 @@ def test_killed_it_goes_on_and_ends_in_the_same_weights(
     text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The order of the text follows from the seed; what is on disk is where it was."""
-    monkeypatch.setattr(
-        module, "COURSE", replace(module.COURSE, steps=12, judge_every=4, checkpoint_seconds=0.0)
-    )
+    monkeypatch.setattr(module, "COURSE", replace(module.COURSE, steps=12, judge_every=4, checkpoint_seconds=0.0))
     model = make_deep(tmp_path / "model", 3)
     inventory = inspect_model(model)
     ends = []

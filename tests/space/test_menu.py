@@ -1,5 +1,7 @@
 """The decision space: menu, pins and what a target can hold."""
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 
@@ -202,3 +204,46 @@ def test_uniform_levels_of_a_menu_of_kinds_that_stand_alone() -> None:
     menu = Menu(bits=(3, 1), kinds=("exl3",))
     assert menu.uniform_levels() == (Level(1, coding="exl3"), Level(3, coding="exl3"))
     assert Menu(bits=(3, 1), kinds=("integer", "exl3")).uniform_levels() == (Level(3, 64),)
+
+
+@pytest.mark.parametrize(
+    ("hardware", "held"),
+    [
+        ("cpu", {"b4-g64", "b8-g64-a8"}),
+        ("ampere", {"b2-g64", "b4-g64", "b8-g64", "b8-g64-a8"}),
+        ("hopper", {"b2-g64", "b4-g64", "b8-g64", "b8-g64-a8", "b8-gch-f-af8"}),
+        (None, {"b2-g64", "b4-g64", "b8-g64", "b8-g64-a8", "b8-gch-f-af8"}),
+    ],
+)
+def test_levels_without_a_kernel_are_left_out(hardware: str | None, held: set[str]) -> None:
+    """Of the menu and of uniform plans; dense weights run everywhere."""
+    kinds = ("integer", "integer-a8", "float8-af8")
+    values = {"bits": (2, 4, 8, 16), "group_sizes": (64,), "sparsities": (0.0,), "ranks": (0,), "kinds": kinds}
+    spec = make_spec(model="m", budget="60%", target="vllm", gpu_generation=hardware, **values)
+    assert {str(level) for level in spec.menu.levels()} == held | {"dense"}
+    assert {str(level) for level in spec.menu.uniform_levels()} == {text for text in held if text.endswith("-g64")}
+
+
+@pytest.mark.parametrize(
+    ("values", "told"),
+    [
+        ({"target": "vllm", "gpu_generation": "volta"}, "not known to --target vllm; there are cpu, turing"),
+        ({"gpu_generation": "ada"}, "holds runs on all hardware; leave it out, or use --target vllm"),
+        (
+            {"target": "vllm", "gpu_generation": "ampere", "pins": (("q_proj", "b8-gch-f-af8"),)},
+            "b8-gch-f-af8: vllm has no kernel for it on ampere",
+        ),
+        (
+            {"target": "vllm", "gpu_generation": "cpu", "plans": (("theirs", (("q_proj", "b3-g64"),)),)},
+            "b3-g64: vllm has no kernel for it on cpu",
+        ),
+        (
+            {"target": "vllm", "gpu_generation": "cpu", "bits": (2, 3), "kinds": ("integer",)},
+            "--bits 2,3: integer has none of these",
+        ),
+    ],
+)
+def test_hardware_that_lacks_what_is_asked_for_is_refused(values: dict[str, Any], told: str) -> None:
+    """Before a job exists."""
+    with pytest.raises(SpecError, match=told):
+        make_spec(model="m", budget="60%", **values)

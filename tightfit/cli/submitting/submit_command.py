@@ -29,6 +29,7 @@ def submit(
     sequence_length: asked.SequenceLength = None,
     num_sequences: asked.NumSequences = None,
     target: asked.Target = "packed",
+    gpu_generation: asked.GpuGeneration = None,
     experts: asked.Experts = "tied",
     bits: asked.Bits = None,
     group_size: asked.GroupSize = None,
@@ -62,19 +63,18 @@ def submit(
     if out is not None and not dry_run:
         raise UsageError(f"--out {out}: it writes what --dry-run shows; give both.")
     given = {name for name in ctx.params if getattr(ctx.get_parameter_source(name), "name", "DEFAULT") != "DEFAULT"}
-    earlier = None if like is None else open_place(home).spec(like)
+    ground = ground_of(config, preset, None if like is None else open_place(home).spec(like), like)
     spec, sources = spec_from_options(
         model=model, budget=budget, context=context, batch=batch, calibration=calibration, target=target, bits=bits,
         sequence_length=sequence_length, num_sequences=num_sequences, experts=experts, group_size=group_size, rank=rank,
         sparsity=sparsity, kind=kind, pin=pin, sampler=sampler, max_trials=max_trials, max_minutes=max_minutes,
         refine=refine, recover=recover, workers=workers, worker_memory=worker_memory, seed=seed, judge=judge,
-        cache_bits=cache_bits, ground=ground_of(config, preset, earlier, like), given=given,
+        cache_bits=cache_bits, gpu_generation=gpu_generation, given=given, ground=ground,
     )  # fmt: skip
     spec, sources = _beside(spec, sources, plan)
     if dry_run:
-        _look(spec, sources, out, home, as_json=as_json)
-    else:
-        _queue_or_run(spec, home, detach=detach, queue=queue, as_json=as_json)
+        return _look(spec, sources, out, home, as_json=as_json)
+    return _queue_or_run(spec, home, detach=detach, queue=queue, as_json=as_json)
 
 
 def _beside(spec: "JobSpec", sources: dict[str, str], plan_files: list[str] | None) -> tuple["JobSpec", dict[str, str]]:

@@ -8,6 +8,7 @@ import typer
 
 from space.results.recovery_names import AUTO, RECOVERY_NAMES
 from space.targets.target_table import TARGETS
+from space.targets.vllm_target import VLLM
 from tightfit.cli.base import complete_job
 
 PRESETS = ("quick", "balanced", "thorough")
@@ -43,6 +44,12 @@ NumSequences = Annotated[
     int | None, typer.Option(help="Sequences to calibrate on; a quarter to search, half to judge [default: 128].")
 ]
 Target = Annotated[str, one_of(tuple(TARGETS), help="What the result is written as.")]
+GpuGeneration = Annotated[
+    str | None,
+    one_of(
+        tuple(VLLM.generations), help="Hardware that a result for vLLM is for: levels without a kernel are left out."
+    ),
+]
 Judge = Annotated[
     str | None,
     typer.Option(

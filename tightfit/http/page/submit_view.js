@@ -13,13 +13,14 @@ const FIELDS = [
   { name: "model", label: "Model", note: "A folder on the service's machine, org/name[@revision], or bundled.", value: "bundled", read: (t) => t },
   { name: "budget", label: "Memory budget", note: "4GiB, 3.5MB, 60% of dense, or 3.25bpw.", value: "60%", read: (t) => t },
   { name: "preset", label: "How much work", options: [""], note: " ", read: (t) => t },
-  { name: "target", label: "For", options: ["packed", "compressed-tensors", "vllm"], read: (t) => t },
+  { name: "target", label: "For", options: ["packed", "compressed-tensors", "gguf", "exl3", "onnx", "vllm"], read: (t) => t },
   { name: "calibration", label: "Calibration text", note: "A file on the service's machine, a dataset, or python-stdlib; empty: sampled from the model.", read: (t) => t },
 ];
 const MORE = [
   { name: "context", label: "KV cache: tokens", type: "number", note: "Inside the budget.", read: Number },
   { name: "batch", label: "KV cache: sequences", type: "number", read: Number },
   { name: "cache_bits", label: "KV cache: bits", note: "Such as 16,8,4: each layer its own.", read: whole },
+  { name: "gpu_generation", label: "Hardware, for vLLM", options: ["", "cpu", "turing", "ampere", "ada", "hopper"], read: (t) => t },
   { name: "bits", label: "Bits", note: "Such as 2,3,4.", read: whole },
   { name: "group_sizes", label: "Group sizes", note: "Such as 32,64,channel.", read: (t) => list(t).map((v) => (v === "channel" ? null : Number(v))) },
   { name: "sparsities", label: "Sparsity", note: "Such as 0,0.5,2:4.", read: (t) => list(t).map((v) => (v.includes(":") ? v : Number(v))) },
