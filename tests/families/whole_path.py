@@ -77,8 +77,9 @@ def judge(family: str, folder: Path, *, whole: bool = True) -> Verdict:
     try:
         difference = _job(model, folder, inventory.family) if whole else walk(model, folder, inventory)
         told = "verified" if difference == 0 else f"verified to {difference:.1g}"
-    except (TightfitError, AssertionError) as error:
-        told = f"fails: {(str(error).splitlines() or ['it measures otherwise from a kept block on'])[0]}"
+    except Exception as error:  # noqa: BLE001 (a fault is a verdict, too)
+        reason = (str(error).splitlines() or ["it measures otherwise from a kept block on"])[0]
+        told = f"fails: {reason}" if isinstance(error, TightfitError | AssertionError) else f"fails: {error!r}"
     left = _largest_left(inventory) if share < ENOUGH else ""
     return Verdict(family, inventory.family, len(inventory.modules), share, told, left)
 

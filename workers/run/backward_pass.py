@@ -21,6 +21,7 @@ from workers.model_inputs import Samples
 from workers.run.engine import Engine
 from workers.run.watched_weights import SitesOf, Told, watching
 
+_PLAIN = 3  # dimensions of what most blocks give
 Take = Callable[[str, Tensor, Tensor], None]
 """name of a module, (B, T, O) gradient at its output, the output"""
 
@@ -118,9 +119,14 @@ class BackwardPass:
         return followed.clone()  # what is changed in place behind the module is not what it gave
 
     def _heads(self, batch: Samples, outputs: Sequence[BlockOutput]) -> Tensor:
-        """Return the gradients of a batch, one sequence at a time: logits of large vocabularies take gigabytes."""
+        """Return the gradients of a batch, one sequence at a time: logits of large vocabularies take gigabytes.
+
+        Where blocks give more than (B, T, D), as Gemma 3n's do, which dimension is the batch is theirs to know.
+        """
         *before, last = outputs
         hidden = hidden_of(last)
+        if hidden.ndim > _PLAIN:
+            return self._head(batch, outputs)
         rows = [hidden[i : i + 1] for i in range(len(batch))]
         lasts = [(row, *last[1:]) if isinstance(last, tuple) else row for row in rows]
         return torch.cat([self._head(batch[i : i + 1], [*before, found]) for i, found in enumerate(lasts)])
