@@ -24,7 +24,7 @@ HEARD = (
     "My brother plays the piano every evening after dinner.",
 )
 _VOICES = ("en-us", "en-gb", "en-us+f3", "en-gb+m4", "en-us+m2", "en-gb+f2")
-_COUNT, _PLAIN = 48, re.compile(r"[A-Z][A-Za-z ,']{30,90}\.")
+_COUNT, _PLAIN = 160, re.compile(r"[A-Z][A-Za-z ,']{30,90}\.")
 _WORD = re.compile(r"[\w']+")
 
 
@@ -41,7 +41,7 @@ def make(wheel: Path, out: Path) -> None:
         (out / folder).mkdir(exist_ok=True)
         for index, text in enumerate(texts):
             voice = _VOICES[index % len(_VOICES)] if folder == "spoken" else _VOICES[0]
-            speak(text, out / folder / f"{index:02d}.wav", voice)
+            speak(text, out / folder / f"{index:03d}.wav", voice)
 
 
 def transcripts(model_folder: Path, exported: Path, sounds: list[Path]) -> list[str]:
