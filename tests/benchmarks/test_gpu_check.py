@@ -115,6 +115,7 @@ def test_a_step_that_does_not_exist_is_named(
     assert "demo is no step; there are this_machine, whole_job" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(1600)
 def test_it_runs_here_on_a_cpu(tmp_path: Path) -> None:
     """All steps on smaller sizes, with what is installed here; every one of them passes, and gives its figures."""
