@@ -46,7 +46,7 @@ class Metric:
         if self == Metric():
             return text
         text, beside = self.compared(text), self.beside or ""
-        return text.replace("perplexity", beside).replace("Perplexity", beside[:1].upper() + beside[1:])
+        return _put(_put(text, "perplexity", beside), "Perplexity", beside[:1].upper() + beside[1:])
 
     def compared(self, text: str) -> str:
         """Return a text about KL divergences per token in the words of this metric."""
@@ -57,13 +57,24 @@ class Metric:
             (", nats per token", f", {self.unit}" if self.unit else ""),
             (" nats per token", f" {self.unit}" if self.unit else ""),
         ):
-            text = text.replace(plain, word)
+            text = _put(text, plain, word)
         return _SYMBOL.sub(self.symbol, text)
 
     @staticmethod
     def from_json(value: dict[str, Any] | None) -> "Metric":
         """Read a JSON object; documents of before had one metric and told none."""
         return Metric(**value) if value else Metric()
+
+
+def _put(text: str, plain: str, word: str) -> str:
+    """Return a text with a word in a plain one's place, wherever it does not stand there already.
+
+    >>> _put("KL per token, KL per token of text", "per token", "per token of text")
+    'KL per token of text, KL per token of text'
+    """
+    more = word.removeprefix(plain) if word.startswith(plain) else ""
+    there = f"(?!{re.escape(more)})" if more else ""
+    return re.sub(re.escape(plain) + there, lambda _: word, text)
 
 
 KL = Metric()
@@ -141,7 +152,7 @@ QUESTIONS: dict[str, Question] = {
         has_sequences=False,
     ),
     "image-text-decoder": Question(
-        Metric(unit="nats per token behind an image"),
+        Metric(unit="nats per caption token"),
         "images-in-text",
         task="image-text-to-text",
         left_out="neither images nor text go through it, or it is inside torch's own attention",

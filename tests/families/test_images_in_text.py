@@ -64,7 +64,7 @@ def test_a_job_searches_the_tower(sees: Path, tmp_path: Path) -> None:
     spec = small_spec(sees, source_of(_KIND, tmp_path), **_MENU)
     service = open_service(tmp_path / "home")
     job_id, document = run_job(service, spec)
-    assert document.metric.unit == "nats per token behind an image"
+    assert document.metric.unit == "nats per caption token"
     exported = service.export(job_id, tmp_path / "out", refit=False)
     assert exported.logit_difference == 0
     assert exported.size_bytes == exported.predicted_bytes

@@ -1,5 +1,7 @@
 """Numbers are called by what they are."""
 
+import pytest
+
 from space.question import KL, QUESTIONS, Metric
 
 
@@ -13,3 +15,11 @@ def test_texts_are_told_in_the_words_of_a_metric() -> None:
     assert QUESTIONS["text-classifier"].metric.told("KL 0.2 nats per token") == "KL 0.2 nats per text"
     assert Metric.from_json(None) == KL
     assert Metric.from_json({"name": "x", "symbol": "x", "unit": "", "beside": None}).beside is None
+
+
+@pytest.mark.parametrize("metric", [question.metric for question in QUESTIONS.values()])
+def test_words_are_put_in_once(metric: Metric) -> None:
+    """However often a text passes, since faces and cards both ask."""
+    once = metric.told("KL divergence to dense, nats per token; 0.2 nats per token; KL; perplexity")
+    assert metric.told(once) == once
+    assert once.count(metric.unit) == (2 if metric.unit else len(once) + 1)
