@@ -7,7 +7,7 @@ import torch
 
 from tests.workers.tiny_models import VOCABULARY, save_tokenizer
 
-DecoderKind = Literal["llama3", "mistral", "qwen2", "qwen3", "granite"]
+DecoderKind = Literal["llama3", "mistral", "qwen2", "qwen3", "qwen3-moe", "granite"]
 
 
 def make_decoder(folder: Path, kind: DecoderKind) -> Path:
@@ -31,6 +31,7 @@ _CLASSES: dict[DecoderKind, str] = {
     "mistral": "Mistral",
     "qwen2": "Qwen2",
     "qwen3": "Qwen3",
+    "qwen3-moe": "Qwen3Moe",
     "granite": "Granite",
 }
 _SHAPE: dict[str, Any] = {
@@ -61,5 +62,14 @@ _OWN: dict[DecoderKind, dict[str, Any]] = {
     "mistral": {**_SMALL, "head_dim": 32, "sliding_window": None, "tie_word_embeddings": False},
     "qwen2": {**_SMALL, "vocab_size": VOCABULARY + 8, "tie_word_embeddings": False},
     "qwen3": {**_SMALL, "head_dim": 32, "tie_word_embeddings": True},
+    "qwen3-moe": {
+        **_SMALL,
+        "head_dim": 32,
+        "moe_intermediate_size": 64,
+        "num_experts": 4,
+        "num_experts_per_tok": 2,
+        "norm_topk_prob": True,
+        "tie_word_embeddings": True,
+    },
     "granite": {**_SMALL, "embedding_multiplier": 3.0, "logits_scaling": 2.0, "residual_multiplier": 0.5},
 }

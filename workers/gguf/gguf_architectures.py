@@ -3,6 +3,7 @@
 Facts are those of llama.cpp's own converter (`conversion/llama.py`, `qwen.py`, `base.py`).
 """
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 
 from space.errors import ModelError
 
+_EXPERT = re.compile(r"\.experts\.\d+\.")
 _ROPE_TYPES = ("default", "linear", "yarn", "llama3")
 
 
@@ -38,6 +40,7 @@ ARCHITECTURES: Mapping[str, GgufArchitecture] = MappingProxyType(
         "MistralForCausalLM": GgufArchitecture("llama", pairs_neighbours=True),
         "Qwen2ForCausalLM": GgufArchitecture("qwen2", pairs_neighbours=False),
         "Qwen3ForCausalLM": GgufArchitecture("qwen3", pairs_neighbours=False),
+        "Qwen3MoeForCausalLM": GgufArchitecture("qwen3moe", pairs_neighbours=False),
     }
 )
 """transformers' class -> architecture"""
@@ -75,7 +78,18 @@ def architecture_of(folder: Path, config: Mapping[str, Any]) -> GgufArchitecture
         raise ModelError(f"{folder}: llama.cpp runs a {named} without its sliding window. Use --target packed.")
     if config.get("hidden_act", "silu") != "silu":
         raise ModelError(f"{folder}: llama.cpp runs a {named} with silu, not {config['hidden_act']!r}.")
+    if found.name == "qwen3moe":
+        _check_experts(folder, config)
     return found
+
+
+def _check_experts(folder: Path, config: Mapping[str, Any]) -> None:
+    """Refuse what llama.cpp's Qwen 3 mixtures have not. Raises ModelError."""
+    if not config.get("norm_topk_prob", False):
+        told = "makes the weights of a token's experts sum to one, which norm_topk_prob of config.json denies"
+        raise ModelError(f"{folder}: llama.cpp {told}. Use --target packed.")
+    if config.get("decoder_sparse_step", 1) != 1 or config.get("mlp_only_layers"):
+        raise ModelError(f"{folder}: llama.cpp has experts in all blocks of such a model. Use --target packed.")
 
 
 def tensor_names(architecture: str, num_blocks: int) -> Callable[[str], str]:
@@ -86,12 +100,22 @@ def tensor_names(architecture: str, num_blocks: int) -> Callable[[str], str]:
     table = gguf.get_tensor_name_map(arch, num_blocks)
 
     def renamed(name: str) -> str:
+        name = without_expert(name)
         found = table.get_name(name, try_suffixes=(".weight", ".bias"))
         if found is None:
             raise ModelError(f"{name}: llama.cpp's {architecture} has no such tensor. Use --target packed.")
         return str(found)
 
     return renamed
+
+
+def without_expert(name: str) -> str:
+    """Return the name of a tensor that holds the same of all experts.
+
+    >>> without_expert("model.layers.1.mlp.experts.12.up_proj.weight")
+    'model.layers.1.mlp.experts.up_proj.weight'
+    """
+    return _EXPERT.sub(".experts.", name)
 
 
 def num_heads_permuted(architecture: GgufArchitecture, config: Any, name: str) -> int | None:

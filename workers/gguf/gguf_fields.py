@@ -65,6 +65,10 @@ def add_model_fields(writer: Any, config: Any, name: str, num_parameters: int, m
     writer.add_rope_dimension_count(head_size(config))
     writer.add_key_length(head_size(config))
     writer.add_value_length(head_size(config))
+    if experts := getattr(config, "num_experts", None):
+        writer.add_expert_count(experts)
+        writer.add_expert_used_count(config.num_experts_per_tok)
+        writer.add_expert_feed_forward_length(config.moe_intermediate_size)
     _add_rope(writer, _rope(config))
 
 

@@ -1,9 +1,9 @@
 """Tensors of a GGUF file out of those of a checkpoint and of the level store; each is read when it is written.
 
-Shape legend: O rows.
+Shape legend: E experts, O rows.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -29,6 +29,19 @@ def level_tensor(
     entry = GGML_TYPES[type_name]
     size = shape[0] * entry.row_bytes(shape[1])
     return GgufTensor(name, shape, entry.number, size, lambda: in_file_order(blocks().numpy(), num_heads))
+
+
+def stacked_tensor(name: str, shape: tuple[int, int, int], type_name: str, rows: Callable[[], Any]) -> GgufTensor:
+    """Return one matrix of each of E experts at a type; `rows` gives their (E * O, bytes) uint8, a numpy array."""
+    entry = GGML_TYPES[type_name]
+    return GgufTensor(name, shape, entry.number, shape[0] * shape[1] * entry.row_bytes(shape[2]), rows)
+
+
+def stored_stack(name: str, tensors: Sequence[StoredTensor]) -> GgufTensor:
+    """Return one matrix of each expert as they are in a checkpoint."""
+    first, size = tensors[0].info, sum(tensor.info.size_bytes for tensor in tensors)
+    shape = (len(tensors), *first.shape)
+    return GgufTensor(name, shape, DENSE_TYPES[first.dtype], size, lambda: np.concatenate([_rows(t) for t in tensors]))
 
 
 def stored_tensor(name: str, tensor: StoredTensor, num_heads: int | None) -> GgufTensor:

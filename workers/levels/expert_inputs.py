@@ -18,7 +18,8 @@ from torch import Tensor, nn
 
 from space.inventory import Inventory, ModuleInfo
 from space.results.expert_tokens import ExpertTokens
-from workers.run.watched_weights import SitesOf, Told
+from workers.kernels.followed_weight import Told
+from workers.run.watched_weights import SitesOf
 
 _STACKED, _ARGUMENTS = 3, 3
 COUNTS = "experts"

@@ -17,9 +17,10 @@ from torch.nn import functional
 
 from space.inventory import ModuleInfo
 from workers.families.block_stacks import BlockOutput, hidden_of
+from workers.kernels.followed_weight import Told
 from workers.model_inputs import Samples
 from workers.run.engine import Engine
-from workers.run.watched_weights import SitesOf, Told, watching
+from workers.run.watched_weights import SitesOf, watching
 
 _PLAIN = 3  # dimensions of what most blocks give
 Take = Callable[[str, Tensor, Tensor], None]

@@ -56,9 +56,10 @@ class Resident:
             if name not in self._modules:
                 self._remembering.begin(name, level)
             elif self._held.get(name) != level:
+                self._rounding.end(name)
                 self._put(name, self._dense(name) if level.is_dense else self._unpacked(name, level, unpack))
                 self._held[name] = level
-                self._rounding.begin(name, [module for module, _ in self._users[name]], level)
+                self._rounding.begin(name, self._users[name], level)
 
     def release(self, names: Iterable[str]) -> None:
         """Give the memory of modules back."""

@@ -23,14 +23,16 @@ from workers.kernels.inputs.input_rounding import InputRounding
 def load_gguf(source: Path, folder: Path, device: Device, loader: str, plan: Plan) -> tuple[Any, dict[str, list[str]]]:
     """Return the model as searches run it, and missing, unexpected and mismatched keys.
 
-    Its config is that of the file's fields, but for what transformers does not read there: the size of a head, and how
-    a rotary embedding is scaled.
+    Its config is that of the file's fields, but for what transformers does not read there: the size of a head, that of
+    an expert, and how a rotary embedding is scaled.
     """
     import transformers
 
     name, searched = _file(folder).name, load_config(source)
     config = transformers.AutoConfig.from_pretrained(folder, gguf_file=name, local_files_only=True)
     config.head_dim = head_size(searched)
+    if hasattr(searched, "moe_intermediate_size"):
+        config.moe_intermediate_size = searched.moe_intermediate_size
     if searched.rope_parameters.get("rope_type", "default") != "default":
         config.rope_parameters = searched.rope_parameters
     model, report = getattr(transformers, loader).from_pretrained(
@@ -42,11 +44,13 @@ def load_gguf(source: Path, folder: Path, device: Device, loader: str, plan: Pla
         local_files_only=True,
         output_loading_info=True,
     )
+    model.set_experts_implementation("eager")  # whose products are followed
     modules, rounding = dict(model.named_modules()), InputRounding()
     head = model.get_output_embeddings()
     for name, level in plan.levels:
-        users = [modules[name], *([head] if head.weight is modules[name].weight else [])]
-        rounding.begin(name, dict.fromkeys(users), level)
+        owner, _, last = (name if name not in modules else f"{name}.weight").rpartition(".")
+        users = [modules[owner], *([head] if name in modules and head.weight is modules[name].weight else [])]
+        rounding.begin(name, [(user, last) for user in dict.fromkeys(users)], level)
     return model.eval().to(device), {kind: sorted(map(str, keys)) for kind, keys in report.items() if keys}
 
 

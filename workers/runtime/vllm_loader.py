@@ -35,7 +35,7 @@ def load_for_vllm(_: Path, folder: Path, device: Device, loader: str, plan: Plan
     model, report = _from_files(folder, device, loader, config)
     modules, rounding = dict(model.named_modules()), InputRounding()
     for name, level in plan.levels:
-        rounding.begin(name, [modules[name]], level)
+        rounding.begin(name, [(modules[name], "weight")], level)
     return model, {kind: sorted(map(str, keys)) for kind, keys in report.items() if keys}
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from safetensors.torch import load_file
 
 from space.codings.ggml_types import GGML_TYPES
 from space.errors import ModelError, SpecError, VerificationError
@@ -74,7 +75,8 @@ def _verified(bench: Bench, plan: Plan, folder: Path, **changes: Any) -> Verifie
 
 @pytest.mark.usefixtures("reload_here")
 @pytest.mark.parametrize(
-    ("kind", "texts"), [("llama3", WIDE), ("mistral", NARROW), ("qwen2", NARROW), ("qwen3", NARROW)]
+    ("kind", "texts"),
+    [("llama3", WIDE), ("mistral", NARROW), ("qwen2", NARROW), ("qwen3", NARROW), ("qwen3-moe", NARROW)],
 )
 def test_every_architecture_is_what_was_searched(
     benches: Benches, tmp_path: Path, kind: DecoderKind, texts: tuple[str, ...]
@@ -109,6 +111,48 @@ def test_tensors_of_the_file_are_the_levels(benches: Benches, tmp_path: Path) ->
         )
     assert "rope_freqs.weight" in stored
     assert {t.number for n, t in stored.items() if "norm" in n} == {0}
+
+
+@pytest.mark.usefixtures("reload_here")
+def test_experts_stand_in_tensors_of_their_own(benches: Benches, tmp_path: Path) -> None:
+    """Gate and up, which transformers joins, apart; all experts of one in a tensor; dense ones as in the checkpoint."""
+    bench = benches("qwen3-moe")
+    first, second = (f"model.layers.{block}.mlp.experts" for block in range(2))
+    levels = {f"{first}.gate_up_proj": "q4_0", f"{first}.down_proj": "dense", f"{second}.gate_up_proj": "dense"}
+    levels[f"{second}.down_proj"] = "q8_0"
+    names = [module.name for module in bench.workspace.inventory.modules]
+    plan = Plan.of({name: parse_level(levels.get(name, "q4_0")) for name in names})
+    bench.build(plan, "gguf")
+    assert _verified(bench, plan, tmp_path / "out").logit_difference < 1e-4
+    stored = {tensor.name: tensor for tensor in read_gguf(tmp_path / "out" / "model.gguf")}
+    dense = load_file(bench.folder / "model.safetensors")
+    blocks = bench.store.tensors(f"{first}.gate_up_proj", parse_level("q4_0"))["blocks"].view(4, 2, 64, -1)
+    for place, kind in enumerate(("gate", "up")):
+        packed, plain = stored[f"blk.0.ffn_{kind}_exps.weight"], stored[f"blk.1.ffn_{kind}_exps.weight"]
+        assert packed.shape == plain.shape == (4, 64, 64)
+        assert np.array_equal(packed.load().reshape(4, 64, -1), blocks[:, place].numpy())
+        experts = [dense[f"{second}.{expert}.{kind}_proj.weight"] for expert in range(4)]
+        assert plain.load().tobytes() == torch.stack(experts).view(torch.uint8).numpy().tobytes()
+    assert stored["blk.0.ffn_down_exps.weight"].number == stored["blk.1.ffn_gate_exps.weight"].number
+    assert stored["blk.1.ffn_down_exps.weight"].number == GGML_TYPES["q8_0"].number
+
+
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        ({"norm_topk_prob": False}, "makes the weights of a token's experts sum to one"),
+        ({"mlp_only_layers": [0]}, "has experts in all blocks of such a model"),
+        ({"decoder_sparse_step": 2}, "has experts in all blocks of such a model"),
+    ],
+)
+def test_mixtures_that_llama_cpp_runs_otherwise_are_refused(
+    benches: Benches, tmp_path: Path, changed: dict[str, Any], told: str
+) -> None:
+    """By what their configs say."""
+    config = json.loads((benches("qwen3-moe").folder / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**config, **changed}))
+    with pytest.raises(ModelError, match=told):
+        gguf_model(tmp_path)
 
 
 def test_missing_packages_are_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,22 +4,33 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import accumulate
 from pathlib import Path
 from shlex import quote
 from typing import Any
+
+import numpy as np
 
 from space.inventory import Inventory, ModuleInfo
 from space.plan import Plan
 from tightfit.export.source import Source
 from tightfit.export.targets.writer import Program, check_companions
-from workers.gguf.gguf_architectures import tensor_names
+from workers.gguf.gguf_architectures import tensor_names, without_expert
 from workers.gguf.gguf_fields import add_model_fields, rope_factors
 from workers.gguf.gguf_file import GgufTensor, architecture_in, read_gguf, write_gguf
 from workers.gguf.gguf_model import GgufModel, gguf_model
-from workers.gguf.gguf_tensors import float32_tensor, level_tensor, stored_tensor, values_tensor
+from workers.gguf.gguf_tensors import (
+    float32_tensor,
+    level_tensor,
+    stacked_tensor,
+    stored_stack,
+    stored_tensor,
+    values_tensor,
+)
 from workers.gguf.gguf_tokenizer import add_tokenizer_fields
 from workers.models.companions import licence_files, published_bytes
 from workers.models.digests import file_digest
+from workers.models.headers import StoredTensor
 from workers.models.model_files import read_headers
 
 _ROPE_FACTORS = "rope_freqs.weight"
@@ -57,7 +68,8 @@ class GgufWriter:
         path = folder / self.weights
         renamed = tensor_names(architecture_in(path), inventory.num_blocks)
         stored = {tensor.name: tensor.num_bytes for tensor in read_gguf(path)}
-        return {m.name: stored.get(renamed(m.weight.name), 0) for m in inventory.modules}
+        names = {m.name: {renamed(source) for source in _sources(m)} for m in inventory.modules}
+        return {module: sum(stored.get(name, 0) for name in found) for module, found in names.items()}
 
     def commands(self, folder: Path) -> Sequence[str]:
         """Return what a user types to run the file."""
@@ -72,6 +84,9 @@ def _tensors(source: Source, model: GgufModel) -> Iterator[GgufTensor]:
     stored = read_headers(source.model_folder)
     for module in source.inventory.modules:
         weight, level = module.weight, source.plan[module.name]
+        if module.site is not None:
+            yield from _stacks(source, model, module, stored)
+            continue
         name, heads = model.renamed(weight.name), model.num_heads_permuted(weight.name)
         if level.is_dense:
             yield stored_tensor(name, stored[module.sources[0]], heads)
@@ -80,6 +95,33 @@ def _tensors(source: Source, model: GgufModel) -> Iterator[GgufTensor]:
     for tensor in source.inventory.others:
         heads = model.num_heads_permuted(tensor.name)
         yield float32_tensor(model.renamed(tensor.name), stored[tensor.name], heads)
+
+
+def _stacks(
+    source: Source, model: GgufModel, module: ModuleInfo, stored: Mapping[str, StoredTensor]
+) -> Iterator[GgufTensor]:
+    """Yield the tensors that hold a stack of experts; what transformers joins, gate and up, stands apart there."""
+    level, count = source.plan[module.name], module.site.num_experts if module.site is not None else None
+    assert count is not None  # noqa: S101 (no other site is in an architecture of the table)
+    kinds = list(dict.fromkeys(map(without_expert, module.sources)))
+    parts = {kind: [stored[name] for name in module.sources if without_expert(name) == kind] for kind in kinds}
+    rows = [parts[kind][0].info.shape[0] for kind in kinds]
+    for kind, begin, size in zip(kinds, accumulate([0, *rows]), rows, strict=False):
+        if level.is_dense:
+            yield stored_stack(model.renamed(kind), parts[kind])
+            continue
+        blocks = partial(_rows_of_experts, source, module, count, slice(begin, begin + size))
+        yield stacked_tensor(model.renamed(kind), (count, size, module.in_features), level.coding, blocks)
+
+
+def _rows_of_experts(source: Source, module: ModuleInfo, count: int, rows: slice) -> Any:
+    """Return some rows of each expert, one expert after the other."""
+    blocks = _blocks(source, module).numpy()
+    return np.ascontiguousarray(blocks.reshape(count, -1, blocks.shape[1])[:, rows]).reshape(-1, blocks.shape[1])
+
+
+def _sources(module: ModuleInfo) -> Sequence[str]:
+    return (module.weight.name,) if module.site is None else module.sources
 
 
 def _blocks(source: Source, module: ModuleInfo) -> Any:

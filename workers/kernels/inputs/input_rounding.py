@@ -1,11 +1,15 @@
-"""Inputs of linear layers rounded as the runtime of their level rounds them, by hooks on a model's modules."""
+"""Inputs of products rounded as the runtime of their level rounds them.
 
-from collections.abc import Iterable
+By hooks on linear layers, or on the way to weights that no layer holds, such as stacks of experts.
+"""
+
+from collections.abc import Collection
 from typing import Any
 
 from torch import Tensor, nn
 
 from space.level import Level
+from workers.kernels.followed_weight import put_followed, put_plain
 from workers.kernels.inputs.input_table import ROUNDED
 
 
@@ -15,20 +19,34 @@ class InputRounding:
     def __init__(self) -> None:
         """Round nothing."""
         self._hooks: dict[str, list[Any]] = {}
+        self._followed: dict[str, list[tuple[nn.Module, str]]] = {}
         self._last: tuple[Tensor, int, str, Tensor] | None = None
 
-    def begin(self, name: str, modules: Iterable[nn.Module], level: Level) -> None:
-        """Round as a level says from now on; an embedding's inputs are no numbers, and stay."""
+    def begin(self, name: str, places: Collection[tuple[nn.Module, str]], level: Level) -> None:
+        """Round as a level says from now on; an embedding's inputs are no numbers, and stay.
+
+        Args:
+            name: of a weight.
+            places: (module, its parameter) wherever the weight is.
+            level: of it.
+
+        """
         self.end(name)
         if not level.rounded_inputs:
             return
-        linear = [module for module in modules if isinstance(module, nn.Linear)]
-        self._hooks[name] = [module.register_forward_pre_hook(self._hook(level.rounded_inputs)) for module in linear]
+        layers = [module for module, _ in places if isinstance(module, nn.Linear)]
+        self._hooks[name] = [module.register_forward_pre_hook(self._hook(level.rounded_inputs)) for module in layers]
+        others = [place for place in places if not isinstance(place[0], nn.Linear | nn.Embedding)]
+        for module, last in others:
+            put_followed(module, last, module.get_parameter(last), given=ROUNDED[level.rounded_inputs])
+        self._followed[name] = others
 
     def end(self, name: str) -> None:
-        """Round nothing for a module any more."""
+        """Round nothing for a weight any more."""
         for hook in self._hooks.pop(name, ()):
             hook.remove()
+        for module, last in self._followed.pop(name, ()):
+            put_plain(module, last)
 
     def _hook(self, format_name: str) -> Any:
         def pass_rounded(_module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
