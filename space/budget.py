@@ -17,6 +17,7 @@ _UNITS = {
     "GIB": 2**30,
     "TIB": 2**40,
 }
+_RUNTIME_SHARE, _RUNTIME_LEAST = 10, 2**29
 _MAX_NUMBER = 1e18  # beyond it the bytes would no longer be a finite float
 _TEXT = re.compile(r"(?P<number>\d+(\.\d+)?|\.\d+)\s*(?P<unit>%|[A-Za-z]+)")
 _HELP = "write a size (`4GiB`, `3.5MB`), a share of the dense checkpoint (`60%`) or bits per weight (`3.25bpw`)"
@@ -73,6 +74,25 @@ def parse_bytes(text: str) -> int:
     if found.unit not in _UNITS:
         raise BudgetError(f"{text!r} is no size: write bytes, such as `4GiB` or `3.5MB`.")
     return int(found.number * _UNITS[found.unit])
+
+
+def left_of_device(text: str) -> int:
+    """Return the bytes of a device's memory that are left for weights and cache: the runtime has a tenth for itself.
+
+    So much vLLM leaves alone by default (`--gpu-memory-utilization 0.9`); contexts, kernels and activations of other
+    runtimes are taken to be as large, at least half a GiB. No runtime was measured for it.
+
+    Raises:
+        BudgetError: the text is no size, or nothing is left.
+
+    >>> format_bytes(left_of_device("24GiB")), format_bytes(left_of_device("1GiB"))
+    ('21.60 GiB', '512.00 MiB')
+    """
+    size = parse_bytes(text)
+    left = size - max(_RUNTIME_LEAST, -(-size // _RUNTIME_SHARE))
+    if left <= 0:
+        raise BudgetError(f"{text!r}: the runtime alone takes {format_bytes(_RUNTIME_LEAST)} of a device.")
+    return left
 
 
 def format_bytes(size_bytes: float) -> str:

@@ -46,6 +46,7 @@ SUBMIT_OPTIONS = {
         "--calibration",
         "--context",
         "--detach",
+        "--device-memory",
         "--dry-run",
         "--gpu-generation",
         "--group-size",
@@ -189,7 +190,8 @@ def test_every_option_is_a_field() -> None:
     names["num_samples"] = "num_sequences"  # which says the two others too
     fields = {names.get(name, name) for name in SPEC_FIELDS} - {"model", "revision"}
     fields -= {"num_search_samples", "num_held_out_samples"}
-    assert fields == options - {"home", "json", "dry_run", "out", "detach", "queue", "like", "config", "preset"}
+    others = {"home", "json", "dry_run", "out", "detach", "queue", "like", "config", "preset"}
+    assert fields == options - others - {"device_memory"}  # which is another way to say the budget
 
 
 def test_verbs_of_the_service() -> None:

@@ -49,6 +49,14 @@ def test_options_are_stronger_than_files_and_files_than_presets(cli: Cli, model:
     assert rows["workers"] == ["2", "default"]
 
 
+def test_a_device_leaves_a_budget(cli: Cli, model: str) -> None:
+    """What its runtime does not take; the cache is a part of it."""
+    least, cache = 2**29, ["--context", "64"]
+    told = cli("submit", model, "--budget", "50%", *cache, "--dry-run", "--json").json
+    spec = asked(cli, model, "--device-memory", f"{least + told['budget_bytes'] + told['key_value_bytes']}B", *cache)
+    assert spec.budget == f"{told['budget_bytes'] + told['key_value_bytes']}B"
+
+
 @pytest.mark.parametrize("preset", PRESETS)
 def test_a_dry_run_prints_all_that_a_preset_sets(cli: Cli, model: str, preset: str) -> None:
     """Every key of the table, by name."""
@@ -77,6 +85,18 @@ def test_a_dry_run_prints_all_that_a_preset_sets(cli: Cli, model: str, preset: s
         ('model = "m"\nbudget = "60%"', ["--preset", "slow"], "--preset 'slow' is not known; there are quick, "),
         ('model = "m"\nbudget = "60%"', ["--like", "j1"], "There is no job 'j1'"),
         ('model = "m"', [], "--budget is missing: give one, such as 60%, or a file that has it (--config)"),
+        (
+            'model = "m"',
+            ["--device-memory", "1GiB", "--budget", "60%"],
+            "--device-memory 1GiB and --budget 60%: choose one of them",
+        ),
+        ('model = "m"', ["--device-memory", "1GiB"], "say how many tokens the cache holds, too (--context)"),
+        ('model = "m"', ["--device-memory", "60%", "--context", "64"], "--device-memory '60%' is no size"),
+        (
+            'model = "m"\ncontext = 64',
+            ["--device-memory", "512MiB"],
+            "--device-memory '512MiB': the runtime alone takes 512.00 MiB of a device",
+        ),
         ('model = "m"\nbudget = "60%"', ["--out", "new.toml"], "--out new.toml: it writes what --dry-run shows"),
         (
             'model = "m"\nbudget = "60%"\n' + "\n".join(f"{k} = {json.dumps(v)}" for k, v in THOROUGH.items()),

@@ -1,10 +1,11 @@
 """From command-line text, a file and a preset to a checked request."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from space.budget import left_of_device
 from space.codings.coding_table import all_bits
 from space.codings.masks import PATTERNS
 from space.errors import BudgetError, SpecError, UsageError
@@ -91,6 +92,7 @@ def spec_from_options(
     rank: str | None,
     kind: str | None,
     cache_bits: str | None = None,
+    device_memory: str | None = None,
     pin: list[str] | None,
     sequence_length: int | None = None,
     num_sequences: int | None = None,
@@ -106,18 +108,12 @@ def spec_from_options(
         SpecError, BudgetError: an option cannot be read.
 
     """
-    if bits is not None:
-        values["bits"] = tuple(sorted({_number(text, "--bits") for text in _split(bits)}))
-    if group_size is not None:
-        values["group_sizes"] = tuple(_group(text) for text in _split(group_size))
-    if sparsity is not None:
-        values["sparsities"] = tuple(_sparsity(text) for text in _split(sparsity))
-    if rank is not None:
-        values["ranks"] = tuple(_number(text, "--rank") for text in _split(rank))
-    if kind is not None:
-        values["kinds"] = tuple(_split(kind))
-    if cache_bits is not None:
-        values["cache_bits"] = tuple(_number(text, "--cache-bits") for text in _split(cache_bits))
+    texts = {"bits": bits, "group_sizes": group_size, "sparsities": sparsity, "ranks": rank, "kinds": kind}
+    texts["cache_bits"] = cache_bits
+    values |= {field: _READERS[field](text) for field, text in texts.items() if text is not None}
+    if device_memory is not None:
+        given = {*given, "budget"}
+        values["budget"] = _budget_of(device_memory, values, ground)
     values["pins"] = tuple(_pin(text) for text in pin or ())
     typed = {name: value for name, value in values.items() if _LISTS.get(name, name) in given}
     if sequence_length is not None:
@@ -131,6 +127,18 @@ def spec_from_options(
     spec = _resolved(kept, typed, ground)
     _refuse_what_no_file_holds(spec, {"sparsities": sparsity, "ranks": rank, "kinds": kind})
     return spec, ground.sources(typed)
+
+
+def _budget_of(device_memory: str, values: Mapping[str, Any], ground: Ground) -> str:
+    """Return the budget that a device's memory leaves. Raises UsageError, BudgetError."""
+    if values["budget"] is not None:
+        raise UsageError(f"--device-memory {device_memory} and --budget {values['budget']}: choose one of them.")
+    if not (values["context"] or ground.values.get("context")):
+        raise UsageError(f"--device-memory {device_memory}: say how many tokens the cache holds, too (--context).")
+    try:
+        return f"{left_of_device(device_memory)}B"
+    except BudgetError as error:
+        raise BudgetError(f"--device-memory {error}") from error
 
 
 def _check_complete(values: Mapping[str, Any]) -> None:
@@ -207,3 +215,18 @@ def _pin(text: str) -> tuple[str, str]:
     if not separator or not pattern:
         raise SpecError(f"--pin {text!r}: write REGEX=LEVEL, such as 'down_proj=b4-g64'.")
     return pattern, level
+
+
+def _numbers(option: str) -> Callable[[str], tuple[int, ...]]:
+    return lambda text: tuple(_number(part, option) for part in _split(text))
+
+
+_READERS: dict[str, Callable[[str], tuple[Any, ...]]] = {
+    "bits": lambda text: tuple(sorted({*_numbers("--bits")(text)})),
+    "group_sizes": lambda text: tuple(map(_group, _split(text))),
+    "sparsities": lambda text: tuple(map(_sparsity, _split(text))),
+    "ranks": _numbers("--rank"),
+    "kinds": lambda text: tuple(_split(text)),
+    "cache_bits": _numbers("--cache-bits"),
+}
+"""field of a request -> what its option's text means"""

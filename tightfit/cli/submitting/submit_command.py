@@ -19,6 +19,7 @@ def submit(
     ctx: typer.Context,
     model: asked.Model = None,
     budget: asked.Budget = None,
+    device_memory: asked.DeviceMemory = None,
     preset: asked.Preset = None,
     config: asked.Config = None,
     context: asked.Context = 0,
@@ -60,8 +61,7 @@ def submit(
     """
     from tightfit.cli.submitting.options import ground_of, spec_from_options
 
-    if out is not None and not dry_run:
-        raise UsageError(f"--out {out}: it writes what --dry-run shows; give both.")
+    _check_out(out, dry_run=dry_run)
     given = {name for name in ctx.params if getattr(ctx.get_parameter_source(name), "name", "DEFAULT") != "DEFAULT"}
     ground = ground_of(config, preset, None if like is None else open_place(home).spec(like), like)
     spec, sources = spec_from_options(
@@ -69,12 +69,17 @@ def submit(
         sequence_length=sequence_length, num_sequences=num_sequences, experts=experts, group_size=group_size, rank=rank,
         sparsity=sparsity, kind=kind, pin=pin, sampler=sampler, max_trials=max_trials, max_minutes=max_minutes,
         refine=refine, recover=recover, workers=workers, worker_memory=worker_memory, seed=seed, judge=judge,
-        cache_bits=cache_bits, gpu_generation=gpu_generation, given=given, ground=ground,
+        cache_bits=cache_bits, gpu_generation=gpu_generation, device_memory=device_memory, given=given, ground=ground,
     )  # fmt: skip
     spec, sources = _beside(spec, sources, plan)
     if dry_run:
         return _look(spec, sources, out, home, as_json=as_json)
     return _queue_or_run(spec, home, detach=detach, queue=queue, as_json=as_json)
+
+
+def _check_out(out: Path | None, *, dry_run: bool) -> None:
+    if out is not None and not dry_run:
+        raise UsageError(f"--out {out}: it writes what --dry-run shows; give both.")
 
 
 def _beside(spec: "JobSpec", sources: dict[str, str], plan_files: list[str] | None) -> tuple["JobSpec", dict[str, str]]:
