@@ -47,15 +47,18 @@ class AllowedModels:
         elif spec.model != BUNDLED:
             self._check_model(spec.model, spec.revision)
         self.check_text(spec.calibration, "calibration", "the model's own samples")
-        self.check_text(spec.judge, "judge", "no questions")
+        self._check_file(spec.judge, "judge", "no questions (null)")
         return spec
 
     def check_text(self, text: str | None, field: str, otherwise: str) -> None:
         """Refuse a text that may not be read; null means what `otherwise` says. Raises CalibrationError."""
-        if text not in (None, STDLIB) and not self._holds(str(text)):
+        if text != STDLIB:
+            self._check_file(text, field, f"`{STDLIB}`, {otherwise} (null)")
+
+    def _check_file(self, path: str | None, field: str, otherwise: str) -> None:
+        if path is not None and not self._holds(path):
             raise CalibrationError(
-                f"{field} {_shown(str(text))}: the service reads `{STDLIB}`, {otherwise} (null), and files in "
-                f"{self._told()}."
+                f"{field} {_shown(path)}: the service reads {otherwise}, and files in {self._told()}."
             )
 
     def _uploaded(self, upload_id: str, caller: Caller) -> Path:
