@@ -54,26 +54,44 @@ class FollowedWeight(Tensor):
     def __torch_function__(
         cls, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
-        plain, name = tuple(_plain(value) for value in args), getattr(func, "__name__", "")
+        name = getattr(func, "__name__", "")
         weight = next((value for value in args if isinstance(value, FollowedWeight)), None)
-        is_product = weight is not None and name in _PRODUCTS
-        other, place = _sides(name, args, weight) if weight is not None and is_product else (0, 0)
-        if is_product and weight is not None and weight.given is not None:
-            plain = _with_inputs(plain, other, place, weight.given)
-        with torch._C.DisableTorchFunctionSubclass():  # noqa: SLF001 (as torch's own subclasses do)
-            out = func(*plain, **{name: _plain(value) for name, value in (kwargs or {}).items()})
+        if weight is not None and name in _PRODUCTS:
+            return _product(func, args, kwargs, weight)
+        out = _called(func, args, kwargs)
         if weight is None:
             return out
-        if is_product:
-            told, inputs = weight.told, plain[other]
-            return out if told is None else _told(inputs, out, told, weight.expert, is_left=other < place)
         if name in _PATCHES and weight.told is not None:
-            instead = weight.told(_patches(plain[0], weight.shape[2:]), out.movedim(1, -1), weight.expert)
+            instead = weight.told(_patches(_plain(args[0]), weight.shape[2:]), out.movedim(1, -1), weight.expert)
             return out if instead is None else instead.movedim(-1, 1)
         if name in _VIEWS and isinstance(out, Tensor) and out.ndim > 1:
             expert = weight.expert if name != "__getitem__" else _chosen(weight, args[1])
             return follow(out, weight.told, weight.given, expert)
         return out
+
+
+def _called(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any] | None) -> Any:
+    """Return what a function of torch gives for plain tensors."""
+    with torch._C.DisableTorchFunctionSubclass():  # noqa: SLF001 (as torch's own subclasses do)
+        return func(*map(_plain, args), **{name: _plain(value) for name, value in (kwargs or {}).items()})
+
+
+def _product(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any] | None, weight: FollowedWeight) -> Tensor:
+    """Return a product with a weight; its inputs, what is summed over last, may be replaced and are told with it."""
+    first = 1 if getattr(func, "__name__", "") in ("addmm", "baddbmm") else 0
+    is_behind = args[first + 1] is weight
+    other, values = first if is_behind else first + 1, list(args)
+
+    def turned(tensor: Tensor) -> Tensor:
+        return tensor if is_behind else tensor.transpose(-1, -2)
+
+    if weight.given is not None:
+        values[other] = turned(weight.given(turned(values[other])))
+    out: Tensor = _called(func, values, kwargs)
+    if weight.told is None or not (is_behind or values[other].ndim > 1):
+        return out
+    instead = weight.told(turned(values[other]), turned(out), weight.expert)
+    return out if instead is None else turned(instead)
 
 
 def _chosen(weight: FollowedWeight, index: Any) -> int | None:
@@ -83,32 +101,6 @@ def _chosen(weight: FollowedWeight, index: Any) -> int | None:
     first = index[0] if isinstance(index, tuple) else index
     is_one = isinstance(first, int) or (isinstance(first, Tensor) and first.ndim == 0 and not first.is_floating_point())
     return int(first) % weight.shape[0] if is_one else weight.expert
-
-
-def _sides(name: str, args: tuple[Any, ...], weight: FollowedWeight) -> tuple[int, int]:
-    """Return the places of the other factor of a product, and of the weight, among its arguments."""
-    first = 1 if name in ("addmm", "baddbmm") else 0
-    place = next(i for i, value in enumerate(args) if value is weight)
-    return (first, place) if place == first + 1 else (first + 1, place)
-
-
-def _with_inputs(args: tuple[Any, ...], other: int, place: int, given: Given) -> tuple[Any, ...]:
-    """Return the arguments of a product with its inputs, what is summed over last, replaced."""
-    inputs = args[other]
-    if other < place:
-        return *args[:other], given(inputs), *args[other + 1 :]
-    return *args[:other], given(inputs.transpose(-1, -2)).transpose(-1, -2), *args[other + 1 :]
-
-
-def _told(inputs: Tensor, out: Tensor, told: Told, expert: int | None, *, is_left: bool) -> Tensor:
-    """Tell the inputs of a product, what is summed over last; return its output, or what stands for it."""
-    if is_left:
-        instead = told(inputs, out, expert)
-        return out if instead is None else instead
-    if inputs.ndim > 1:
-        instead = told(inputs.transpose(-1, -2), out.transpose(-1, -2), expert)
-        return out if instead is None else instead.transpose(-1, -2)
-    return out
 
 
 def _patches(inputs: Tensor, sides: Sequence[int]) -> Tensor:
