@@ -278,7 +278,19 @@ OTHERS: dict[str, tuple[str, str, dict[str, Any]]] = {
         {"text_config": _MARKED | _FOUR, "mm_tokens_per_image": 4},
     ),
     "gemma4": ("gemma4", "Gemma4ForConditionalGeneration", {"text_config": _GEMMA4}),
-    "llama4": ("llama4", "Llama4ForConditionalGeneration", {"text_config": _FOUR}),
+    "llama4": (
+        "llama4",
+        "Llama4ForConditionalGeneration",
+        {
+            "text_config": _FOUR,
+            "vision_config": {
+                "intermediate_size": 256,
+                "projector_input_dim": 64,
+                "projector_output_dim": 64,
+                "vision_output_dim": 64,
+            },
+        },
+    ),
     "llava": ("llava", "LlavaForConditionalGeneration", {"text_config": _MARKED}),
     "idefics3": ("idefics3", "Idefics3ForConditionalGeneration", {"text_config": _MARKED}),
     "smolvlm": ("smolvlm", "SmolVLMForConditionalGeneration", {}),
