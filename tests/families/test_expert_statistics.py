@@ -45,6 +45,21 @@ def test_every_choice_of_a_router_is_counted_once(tmp_path: Path) -> None:
     assert "were given other tokens" in str(found)
 
 
+def test_one_starved_expert_is_given_more_and_no_other(tmp_path: Path) -> None:
+    """Also by code that wants several experts for a token: what the others do with these tokens counts for none."""
+    import workers.levels.expert_inputs as module
+
+    few = module.ExpertInputs.starved
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module.ExpertInputs, "starved", lambda self: {o: e[:1] for o, e in few(self).items()})
+        _calibrated("longcat_flash", tmp_path, 96)
+    counted = [counts for block in range(3) for counts in _counts(tmp_path, block).values()]
+    assert len(counted) == 2 * 3
+    for counts in counted:
+        assert any(more > 0 for _, more in counts)
+        assert all(more == 0 for sent, more in counts if sent >= _HIDDEN)
+
+
 def test_what_is_given_beside_changes_no_other_statistics(tmp_path: Path) -> None:
     """The block's output stays what routers make of it: inputs of all layers outside the experts are the same."""
     import workers.levels.expert_inputs as module

@@ -37,6 +37,7 @@ class ExpertInputs:
     def __init__(self, watched: Sequence[ModuleInfo], add: Callable[[str, Tensor], None]) -> None:
         """Take the sites whose parameters are watched, and what takes a site's name and (..., I) inputs."""
         self._add, self._is_beside, self._is_heard = add, 0, True
+        self._starving = frozenset[int]()  # of the module that is given more now
         self._names, self._sites = SitesOf(watched), {m.parameter: m for m in watched}
         self.counts: dict[str, list[list[int]]] = {
             name: [[0, 0] for _ in range(m.site.shape[0])]
@@ -52,6 +53,8 @@ class ExpertInputs:
             if not self._is_heard or inputs.shape[-1] != columns:  # else it is no product with the rows of the weight
                 return
             for index, rows in _by_expert(inputs, expert, len(counts or ())):
+                if self._is_beside and index is not None and index not in self._starving:
+                    continue
                 for name in self._names.names(parameter, index):
                     self._add(name, rows)
                 if counts is not None and index is not None:
@@ -86,7 +89,7 @@ class ExpertInputs:
             call = None if experts is None else _sent_to((*args, *kwargs.values()), experts, missing)
             if call is None:
                 return
-            self._is_heard, self._is_beside = True, 1
+            self._is_heard, self._is_beside, self._starving = True, 1, frozenset(experts or ())
             try:
                 module.forward(*call)
             finally:
@@ -153,6 +156,8 @@ def _sent_to(arguments: tuple[Any, ...], experts: Sequence[int], count: int) -> 
     hidden, chosen, weights = arguments
     if hidden.ndim != 2 or chosen.shape != weights.shape or chosen.is_floating_point() or len(chosen) != len(hidden):  # noqa: PLR2004
         return None
+    if len(experts) == 1 and chosen.shape[1] > 1:  # some models' code wants several, as their tokens have
+        experts = [*experts, int(experts[0] == 0)]
     some = hidden[:: max(1, len(hidden) // count)][:count]
     sent = torch.tensor(experts, dtype=chosen.dtype, device=chosen.device).expand(len(some), -1)
     return some, sent, torch.ones(sent.shape, dtype=weights.dtype, device=weights.device)
