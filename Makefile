@@ -27,7 +27,7 @@ slow: check
 	$(BIN)/python -m pytest --slow $(PARALLEL)
 
 zoo: setup
-	$(BIN)/python -m tests.families.whole_path --write
+	$(BIN)/python -m tests.families.whole_path --whole --write
 
 check: setup
 	$(BIN)/ruff check .

@@ -119,7 +119,7 @@ def calibrate(engine: Engine, inventory: Inventory, tokens: Samples, out_folder:
     outputs: list[Any] = [None] * len(batches)
     kept = KeptOutputs(runner.num_blocks, out_folder)
     for index in range(runner.num_blocks):
-        inside = [m for m in inventory.modules if m.block == index]
+        inside = [m for m in inventory.modules if m.block == index and m.kind == "linear"]  # what is looked up has no x
         path, before = _block_path(out_folder, inventory, index), list(outputs)
         again = partial(_run_block, runner, index, batches, before)
         with engine.holding_dense(index), _collecting(inside, modules, path, again) as collector:
@@ -252,7 +252,7 @@ def load_hessian(folder: Path, inventory: Inventory, module_name: str) -> Tensor
     """
     module = inventory.module(module_name)
     lookups = load_lookups(folder, module)
-    if module.block is None and not _is_head(module):
+    if not _is_head(module):
         return torch.eye(module.in_features) if lookups is None else lookups[0]
     with safe_open(_block_path(folder, inventory, module.block), framework="pt") as file:
         owners = json.loads(file.metadata()["owner"])
