@@ -25,5 +25,5 @@ FAMILIES: dict[str, Family] = {family.name: family for family in _ALL}
 
 def family_of(config: Any, named: str | None, *, images: bool = False) -> Family | None:
     """Return the family of a config that names a class, of a job that is given images or not; None: none claims it."""
-    order = (*_OF_IMAGES, *_OF_TEXT, *_OF_SOUND) if images else _ALL
+    order = sorted(FAMILIES.values(), key=lambda family: images and "images" not in family.question.samples)
     return next((family for family in order if family.matches(config, named)), None)
