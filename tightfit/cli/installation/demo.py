@@ -23,8 +23,9 @@ def demo_spec() -> JobSpec:
         model="bundled",
         budget=DEMO_BUDGET,
         calibration="python-stdlib",
-        num_samples=64,
-        num_held_out_samples=40,
+        num_samples=48,
+        num_search_samples=24,
+        num_held_out_samples=32,
         max_trials=264,
     )
 
