@@ -23,6 +23,7 @@ def demo_spec() -> JobSpec:
         model="bundled",
         budget=DEMO_BUDGET,
         calibration="python-stdlib",
+        bits=(2, 3, 4, 6, 8, 16),
         num_samples=48,
         num_search_samples=24,
         num_held_out_samples=32,
