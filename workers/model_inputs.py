@@ -14,6 +14,10 @@ from space.digest import digest
 
 IGNORED = -100
 """what stands for the right class at a position that is not scored"""
+LABELS = "labels"
+"""name of the (N, T) right classes, where samples hold them"""
+TOKENS = ("input_ids", "attention_mask", "token_type_ids", "mm_token_type_ids")
+"""names of what processors of images in texts make of texts: (N, T); all others are of images"""
 
 
 @dataclass(frozen=True, eq=False)

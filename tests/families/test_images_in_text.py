@@ -15,7 +15,7 @@ from space.spec import make_spec
 from tests.end_to_end.jobs import open_service, run_job, small_spec
 from tests.families.sample_sources import source_of
 from tests.families.zoo import make_family
-from tests.families.zoo_configs import VOCABULARY
+from tests.families.zoo_sizes import VOCABULARY
 from workers.families.read_inventory import inspect_model, inspect_searched
 from workers.model_inputs import IGNORED
 from workers.models.model_files import model_digest

@@ -12,8 +12,9 @@ from typing import Any
 
 import torch
 
-from tests.families.zoo_configs import CAUSAL, KEPT_NONE, OF_DEPTH, OTHERS, SMALL
+from tests.families.zoo_configs import CAUSAL, OTHERS
 from tests.families.zoo_processors import SEES_IMAGES, save_processor
+from tests.families.zoo_sizes import KEPT_NONE, OF_DEPTH, SMALL
 from workers.models.model_files import BUNDLED_FOLDER
 
 _RECURRENT = ("A_log", "dt_bias", "dt_proj.bias", "time_decay", "time_first", ".D", "rg_lru", "lambda")

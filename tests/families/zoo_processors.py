@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from tests.families.zoo_configs import IMAGE_MARKS, SMALL
+from tests.families.zoo_sizes import IMAGE_MARKS, SMALL
 from workers.models.model_files import BUNDLED_FOLDER
 from workers.samples.image_prompts import without_videos
 

@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -65,29 +64,11 @@ class Course:
     checkpoint_seconds: float = 30.0
 
 
-class Lessons(Protocol):
+@dataclass(frozen=True)
+class Lessons:
     """Samples with answers to them, wherever these come from."""
 
-    def __len__(self) -> int:
-        """Return how many samples."""
-        ...
-
-    @property
-    def length(self) -> int:
-        """Return the tokens of a sample."""
-        ...
-
-    def rows(self, indices: Tensor, device: str) -> tuple[Samples, Taught]:
-        """Return some samples and the answers to them."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class TaughtText:
-    """Samples, and the dense model's answers to them."""
-
     samples: Samples
-    answers: Taught
 
     def __len__(self) -> int:
         """Return how many samples."""
@@ -97,6 +78,17 @@ class TaughtText:
     def length(self) -> int:
         """Return the tokens of a sample."""
         return self.samples.numel() // len(self)
+
+    def rows(self, indices: Tensor, device: str) -> tuple[Samples, Taught]:
+        """Return some samples and the answers to them."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class TaughtText(Lessons):
+    """Samples, and the dense model's answers to them."""
+
+    answers: Taught
 
     def rows(self, indices: Tensor, device: str) -> tuple[Samples, Taught]:
         """Return some samples and the answers to them."""

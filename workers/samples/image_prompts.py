@@ -13,14 +13,13 @@ import torch
 from torch import Tensor
 
 from space.errors import ModelError, in_one_line
-from workers.model_inputs import IGNORED, ModelInputs
-from workers.samples.images import read_image
+from workers.model_inputs import IGNORED, LABELS, TOKENS, ModelInputs
+from workers.samples.images import loading_from, read_image
 
 _SIDE = 448
 """pixels: sixteen patches of 14, merged in pairs, each way; processors scale it to what they know"""
 _TASK = "Describe the image."
-_TEXT, _MASK, _LABELS = "input_ids", "attention_mask", "labels"
-_OF_TOKENS = (_TEXT, _MASK, "token_type_ids", "mm_token_type_ids")
+_TEXT, _MASK = "input_ids", "attention_mask"
 _IMAGE_TOKENS = ("image_token_id", "image_token_index")
 """names that configs have for the token that stands where an image is"""
 
@@ -60,8 +59,8 @@ def make_image_prompts(
         raise ModelError(f"{folder}: its processor cannot read images in texts: {in_one_line(error)}.") from error
     named = {name: tensor for name, tensor in found.items() if isinstance(tensor, Tensor)}
     labels_nt = _labels(folder, named)
-    rows = {name: t if name in _OF_TOKENS else t.unflatten(0, (len(records), -1)) for name, t in named.items()}
-    return ModelInputs({**rows, _LABELS: labels_nt})
+    rows = {name: t if name in TOKENS else t.unflatten(0, (len(records), -1)) for name, t in named.items()}
+    return ModelInputs({**rows, LABELS: labels_nt})
 
 
 def _labels(folder: Path, named: dict[str, Tensor]) -> Tensor:
@@ -104,18 +103,12 @@ def load_processor(folder: Path) -> Any:
         ModelError: it is missing or broken.
 
     """
-    kind = _class_of(folder)
-    try:
+    kind, missing = (
+        _class_of(folder),
+        "preprocessor_config.json and tokenizer into the folder, or give --calibration a text",
+    )
+    with loading_from(folder, "processor", missing):
         return without_videos(kind).from_pretrained(folder, trust_remote_code=False, local_files_only=True)
-    except ImportError as error:
-        raise ModelError(
-            f"{folder}: its processor is written for torchvision, not installed here: pip install torchvision."
-        ) from error
-    except Exception as error:  # the library raises many kinds, all of them about the folder's files
-        raise ModelError(
-            f"{folder}: its processor cannot be loaded: {in_one_line(error)}. Put the model's own "
-            "preprocessor_config.json and tokenizer into the folder, or give --calibration a text."
-        ) from error
 
 
 def _class_of(folder: Path) -> Any:

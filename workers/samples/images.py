@@ -4,7 +4,8 @@ Shape legend: N samples, T tokens.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -148,14 +149,25 @@ def _processed(folder: Path, images: Sequence[Any]) -> dict[str, Tensor]:
 def _processor(folder: Path) -> Any:
     from transformers import AutoImageProcessor
 
-    try:
+    with loading_from(folder, "image processor", "preprocessor_config.json into the folder"):
         return AutoImageProcessor.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+
+
+@contextmanager
+def loading_from(folder: Path, what: str, missing: str) -> Iterator[None]:
+    """Tell what a library raises while it loads a part of a model as an error of the model.
+
+    Args:
+        folder: the model.
+        what: is loaded.
+        missing: what the user should put there, to go on "Put the model's own" with.
+
+    """
+    try:
+        yield
     except ImportError as error:
-        raise ModelError(
-            f"{folder}: its image processor is written for torchvision, not installed here: pip install torchvision."
-        ) from error
+        told = f"its {what} is written for torchvision, not installed here: pip install torchvision."
+        raise ModelError(f"{folder}: {told}") from error
     except Exception as error:  # the library raises many kinds, all of them about the folder's files
-        raise ModelError(
-            f"{folder}: its image processor cannot be loaded: {in_one_line(error)}. Put the model's own "
-            "preprocessor_config.json into the folder."
-        ) from error
+        told = f"its {what} cannot be loaded: {in_one_line(error)}. Put the model's own {missing}."
+        raise ModelError(f"{folder}: {told}") from error

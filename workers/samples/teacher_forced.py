@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from workers.model_inputs import IGNORED, ModelInputs
+from workers.model_inputs import IGNORED, LABELS, ModelInputs
 
 GivenModel = Callable[[], Any]
 """gives the dense model, whole"""
@@ -61,7 +61,7 @@ def with_own_answers(
     count, prefix = len(next(iter(inputs.values()))), torch.tensor(decoding.prefix)
     start_ns = prefix.expand(count, -1)
     if model is None:
-        return ModelInputs({**inputs, "decoder_input_ids": start_ns, "labels": torch.full_like(start_ns, IGNORED)})
+        return ModelInputs({**inputs, "decoder_input_ids": start_ns, LABELS: torch.full_like(start_ns, IGNORED)})
     dense, parts = model(), []
     for first in range(0, count, _BATCH):
         rows = {name: tensor[first : first + _BATCH] for name, tensor in inputs.items()}
@@ -79,7 +79,7 @@ def forced(inputs: Mapping[str, Tensor], answers_nt: Tensor, num_given: int, dec
     ended[:, : num_given - 1] = False
     labels[(ended.cumsum(1) - ended.long()) > 0] = IGNORED
     labels[:, : num_given - 1] = IGNORED
-    return ModelInputs({**inputs, "decoder_input_ids": answers_nt[:, :-1].contiguous(), "labels": labels})
+    return ModelInputs({**inputs, "decoder_input_ids": answers_nt[:, :-1].contiguous(), LABELS: labels})
 
 
 @torch.no_grad()

@@ -3,7 +3,7 @@
 Shape legend: B sequences, T tokens, P scored positions, V vocabulary.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from torch import Tensor, nn
@@ -70,16 +70,21 @@ def _sample(model: Any, ids_bt: Tensor, cache: Any) -> tuple[Tensor, Any]:
     return output.logits[:, -1], output.past_key_values
 
 
-def _problems(model: Any, tokens_bt: Tensor) -> dict[str, list[str]]:
-    """Return why a model cannot generate one token after some of (1, T) others; nothing where it can."""
-    token_ids = tokens_bt[:, :_PROMPT_TOKENS]
+def generation_problems(model: Any, given: Mapping[str, Tensor], new_tokens: int = 1) -> dict[str, list[str]]:
+    """Return why a model cannot generate tokens behind what it is given; nothing where it can."""
+    has_two_stacks = getattr(model.config, "is_encoder_decoder", False)  # whose answer stands alone
+    options = {"max_new_tokens": new_tokens, "do_sample": False, "num_beams": 1, "num_return_sequences": 1}
+    options |= {} if has_two_stacks else {"pad_token_id": 0}
     try:
-        made = model.generate(
-            token_ids, max_new_tokens=1, do_sample=False, num_beams=1, num_return_sequences=1, pad_token_id=0
-        )
+        made = model.generate(**given, **options)
     except Exception as error:  # noqa: BLE001 (whatever keeps users from generating)
         return {"generate": [(str(error).splitlines() or [""])[0] or type(error).__name__]}
-    return {} if made.shape[1] == token_ids.shape[1] + 1 else {"generate": ["it makes no token"]}
+    is_longer = has_two_stacks or made.shape[1] == given[_TEXT].shape[1] + new_tokens
+    return {} if is_longer else {"generate": ["it makes no token"]}
+
+
+def _problems(model: Any, tokens_bt: Tensor) -> dict[str, list[str]]:
+    return generation_problems(model, {_TEXT: tokens_bt[:, :_PROMPT_TOKENS]})
 
 
 CAUSAL_DECODER = Family(

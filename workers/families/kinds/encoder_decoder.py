@@ -14,9 +14,8 @@ from space.errors import ModelError
 from workers.families.block_stacks import Stacks
 from workers.families.dry_forward import dry_forward
 from workers.families.family import Seen
-from workers.families.kinds.causal_decoder import CAUSAL_DECODER
-
-_ANSWER = "labels"
+from workers.families.kinds.causal_decoder import CAUSAL_DECODER, generation_problems
+from workers.model_inputs import LABELS
 
 
 def _matches_text(config: Any, named: str | None) -> bool:
@@ -64,11 +63,11 @@ def longest_list(model: nn.Module, part: nn.Module) -> tuple[str, nn.ModuleList]
 
 
 def _inputs(samples: Any) -> dict[str, Any]:
-    return {name: tensor for name, tensor in samples.tensors.items() if name != _ANSWER} | {"use_cache": False}
+    return {name: tensor for name, tensor in samples.tensors.items() if name != LABELS} | {"use_cache": False}
 
 
 def _loss(logits_btv: Tensor, samples: Any) -> tuple[Tensor, Tensor]:
-    return logits_btv, samples.tensors[_ANSWER].to(logits_btv.device)
+    return logits_btv, samples.tensors[LABELS].to(logits_btv.device)
 
 
 def _seen_text(model: Any) -> Seen:
@@ -90,12 +89,8 @@ def _seen_speech(model: Any) -> Seen:
 
 def _problems(model: Any, samples: Any) -> dict[str, list[str]]:
     """Return why a model cannot begin an answer; nothing where it can."""
-    given = {n: t for n, t in samples.tensors.items() if n not in (_ANSWER, "decoder_input_ids")}
-    try:
-        model.generate(**given, max_new_tokens=2, do_sample=False, num_beams=1)
-    except Exception as error:  # noqa: BLE001 (whatever keeps users from generating)
-        return {"generate": [(str(error).splitlines() or [""])[0] or type(error).__name__]}
-    return {}
+    given = {n: t for n, t in samples.tensors.items() if n not in (LABELS, "decoder_input_ids")}
+    return generation_problems(model, given, new_tokens=2)
 
 
 ENCODER_DECODER = replace(

@@ -13,12 +13,11 @@ from torch import Tensor
 
 from workers.families.dry_forward import dry_forward
 from workers.families.family import Seen
-from workers.families.kinds.causal_decoder import what_text_passes
+from workers.families.kinds.causal_decoder import generation_problems, what_text_passes
 from workers.families.kinds.image_models import outside_own_attention
 from workers.families.kinds.multimodal_decoder import MULTIMODAL_DECODER
+from workers.model_inputs import LABELS, TOKENS
 
-_LABELS, _TEXT = "labels", "input_ids"
-_OF_TOKENS = 2  # dimensions of what a processor makes of texts
 _SOUND = ("audio", "speech", "sound")
 
 
@@ -40,23 +39,18 @@ def _seen(model: Any) -> Seen:
 
 def _inputs(samples: Any) -> dict[str, Any]:
     """Return tensors as a processor lays out a batch: (B, T) of tokens, and (B * K, ...) of images."""
-    named = {name: tensor for name, tensor in samples.tensors.items() if name != _LABELS}
-    return {name: t if t.ndim == _OF_TOKENS else t.flatten(0, 1) for name, t in named.items()} | {"use_cache": False}
+    named = {name: tensor for name, tensor in samples.tensors.items() if name != LABELS}
+    return {name: t if name in TOKENS else t.flatten(0, 1) for name, t in named.items()} | {"use_cache": False}
 
 
 def _loss(logits_btv: Tensor, samples: Any) -> tuple[Tensor, Tensor]:
     """Return the logits before each token, and that token where it is text behind an image."""
-    return logits_btv[:, :-1], samples.tensors[_LABELS][:, 1:].to(logits_btv.device)
+    return logits_btv[:, :-1], samples.tensors[LABELS][:, 1:].to(logits_btv.device)
 
 
 def _problems(model: Any, samples: Any) -> dict[str, list[str]]:
-    """Return why a model cannot write a token behind an image and a text; nothing where it can."""
     given = {name: tensor for name, tensor in _inputs(samples).items() if name != "use_cache"}
-    try:
-        made = model.generate(**given, max_new_tokens=1, do_sample=False, num_beams=1, pad_token_id=0)
-    except Exception as error:  # noqa: BLE001 (whatever keeps users from generating)
-        return {"generate": [(str(error).splitlines() or [""])[0] or type(error).__name__]}
-    return {} if made.shape[1] == given[_TEXT].shape[1] + 1 else {"generate": ["it makes no token"]}
+    return generation_problems(model, given)
 
 
 IMAGE_TEXT_DECODER = replace(

@@ -5,7 +5,7 @@ Shape legend: B samples, P scored positions, V classes.
 """
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from workers.families.family_table import FAMILIES
 from workers.families.load_modules import load_model
 from workers.model_inputs import Samples
 from workers.models.model_files import read_headers
-from workers.recover.distill import Course, Distillation, Learned, TaughtText
+from workers.recover.distill import Course, Distillation, Learned, Lessons, TaughtText
 from workers.recover.student.cut_blocks import check_cut, cut, least_needed
 from workers.recover.trainable_model import TrainableModel
 from workers.recover.training_state import Judged
@@ -65,22 +65,12 @@ class Trained:
         return self.learned.judged[0].selection_kl
 
 
-@dataclass(frozen=True, slots=True)
-class AskedAnew:
+@dataclass(frozen=True)
+class AskedAnew(Lessons):
     """Samples whose answers a model gives when they are asked for; `TaughtText` has them from a file."""
 
-    samples: Samples
     teacher: Any
     family: Family
-
-    def __len__(self) -> int:
-        """Return how many samples."""
-        return len(self.samples)
-
-    @property
-    def length(self) -> int:
-        """Return the tokens of a sample."""
-        return self.samples.numel() // len(self)
 
     def rows(self, indices: Tensor, device: str) -> tuple[Samples, Taught]:
         """Return some samples and the answers to them."""
@@ -102,7 +92,6 @@ def train_student(
     max_seconds: float | None = None,
     tell: Callable[[str], None] = lambda _: None,
     look: Callable[[], None] = lambda: None,
-    watch: Callable[[int, Mapping[str, float]], None] = lambda *_: None,
 ) -> Trained:
     """Cut blocks out of a model and train what is left; killed, the same call goes on.
 
@@ -114,7 +103,6 @@ def train_student(
         max_seconds: of computing; None: as long as the course takes.
         tell: hears how far it is.
         look: called after every step; what it raises ends the training.
-        watch: takes (step, figures) of the learning curve.
 
     Raises:
         SpecError: the model cannot be cut so.
@@ -138,7 +126,6 @@ def train_student(
 
     def seen(judged: Judged, steps: int, seconds_left: float) -> None:
         tell(f"step {judged.step} of {steps}: KL {judged.selection_kl:.4f}, about {seconds_left / 60:.0f} min left")
-        watch(judged.step, {"training_kl": judged.training_kl, "selection_kl": judged.selection_kl})
 
     learned = Distillation(
         model=TrainableModel(student, family, {"student": student}, {}),
