@@ -4,6 +4,7 @@ A target says which tensors hold a module at a level (`space/targets`); their by
 """
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from space.inventory import CacheLayer, Inventory, ModuleInfo
@@ -61,6 +62,26 @@ class PlanBytes:
     def size_bytes(self) -> int:
         """Return what counts against the budget."""
         return self.weight_bytes + self.key_value
+
+    @property
+    def by_part(self) -> dict[str, int]:
+        """Return the bytes of each of BYTE_PARTS, which make up `size_bytes`."""
+        weights = (self.values, self.scales, self.masks, self.factors, self.dense, self.others)
+        return dict(zip(BYTE_PARTS, (*weights, self.key_value), strict=True))
+
+
+BYTE_PARTS = ("values", "scales", "masks", "low-rank factors", "dense modules", "tensors left alone", "KV cache")
+"""What users are told that bytes go to, in this order wherever a size is shown."""
+
+
+def parts_told(by_part: Mapping[str, int]) -> str:
+    """Return where bytes go as a part of a sentence: what takes none is left out.
+
+    >>> parts_told({"values": 2000, "masks": 0, "scales": 10})
+    '2,000 values, 10 scales'
+
+    """
+    return ", ".join(f"{size:,} {part}" for part, size in by_part.items() if size)
 
 
 _PART_OF = {

@@ -47,7 +47,7 @@ HEAVY = {"torch", "transformers", "ray", "optuna", "mlflow", "sqlalchemy", "numb
 LOADS_HEAVY = (  # importing these takes seconds; whatever else needs them imports them late
     *("storage.sql", "storage.migrations", "search.controller", "search.job.job_steps", "search.job.search_loop"),
     *("search.study", "workers.worker", "workers.compress", "workers.evaluate", "workers.families", "workers.kernels"),
-    *("workers.gguf.llama_cpp", "workers.onnx_files.onnx_runtime"),
+    *("workers.gguf.llama_cpp", "workers.onnx_files.encoder_graph", "workers.onnx_files.onnx_runtime"),
     *(
         "workers.damping_choice",
         "workers.levels.cache_errors",

@@ -1,9 +1,10 @@
 """One export from its record to its proof: the searched model is found, the files are made beside and put in place."""
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from space.cost import plan_bytes
 from space.export_options import ExportOptions
 from space.plan import Plan
 from space.question import KL, QUESTIONS, Metric
@@ -37,7 +38,8 @@ class Exported:
     `refit_kl_divergence` is what a refit reached on held-out text, None where none was made; `refitted` tells whether
     it was kept. `runtime` is the target's own runtime where that is installed, and `runtime_kl_divergence` what it
     measured on the same text. `commands` run the files.
-    `metric` says what `kl_divergence` stands for.
+    `metric` says what `kl_divergence` stands for. `bytes_by_part` tells where the weights' bytes go, and those of keys
+    and values at the job's context and batch; empty where an older version wrote it.
     """
 
     path: str
@@ -58,6 +60,7 @@ class Exported:
     runtime_kl_divergence: float | None = None
     commands: tuple[str, ...] = ()
     metric: Metric = KL
+    bytes_by_part: dict[str, int] = field(default_factory=dict)
 
     @staticmethod
     def of_result(result: dict[str, Any]) -> "Exported":
@@ -94,7 +97,9 @@ def run_export(job: Job, task: PointTask, plan: Plan, steps: Steps) -> dict[str,
         made = make_export(order, temporary, steps)
         _write_papers(job, options, order, made)
         metric = QUESTIONS[order.source.inventory.family].metric
-        result = {**asdict(_exported(out, options, made, metric)), _DIGESTS: made.written.digests}
+        source, spec = order.source, job.spec
+        counted = plan_bytes(source.inventory, source.plan, options.target, spec.context, spec.batch)
+        result = {**asdict(_exported(out, options, made, metric, counted.by_part)), _DIGESTS: made.written.digests}
         steps.keep(result)
     return result
 
@@ -138,7 +143,7 @@ def _write_papers(job: Job, options: ExportOptions, order: Order, made: Made) ->
     write_papers(written, provenance(found), model_card(found))
 
 
-def _exported(out: Path, options: ExportOptions, made: Made, metric: Metric) -> Exported:
+def _exported(out: Path, options: ExportOptions, made: Made, metric: Metric, parts: dict[str, int]) -> Exported:
     written, verified, refitted = made.written, made.verified, made.refitted
     return Exported(
         path=str(out),
@@ -159,4 +164,5 @@ def _exported(out: Path, options: ExportOptions, made: Made, metric: Metric) -> 
         runtime_kl_divergence=None if verified.runtime is None else verified.runtime[1],
         commands=tuple(WRITERS[options.target].commands(out)),
         metric=metric,
+        bytes_by_part=parts,
     )

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from space.budget import format_bytes
-from space.cost import plan_bytes
+from space.cost import PlanBytes, parts_told, plan_bytes
 from space.inventory import Inventory
 from space.model_name import model_name
 from space.plan import Plan
@@ -30,7 +30,7 @@ _LIBRARIES = ("torch", "transformers", "safetensors", "compressed-tensors", "opt
 
 _OF_TARGETS = {
     "gguf": ("gguf", "libggml-python", "xllamacpp"),
-    "onnx": ("onnx", "onnx-ir", "onnxruntime", "onnxruntime-genai"),
+    "onnx": ("onnx", "onnx-ir", "onnxruntime", "onnxruntime-genai", "onnxscript"),
 }
 """target -> what else writes and checks its files"""
 
@@ -90,11 +90,12 @@ def provenance(facts: Facts) -> dict[str, Any]:
         "fast_kernels": facts.verified.fast
         and dict(zip(("logits_range_share", "kl"), facts.verified.fast, strict=True)),
         "dense_perplexity": job.facts.dense_perplexity,
+        "bytes": _bytes(facts).by_part,
         "versions": versions(facts.target),
         "repository": {"url": facts.origin.url, "commit": facts.origin.commit, "changed": facts.origin.is_changed},
     }
     if facts.inventory.caches:
-        size = plan_bytes(facts.inventory, facts.plan, job.spec.target, job.spec.context, job.spec.batch).key_value
+        size = _bytes(facts).key_value
         record["key_value_cache"] = {"context": job.spec.context, "batch": job.spec.batch, "size_bytes": size}
     if job.facts.experts is not None:
         record["experts"] = job.facts.experts.to_json()
@@ -106,6 +107,12 @@ def provenance(facts: Facts) -> dict[str, Any]:
         kept = {"kept": refitted.kept, "kl_before": refitted.kl_before, "kl_after": refitted.kl_after}
         record[refitted.recovery.name] = kept
     return record
+
+
+def _bytes(facts: Facts) -> PlanBytes:
+    """Return where the bytes of the files go, and those of keys and values at the job's context and batch."""
+    spec = facts.job.spec
+    return plan_bytes(facts.inventory, facts.plan, facts.target, spec.context, spec.batch)
 
 
 def versions(target: str) -> dict[str, str | None]:
@@ -139,6 +146,8 @@ Every module has its own level; `compression.json` lists them with seeds, digest
 | size in bytes | {facts.inventory.dense_bytes:,} | {size:,} |
 {_beside(facts, metric)}| {compared} | 0 | {verified.kl_divergence:.6f} (95 % {low:.6f} to {high:.6f}) |
 
+Bytes: {parts_told(_bytes(facts).by_part)}.
+
 Measured on these files, loaded again in a fresh process.{metric.told(_told_of_recovery(facts))}
 
 {_told_of_cache(facts)}## Loading
@@ -153,7 +162,7 @@ def _told_of_cache(facts: Facts) -> str:
     if not held:
         return ""
     spec = facts.job.spec
-    size = plan_bytes(facts.inventory, facts.plan, spec.target, spec.context, spec.batch).key_value
+    size = _bytes(facts).key_value
     rows = "\n".join(f"| {name} | {level.bits} |" for name, level in held.items())
     return f"""## Key/value cache
 

@@ -7,8 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from space.errors import SpecError
+from space.inventory import Inventory
+from space.targets.target_table import TARGETS
 from workers.models.model_files import read_config
 
+_PACKED_HOLDS = "Use --target packed, which holds them in few bits too."
 Check = Callable[[Path], None]
 """folder of a model -> nothing; raises SpecError where the target cannot have it"""
 
@@ -49,9 +52,31 @@ def _check_exl3(folder: Path) -> None:
         )
 
 
+def _check_compressed_tensors(folder: Path) -> None:
+    found = (read_config(folder).get("architectures") or ["no architecture"])[0]
+    if found.startswith("Llama4"):
+        raise SpecError(f"{folder} is {found}, whose experts compressed-tensors parts as it loads. {_PACKED_HOLDS}")
+
+
+def check_experts(target: str, folder: Path, inventory: Inventory) -> None:
+    """Refuse experts that are stored apart where a target's loader does not put them together again.
+
+    Raises:
+        SpecError: names the first tensor that they are in the model.
+
+    """
+    for module in inventory.modules:
+        is_made = module.site is not None and module.site.num_experts is not None and len(module.sources) > 1
+        if is_made and not TARGETS[target].merges_experts:
+            raise SpecError(
+                f"{folder} stores the experts of {module.parameter} one by one, which transformers does not put "
+                f"together in files of {target}. {_PACKED_HOLDS}"
+            )
+
+
 MODEL_CHECKS: dict[str, Check] = {
     "packed": _refuse_nothing,
-    "compressed-tensors": _refuse_nothing,
+    "compressed-tensors": _check_compressed_tensors,
     "gguf": _check_gguf,
     "exl3": _check_exl3,
     "onnx": _check_onnx,

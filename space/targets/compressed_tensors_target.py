@@ -24,4 +24,6 @@ def _layout(module: ModuleInfo, level: Level) -> tuple[TensorInfo, ...]:
     )
 
 
-COMPRESSED_TENSORS = Target(name="compressed-tensors", why_not=_why_not, is_legal=_is_legal, layout=_layout)
+COMPRESSED_TENSORS = Target(
+    name="compressed-tensors", why_not=_why_not, is_legal=_is_legal, layout=_layout, merges_experts=False
+)

@@ -22,9 +22,7 @@ def _why_not(level: Level) -> str | None:
 
 def _is_legal(module: ModuleInfo, level: Level) -> bool:
     block = level.group_size or module.in_features
-    return (
-        module.site is None and block >= _SMALLEST_BLOCK and block.bit_count() == 1 and not module.in_features % block
-    )
+    return module.is_layer and block >= _SMALLEST_BLOCK and block.bit_count() == 1 and not module.in_features % block
 
 
 def _layout(module: ModuleInfo, level: Level) -> tuple[TensorInfo, ...]:
@@ -44,5 +42,5 @@ ONNX = Target(
     layout=_layout,
     other=lambda tensor: replace(tensor, dtype="F32"),
     cache_value_bytes=4,  # the graph's are float32
-    packages=("onnx", "onnx_ir", "onnxruntime", "onnxruntime_genai"),
+    packages=("onnx", "onnx_ir", "onnxruntime", "onnxruntime_genai", "onnxscript"),
 )

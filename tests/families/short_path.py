@@ -31,17 +31,17 @@ _LEVELS = (parse_level("b4-g32"), parse_level("b8-g32"))
 _PREFIX_TOLERANCE = 1e-6
 
 
-def walk(model: Path, folder: Path, inventory: Inventory) -> float:
+def walk(model: Path, folder: Path, inventory: Inventory, target: str = "packed") -> float:
     """Take a model from its inventory to an export in folder/out; return the largest difference of logits.
 
     Raises:
         TightfitError: something on the way is refused, or the export is not what it should be.
 
     """
-    return walked(model, folder, inventory)[0]
+    return walked(model, folder, inventory, target)[0]
 
 
-def walked(model: Path, folder: Path, inventory: Inventory) -> tuple[float, Source]:
+def walked(model: Path, folder: Path, inventory: Inventory, target: str = "packed") -> tuple[float, Source]:
     """Return the largest difference of logits, and what was exported to folder/out.
 
     Raises:
@@ -54,7 +54,7 @@ def walked(model: Path, folder: Path, inventory: Inventory) -> tuple[float, Sour
     worker.run(Calibrate(tokens))
     worker.run(Teach(tokens, "held_out"))
     worker.run(PriceModules(tokens, 2))
-    plan = Plan.of({m.name: _level(inventory, index) for index, m in enumerate(inventory.modules)})
+    plan = Plan.of({m.name: _level(inventory, index, target) for index, m in enumerate(inventory.modules)})
     for module in inventory.modules:
         level = plan[module.name]
         if not level.is_dense:
@@ -65,11 +65,11 @@ def walked(model: Path, folder: Path, inventory: Inventory) -> tuple[float, Sour
     store = LevelStore(folder / "levels", workspace.model_digest, tokens.of("calibration"))
     (folder / "out").mkdir()
     source = Source(model, inventory, store, plan)
-    written = write_checkpoint(folder / "out", source, "packed")
+    written = write_checkpoint(folder / "out", source, target)
     request = {k: v for k, v in asdict(workspace).items() if k in ("model_folder", "cache_folder", "model_digest")}
     request |= {"tokens": tokens.to_json(), "device": "cpu"}
     promise = Promise(written.size_bytes, measured.kl_divergence)
-    return verify_export(written, inventory, plan, "packed", promise, request).logit_difference, source
+    return verify_export(written, inventory, plan, target, promise, request).logit_difference, source
 
 
 def _samples(model: Path, folder: Path, inventory: Inventory, worker: Worker) -> TokenSet:
@@ -88,8 +88,8 @@ def _tokens(folder: Path) -> TokenSet:
     return save_tokens(chosen, folder, "random tokens")
 
 
-def _level(inventory: Inventory, index: int) -> Level:
-    legal = [level for level in _LEVELS if is_legal(inventory.modules[index], level, "packed")]
+def _level(inventory: Inventory, index: int, target: str) -> Level:
+    legal = [level for level in _LEVELS if is_legal(inventory.modules[index], level, target)]
     return legal[index % len(legal)] if legal else DENSE
 
 

@@ -23,7 +23,14 @@ _RECURRENT = ("A_log", "dt_bias", "dt_proj.bias", "time_decay", "time_first", ".
 
 def make_family(family: str, folder: Path) -> Path:
     """Make the model of a family, with the bundled model's tokenizer."""
-    model_type, named, own = OTHERS.get(family, (family, "AutoModelForCausalLM", CAUSAL.get(family, {})))
+    make_kind(*OTHERS.get(family, (family, "AutoModelForCausalLM", CAUSAL.get(family, {}))), folder)
+    if family in SEES_IMAGES:
+        save_processor(family, folder)
+    return folder
+
+
+def make_kind(model_type: str, named: str, own: Mapping[str, Any], folder: Path) -> Path:
+    """Make a small random model: of a type of config, of a class by name, with some values of its config."""
     model = _built(model_type, named, own)
     _randomize(model)
     with warnings.catch_warnings(action="ignore"):  # of complex numbers in a tower's buffers, which are not stored
@@ -34,8 +41,6 @@ def make_family(family: str, folder: Path) -> Path:
     if getattr(model, "main_input_name", "") != "pixel_values":
         for name in ("tokenizer.json", "tokenizer_config.json"):
             shutil.copy(BUNDLED_FOLDER / name, folder / name)
-    if family in SEES_IMAGES:
-        save_processor(family, folder)
     return folder
 
 

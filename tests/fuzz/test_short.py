@@ -1,4 +1,4 @@
-"""The short form of the fuzzer: 300 inputs in children of a process that has imported everything, 40 in fresh ones."""
+"""The short form of the fuzzer: 150 inputs in children of a process that has imported everything, 20 in fresh ones."""
 
 import os
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ import pytest
 
 from tests.fuzz.campaign import Fresh, Nursery, made, make_models, run_all
 
-NUM_INPUTS, NUM_FRESH = 300, 40
+NUM_INPUTS, NUM_FRESH = 150, 20
 
 
 @pytest.fixture(scope="session")

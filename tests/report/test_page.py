@@ -8,13 +8,14 @@ from html.parser import HTMLParser
 
 import pytest
 
+from space.cost import BYTE_PARTS
 from space.inventory import Inventory, ModuleInfo, TensorInfo
 from space.level import DENSE, Level
 from space.plan import Plan
 from space.results.explanation import Explanation, Move, Reason
 from tests.storage.sample_job import SampleJob, sample_job
 from tightfit.report.chart import format_kl
-from tightfit.report.data import CATEGORIES, report_data
+from tightfit.report.data import report_data
 from tightfit.report.page import render_report
 from tightfit.report.why import MAX_ROWS, MAX_ROWS_OF_POINT, reasons_data
 
@@ -128,7 +129,7 @@ def test_bytes_add_up_to_the_size(sample: SampleJob) -> None:
     """The parts of each point's size bar are its size, KV cache included."""
     for point in report_data(sample.document, sample.plans, sample.inventory, sample.job.spec, {})["points"]:
         assert sum(point["bytes"]) == point["size"]
-        assert len(point["bytes"]) == len(CATEGORIES)
+        assert len(point["bytes"]) == len(BYTE_PARTS)
 
 
 def test_answer_names_point_interval_and_uniform(sample: SampleJob) -> None:

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from space.budget import format_bytes
+from space.cost import parts_told
 from space.question import KL
 from space.results.document import Comparison, FrontDocument, FrontPoint
 from space.results.explanation import Explanation, Move, Reason, format_times
@@ -245,6 +246,8 @@ def show_export(exported: "Exported") -> None:
         f"  size      {exported.size_bytes:,} bytes (predicted {exported.predicted_bytes:,}, budget "
         f"{exported.budget_bytes:,}; the container's header takes {header:,} more)"
     )
+    if exported.bytes_by_part:
+        print(f"  bytes     {parts_told(exported.bytes_by_part)}")
     where = "" if exported.measured_on == "held_out" else " on search text: the job has not judged its plans yet"
     told = exported.metric.told
     print(told(f"  quality   KL {exported.kl_divergence:.6f} (recorded {exported.recorded_kl_divergence:.6f}{where})"))
@@ -258,7 +261,8 @@ def show_verified(found: "Exported | Converted") -> None:
     """Print what the check of an export found, and what runs it."""
     print(f"  reloaded  in a fresh process; answers differ from the searched model by {found.logit_difference:.3g}")
     if found.runtime is not None:
-        print(f"  runtime   {found.runtime} loads it: KL {found.runtime_kl_divergence:.6f} of its own logits")
+        loss = found.metric.told(f"KL {found.runtime_kl_divergence:.6f}")
+        print(f"  runtime   {found.runtime} loads it: {loss} of its own answers")
     print("  verified")
     for line in found.commands:
         print(f"  run it    {line}")

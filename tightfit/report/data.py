@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from math import isfinite
 from typing import Any
 
-from space.cost import PlanBytes, cache_layers, plan_bytes, searched_cache_bytes
+from space.cost import BYTE_PARTS, cache_layers, plan_bytes, searched_cache_bytes
 from space.inventory import Inventory, ModuleInfo
 from space.level import Level
 from space.plan import Plan
@@ -16,7 +16,6 @@ from space.results.explanation import Explanation
 from space.spec import JobSpec
 from tightfit.report.why import reasons_data
 
-CATEGORIES = ("values", "scales", "masks", "low-rank factors", "dense modules", "tensors left alone", "KV cache")
 MAX_CELLS = 20_000
 """Heat-map cells in one report, over all points: what keeps it small whatever the model."""
 
@@ -59,7 +58,7 @@ def report_data(
                 "command": document.export_command(point.point, home_option),
                 "bytes": None
                 if plan is None
-                else _by_category(plan_bytes(inventory, plan, spec.target, spec.context, spec.batch)),
+                else [*plan_bytes(inventory, plan, spec.target, spec.context, spec.batch).by_part.values()],
                 "map": _indices(cells, plan, palette) if plan is not None and point.point in kept else None,
             }
         )
@@ -75,7 +74,7 @@ def report_data(
             "perplexity": _finite(document.dense.perplexity),
             "own": None if document.dense.own is None else asdict(document.dense.own),
         },
-        "categories": CATEGORIES,
+        "categories": BYTE_PARTS,
         "columns": list(dict.fromkeys(c.column for c in cells if c.block is not None)),
         "cells": [_told(cell) for cell in cells],
         "levels": list(palette),
@@ -146,14 +145,6 @@ def _cache_layers(inventory: Inventory, target: str) -> list[tuple[int, int, int
 def _token_bytes(inventory: Inventory, plan: Plan, spec: JobSpec) -> int:
     """Return the bytes that a plan's keys and values take of each token, as far as they have levels."""
     return searched_cache_bytes(inventory, plan, spec.target) // max(1, spec.context * spec.batch)
-
-
-def _by_category(found: PlanBytes) -> list[int]:
-    """Return the bytes of each of CATEGORIES."""
-    return [
-        *(found.values, found.scales, found.masks, found.factors),
-        *(found.dense, found.others, found.key_value),
-    ]
 
 
 def _finite(value: float) -> float | None:

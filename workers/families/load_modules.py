@@ -19,7 +19,7 @@ from workers.families.architecture import build_model
 from workers.families.computed_parameters import computed_parameter
 from workers.families.stored_names import converted, stored_names
 from workers.models.mapped_checkpoint import Checkpoint
-from workers.models.ties import check_ties, tied_names
+from workers.models.ties import check_ties, tied_names, tied_parameters
 
 
 class StoredModel:
@@ -85,7 +85,9 @@ def load_mapped(folder: Path, device: str, mapped: Collection[str]) -> StoredMod
     """
     model, _ = build_model(folder, _weightless(), dtype=compute_dtype(device))
     stored = StoredModel(folder, model)
-    for name, parameter in list(model.named_parameters()):
+    owners = tied_parameters(model)
+    for first, parameter in list(model.named_parameters()):
+        name = owners.get(first, first)
         if name not in stored:
             value = computed_parameter(model, name)
             if value is None:

@@ -11,11 +11,16 @@ _CHUNK_BYTES = 2**20
 
 
 def tied_parameters(model: Any) -> dict[str, str]:
-    """Return name -> name of the parameter that it is, for those that a model uses under several names."""
-    first: dict[int, str] = {}
-    named = model.named_parameters(remove_duplicate=False)
-    owners = {name: first.setdefault(id(parameter), name) for name, parameter in named}
-    return {name: owner for name, owner in owners.items() if name != owner}
+    """Return name -> name of the parameter that it is, for those that a model uses under several names.
+
+    Checkpoints have it under the name that transformers ties others to, or else under the first.
+    """
+    copies = getattr(model, "all_tied_weights_keys", {})
+    named = [*model.named_parameters(remove_duplicate=False)]
+    owners: dict[int, str] = {}
+    for name, parameter in sorted(named, key=lambda pair: pair[0] in copies):
+        owners.setdefault(id(parameter), name)
+    return {name: owners[id(parameter)] for name, parameter in named if name != owners[id(parameter)]}
 
 
 def tied_names(model: Any) -> dict[str, str]:

@@ -1,14 +1,78 @@
-"""Which models are written as ONNX, and what the graph of onnxruntime-genai's builder calls their weights."""
+"""Which models are written as ONNX, and who makes their graphs."""
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from space.errors import ModelError
 from workers.models.model_files import read_config
 
-ARCHITECTURES = tuple(f"{name}ForCausalLM" for name in ("Llama", "Mistral", "Qwen2", "Qwen3", "Granite"))
-"""transformers' classes whose graphs were held against transformers here, each linear layer a product of its own"""
 
-EMBEDDING = "model.embed_tokens"
+@dataclass(frozen=True, slots=True)
+class GraphKind:
+    """Models whose graphs one builder makes.
+
+    Attributes:
+        architectures: transformers' classes whose graphs were held against transformers here.
+        needed: the file that the runtime reads beside the graph, and why; None: none.
+        write: (model's folder, folder) -> the dense graph there, named as `graph_files` says.
+
+    """
+
+    architectures: tuple[str, ...]
+    needed: tuple[str, str] | None
+    write: Callable[[Path, Path], None]
+
+
+def _write_decoder(model_folder: Path, folder: Path) -> None:
+    from workers.onnx_files.decoder_graph import write_decoder_graph
+
+    write_decoder_graph(model_folder, folder)
+
+
+def _write_encoder(model_folder: Path, folder: Path) -> None:
+    from workers.onnx_files.encoder_graph import write_encoder_graph
+
+    write_encoder_graph(model_folder, folder)
+
+
+DECODERS = GraphKind(
+    architectures=tuple(f"{name}ForCausalLM" for name in ("Llama", "Mistral", "Qwen2", "Qwen3", "Granite")),
+    needed=("tokenizer.json", "which onnxruntime-genai reads"),
+    write=_write_decoder,
+)
+_OF_TEXT = (
+    *("Albert", "Bert", "Camembert", "DebertaV2", "DistilBert", "Electra", "MPNet", "ModernBert", "Roberta"),
+    "XLMRoberta",
+)
+_HEADS = ("Model", "ForMaskedLM", "ForSequenceClassification")
+ENCODERS = GraphKind(
+    architectures=(
+        *(f"{name}{head}" for name in _OF_TEXT for head in _HEADS),
+        *("NomicBertModel", "ViTModel", "ViTForImageClassification", "BeitForImageClassification"),
+        *("DeiTForImageClassificationWithTeacher", "CLIPVisionModel", "SiglipVisionModel"),
+    ),
+    needed=None,
+    write=_write_encoder,
+)
+KINDS = (DECODERS, ENCODERS)
+
+
+def graph_of(folder: Path) -> GraphKind:
+    """Return the kind of a model's graph.
+
+    Raises:
+        ModelError: nobody makes a graph of it here.
+
+    """
+    named = str(next(iter(read_config(folder).get("architectures") or ()), None))
+    for kind in KINDS:
+        if named in kind.architectures:
+            return kind
+    raise ModelError(
+        f"{folder}: a {named} cannot be written as ONNX yet; --target onnx holds {', '.join(DECODERS.architectures)} "
+        f"and encoders such as {', '.join(ENCODERS.architectures[:4])}, listed in docs/targets.md. Use --target packed."
+    )
 
 
 def check_model(folder: Path) -> None:
@@ -18,27 +82,15 @@ def check_model(folder: Path) -> None:
         ModelError: names the part of it.
 
     """
-    config = read_config(folder)
-    named = str(next(iter(config.get("architectures") or ()), None))
-    if named not in ARCHITECTURES:
-        raise ModelError(
-            f"{folder}: a {named} cannot be written as ONNX yet; --target onnx holds {', '.join(ARCHITECTURES)}. "
-            "Use --target packed."
-        )
-    if config.get("use_sliding_window"):
+    kind = graph_of(folder)
+    if kind is DECODERS and read_config(folder).get("use_sliding_window"):
         raise ModelError(
             f"{folder}: its window slides from one layer on only (use_sliding_window), which the ONNX graph does not "
             "have. Use --target packed."
         )
-    if not (folder / "tokenizer.json").is_file():
+    if kind.needed is not None and not (folder / kind.needed[0]).is_file():
+        file, why = kind.needed
         raise ModelError(
-            f"{folder}: there is no tokenizer.json, which onnxruntime-genai reads. Save the tokenizer of the model "
-            "with transformers beside it, or use --target packed."
+            f"{folder}: there is no {file}, {why}. Save the tokenizer of the model with transformers beside it, or use "
+            "--target packed."
         )
-
-
-def graph_name(module_name: str, *, is_lookup: bool) -> str:
-    """Return what the graph calls the values of a module, as they are looked up or multiplied by."""
-    if is_lookup:
-        return f"{EMBEDDING}.weight"
-    return f"{module_name.replace('.self_attn.', '.attn.')}.MatMul.weight"

@@ -1,10 +1,10 @@
-"""ONNX Runtime and onnxruntime-genai themselves: the logits of a file, its tokenizer, what it generates.
+"""ONNX Runtime and onnxruntime-genai themselves: the answers of a file, its tokenizer, what it generates.
 
 Shape legend: B sequences, T tokens, V vocabulary, H heads of keys and values, D size of a head.
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from space.errors import VerificationError
-from workers.onnx_files.dense_graph import GRAPH_FILE, SETTINGS_FILE
+from workers.onnx_files.graph_files import GRAPH_FILE, SETTINGS_FILE
 
 
 def runtime_logits(folder: Path, sequences: Tensor) -> Iterator[Tensor]:
@@ -22,14 +22,7 @@ def runtime_logits(folder: Path, sequences: Tensor) -> Iterator[Tensor]:
         VerificationError: ONNX Runtime cannot load the file.
 
     """
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    try:
-        session = onnxruntime.InferenceSession(folder / GRAPH_FILE, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # its errors have no class of their own
-        raise VerificationError(f"ONNX Runtime cannot load {GRAPH_FILE}: {error}") from error
+    session = _session(folder)
     names = {given.name for given in session.get_inputs()}
     empty = dict.fromkeys((name for name in names if name.startswith("past_key_values.")), _empty_cache(folder))
     for tokens in sequences.cpu().split(1):
@@ -38,6 +31,33 @@ def runtime_logits(folder: Path, sequences: Tensor) -> Iterator[Tensor]:
             given["position_ids"] = torch.arange(tokens.shape[1])[None].numpy()
         (logits,) = session.run(["logits"], given | empty)
         yield torch.from_numpy(logits)
+
+
+def runtime_answers(folder: Path, batches: Iterable[Mapping[str, Tensor]]) -> Iterator[dict[str, Tensor]]:
+    """Yield what an encoder's graph answers to each batch of inputs, by name; masks that are not given hide nothing.
+
+    Raises:
+        VerificationError: ONNX Runtime cannot load the file.
+
+    """
+    session = _session(folder)
+    names = [answer.name for answer in session.get_outputs()]
+    for given in batches:
+        shape = next(iter(given.values())).shape
+        rest = {"attention_mask": torch.ones(shape).long(), "token_type_ids": torch.zeros(shape).long()}
+        inputs = {asked.name: (rest | dict(given))[asked.name].cpu().numpy() for asked in session.get_inputs()}
+        yield dict(zip(names, map(torch.from_numpy, session.run(names, inputs)), strict=True))
+
+
+def _session(folder: Path) -> Any:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    try:
+        return onnxruntime.InferenceSession(folder / GRAPH_FILE, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # its errors have no class of their own
+        raise VerificationError(f"ONNX Runtime cannot load {GRAPH_FILE}: {error}") from error
 
 
 def _empty_cache(folder: Path) -> Any:

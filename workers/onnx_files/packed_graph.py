@@ -13,7 +13,7 @@ from typing import Any
 
 from space.inventory import ModuleInfo
 from space.level import Level
-from workers.onnx_files.onnx_architectures import graph_name
+from workers.onnx_files.graph_files import product_name
 
 DOMAIN = "com.microsoft"
 
@@ -44,7 +44,6 @@ class _Surgery:
 
     graph: Any
     first: list[Any] = field(default_factory=list)
-    replaced: set[str] = field(default_factory=set)
 
     def exchange(self, module: ModuleInfo, level: Level) -> None:
         if level.is_dense:
@@ -54,7 +53,7 @@ class _Surgery:
             scales = self._float32(f"{module.name}.scales", "F16")
         for name in (module.name, *module.tied):
             is_lookup = name == module.name and module.kind == "embedding"
-            values = graph_name(name, is_lookup=is_lookup)
+            values = module.parameter if is_lookup else product_name(name)
             for node in self._readers(module, values, is_lookup=is_lookup):
                 if level.is_dense:
                     node.input[0 if is_lookup else 1] = whole if is_lookup else turned
@@ -62,13 +61,25 @@ class _Surgery:
                     self._look_up(node, module, level, scales)
                 else:
                     self._multiply(node, module, level, scales)
+        if level.is_dense:
+            self._read_elsewhere(module.parameter, whole)
+
+    def _read_elsewhere(self, parameter: str, whole: str) -> None:
+        """Have nodes of other kinds, such as a convolution that cuts patches, read a dense weight as it is stored."""
+        for node in self.graph.node:
+            node.input[:] = [whole if name == parameter else name for name in node.input]
 
     def finish(self) -> list[str]:
-        """Put new nodes before all others, and take out tensors; return those that are still read."""
-        nodes = [*self.first, *(node for node in self.graph.node if node.name not in self.replaced)]
+        """Put new nodes before all others, and take out what nothing reads, and tensors; return those that are read."""
+        read = {answer.name for answer in self.graph.output}
+        nodes = []
+        for node in reversed([*self.first, *self.graph.node]):
+            if not read.isdisjoint(node.output):
+                nodes.append(node)
+                read.update(node.input)
+                del node.metadata_props[:]  # an exporter's notes of the code that it followed, paths among them
         del self.graph.node[:]
-        self.graph.node.extend(nodes)
-        read = {name for node in nodes for name in node.input}
+        self.graph.node.extend(reversed(nodes))
         kept = [tensor.name for tensor in self.graph.initializer if tensor.name in read]
         del self.graph.initializer[:]
         del self.graph.value_info[:]  # hints of the dense graph
@@ -81,11 +92,10 @@ class _Surgery:
             return
         names = {values}
         for name in module.tied:
-            tied = graph_name(name, is_lookup=False)
+            tied = product_name(name)
             for node in self.graph.node:
                 if node.op_type == "Transpose" and node.input[0] == tied:
                     names.add(node.output[0])
-                    self.replaced.add(node.name)
         yield from [node for node in self.graph.node if node.op_type == "Gather" and node.input[0] in names]
 
     def _multiply(self, node: Any, module: ModuleInfo, level: Level, scales: str) -> None:

@@ -137,7 +137,7 @@ class _Refitter:
         self._modules = [dict(model.named_modules()) for model in models]
         self._levels = {m.name: level for m, level in packed}
         self._blocks = {m.name: m.block for m, _ in packed if m.is_layer}
-        parameters = dict(models[1].named_parameters())
+        parameters = dict(models[1].named_parameters(remove_duplicate=False))
         self._weights = {m.name: part_of(parameters[m.parameter], m.site) for m, _ in packed}
         for module, level in packed:
             weight = store.weight(module.name, level, torch.Size(module.weight.shape))

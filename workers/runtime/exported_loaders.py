@@ -7,7 +7,8 @@ from typing import Any
 
 from space.plan import Plan
 from workers.devices import Device, compute_dtype
-from workers.evaluate.quality import Scored
+from workers.families.family import Family
+from workers.onnx_files.graph_files import is_generated
 from workers.runtime.gguf_loader import gguf_tokenizer_problems, in_llama_cpp, load_gguf
 from workers.runtime.onnx_loader import in_onnx_runtime, load_onnx, onnx_tokenizer_problems
 from workers.runtime.packed_modules import use_fast_kernels
@@ -25,14 +26,14 @@ class ExportedLoader:
         load: (searched model's folder, export, device, class of transformers, plan) -> the model, and missing,
             unexpected and mismatched keys.
         tokenizer_problems: (searched model's folder, export) -> how its tokenizer differs.
-        in_runtime: (export, samples, the dense model's answers, the family's loss) -> the target's own runtime
+        in_runtime: (export, samples, the dense model's answers, the family) -> the target's own runtime
             and the KL of its logits; None where it is not installed, or is what `load` loads with.
 
     """
 
     load: Callable[[Path, Path, Device, str, Plan], tuple[Any, Problems]]
     tokenizer_problems: Callable[[Path, Path], Problems]
-    in_runtime: Callable[[Path, Any, Any, Scored], tuple[str, float] | None]
+    in_runtime: Callable[[Path, Any, Any, Family], tuple[str, float] | None]
 
 
 def load_exported(folder: Path, device: Device = "cpu", loader: str = "AutoModelForCausalLM") -> tuple[Any, Problems]:
@@ -86,13 +87,18 @@ def _load_folder(_: Path, exported: Path, device: Device, loader: str, __: Plan)
     return load_exported(exported, device, loader)
 
 
+def _onnx_tokenizer_problems(source: Path, exported: Path) -> Problems:
+    found = onnx_tokenizer_problems if is_generated(exported) else tokenizer_problems
+    return found(source, exported)
+
+
 HUGGING_FACE = ExportedLoader(_load_folder, tokenizer_problems, lambda *_: None)
 LOADERS = {
     "packed": HUGGING_FACE,
     "compressed-tensors": HUGGING_FACE,
     "gguf": ExportedLoader(load_gguf, gguf_tokenizer_problems, in_llama_cpp),
     "exl3": HUGGING_FACE,
-    "onnx": ExportedLoader(load_onnx, onnx_tokenizer_problems, in_onnx_runtime),
+    "onnx": ExportedLoader(load_onnx, _onnx_tokenizer_problems, in_onnx_runtime),
     "vllm": ExportedLoader(load_for_vllm, tokenizer_problems, in_compressed_tensors),
 }
 """target -> loader"""

@@ -11,8 +11,9 @@ from torch import Tensor
 
 from space.plan import Plan
 from workers.devices import Device, compute_dtype
-from workers.evaluate.quality import Scored, sequence_quality
+from workers.evaluate.quality import sequence_quality
 from workers.evaluate.teacher import Teacher
+from workers.families.family import Family
 from workers.gguf.gguf_architectures import load_config
 from workers.gguf.gguf_fields import head_size
 from workers.gguf.gguf_tokenizer import token_fields
@@ -77,12 +78,12 @@ def gguf_tokenizer_problems(source: Path, exported: Path) -> dict[str, list[str]
     return {"tokenizer": differs} if differs else {}
 
 
-def in_llama_cpp(folder: Path, tokens: Tensor, teacher: Teacher, scored: Scored) -> tuple[str, float] | None:
+def in_llama_cpp(folder: Path, tokens: Tensor, teacher: Teacher, family: Family) -> tuple[str, float] | None:
     """Return the KL divergence of llama.cpp's own logits on (N, T) tokens, where it is installed."""
     if not is_installed():
         return None
     with opened(_file(folder), tokens.shape[1]) as runtime:
-        kl, _ = sequence_quality(runtime.logits(tokens), tokens.split(1), teacher, scored)
+        kl, _ = sequence_quality(runtime.logits(tokens), tokens.split(1), teacher, family.loss)
     return "llama.cpp", sum(kl) / len(kl)
 
 

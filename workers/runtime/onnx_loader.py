@@ -6,6 +6,7 @@ which runs the files as they are, is held against both.
 
 import math
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -15,13 +16,15 @@ from space.inventory import ModuleInfo
 from space.level import Level
 from space.plan import Plan
 from workers.devices import Device, compute_dtype
-from workers.evaluate.quality import Scored, sequence_quality
+from workers.evaluate.quality import sequence_quality
 from workers.evaluate.teacher import Teacher
+from workers.families.family import Family
 from workers.families.read_inventory import inspect_model
-from workers.onnx_files.dense_graph import GRAPH_FILE
-from workers.onnx_files.onnx_runtime import generated, runtime_logits
+from workers.onnx_files.graph_files import GRAPH_FILE, is_generated
+from workers.onnx_files.onnx_runtime import generated, runtime_answers, runtime_logits
 from workers.onnx_files.onnx_tensors import OnnxTensor, read_tensors
 from workers.onnx_files.packed_graph import stored_names
+from workers.tasks import BATCH
 
 _DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "U8": torch.uint8}
 _PROBE = "The quick brown fox, in 1984: naïve café?\n"
@@ -37,7 +40,7 @@ def load_onnx(source: Path, folder: Path, device: Device, loader: str, plan: Pla
         source, dtype=compute_dtype(device), use_safetensors=True, trust_remote_code=False, local_files_only=True
     )
     stored = {tensor.info.name: tensor for tensor in read_tensors(folder / GRAPH_FILE)}
-    parameters = dict(model.named_parameters())
+    parameters = dict(model.named_parameters(remove_duplicate=False))
     problems: dict[str, list[str]] = {}
     with torch.no_grad():
         for module in inspect_model(source).modules:
@@ -89,7 +92,14 @@ def onnx_tokenizer_problems(source: Path, exported: Path) -> dict[str, list[str]
     return found
 
 
-def in_onnx_runtime(folder: Path, tokens: Tensor, teacher: Teacher, scored: Scored) -> tuple[str, float] | None:
-    """Return the KL divergence of ONNX Runtime's own logits on (N, T) tokens."""
-    kl, _ = sequence_quality(runtime_logits(folder, tokens), tokens.split(1), teacher, scored)
+def in_onnx_runtime(folder: Path, samples: Any, teacher: Teacher, family: Family) -> tuple[str, float] | None:
+    """Return the KL divergence of ONNX Runtime's own answers to all samples."""
+    if is_generated(folder):
+        batches = samples.split(1)
+        answers = runtime_logits(folder, samples)
+    else:
+        batches = samples.split(BATCH)
+        given = runtime_answers(folder, map(family.inputs, batches))
+        answers = (family.answers(SimpleNamespace(**found)) for found in given)
+    kl, _ = sequence_quality(answers, batches, teacher, family.loss)
     return "ONNX Runtime", math.fsum(kl) / len(kl)

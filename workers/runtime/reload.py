@@ -74,7 +74,7 @@ def reload(
     fast = fast_strays(model, runner.logits, text[:_LOGIT_SEQUENCES])
     difference = float((logits.float() - searched.float()).abs().max())
     found = Measurement.of_sequences(kl, loss, teacher.num_scored, 0.0, 0.0)
-    runtime = loader.in_runtime(folder, text, teacher, family.loss)
+    runtime = loader.in_runtime(folder, text, teacher, family)
     return ReloadAnswer(problems, difference, found.kl_divergence, found.sequence_kl, found.perplexity, runtime, fast)
 
 

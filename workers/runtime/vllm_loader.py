@@ -16,8 +16,9 @@ from torch import Tensor
 
 from space.plan import Plan
 from workers.devices import Device, compute_dtype
-from workers.evaluate.quality import Scored, sequence_quality
+from workers.evaluate.quality import sequence_quality
 from workers.evaluate.teacher import Teacher
+from workers.families.family import Family
 from workers.kernels.inputs.input_rounding import InputRounding
 
 _BATCH = 4
@@ -54,7 +55,7 @@ def _from_files(folder: Path, device: Device, loader: str, config: Any) -> tuple
     return model.eval().to(device), report
 
 
-def in_compressed_tensors(folder: Path, tokens: Tensor, teacher: Teacher, scored: Scored) -> tuple[str, float] | None:
+def in_compressed_tensors(folder: Path, tokens: Tensor, teacher: Teacher, family: Family) -> tuple[str, float] | None:
     """Return the KL divergence of the logits on (N, T) tokens with inputs rounded by compressed-tensors; None: none."""
     import torch
     import transformers
@@ -68,7 +69,7 @@ def in_compressed_tensors(folder: Path, tokens: Tensor, teacher: Teacher, scored
     batches = tokens.split(_BATCH)
     with torch.no_grad(), _steps_of_vllm():
         logits = (model(input_ids=batch, use_cache=False).logits for batch in batches)
-        kl, _ = sequence_quality(logits, batches, teacher, scored)
+        kl, _ = sequence_quality(logits, batches, teacher, family.loss)
     return "compressed-tensors", sum(kl) / len(kl)
 
 

@@ -26,7 +26,7 @@ from tests.export.exports import Export, reload_request, write_export
 from tests.workers.tiny_models import Bench, TinyKind, make_bench, make_wide
 from tightfit.export.verify import Promise, Verified, verify_export
 from workers.models.digests import file_digest
-from workers.onnx_files.dense_graph import GRAPH_FILE
+from workers.onnx_files.graph_files import GRAPH_FILE
 
 LEVELS: Mapping[str, tuple[str, ...]] = {
     "packed": ("b4-g32-s0.5", "b3-gch-t-h"),

@@ -10,11 +10,12 @@ from space.level import Level
 from space.plan import Plan
 from space.targets.onnx_target import ONNX
 from tightfit.export.source import Source
-from tightfit.export.targets.writer import Program, copy_companions
+from tightfit.export.targets.writer import Program, copy_companions, write_json
+from workers.models.companions import published
 from workers.models.digests import file_digest
 from workers.models.headers import StoredTensor
-from workers.models.model_files import read_headers
-from workers.onnx_files.dense_graph import GRAPH_FILE
+from workers.models.model_files import read_config, read_headers
+from workers.onnx_files.graph_files import GRAPH_FILE, is_generated
 from workers.onnx_files.onnx_tensors import DATA_FILE, OnnxTensor, read_tensors
 from workers.onnx_files.packed_file import write_onnx
 from workers.onnx_files.packed_graph import stored_names
@@ -40,6 +41,8 @@ class OnnxWriter:
         plan = [(module, source.plan[module.name]) for module in source.inventory.modules]
         size = write_onnx(source.model_folder, folder, plan, [*_tensors(source)])
         copy_companions(source.model_folder, folder)
+        if not is_generated(folder):  # what reads an encoder's inputs, and names its classes, begins with its config
+            write_json(folder / "config.json", published(read_config(source.model_folder)))
         return size, {name: file_digest(folder / name) for name in (GRAPH_FILE, self.weights)}
 
     def stored_bytes(self, folder: Path, inventory: Inventory, plan: Plan) -> Mapping[str, int | None]:
@@ -60,7 +63,7 @@ def _tensors(source: Source) -> Iterator[OnnxTensor]:
     for module in source.inventory.modules:
         level = source.plan[module.name]
         if level.is_dense:
-            (name,), tensor = stored_names(module, level), stored[module.weight.name]
+            (name,), tensor = stored_names(module, level), stored[module.sources[0]]
             yield OnnxTensor(replace(tensor.info, name=name), partial(_bytes, tensor))
             continue
         for name, info in zip(stored_names(module, level), ONNX.layout(module, level), strict=True):
@@ -80,8 +83,33 @@ def _bytes(tensor: StoredTensor) -> bytes:
         return file.read(tensor.info.size_bytes)
 
 
-def _loading(_: Program) -> str:
-    return """The folder is one of onnxruntime-genai, which makes text of it on servers, laptops and phones.
+def _loading(program: Program) -> str:
+    return _GENERATED if program.loader == "AutoModelForCausalLM" else _encoder(program)
+
+
+def _encoder(program: Program) -> str:
+    is_text = program.reader == "AutoTokenizer"
+    given = '["A sentence.", "Another one."], padding=True' if is_text else "images"
+    return f"""The folder is an ordinary graph for ONNX Runtime, in any of its languages; transformers reads its inputs.
+
+```
+pip install onnxruntime transformers
+```
+
+```python
+import onnxruntime
+from transformers import {program.reader}
+
+model = onnxruntime.InferenceSession("this folder/model.onnx")
+read = {program.reader}.from_pretrained("this folder")
+inputs = read({given}, return_tensors="np")
+names = [given.name for given in model.get_inputs()]
+answers = model.run(None, {{name: inputs[name] for name in names}})
+print(dict(zip([answer.name for answer in model.get_outputs()], answers)))
+```"""
+
+
+_GENERATED = """The folder is one of onnxruntime-genai, which makes text of it on servers, laptops and phones.
 
 ```
 pip install onnxruntime-genai
@@ -103,6 +131,4 @@ print(tokenizer.decode(generator.get_sequence(0)))
 
 `model.onnx` is an ordinary graph with a key/value cache as inputs and outputs: ONNX Runtime runs it in any of its
 languages."""
-
-
 ONNX_WRITER = OnnxWriter(DATA_FILE, _loading)
