@@ -56,6 +56,7 @@ class ModuleInfo:
         weight: the stored weight tensor; of a site, its parameter as a matrix.
         block: index of the transformer block it lives in, or None outside the blocks.
         tied: names of modules that use the same stored weight (a tied head).
+        initialised: the model's class looks at its weight while it is loaded, even where that is none of the format's.
         site: what it is, where it is not the weight of a plain layer that is stored under its own name.
 
     """
@@ -66,6 +67,7 @@ class ModuleInfo:
     block: int | None = None
     tied: tuple[str, ...] = ()
     site: Site | None = None
+    initialised: bool = False
 
     @property
     def parameter(self) -> str:
@@ -172,6 +174,7 @@ class Inventory:
         experts_per_token: experts that a token is sent to; None: there are none, or the config does not tell.
         carried: those of `others` that no part of the searched model is, and why.
         caches: keys and values that may have levels; what they take is not in `key_value`, and in no file.
+        merged: a parameter that transformers makes of several stored tensors as it loads; None: there is none.
 
     """
 
@@ -186,6 +189,7 @@ class Inventory:
     carried: tuple[Carried, ...] = ()
     experts_per_token: int | None = None
     caches: tuple[ModuleInfo, ...] = ()
+    merged: str | None = None
 
     @property
     def sites(self) -> tuple[ModuleInfo, ...]:

@@ -2,9 +2,9 @@
 
     python -m benchmarks.targets.vllm_league --home DIR
 
-Uniform W4A16 with groups of 128 columns, and W8A8 (a scale a row, inputs rounded token by token), built as our own levels of
-that format are: two-sided GPTQ, which is at least what other tools make of them. Ours is the best point of one search's
-front that takes no more bytes. KL to the dense model on the job's held-out text; both judged on the same sequences.
+Uniform W4A16 with groups of 128 columns, and W8A8 (a scale a row, inputs rounded token by token), built as our own
+levels of that format are: two-sided GPTQ. Ours is the best point of one search's front that takes no more bytes. KL to
+the dense model on the job's held-out text; both judged on the same sequences.
 """
 
 import argparse

@@ -58,20 +58,18 @@ def _check_compressed_tensors(folder: Path) -> None:
         raise SpecError(f"{folder} is {found}, whose experts compressed-tensors parts as it loads. {_PACKED_HOLDS}")
 
 
-def check_experts(target: str, folder: Path, inventory: Inventory) -> None:
-    """Refuse experts that are stored apart where a target's loader does not put them together again.
+def check_merged(target: str, folder: Path, inventory: Inventory) -> None:
+    """Refuse parameters that are stored in parts, such as experts, where a target's loader does not put them together.
 
     Raises:
-        SpecError: names the first tensor that they are in the model.
+        SpecError: names the first of them.
 
     """
-    for module in inventory.modules:
-        is_made = module.site is not None and module.site.num_experts is not None and len(module.sources) > 1
-        if is_made and not TARGETS[target].merges_experts:
-            raise SpecError(
-                f"{folder} stores the experts of {module.parameter} one by one, which transformers does not put "
-                f"together in files of {target}. {_PACKED_HOLDS}"
-            )
+    if inventory.merged is not None and not TARGETS[target].merges:
+        raise SpecError(
+            f"{folder} stores {inventory.merged} in parts, which transformers does not put together in files of "
+            f"{target}. {_PACKED_HOLDS}"
+        )
 
 
 MODEL_CHECKS: dict[str, Check] = {

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
-from search.request.model_checks import MODEL_CHECKS, check_experts
+from search.request.model_checks import MODEL_CHECKS, check_merged
 from search.request.patterns import try_pattern
 from space.budget import format_bytes, parse_budget
 from space.cost import key_value_bytes
@@ -25,7 +25,7 @@ from workers.models.model_files import read_config, read_headers, resolve_model
 from workers.models.ties import check_ties
 from workers.text.text_sources import STDLIB
 
-_INVENTORY_VERSION = 8  # raise it when the same files get another inventory
+_INVENTORY_VERSION = 9  # raise it when the same files get another inventory
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +124,7 @@ def held_model(spec: JobSpec) -> Path:
 
 def _sites(spec: JobSpec, folder: Path, inventory: Inventory) -> Inventory:
     """Return the inventory with the sites that a request asks for."""
-    check_experts(spec.target, folder, inventory)
+    check_merged(spec.target, folder, inventory)
     if spec.experts == "tied":
         return inventory
     if not has_stacks(inventory):
@@ -144,7 +144,8 @@ def _check_levels(folder: Path, spec: JobSpec, space: SearchSpace) -> None:
         raise SpecError(
             f"No module of {folder} can take a level of this menu for --target {spec.target}: the widest has {widest} "
             "columns, and a --group-size must not be larger (and divide them for compressed-tensors, which holds "
-            "linear layers only). Give another --group-size, such as channel, --rank or --sparsity."
+            "linear layers only, none that the model's class looks at while it is loaded). Give another --group-size, "
+            "such as channel, --rank or --sparsity, or --target packed."
         )
 
 

@@ -11,7 +11,7 @@ def _why_not(level: Level) -> str | None:
 
 def _is_legal(module: ModuleInfo, level: Level) -> bool:
     divides = level.group_size is None or module.in_features % level.group_size == 0
-    return module.kind == "linear" and module.site is None and divides
+    return module.kind == "linear" and module.site is None and not module.initialised and divides
 
 
 def _layout(module: ModuleInfo, level: Level) -> tuple[TensorInfo, ...]:
@@ -25,5 +25,5 @@ def _layout(module: ModuleInfo, level: Level) -> tuple[TensorInfo, ...]:
 
 
 COMPRESSED_TENSORS = Target(
-    name="compressed-tensors", why_not=_why_not, is_legal=_is_legal, layout=_layout, merges_experts=False
+    name="compressed-tensors", why_not=_why_not, is_legal=_is_legal, layout=_layout, merges=False
 )

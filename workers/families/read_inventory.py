@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from workers.families.block_stacks import Stacks
 from workers.families.completeness import check_complete
 from workers.families.family import Family, Seen, Structure
 from workers.families.find_sites import shared_layers
+from workers.families.initial_weights import initialised_layers
 from workers.families.input_embedding import input_embedding
 from workers.families.plain_attention import in_blocks
 from workers.families.stored_names import StoredNames, stored_names
@@ -87,8 +89,10 @@ def inspect_model(folder: Path, *, images: bool = False) -> Inventory:
     _check_experts(folder, modules, _experts_per_token(model.config.get_text_config()))
     others = _others(model, modules, stored, names, unknown.dropped)
     text_config, embedding = model.config.get_text_config(), input_embedding(model)
+    carried = _carried(names, others, _reasons(model, family, seen, unknown.left_out))
+    looked_at = initialised_layers(model)
     return Inventory(
-        tuple(modules),
+        tuple(replace(module, initialised=module.name in looked_at) for module in modules),
         others,
         in_blocks(seen.cache, stacks),
         sum(len(blocks) for _, blocks in stacks),
@@ -96,8 +100,9 @@ def inspect_model(folder: Path, *, images: bool = False) -> Inventory:
         _num_positions(text_config),
         first if isinstance(first := getattr(text_config, "bos_token_id", None), int) else None,
         family.name,
-        _carried(names, others, _reasons(model, family, seen, unknown.left_out)),
+        carried,
         _experts_per_token(text_config),
+        merged=next((name for name, origin in names.origins.items() if len(origin.sources) > 1), None),
     )
 
 
