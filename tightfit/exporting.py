@@ -14,7 +14,7 @@ from storage.sound_records import ground_of, reading
 from tightfit.export.checkpoint import is_written, new_folder, write_papers
 from tightfit.export.making import Made, Order, Steps, make_export
 from tightfit.export.source import Source
-from tightfit.export.targets.writer import check_companions
+from tightfit.export.targets.writer import Cache, check_companions
 from tightfit.export.targets.writer_table import WRITERS
 from tightfit.jobs.recovering import check_there, values_of
 from tightfit.model_card import Facts, model_card, provenance
@@ -96,10 +96,7 @@ def run_export(job: Job, task: PointTask, plan: Plan, steps: Steps) -> dict[str,
     with new_folder(out, task.task_id) as temporary:
         made = make_export(order, temporary, steps)
         _write_papers(job, options, order, made)
-        metric = QUESTIONS[order.source.inventory.family].metric
-        source, spec = order.source, job.spec
-        counted = plan_bytes(source.inventory, source.plan, options.target, spec.context, spec.batch)
-        result = {**asdict(_exported(out, options, made, metric, counted.by_part)), _DIGESTS: made.written.digests}
+        result = {**asdict(_exported(out, job, options, order.source, made)), _DIGESTS: made.written.digests}
         steps.keep(result)
     return result
 
@@ -143,7 +140,8 @@ def _write_papers(job: Job, options: ExportOptions, order: Order, made: Made) ->
     write_papers(written, provenance(found), model_card(found))
 
 
-def _exported(out: Path, options: ExportOptions, made: Made, metric: Metric, parts: dict[str, int]) -> Exported:
+def _exported(out: Path, job: Job, options: ExportOptions, source: Source, made: Made) -> Exported:
+    inventory, cache = source.inventory, Cache(job.spec.context, job.spec.batch)
     written, verified, refitted = made.written, made.verified, made.refitted
     return Exported(
         path=str(out),
@@ -162,7 +160,7 @@ def _exported(out: Path, options: ExportOptions, made: Made, metric: Metric, par
         refit_kl_divergence=None if refitted is None else refitted.kl_after,
         runtime=None if verified.runtime is None else verified.runtime[0],
         runtime_kl_divergence=None if verified.runtime is None else verified.runtime[1],
-        commands=tuple(WRITERS[options.target].commands(out)),
-        metric=metric,
-        bytes_by_part=parts,
+        commands=tuple(WRITERS[options.target].commands(out, cache)),
+        metric=QUESTIONS[inventory.family].metric,
+        bytes_by_part=plan_bytes(inventory, source.plan, options.target, cache.context, cache.batch).by_part,
     )

@@ -15,7 +15,7 @@ from space.question import QUESTIONS, Metric
 from space.results.document import Ancestry, FrontPoint
 from storage.records import Job
 from tightfit.export.source import Written
-from tightfit.export.targets.writer import Program
+from tightfit.export.targets.writer import NO_CACHE, Cache, Program
 from tightfit.export.targets.writer_table import WRITERS
 from tightfit.export.verify import Verified
 from tightfit.origin import Origin
@@ -109,6 +109,10 @@ def provenance(facts: Facts) -> dict[str, Any]:
     return record
 
 
+def _cache(facts: Facts) -> Cache:
+    return Cache(facts.job.spec.context, facts.job.spec.batch)
+
+
 def _bytes(facts: Facts) -> PlanBytes:
     """Return where the bytes of the files go, and those of keys and values at the job's context and batch."""
     spec = facts.job.spec
@@ -152,7 +156,7 @@ Measured on these files, loaded again in a fresh process.{metric.told(_told_of_r
 
 {_told_of_cache(facts)}## Loading
 
-{WRITERS[facts.target].loading(program_of(facts.origin, facts.inventory.family))}
+{WRITERS[facts.target].loading(program_of(facts.origin, facts.inventory.family, _cache(facts)))}
 """
 
 
@@ -252,11 +256,11 @@ def _told_of_others(facts: Facts) -> str:
     )
 
 
-def program_of(origin: Origin, family: str) -> Program:
+def program_of(origin: Origin, family: str, cache: Cache = NO_CACHE) -> Program:
     """Return where the program that wrote an export is installed from, and what models of a family load with."""
     from workers.families.family_table import FAMILIES
 
     source = f"git+{origin.url or 'URL-OF-ITS-REPOSITORY'}{f'@{origin.commit}' if origin.commit else ''}"
     told = " (that commit, with changes that are in no repository)" if origin.is_changed else ""
     told += "" if origin.url else ", whose address the installation that wrote this did not know"
-    return Program(source, told, FAMILIES[family].loader, QUESTIONS[family].reader)
+    return Program(source, told, FAMILIES[family].loader, QUESTIONS[family].reader, cache)

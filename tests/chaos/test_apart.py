@@ -81,6 +81,7 @@ def _levels(home: Path) -> dict[str, str]:
     return {path.name: content_digest(path) for path in home.glob("cache/*/levels/*/*.safetensors")}
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("reload_here")
 def test_node_that_does_not_see_the_home_has_levels_of_its_own(
     cluster: Cluster, tiny: Callable[[TinyKind], Path], text_file: Path, tmp_path: Path

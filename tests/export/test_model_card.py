@@ -14,6 +14,8 @@ from space.site import Site
 from tests.storage.sample_job import SampleJob, sample_job
 from tightfit import origin as origin_module
 from tightfit.export.source import Written
+from tightfit.export.targets.writer import Cache
+from tightfit.export.targets.writer_table import WRITERS
 from tightfit.export.verify import Verified
 from tightfit.model_card import Facts, model_card, program_of, provenance
 from tightfit.origin import Origin, origin, public_url
@@ -167,3 +169,13 @@ def test_loading_names_what_makes_inputs(family: str, reader: str) -> None:
     assert f"{reader}.from_pretrained" in program.loading
     assert hasattr(transformers, program.reader)
     assert hasattr(transformers, program.loader)
+
+
+@pytest.mark.parametrize(
+    ("target", "told"), [("gguf", "-c 8192 -np 4"), ("vllm", "--max-model-len 2048 --max-num-seqs 4")]
+)
+def test_runtimes_are_told_the_cache_that_was_counted(target: str, told: str) -> None:
+    """Where a budget has a context; else nothing is said of it."""
+    loading = WRITERS[target].loading
+    assert told in loading(program_of(Origin(), "causal-decoder", Cache(2048, 4)))
+    assert told.split(maxsplit=1)[0] + " " not in loading(program_of(Origin(), "causal-decoder"))

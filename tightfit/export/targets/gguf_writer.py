@@ -14,7 +14,7 @@ import numpy as np
 from space.inventory import Inventory, ModuleInfo
 from space.plan import Plan
 from tightfit.export.source import Source
-from tightfit.export.targets.writer import Program, check_companions
+from tightfit.export.targets.writer import NO_CACHE, Cache, Program, check_companions
 from workers.gguf.gguf_architectures import tensor_names, without_expert
 from workers.gguf.gguf_fields import add_model_fields, rope_factors
 from workers.gguf.gguf_file import GgufTensor, architecture_in, read_gguf, write_gguf
@@ -71,11 +71,11 @@ class GgufWriter:
         names = {m.name: {renamed(source) for source in _sources(m)} for m in inventory.modules}
         return {module: sum(stored.get(name, 0) for name in found) for module, found in names.items()}
 
-    def commands(self, folder: Path) -> Sequence[str]:
+    def commands(self, folder: Path, cache: Cache = NO_CACHE) -> Sequence[str]:
         """Return what a user types to run the file."""
         path = quote(str(folder / self.weights))
         return (
-            f"llama-cli -m {path}",
+            _served(path, cache) if cache.context else f"llama-cli -m {path}",
             f"ollama create {quote(folder.name.lower())} -f {quote(str(folder / 'Modelfile'))}",
         )
 
@@ -145,12 +145,18 @@ def _add_fields(source: Source, model: GgufModel, writer: Any) -> None:
     add_tokenizer_fields(writer, source.model_folder, model.config.vocab_size)
 
 
-def _loading(_: Program) -> str:
+def _served(path: str, cache: Cache) -> str:
+    """Return the command whose cache takes what was counted: `-c` is that of all sequences together."""
+    return f"llama-server -m {path} -c {cache.context * cache.batch} -np {cache.batch}"
+
+
+def _loading(program: Program) -> str:
+    run = _served(GGUF_FILE, program.cache) if program.cache.context else f"llama-cli -m {GGUF_FILE}"
     return f"""The file has its tokenizer and its chat template in it. llama.cpp, LM Studio and whatever else is made of
 llama.cpp load it as it is.
 
 ```
-llama-cli -m {GGUF_FILE}
+{run}
 ```
 
 Ollama takes it by the Modelfile beside it:

@@ -10,7 +10,7 @@ from space.level import Level
 from space.plan import Plan
 from space.targets.onnx_target import ONNX
 from tightfit.export.source import Source
-from tightfit.export.targets.writer import Program, copy_companions, write_json
+from tightfit.export.targets.writer import NO_CACHE, Cache, Program, copy_companions, write_json
 from workers.models.companions import published
 from workers.models.digests import file_digest
 from workers.models.headers import StoredTensor
@@ -53,7 +53,7 @@ class OnnxWriter:
             for module in inventory.modules
         }
 
-    def commands(self, _: Path) -> Sequence[str]:
+    def commands(self, _: Path, __: Cache = NO_CACHE) -> Sequence[str]:
         """Return nothing: a folder is loaded by a program."""
         return ()
 

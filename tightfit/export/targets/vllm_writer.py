@@ -10,7 +10,7 @@ from space.targets.vllm_target import VLLM
 from tightfit.export.container import Entry
 from tightfit.export.targets.compressed_tensors_writer import pack_quantized_entries, quantization_config
 from tightfit.export.targets.vllm_rules import tensor_parallel_sizes
-from tightfit.export.targets.writer import LevelTensors, Program, Writer
+from tightfit.export.targets.writer import Cache, LevelTensors, Program, Writer
 from workers.models.headers import StoredTensor
 
 _SIGNED = bytes((value - 128) % 256 for value in range(256))
@@ -50,12 +50,17 @@ def _beside(inventory: Inventory, plan: Plan) -> dict[str, dict[str, Any]]:
     return {"vllm.json": {"command": _COMMAND, "tensor_parallel_sizes": tensor_parallel_sizes(inventory, plan)}}
 
 
+def _told(cache: Cache) -> str:
+    """Return the options that keep the cache within what was counted."""
+    return f" --max-model-len {cache.context} --max-num-seqs {cache.batch}" if cache.context else ""
+
+
 def _loading(program: Program) -> str:
     return f"""vLLM serves this folder. Scales are float16: `--dtype float16` keeps them as they were measured, bfloat16
 rounds them to 8 bits. `vllm.json` tells over how many GPUs the packed layers can be divided (`--tensor-parallel-size`).
 
 ```
-{_COMMAND.replace("FOLDER", '"this folder"')}
+{_COMMAND.replace("FOLDER", '"this folder"')}{_told(program.cache)}
 ```
 
 With transformers and compressed-tensors:

@@ -23,6 +23,17 @@ LevelTensors = Mapping[str, StoredTensor]
 
 
 @dataclass(frozen=True, slots=True)
+class Cache:
+    """The key/value cache that a budget counted: `batch` sequences of `context` tokens; a context of 0: none."""
+
+    context: int = 0
+    batch: int = 1
+
+
+NO_CACHE = Cache()
+
+
+@dataclass(frozen=True, slots=True)
 class Program:
     """The program that writes an export.
 
@@ -31,6 +42,7 @@ class Program:
         remark: on that, to go on a sentence with.
         loader: transformers' class that loads the model.
         reader: transformers' class that makes its inputs.
+        cache: what the budget counted beside the weights; runtimes are told to take no more.
 
     """
 
@@ -38,6 +50,7 @@ class Program:
     remark: str
     loader: str
     reader: str
+    cache: Cache = NO_CACHE
 
     @property
     def loading(self) -> str:
@@ -76,8 +89,8 @@ class TargetWriter(Protocol):
         """Return module name -> bytes of its weight in the files."""
         ...
 
-    def commands(self, folder: Path) -> Sequence[str]:
-        """Return what a user types to run an export; nothing where a program is needed (see `loading`)."""
+    def commands(self, folder: Path, cache: Cache = NO_CACHE) -> Sequence[str]:
+        """Return what a user types to run an export with a cache; nothing where a program is needed (see `loading`)."""
         ...
 
     @property
@@ -141,7 +154,7 @@ class Writer:
             for module in inventory.modules
         }
 
-    def commands(self, _: Path) -> Sequence[str]:
+    def commands(self, _: Path, __: Cache = NO_CACHE) -> Sequence[str]:
         """Return nothing: a folder is loaded by a program."""
         return ()
 
