@@ -3,8 +3,8 @@
     python -m benchmarks.targets.vllm_league --home DIR
 
 Uniform W4A16 with groups of 128 columns, and W8A8 (a scale a row, inputs rounded token by token), built as our own
-levels of that format are: two-sided GPTQ. Ours is the best point of one search's front that takes no more bytes. KL to
-the dense model on the job's held-out text; both judged on the same sequences.
+levels of that format are: two-sided GPTQ. Ours is the point that a search with their bytes as its budget recommends. KL
+to the dense model on the job's held-out text; both judged on the same sequences.
 """
 
 import argparse
@@ -14,6 +14,7 @@ from pathlib import Path
 
 from benchmarks.targets.input_rounding import ROOT
 from space.cost import plan_bytes
+from space.inventory import Inventory
 from space.level import DENSE, Level, parse_level
 from space.plan import Plan
 from space.results.front import paired_interval
@@ -21,7 +22,6 @@ from space.spec import make_spec
 from space.targets.target_table import is_legal
 from storage.sound_records import ground_of
 from tightfit.config import Settings
-from tightfit.export.select import select_point
 from tightfit.searched_model import front_plans
 from tightfit.service import Service
 from workers.families.read_inventory import inspect_model
@@ -52,46 +52,48 @@ def main() -> None:
     """Run the league and write its JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--home", type=Path, required=True)
-    parser.add_argument("--job", help="a finished job in that home; else one is run")
     parser.add_argument("--workers", type=int, default=2)
     options = parser.parse_args()
     service = Service(Settings(options.home, f"sqlite:///{options.home / 'tightfit.db'}", None))
-    job_id = options.job or _searched(service, options.workers)
-    folder = resolve_model("bundled")
-    inventory, ground = inspect_model(folder), ground_of(service.store.get_job(job_id))
-    worker = Worker(Workspace(str(folder), ground.cache_folder, ground.model_digest, inventory))
-    tokens = TokenSet.from_json(ground.tokens.to_json())
-    document = service.front(job_id)
-    plans = front_plans(document, service.store.list_trials(job_id))
-    rows = []
+    inventory, rows = inspect_model(resolve_model("bundled")), []
     for name, text in FORMATS.items():
         level: Level = parse_level(text)
         uniform = Plan.of({m.name: level if is_legal(m, level, TARGET) else DENSE for m in inventory.modules})
         size = plan_bytes(inventory, uniform, TARGET).size_bytes
-        own = plans[select_point(document, inventory, budget=f"{size}B").point]
-        found = []
-        for plan in (uniform, own):
-            task = Evaluate(tokens, plan, "held_out")
-            worker.provide(task)
-            found.append(worker.run(task))
-        theirs, ours = found
-        interval = paired_interval(ours.sequence_kl, theirs.sequence_kl)
-        own_size, ratio = plan_bytes(inventory, own, TARGET).size_bytes, ours.kl_divergence / theirs.kl_divergence
-        rows.append(Row(name, size, theirs.kl_divergence, own_size, ours.kl_divergence, ratio, interval))
+        rows.append(_row(service, _searched(service, size, options.workers), name, inventory, uniform))
         print(rows[-1], flush=True)
     RESULT.write_text(json.dumps({"model": "bundled", "rows": [*map(asdict, rows)]}, indent=1) + "\n", encoding="utf-8")
 
 
-def _searched(service: Service, workers: int) -> str:
-    spec = make_spec(
-        model="bundled",
-        budget="8bpw",
-        target=TARGET,
-        kinds=("integer", "integer-a8"),
-        calibration="python-stdlib",
-        workers=workers,
+def _row(service: Service, job_id: str, name: str, inventory: Inventory, uniform: Plan) -> Row:
+    ground, document = ground_of(service.store.get_job(job_id)), service.front(job_id)
+    worker = Worker(Workspace(str(resolve_model("bundled")), ground.cache_folder, ground.model_digest, inventory))
+    tokens = TokenSet.from_json(ground.tokens.to_json())
+    best = document.recommended
+    if best is None:
+        raise SystemExit(f"{job_id}: no point fits")
+    own = front_plans(document, service.store.list_trials(job_id))[best.point]
+    found = []
+    for plan in (uniform, own):
+        task = Evaluate(tokens, plan, "held_out")
+        worker.provide(task)
+        found.append(worker.run(task))
+    theirs, ours = found
+    return Row(
+        name=name,
+        size_bytes=plan_bytes(inventory, uniform, TARGET).size_bytes,
+        kl_divergence=theirs.kl_divergence,
+        our_size_bytes=plan_bytes(inventory, own, TARGET).size_bytes,
+        our_kl_divergence=ours.kl_divergence,
+        ratio=ours.kl_divergence / theirs.kl_divergence,
+        difference_ci95=paired_interval(ours.sequence_kl, theirs.sequence_kl),
     )
-    job = service.submit(spec)
+
+
+def _searched(service: Service, size: int, workers: int) -> str:
+    kinds = ("integer", "integer-a8")
+    own = {"budget": f"{size}B", "target": TARGET, "kinds": kinds, "workers": workers}
+    job = service.submit(make_spec(model="bundled", calibration="python-stdlib", **own))
     service.run(job.job_id)
     return job.job_id
 

@@ -8,10 +8,11 @@ from pathlib import Path
 
 from space.errors import SpecError
 from space.inventory import Inventory
-from space.targets.target_table import TARGETS
+from space.targets.compressed_tensors_target import COMPRESSED_TENSORS
 from workers.models.model_files import read_config
 
-_PACKED_HOLDS = "Use --target packed, which holds them in few bits too."
+_PACKED_HOLDS = "Use --target packed, which holds such models."
+_CALLED_IN_PARTS = ("encoder-decoder", "speech-to-text")
 Check = Callable[[Path], None]
 """folder of a model -> nothing; raises SpecError where the target cannot have it"""
 
@@ -52,32 +53,36 @@ def _check_exl3(folder: Path) -> None:
         )
 
 
-def _check_compressed_tensors(folder: Path) -> None:
-    found = (read_config(folder).get("architectures") or ["no architecture"])[0]
-    if found.startswith("Llama4"):
-        raise SpecError(f"{folder} is {found}, whose experts compressed-tensors parts as it loads. {_PACKED_HOLDS}")
-
-
-def check_merged(target: str, folder: Path, inventory: Inventory) -> None:
-    """Refuse parameters that are stored in parts, such as experts, where a target's loader does not put them together.
-
-    Raises:
-        SpecError: names the first of them.
-
-    """
-    if inventory.merged is not None and not TARGETS[target].merges:
-        raise SpecError(
-            f"{folder} stores {inventory.merged} in parts, which transformers does not put together in files of "
-            f"{target}. {_PACKED_HOLDS}"
-        )
-
-
 MODEL_CHECKS: dict[str, Check] = {
     "packed": _refuse_nothing,
-    "compressed-tensors": _check_compressed_tensors,
+    "compressed-tensors": _refuse_nothing,
     "gguf": _check_gguf,
     "exl3": _check_exl3,
     "onnx": _check_onnx,
     "vllm": _check_vllm,
 }
 """target -> check"""
+
+
+def check_loadable(target: str, folder: Path, inventory: Inventory) -> None:
+    """Refuse a model that what loads a target's files does not make of them again.
+
+    Raises:
+        SpecError: says why.
+
+    """
+    if target != COMPRESSED_TENSORS.name:
+        return
+    named = (read_config(folder).get("architectures") or ["no architecture"])[0]
+    if named.startswith("Llama4"):
+        raise SpecError(f"{folder} is {named}, whose experts compressed-tensors parts as it loads. {_PACKED_HOLDS}")
+    if inventory.family in _CALLED_IN_PARTS:
+        raise SpecError(
+            f"{folder} is {named}: to generate, its encoder is called before compressed-tensors has unpacked it. "
+            + _PACKED_HOLDS
+        )
+    if inventory.merged is not None:
+        raise SpecError(
+            f"{folder} stores {inventory.merged} in parts, which transformers does not put together in files of "
+            f"{target}. {_PACKED_HOLDS}"
+        )

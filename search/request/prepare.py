@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
-from search.request.model_checks import MODEL_CHECKS, check_merged
+from search.request.model_checks import MODEL_CHECKS, check_loadable
 from search.request.patterns import try_pattern
 from space.budget import format_bytes, parse_budget
 from space.cost import key_value_bytes
@@ -124,7 +124,7 @@ def held_model(spec: JobSpec) -> Path:
 
 def _sites(spec: JobSpec, folder: Path, inventory: Inventory) -> Inventory:
     """Return the inventory with the sites that a request asks for."""
-    check_merged(spec.target, folder, inventory)
+    check_loadable(spec.target, folder, inventory)
     if spec.experts == "tied":
         return inventory
     if not has_stacks(inventory):

@@ -24,6 +24,4 @@ def _layout(module: ModuleInfo, level: Level) -> tuple[TensorInfo, ...]:
     )
 
 
-COMPRESSED_TENSORS = Target(
-    name="compressed-tensors", why_not=_why_not, is_legal=_is_legal, layout=_layout, merges=False
-)
+COMPRESSED_TENSORS = Target(name="compressed-tensors", why_not=_why_not, is_legal=_is_legal, layout=_layout)

@@ -29,7 +29,6 @@ class Target:
         generations: hardware that its runtime has kernels of its own for -> whether one multiplies weights at a level
             that is not dense; empty: all hardware runs what files hold.
         holds_experts_apart: experts of one stack may have different levels.
-        merges: what loads its files makes one parameter of several stored tensors, where transformers' model has it so.
         cache_value_bytes: of a value of the key/value cache, where the runtime has a type of its own for it.
         cache_bits: what its runtime can be told to remember keys and values in, beside its own type.
         packages: what Python must be able to import for it; all of them are in the extra of its name.
@@ -48,4 +47,3 @@ class Target:
     packages: tuple[str, ...] = ()
     generations: Mapping[str, Callable[[Level], bool]] = field(default_factory=dict)
     holds_experts_apart: bool = False
-    merges: bool = True

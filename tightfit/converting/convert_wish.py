@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from search.request.acceptance import check_positions, check_usable_text
-from search.request.model_checks import check_merged
+from search.request.model_checks import check_loadable
 from search.request.plan_files import read_plan
 from search.request.prepare import held_model, is_folder, read_inventory
 from space.cost import plan_bytes
@@ -76,7 +76,7 @@ def accepted(wish: ConvertWish) -> Conversion:
     check_free(wish.out)
     folder = held_model(spec)
     inventory = read_inventory(folder, None, images=is_folder(spec.calibration))
-    check_merged(spec.target, folder, inventory)
+    check_loadable(spec.target, folder, inventory)
     levels = {name: parse_level(text) for name, text in read_plan(wish.plan, inventory).items()}
     inventory = as_planned(inventory, list(levels))
     space = build_space(inventory, spec.menu, spec.target, (), ((wish.plan, levels),))

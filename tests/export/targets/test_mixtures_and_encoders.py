@@ -24,6 +24,7 @@ _REFUSED = [
     ("qwen3_moe", "compressed-tensors", "in parts, which transformers does not put together"),
     ("olmo_hybrid", "compressed-tensors", "linear_attn.conv1d.weight in parts"),
     ("modernbert", "compressed-tensors", "none that the model's class looks at while it is loaded"),
+    ("whisper", "compressed-tensors", "its encoder is called before compressed-tensors has unpacked it"),
     ("llama4", "compressed-tensors", "whose experts compressed-tensors parts as it loads"),
     ("qwen3_moe", "vllm", "--target vllm knows the fused layers of"),
     ("qwen3_moe", "onnx", "a Qwen3MoeForCausalLM cannot be written as ONNX yet"),
