@@ -71,6 +71,7 @@ def _load(folder: Path, family: Family) -> Any:
     loaded = getattr(transformers, family.loader).from_pretrained(
         folder, dtype=torch.float32, use_safetensors=True, trust_remote_code=False, local_files_only=True
     )
+    loaded.config.output_hidden_states = loaded.config.output_attentions = False  # whatever a training left there
     return loaded.eval()
 
 
