@@ -143,9 +143,9 @@ def _check_levels(folder: Path, spec: JobSpec, space: SearchSpace) -> None:
         widest = max(module.in_features for module in free)
         raise SpecError(
             f"No module of {folder} can take a level of this menu for --target {spec.target}: the widest has {widest} "
-            "columns, and a --group-size must not be larger (and divide them for compressed-tensors, which holds linear "
-            "layers that are stored under their own names, none that the model's class looks at while it is loaded). "
-            "Give another --group-size, such as channel, --rank or --sparsity, or --target packed."
+            "columns, and a --group-size must not be larger (and divide them for compressed-tensors, which holds "
+            "linear layers that are stored under their own names, and none that the model's class looks at as it is "
+            "loaded). Give another --group-size, such as channel, --rank or --sparsity, or --target packed."
         )
 
 

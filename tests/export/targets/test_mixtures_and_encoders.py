@@ -23,7 +23,7 @@ _REFUSED = [
     ("bert", "exl3", "runs decoders of text only"),
     ("qwen3_moe", "compressed-tensors", "in parts, which transformers does not put together"),
     ("olmo_hybrid", "compressed-tensors", "linear_attn.conv1d.weight in parts"),
-    ("modernbert", "compressed-tensors", "none that the model's class looks at while it is loaded"),
+    ("modernbert", "compressed-tensors", "none that the model's class looks at as it is loaded"),
     ("whisper", "compressed-tensors", "its encoder is called before compressed-tensors has unpacked it"),
     ("llama4", "compressed-tensors", "whose experts compressed-tensors parts as it loads"),
     ("qwen3_moe", "vllm", "--target vllm knows the fused layers of"),
