@@ -72,7 +72,7 @@ def test_a_job(mixture: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        ({"target": "compressed-tensors", "kinds": ("integer",)}, "has one level for all experts of a block; use"),
+        ({"target": "exl3", "kinds": ("exl3",)}, "has one level for all experts of a block; use"),
         ({"pins": (("experts.down_proj.1", "dense"),)}, "keeps some experts dense; pin all of its experts dense"),
     ],
 )
