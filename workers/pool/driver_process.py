@@ -1,12 +1,14 @@
 """A controller's hold on the process of Ray's driver: started, asked with a limit of time, and ended with certainty."""
 
 import os
+import signal
 import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping
 from contextlib import suppress
 from multiprocessing.connection import Connection
+from pathlib import Path
 from socket import socketpair
 from typing import Any
 
@@ -14,6 +16,19 @@ ANSWER, ERROR, LOST = "answer", "error", "lost"
 """kinds of what comes back: a value, an error of ours to raise, a reason why this process is of no use any more"""
 _CLOSE_SECONDS = 20.0
 _BEGIN = "import runpy, sys; sys.path[:] = {path!r}; runpy.run_module('workers.pool.ray_driver', run_name='__main__')"
+
+
+def end_session(leader: int) -> None:
+    """Kill whatever is left of a session but this process: parts of Ray that notice the end of others late.
+
+    Ray's processes stay in the session of the driver that started them. Where the system does not list processes in
+    /proc, they end by themselves, after a minute at most.
+    """
+    for place in Path("/proc").glob("[0-9]*"):
+        pid = int(place.name)
+        with suppress(OSError):  # it has gone, or is somebody else's
+            if pid != os.getpid() and os.getsid(pid) == leader:
+                os.kill(pid, signal.SIGKILL)
 
 
 class DriverLostError(Exception):
@@ -69,9 +84,10 @@ class DriverProcess:
         self.end()
 
     def end(self) -> None:
-        """End it at once; a Ray of its own ends too."""
+        """End it at once, and a Ray of its own."""
         self._process.kill()
         self._process.wait()
+        end_session(self._process.pid)
         self._connection.close()
         self._words.close()
 

@@ -12,11 +12,11 @@ import traceback
 from collections.abc import Sequence
 from multiprocessing.connection import Connection
 from threading import Lock, Thread
-from typing import Any
+from typing import Any, NoReturn
 
 from space.errors import TightfitError
 from workers.pool.cluster import RAY_ERRORS, Sign, connect, count_gpus, disconnect, signs_of_life
-from workers.pool.driver_process import ANSWER, ERROR, LOST
+from workers.pool.driver_process import ANSWER, ERROR, LOST, end_session
 from workers.pool.executor import Handle, Outcome
 from workers.pool.ray_pool import RayPool
 from workers.tasks import Task, Workspace
@@ -106,12 +106,19 @@ class Watch:
                 elif time.monotonic() - since.setdefault(sign.name, time.monotonic()) >= sign.patience_seconds:
                     self._say_last(wrong)
             time.sleep(_LOOK_SECONDS)
-        os._exit(1)
+        _leave()
 
     def _say_last(self, wrong: str) -> None:
         if self._lock.acquire(timeout=_LAST_WORD_SECONDS):
             self._connection.send((LOST, wrong))
-        os._exit(1)
+        _leave()
+
+
+def _leave() -> NoReturn:
+    """End this process at once, and what is left of a Ray that it started."""
+    if os.getsid(0) == os.getpid():
+        end_session(os.getpid())
+    os._exit(1)
 
 
 def serve(connection: Connection) -> None:
