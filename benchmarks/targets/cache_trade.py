@@ -17,6 +17,7 @@ from pathlib import Path
 import torch
 
 from benchmarks.targets.input_rounding import ROOT
+from benchmarks.targets.recommended import open_home, searched
 from space.cost import plan_bytes
 from space.inventory import Inventory
 from space.level import DENSE, parse_level
@@ -25,16 +26,10 @@ from space.results.front import paired_interval
 from space.spec import JobSpec, make_spec
 from space.targets.cache_sites import with_cache_sites
 from space.targets.target_table import is_legal
-from storage.sound_records import ground_of
-from tightfit.config import Settings
-from tightfit.searched_model import front_plans
 from tightfit.service import Service
 from workers.families.read_inventory import inspect_model
 from workers.kernels.key_values.packed_layer import PackedLayer
 from workers.models.model_files import resolve_model
-from workers.tasks import Evaluate, Workspace
-from workers.text.tokens import TokenSet
-from workers.worker import Worker
 
 RESULT = ROOT / "benchmarks" / "results" / "targets_cache.json"
 BUDGET, BATCH, CONTEXTS = 24_000_000, 4, (1024, 4096)
@@ -75,7 +70,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    service = Service(Settings(options.home, f"sqlite:///{options.home / 'tightfit.db'}", None))
+    service = open_home(options.home)
     rows = []
     for context in CONTEXTS:
         rows.append(_row(service, context, options))
@@ -93,26 +88,17 @@ def _row(service: Service, context: int, options: argparse.Namespace) -> Row:
         calibration="python-stdlib",
         workers=options.workers,
     )
-    job_id = service.submit(spec).job_id
-    service.run(job_id)
-    folder, document, ground = resolve_model("bundled"), service.front(job_id), ground_of(service.store.get_job(job_id))
-    best = document.recommended
-    if best is None:
-        raise SystemExit(f"{job_id}: no point fits")
-    own = front_plans(document, service.store.list_trials(job_id))[best.point]
-    inventory = with_cache_sites(inspect_model(folder), context, BATCH, spec.target)
-    worker = Worker(Workspace(str(folder), ground.cache_folder, ground.model_digest, inventory))
-    tokens, found = TokenSet.from_json(ground.tokens.to_json()), {}
-    for names, plan in _fitting(inventory, spec).items():
-        task = Evaluate(tokens, plan, "held_out")
-        worker.provide(task)
-        found[names] = worker.run(task)
+    done = searched(service, spec)
+    own, inventory = done.plan, with_cache_sites(inspect_model(resolve_model("bundled")), context, BATCH, spec.target)
+    uniform, found = _fitting(inventory, spec), {}
+    for names, plan in uniform.items():
+        found[names] = done.held_out(inventory, plan)
         print(context, names, found[names].kl_divergence, flush=True)
     names = min(found, key=lambda name: found[name].kl_divergence)
-    ours, theirs = worker.run(Evaluate(tokens, own, "held_out")), found[names]
+    ours, theirs = done.held_out(inventory, own), found[names]
     out = options.home / f"export-{context}"
     if not out.exists():
-        service.export(job_id, out, point=best.point, refit=False)
+        service.export(done.job_id, out, point=done.point, refit=False)
     size = plan_bytes(inventory, own, spec.target, context, BATCH)
     levels = own.mapping
     return Row(
@@ -124,7 +110,7 @@ def _row(service: Service, context: int, options: argparse.Namespace) -> Row:
         _allocated(out, context),
         ours.kl_divergence,
         names,
-        plan_bytes(inventory, _fitting(inventory, spec)[names], spec.target, context, BATCH).size_bytes,
+        plan_bytes(inventory, uniform[names], spec.target, context, BATCH).size_bytes,
         theirs.kl_divergence,
         ours.kl_divergence / theirs.kl_divergence,
         paired_interval(ours.sequence_kl, theirs.sequence_kl),
