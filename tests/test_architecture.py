@@ -54,7 +54,7 @@ LOADS_HEAVY = (  # importing these takes seconds; whatever else needs them impor
         "workers.levels.expert_inputs",
         "workers.levels.output_factors",
     ),
-    *("workers.levels.statistics", "workers.model_inputs", "workers.samples"),
+    *("workers.levels.statistics", "workers.made_text", "workers.model_inputs", "workers.samples"),
     *("workers.models.mapped_checkpoint", "workers.models.mxfp4", "workers.models.plausible", "workers.recover"),
     *("workers.pool.cluster", "workers.pool.ray_driver", "workers.pool.ray_pool", "workers.run", "workers.runtime"),
     *("workers.text.sampled_text", "tightfit.export.making", "tightfit.exporting", "tightfit.jobs.recovering"),

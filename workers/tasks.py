@@ -73,6 +73,18 @@ class Calibrate:
 
 
 @dataclass(frozen=True, slots=True)
+class CompileLoops:
+    """Compile what levels are built by, for a worker that has nothing better to do. Result: None.
+
+    Attributes:
+        levels: some of each kind that will be built.
+
+    """
+
+    levels: tuple[Level, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class ChooseDamping:
     """Choose how much output factors are damped for values of so many bits, by search text. Result: None."""
 
@@ -202,6 +214,8 @@ class OwnAnswers:
     token_forwards: float
 
 
+TextlessTask = PrepareText | CompileLoops
+"""what needs no text that another task made"""
 DependentTask = BuildLevels | ChooseDamping | Evaluate | AskQuestions
 """what stands on statistics, answers or levels that other tasks made"""
-Task = PrepareText | Calibrate | ChooseDamping | Teach | PriceModules | BuildLevels | Evaluate | AskQuestions
+Task = TextlessTask | Calibrate | Teach | PriceModules | DependentTask

@@ -15,13 +15,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from space.errors import CalibrationError, ModelError, TrialError
+from space.errors import ModelError, TrialError
 from space.level import Level
 from space.measurement import Measurement
 from space.plan import Plan
 from space.results.expert_tokens import ExpertTokens
 from workers.compress.build import build_levels
 from workers.compress.builders.builder_table import needs_of
+from workers.compress.compile_loops import compile_loops
 from workers.compress.module_statistics import Statistics
 from workers.compress.screen import screen_levels
 from workers.damping_choice import NUM_SEQUENCES, choose_damping
@@ -39,13 +40,12 @@ from workers.levels.level_store import LevelStore
 from workers.levels.statistics import calibrate as calibrate_all
 from workers.levels.statistics import calibration_folder, expert_tokens, is_calibrated, load_statistics
 from workers.levels.useful_levels import undominated
+from workers.made_text import made_text
 from workers.model_inputs import Samples
 from workers.run.engine import Engine
 from workers.run.held_weights import Unpack
 from workers.run.kept_outputs import keys_of
 from workers.run.memory_limits import building_bytes, must_stream
-from workers.samples.sample_records import SampleRecords
-from workers.samples.sample_table import make_samples, read_samples
 from workers.tasks import (
     BATCH,
     DAMPED_BITS,
@@ -54,6 +54,7 @@ from workers.tasks import (
     BuildLevels,
     Calibrate,
     ChooseDamping,
+    CompileLoops,
     DependentTask,
     Evaluate,
     LevelRecord,
@@ -65,10 +66,8 @@ from workers.tasks import (
     Teach,
     Workspace,
 )
-from workers.text.sampled_text import sample_tokens
 from workers.text.text_sources import Split
-from workers.text.tokenizer import opening_of
-from workers.text.tokens import TextRequest, TokenSet, tokenize
+from workers.text.tokens import TokenSet
 from workers.whole_files import is_whole
 
 
@@ -113,22 +112,7 @@ class Worker:
 
     def prepare_text(self, task: PrepareText) -> TokenSet:
         """Make the token sequences or other samples, from what the request names or by sampling the model."""
-        folder, vocabulary = Path(self._space.model_folder), self._space.inventory.vocabulary
-        if (kind := self._family.question.samples) != "tokens":
-            given, dense = task.excerpt, lambda: self.engine.whole_dense()  # noqa: PLW0108 (made when it is asked for)
-            records = given if isinstance(given, SampleRecords) else read_samples(kind, folder, task.request)
-            return make_samples(kind, folder, task.request, records, self._cache, dense)
-        assert not isinstance(task.excerpt, SampleRecords)  # noqa: S101 (whoever asked knows the family)
-        if task.request.source is None:
-            return self._sampled(task.request, opening_of(folder))
-        return tokenize(folder, task.request, self._cache, task.excerpt, vocabulary)
-
-    def _sampled(self, request: TextRequest, opening: Sequence[int]) -> TokenSet:
-        step = self._family.sample
-        if step is None:
-            told = "Text cannot be sampled from a model of its kind"
-            raise CalibrationError(f"{self._space.model_folder}: {told}. Give a text or JSONL file with --calibration.")
-        return sample_tokens(self.engine.whole_dense(), step, request, self._cache, opening)
+        return made_text(task, self._space, lambda: self.engine.whole_dense())  # noqa: PLW0108 (made when asked for)
 
     @property
     def _family(self) -> Family:
@@ -140,6 +124,11 @@ class Worker:
         if not is_calibrated(folder, self._space.inventory):
             calibrate_all(self.engine, self._space.inventory, task.tokens.load("calibration"), folder)
         return expert_tokens(folder, self._space.inventory)
+
+    def compile_loops(self, task: CompileLoops) -> None:
+        """Compile the loops of a CPU; a few seconds the first time that anybody builds such levels here."""
+        if self._space.device == "cpu":
+            compile_loops(task.levels)
 
     def choose_damping(self, task: ChooseDamping) -> None:
         """Choose by the first sequences of the search text, once; a GPU rounds without output factors."""
@@ -291,6 +280,7 @@ class Worker:
 _HANDLERS: dict[type, Callable[[Worker, Any], Any]] = {
     PrepareText: Worker.prepare_text,
     Calibrate: Worker.calibrate,
+    CompileLoops: Worker.compile_loops,
     ChooseDamping: Worker.choose_damping,
     Teach: Worker.teach,
     PriceModules: Worker.price_modules,

@@ -25,6 +25,7 @@ from workers.tasks import (
     BuildLevels,
     Calibrate,
     ChooseDamping,
+    CompileLoops,
     LevelRecord,
     ModulePrices,
     PrepareText,
@@ -79,9 +80,11 @@ class TextAndLevels:
         )[0]
         self._context.reporter.enter(CALIBRATE)
         self._context.note(f"calibrating ({tokens.note})")
-        answers = self._require([Calibrate(tokens), Teach(tokens, "search"), Teach(tokens, "held_out")])
+        menu = frozenset(level for sizes in self._context.prepared.space.sizes.values() for level in sizes)
+        loops = CompileLoops(tuple(sorted(menu, key=str)))
+        answers = self._require([Calibrate(tokens), loops, Teach(tokens, "search"), Teach(tokens, "held_out")])
         self._is_taught = True
-        text = Text(tokens, answers[2], answers[0])
+        text = Text(tokens, answers[3], answers[0])
         if text.experts is not None:
             self._context.note(str(text.experts))
         if (path := self._text_path()) is not None and Path(tokens.path).exists():

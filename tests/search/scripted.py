@@ -29,6 +29,7 @@ from workers.tasks import (
     BuildLevels,
     Calibrate,
     ChooseDamping,
+    CompileLoops,
     Evaluate,
     LevelRecord,
     ModulePrices,
@@ -208,7 +209,7 @@ class ScriptedExecutor:
     def _answer(self, task: Task) -> object:
         if isinstance(task, PrepareText):
             return TokenSet(self.tokens_path, "scripted text", self.digests)
-        if isinstance(task, Calibrate | ChooseDamping | Teach):
+        if isinstance(task, Calibrate | ChooseDamping | CompileLoops | Teach):
             return DENSE_PERPLEXITY if isinstance(task, Teach) else None
         if isinstance(task, BuildLevels):
             self.built.append(task)

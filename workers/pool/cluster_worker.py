@@ -13,7 +13,7 @@ from typing import Any
 from space.errors import LevelDamagedError
 from workers.pool.cache_locks import use
 from workers.pool.node_caches import CarriedText, carried
-from workers.tasks import DependentTask, PrepareText, Task, Workspace
+from workers.tasks import DependentTask, PrepareText, Task, TextlessTask, Workspace
 from workers.worker import Worker
 
 
@@ -33,6 +33,8 @@ class Provident:
         if isinstance(task, PrepareText):
             tokens = self._worker.run(task)
             return CarriedText(tokens, Path(tokens.path).read_bytes())
+        if isinstance(task, TextlessTask):
+            return self._worker.run(task)
         here: Task = replace(task, tokens=carried(task.tokens, self._folder, self._fetch))
         for _ in range(self._max_damages):
             self._provide(here)

@@ -25,7 +25,7 @@ from workers.pool.cluster import check_nodes, count_gpus, start_ray
 from workers.pool.executor import Executor, Handle, Outcome, run_task
 from workers.pool.node_caches import CarriedText, cluster_address, folder_here, leave_marker
 from workers.pool.post_mortem import bear_witness, evidence, is_node_death
-from workers.tasks import PrepareText, Task, Workspace
+from workers.tasks import Task, TextlessTask, Workspace
 
 DEADLINE_SECONDS = 1800.0
 _SECONDS_PER_BYTE = 1 / 2e6  # more of it for large models: one that is streamed reads its weights for every batch
@@ -247,7 +247,7 @@ class RayPool:
 
     def _text(self, task: Task) -> list[Any]:
         """Return a reference to the content of a task's text, for workers that do not see it; none on one machine."""
-        if self._marker is None or isinstance(task, PrepareText):
+        if self._marker is None or isinstance(task, TextlessTask):
             return []
         path = task.tokens.path
         if path not in self._texts:
