@@ -152,7 +152,7 @@ def reload_here(monkeypatch: pytest.MonkeyPatch) -> None:
     """Reload exports in this process, which saves seconds; other tests use fresh ones."""
     from tightfit.export import verify
     from workers.families.read_inventory import inspect_searched
-    from workers.runtime.exported_loaders import LOADERS
+    from workers.runtime.loaders.exported_loaders import LOADERS
     from workers.runtime.reload import reload
     from workers.tasks import Workspace
     from workers.text.tokens import TokenSet

@@ -30,6 +30,8 @@ DOORS = {
     "huggingface_hub": ("workers/",),
     "datasets": ("workers/",),
     "gguf": ("workers/gguf/",),
+    "mlx": ("workers/runtime/loaders/mlx_loader.py",),
+    "mlx_lm": ("workers/runtime/loaders/mlx_loader.py",),
     "onnx": ("workers/onnx_files/",),
     "onnxruntime": ("workers/onnx_files/",),
     "onnxruntime_genai": ("workers/onnx_files/",),

@@ -30,6 +30,7 @@ _LIBRARIES = ("torch", "transformers", "safetensors", "compressed-tensors", "opt
 
 _OF_TARGETS = {
     "gguf": ("gguf", "libggml-python", "xllamacpp"),
+    "mlx": ("mlx", "mlx-lm"),
     "onnx": ("onnx", "onnx-ir", "onnxruntime", "onnxruntime-genai", "onnxscript"),
 }
 """target -> what else writes and checks its files"""

@@ -16,7 +16,7 @@ from benchmarks.gpu.large_model import model_folder
 from benchmarks.packed.__main__ import DECODED, decode, export, paired, prefill
 from workers.families.load_modules import load_model
 from workers.families.read_inventory import inspect_model
-from workers.runtime.exported_loaders import load_exported
+from workers.runtime.loaders.exported_loaders import load_exported
 
 KINDS = {"integer, 4 bits": "b4-g64", "rotated trellis, 3 bits": "b3-gch-t-h"}
 _PREFILL = 512

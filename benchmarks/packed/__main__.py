@@ -34,7 +34,7 @@ from workers.families.load_modules import load_model
 from workers.families.read_inventory import inspect_model
 from workers.levels.level_store import LevelStore
 from workers.models.model_files import model_digest, resolve_model
-from workers.runtime.exported_loaders import load_exported
+from workers.runtime.loaders.exported_loaders import load_exported
 from workers.runtime.packed_modules import use_fast_kernels
 
 RESULT = ROOT / "benchmarks" / "results" / "packed.json"

@@ -29,6 +29,7 @@ BUDGETS: Mapping[str, Sequence[str]] = {
     "gguf": _SMALL,
     "exl3": _WITH_DENSE_EMBEDDING,
     "onnx": _SMALL,
+    "mlx": _SMALL,
     "vllm": ("4.5bpw", *_WITH_DENSE_EMBEDDING[1:]),
 }
 """target -> what is asked for, within what its files can reach on the bundled model"""
@@ -38,6 +39,7 @@ OWN_LOADERS: Mapping[str, str] = {
     "gguf": "transformers, with our reader (llama.cpp not installed)",
     "exl3": "transformers, with our reader (exllamav3 needs a GPU)",
     "onnx": "transformers, with our reader",
+    "mlx": "transformers, with our reader",
     "vllm": "transformers, with compressed-tensors",
 }
 """target -> what loads an export where no runtime of the target told a KL of its own"""
@@ -48,6 +50,7 @@ _MENUS: Mapping[str, Sequence[str]] = {
     "gguf": ("--kind", "q3_K,q4_K,q6_K,q4_0,q5_0,q8_0"),
     "exl3": ("--bits", "3,4,16"),
     "onnx": ("--bits", "2,4,8,16", "--group-size", "64"),
+    "mlx": ("--bits", "2,3,4,6,8,16", "--kind", "affine-g64,affine-g32"),
     "vllm": (*_INTEGERS, "--kind", "integer,integer-a8,float8-af8"),
 }
 """target -> a part of what it holds: a table of targets need not wait for all of it"""

@@ -44,6 +44,17 @@ def _check_vllm(folder: Path) -> None:
         )
 
 
+def _check_mlx(folder: Path) -> None:
+    from space.targets.mlx_target import ARCHITECTURES
+
+    found = read_config(folder).get("architectures") or ["no architecture"]
+    if found[0] not in ARCHITECTURES:
+        raise SpecError(
+            f"{folder} is {found[0]}; --target mlx knows how mlx-lm calls the layers of {', '.join(ARCHITECTURES)}. "
+            + _PACKED_HOLDS
+        )
+
+
 def _check_exl3(folder: Path) -> None:
     found = (read_config(folder).get("architectures") or ["no architecture"])[0]
     if not found.endswith("ForCausalLM"):
@@ -59,6 +70,7 @@ MODEL_CHECKS: dict[str, Check] = {
     "gguf": _check_gguf,
     "exl3": _check_exl3,
     "onnx": _check_onnx,
+    "mlx": _check_mlx,
     "vllm": _check_vllm,
 }
 """target -> check"""

@@ -1,5 +1,6 @@
 """All codings by name."""
 
+from space.codings.affine_coding import AFFINE_CODINGS
 from space.codings.cache_coding import CACHE
 from space.codings.coding import Coding
 from space.codings.exl3_coding import EXL3
@@ -9,7 +10,9 @@ from space.codings.integer_coding import INTEGER
 from space.codings.trellis_coding import TRELLIS
 from space.errors import SpecError
 
-CODINGS: dict[str, Coding] = {coding.name: coding for coding in (INTEGER, FLOAT8, TRELLIS, EXL3, *GGML_CODINGS, CACHE)}
+CODINGS: dict[str, Coding] = {
+    coding.name: coding for coding in (INTEGER, FLOAT8, TRELLIS, EXL3, *GGML_CODINGS, *AFFINE_CODINGS, CACHE)
+}
 
 
 def coding_of(name: str) -> Coding:

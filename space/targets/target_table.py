@@ -8,6 +8,7 @@ from space.level import Level
 from space.targets.compressed_tensors_target import COMPRESSED_TENSORS
 from space.targets.exl3_target import EXL3_FILES
 from space.targets.gguf_target import GGUF
+from space.targets.mlx_target import MLX
 from space.targets.onnx_target import ONNX
 from space.targets.packed_target import PACKED
 from space.targets.site_groups import items_of
@@ -15,7 +16,7 @@ from space.targets.target import Target
 from space.targets.vllm_target import VLLM
 
 TARGETS: dict[str, Target] = {
-    target.name: target for target in (PACKED, COMPRESSED_TENSORS, GGUF, EXL3_FILES, ONNX, VLLM)
+    target.name: target for target in (PACKED, COMPRESSED_TENSORS, GGUF, EXL3_FILES, ONNX, MLX, VLLM)
 }
 
 

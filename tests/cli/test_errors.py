@@ -89,7 +89,7 @@ def test_budgets_between_are_reachable(cli: Cli, model: str) -> None:
         (["--pin", "q_proj"], "REGEX=LEVEL"),
         (["--pin", "q_proj=b99"], "bits=99"),
         (["--pin", "q_proj=often"], "'often' is not a level"),
-        (["--target", "mlx"], "--target mlx"),
+        (["--target", "tflite"], "--target tflite"),
         (["--target", "compressed-tensors", "--rank", "0,8"], "--rank 0,8: compressed-tensors holds plain integers"),
         (["--target", "compressed-tensors", "--kind", "trellis"], "--kind trellis: compressed-tensors holds"),
         (["--sampler", "best"], "sampler"),

@@ -123,7 +123,7 @@ def test_dry_run_groups_modules(cli: Cli, model: str) -> None:
     [
         (
             ["--out", "{new}", "--format", "onyx"],
-            "--format 'onyx' is not known; use packed, compressed-tensors, gguf, exl3, onnx or vllm.",
+            "--format 'onyx' is not known; use packed, compressed-tensors, gguf, exl3, onnx, mlx or vllm.",
         ),
         (["--out", "{new}", "--point", "p99"], "has no point 'p99'; its front has p0, p1"),
         (["--out", "{new}", "--budget", "much"], "Budget 'much' cannot be read"),

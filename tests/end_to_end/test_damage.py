@@ -128,7 +128,7 @@ def test_truncated_export_is_refused(
     service: PlainService, tiny: Tiny, text_file: Path, tmp_path: Path, size: int
 ) -> None:
     """Loading names the file and what to do, whatever is missing."""
-    from workers.runtime.exported_loaders import load_exported
+    from workers.runtime.loaders.exported_loaders import load_exported
 
     job_id, _ = run_job(service, small_spec(tiny("tied"), text_file, max_trials=14))
     weights = Path(service.export(job_id, tmp_path / "out", refit=False).path) / "model.safetensors"
@@ -142,7 +142,7 @@ def test_export_with_one_flipped_bit_is_refused(
     service: PlainService, tiny: Tiny, text_file: Path, tmp_path: Path
 ) -> None:
     """Loading names the file and what to do; both records hold what `sha256sum` says of the whole one."""
-    from workers.runtime.exported_loaders import load_exported
+    from workers.runtime.loaders.exported_loaders import load_exported
 
     job_id, _ = run_job(service, small_spec(tiny("tied"), text_file, max_trials=14))
     weights = Path(service.export(job_id, tmp_path / "out").path) / "model.safetensors"

@@ -50,7 +50,7 @@ from workers.levels.level_store import LevelStore
 from workers.recover.recovery import Fitted, Lesson, Recovery, Values
 from workers.recover.recovery_table import RECOVERIES
 from workers.recover.refit import REFIT
-from workers.runtime.exported_loaders import LOADERS
+from workers.runtime.loaders.exported_loaders import LOADERS
 from workers.samples.sample_table import SAMPLES
 from workers.text.tokens import TokenSet
 

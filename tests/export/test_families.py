@@ -22,7 +22,7 @@ from workers.families.kinds.causal_decoder import CAUSAL_DECODER
 from workers.families.load_modules import load_model
 from workers.families.read_inventory import inspect_model
 from workers.levels.level_store import LevelStore
-from workers.runtime.exported_loaders import load_exported
+from workers.runtime.loaders.exported_loaders import load_exported
 from workers.runtime.packed_modules import PackedEmbedding, PackedLinear, TiedHead
 
 LEVEL = Level(4, None)

@@ -17,7 +17,7 @@ from tests.export.exports import IDS, Export, write_export
 from tests.workers.tiny_models import EVERY_KIND, Bench, TinyKind
 from tightfit.export.targets.writer import WEIGHTS
 from workers.models.digests import file_digest
-from workers.runtime.exported_loaders import load_exported
+from workers.runtime.loaders.exported_loaders import load_exported
 from workers.runtime.packed_format import CACHE_VERSION
 from workers.runtime.packed_modules import use_fast_kernels
 

@@ -166,7 +166,7 @@ def test_other_tokenizer_is_found(export: Export, name: str, text: str, told: st
 @pytest.mark.usefixtures("reload_here")
 def test_model_that_cannot_generate_is_found(export: Export, monkeypatch: pytest.MonkeyPatch) -> None:
     """Equal logits are not enough to be used."""
-    from workers.runtime import exported_loaders
+    from workers.runtime.loaders import exported_loaders
 
     def refuse(*_: Any, **__: Any) -> None:
         raise StopIteration

@@ -15,7 +15,7 @@ from tests.families.short_path import walk
 from tests.families.zoo import make_family
 from tests.workers.tiny_models import write_text_file
 from workers.families.read_inventory import inspect_model
-from workers.runtime.exported_loaders import load_exported
+from workers.runtime.loaders.exported_loaders import load_exported
 from workers.runtime.packed_tensor import PackedStack
 
 _MENU = {"budget": "40%", "bits": (3, 8), "group_sizes": (32,), "sparsities": (0.0,), "ranks": (0,)}

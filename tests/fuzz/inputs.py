@@ -30,7 +30,7 @@ _OPTIONS: dict[str, list[str]] = {
         "q_proj=b4-g999999999999",
         "[[a=b4",
     ],
-    "--target": ["packed", "compressed-tensors", "gguf", "onnx"],
+    "--target": ["packed", "compressed-tensors", "gguf", "onnx", "mlx"],
     "--context": ["0", "128", "-1", "999999999999999999999999", "1.5"],
     "--batch": ["1", "0", "999999999999999999999999"],
     "--sampler": ["front", "nsga2", "random", "best"],

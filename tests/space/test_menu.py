@@ -175,7 +175,7 @@ def test_restricted_keeps_order_and_pins() -> None:
         ({"kinds": ("spun",)}, "--kind spun"),
         ({"pins": (("a", "b99"),)}, "bits=99"),
         ({"sampler": "best"}, "sampler"),
-        ({"target": "mlx"}, "target"),
+        ({"target": "tflite"}, "target"),
         ({"max_trials": 0}, "--max-trials 0"),
         ({"max_minutes": 0}, "--max-minutes 0"),
         ({"workers": 0}, "workers"),

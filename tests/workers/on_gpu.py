@@ -35,7 +35,7 @@ from workers.pool.executor import InlineExecutor
 from workers.recover.refit import refit
 from workers.run import memory_limits
 from workers.run.memory_limits import building_bytes
-from workers.runtime.exported_loaders import load_exported
+from workers.runtime.loaders.exported_loaders import load_exported
 from workers.runtime.reload import reload
 from workers.tasks import Evaluate, PrepareText
 from workers.worker import Worker

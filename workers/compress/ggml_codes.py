@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from space.codings.ggml_types import GGML_TYPES
-from workers.kernels.ggml_library import dequantize
+from workers.kernels.ggml.ggml_library import dequantize
 
 Place = Callable[[int], tuple[int, int]]
 """column -> (byte of the block, lowest bit in it)"""

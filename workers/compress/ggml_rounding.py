@@ -14,7 +14,7 @@ from torch import Tensor
 from space.codings.ggml_types import GGML_TYPES
 from workers.compress.ggml_codes import SCALAR_TYPES, block_codes
 from workers.compress.settling.coordinate_descent import Grid, descend
-from workers.kernels.ggml_library import dequantize, quantize
+from workers.kernels.ggml.ggml_library import dequantize, quantize
 
 
 def round_to_type(weight: Tensor, feedback: Tensor, importance: Tensor, type_name: str) -> Tensor:

@@ -7,10 +7,19 @@ its levels; what has no part that changed keeps its name, and stays known.
 
 from collections.abc import Iterable
 
+from space.codings.affine_coding import GROUP_OF
 from space.codings.ggml_types import GGML_TYPES
 from space.level import Level, parse_level
 
-BUILDERS = {"integer": 8, "float8": 7, "trellis": 9, "exl3": 3, **dict.fromkeys(GGML_TYPES, 8), "cache": 8}
+BUILDERS = {
+    "integer": 8,
+    "float8": 7,
+    "trellis": 9,
+    "exl3": 3,
+    "cache": 8,
+    **dict.fromkeys(GGML_TYPES, 8),
+    **dict.fromkeys(GROUP_OF, 9),
+}
 """coding -> version of its builder and layout; of a cache, of how it is rounded"""
 SLOTS = {"transform": 1, "mask": 1, "correction": 1, "inputs": 1}
 """other slot of a level -> version of what fills it"""

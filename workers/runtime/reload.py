@@ -19,8 +19,8 @@ from workers.evaluate.teacher import read_teacher
 from workers.families.blocks import BlockRunner
 from workers.families.family_table import FAMILIES
 from workers.families.read_inventory import inspect_searched
-from workers.runtime.exported_loaders import HUGGING_FACE, LOADERS, ExportedLoader
 from workers.runtime.fast_check import fast_strays
+from workers.runtime.loaders.exported_loaders import HUGGING_FACE, LOADERS, ExportedLoader
 from workers.tasks import BATCH, Workspace
 from workers.text.tokens import TokenSet
 from workers.worker import Worker

@@ -19,7 +19,7 @@ from tests.export.exports import IDS, Export, write_export
 from tests.workers.tiny_models import make_bench, make_wide
 from tightfit.export.checkpoint import check_format
 from tightfit.export.targets.writer import WEIGHTS
-from workers.runtime.exported_loaders import load_exported
+from workers.runtime.loaders.exported_loaders import load_exported
 
 LEVELS = ("exl3-3", "exl3-8", "exl3-4", "dense")
 

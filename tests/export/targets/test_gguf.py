@@ -28,7 +28,7 @@ from workers.gguf import llama_cpp
 from workers.gguf.gguf_architectures import in_file_order
 from workers.gguf.gguf_file import read_gguf
 from workers.gguf.gguf_model import check_model, gguf_model
-from workers.kernels.ggml_library import dequantize
+from workers.kernels.ggml.ggml_library import dequantize
 
 WIDE = ("q4_K", "q6_K", "iq4_xs", "q3_K", "q5_K", "iq3_s", "dense", "q2_K", "q8_0", "iq2_xxs", "q5_1")
 NARROW = ("q4_0", "q8_0", "iq4_nl", "q5_1", "dense", "q4_1", "q5_0")

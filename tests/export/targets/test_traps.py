@@ -34,6 +34,7 @@ LEVELS: Mapping[str, tuple[str, ...]] = {
     "gguf": ("q4_0", "q8_0"),
     "exl3": ("exl3-3", "exl3-4"),
     "onnx": ("b4-g32", "b8-g32"),
+    "mlx": ("b4-g32-z", "b3-g64-z"),
     "vllm": ("b4-g32", "b8-gch-a8", "b8-gch-f-af8"),
 }
 """target -> levels that items take in turn"""
@@ -80,7 +81,7 @@ def _tensors(folder: Path, change: Callable[[dict[str, Tensor]], object]) -> Non
     change(tensors)
     save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path, {"format": "pt"})
     config = json.loads((folder / "config.json").read_text())
-    if "digests" in config["quantization_config"]:
+    if "digests" in config.get("quantization_config", {}):
         config["quantization_config"]["digests"] = {path.name: file_digest(path)}
         (folder / "config.json").write_text(json.dumps(config))
 
@@ -96,7 +97,7 @@ def _of_layer(tensors: Mapping[str, Tensor], *parts: str) -> str:
 
 
 _VALUES = ("qweight", "weight_packed", "trellis", "weight")
-_SCALES = ("scale", "weight_scale", "svh")
+_SCALES = ("scale", "scales", "weight_scale", "svh")
 
 
 def _missing(folder: Path, target: str) -> None:
@@ -136,8 +137,10 @@ def _other_scheme(folder: Path, target: str) -> None:
     """Tell in the config that a layer is of another scheme than its tensors."""
     path = folder / "config.json"
     config = json.loads(path.read_text())
-    settings = config["quantization_config"]
-    if target == "packed":
+    settings = config["quantization" if target == "mlx" else "quantization_config"]
+    if target == "mlx":
+        settings[LAYER]["bits"] = 8
+    elif target == "packed":
         settings["plan"][LAYER] = "b8-gch"
     elif target == "exl3":
         settings["tensor_storage"][LAYER]["bits_per_weight"] = 8
@@ -162,6 +165,14 @@ def _one_scheme_for_all(folder: Path, target: str) -> None:
     path.write_text(json.dumps(config))
 
 
+def _other_positions(folder: Path, target: str) -> None:
+    """Leave out what mlx-lm takes otherwise where a config does not tell: the base of the rotary embedding."""
+    assert target == "mlx"
+    path = folder / "config.json"
+    config = json.loads(path.read_text())
+    path.write_text(json.dumps({**config, "rope_theta": 10 * config["rope_theta"]}))
+
+
 def _zeros_that_came_back(folder: Path, target: str) -> None:
     """Turn the mask of a pruned layer around."""
     assert target == "packed"
@@ -173,13 +184,14 @@ def _zeros_that_came_back(folder: Path, target: str) -> None:
     _tensors(folder, change)
 
 
-_FOLDERS = ("packed", "compressed-tensors", "exl3", "vllm")
+_FOLDERS = ("packed", "compressed-tensors", "exl3", "mlx", "vllm")
 TRAPS: Mapping[str, tuple[Callable[[Path, str], None], tuple[str, ...]]] = {
     "missing": (_missing, tuple(TARGETS)),
     "other values": (_other_values, tuple(TARGETS)),
     "no number": (_no_number, _FOLDERS),
     "other scheme": (_other_scheme, _FOLDERS),
     "one scheme for all": (_one_scheme_for_all, ("compressed-tensors", "vllm")),
+    "other positions": (_other_positions, ("mlx",)),
     "zeros that came back": (_zeros_that_came_back, ("packed",)),
 }
 """what is planted -> how, and in the files of which targets"""

@@ -12,7 +12,7 @@ from workers.compress.ggml_codes import SCALAR_TYPES, block_codes
 from workers.compress.gptq import output_energy
 from workers.compress.module_statistics import Statistics
 from workers.compress.screen import screen_levels
-from workers.kernels.ggml_library import dequantize, quantize
+from workers.kernels.ggml.ggml_library import dequantize, quantize
 from workers.kernels.inputs.input_table import ROUNDED
 from workers.kernels.unpack import unpack
 

@@ -112,6 +112,7 @@ class Writer:
         weights: the name of the file of the weights.
         library: what the hub calls the library that loads it.
         beside: (inventory, plan) -> name -> content of further JSON files.
+        defaults: (searched model's folder) -> fields of config.json that its loader must be told.
 
     """
 
@@ -122,6 +123,7 @@ class Writer:
     weights: str = WEIGHTS
     library: str = "transformers"
     beside: Callable[[Inventory, Plan], dict[str, dict[str, Any]]] = lambda *_: {}
+    defaults: Callable[[Path], dict[str, Any]] = lambda _: {}
 
     def write(self, folder: Path, source: Source) -> tuple[int, dict[str, str]]:
         """Write the folder; see `TargetWriter`."""
@@ -129,7 +131,7 @@ class Writer:
         digests = {self.weights: file_digest(folder / self.weights)}
         config = published(read_config(source.model_folder))
         config.pop(WEIGHTS_FIELD, None)  # they have their usual name here
-        config |= self.config(source.inventory, source.plan)
+        config |= self.defaults(source.model_folder) | self.config(source.inventory, source.plan)
         if self.keeps_digests:
             config["quantization_config"]["digests"] = digests
         write_json(folder / "config.json", config)

@@ -9,6 +9,7 @@ from tightfit.export.targets.compressed_tensors_writer import COMPRESSED_TENSORS
 from tightfit.export.targets.exl3_rules import exl3_problems
 from tightfit.export.targets.exl3_writer import EXL3_WRITER
 from tightfit.export.targets.gguf_writer import GGUF_WRITER
+from tightfit.export.targets.mlx_writer import MLX_WRITER
 from tightfit.export.targets.onnx_writer import ONNX_WRITER
 from tightfit.export.targets.packed_writer import PACKED_WRITER
 from tightfit.export.targets.vllm_rules import vllm_problems
@@ -21,6 +22,7 @@ WRITERS: dict[str, TargetWriter] = {
     "gguf": GGUF_WRITER,
     "onnx": ONNX_WRITER,
     "exl3": EXL3_WRITER,
+    "mlx": MLX_WRITER,
     "vllm": VLLM_WRITER,
 }
 RULES: dict[str, Callable[[Path, Inventory, Plan], list[str]]] = {"exl3": exl3_problems, "vllm": vllm_problems}

@@ -2,8 +2,10 @@
 
 from collections.abc import Iterable
 
+from space.codings.affine_coding import GROUP_OF
 from space.codings.ggml_types import GGML_TYPES
 from space.level import Level
+from workers.compress.builders.affine_builder import AFFINE_BUILDER
 from workers.compress.builders.builder import Builder, WholeBuilder
 from workers.compress.builders.exl3_builder import EXL3_BUILDER
 from workers.compress.builders.float8_builder import FLOAT8_BUILDER
@@ -18,6 +20,7 @@ BUILDERS: dict[str, Builder | WholeBuilder] = {
     "trellis": TRELLIS_BUILDER,
     "exl3": EXL3_BUILDER,
     **dict.fromkeys(GGML_TYPES, GGML_BUILDER),
+    **dict.fromkeys(GROUP_OF, AFFINE_BUILDER),
 }
 
 

@@ -3,7 +3,7 @@
 from torch import Tensor
 
 from space.level import Level
-from workers.kernels.ggml_library import dequantize
+from workers.kernels.ggml.ggml_library import dequantize
 from workers.kernels.kernel import Kernel, Tensors
 
 

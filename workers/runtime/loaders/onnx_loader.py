@@ -1,7 +1,6 @@
 """An ONNX export in a fresh process: dense in transformers with the weights of the files, and in ONNX Runtime itself.
 
-The weights that were searched are read from the files; norms and biases are the searched model's, and ONNX Runtime,
-which runs the files as they are, is held against both.
+ONNX Runtime runs the files as they are, so that it is held against both.
 """
 
 import math
@@ -15,15 +14,15 @@ from torch import Tensor
 from space.inventory import ModuleInfo
 from space.level import Level
 from space.plan import Plan
-from workers.devices import Device, compute_dtype
+from workers.devices import Device
 from workers.evaluate.quality import sequence_quality
 from workers.evaluate.teacher import Teacher
 from workers.families.family import Family
-from workers.families.read_inventory import inspect_model
 from workers.onnx_files.graph_files import GRAPH_FILE, is_generated
 from workers.onnx_files.onnx_runtime import generated, runtime_answers, runtime_logits
 from workers.onnx_files.onnx_tensors import OnnxTensor, read_tensors
 from workers.onnx_files.packed_graph import stored_names
+from workers.runtime.loaders.filled_model import filled_model
 from workers.tasks import BATCH
 
 _DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "U8": torch.uint8}
@@ -33,28 +32,14 @@ _TIE = 1e-3  # by which the likeliest of two tokens may change places
 
 
 def load_onnx(source: Path, folder: Path, device: Device, loader: str, plan: Plan) -> tuple[Any, dict[str, list[str]]]:
-    """Return the model with the weights that the files hold, and missing, unexpected and mismatched keys."""
-    import transformers
-
-    model = getattr(transformers, loader).from_pretrained(
-        source, dtype=compute_dtype(device), use_safetensors=True, trust_remote_code=False, local_files_only=True
-    )
+    """Return the model with the weights that the files hold, and missing and mismatched keys."""
     stored = {tensor.info.name: tensor for tensor in read_tensors(folder / GRAPH_FILE)}
-    parameters = dict(model.named_parameters(remove_duplicate=False))
-    problems: dict[str, list[str]] = {}
-    with torch.no_grad():
-        for module in inspect_model(source).modules:
-            names = stored_names(module, plan[module.name])
-            missing = [name for name in names if name not in stored]
-            if missing:
-                problems.setdefault("missing_keys", []).extend(missing)
-                continue
-            values = _values(module, plan[module.name], *(stored[name] for name in names))
-            if values.shape == parameters[module.parameter].shape:
-                parameters[module.parameter].copy_(values)
-            else:
-                problems.setdefault("mismatched_keys", []).append(module.name)
-    return model.eval().to(device), problems
+
+    def read(module: ModuleInfo) -> Tensor:
+        level = plan[module.name]
+        return _values(module, level, *(stored[name] for name in stored_names(module, level)))
+
+    return filled_model(source, device, loader, read)
 
 
 def _values(module: ModuleInfo, level: Level, *tensors: OnnxTensor) -> Tensor:

@@ -9,10 +9,11 @@ from space.plan import Plan
 from workers.devices import Device, compute_dtype
 from workers.families.family import Family
 from workers.onnx_files.graph_files import is_generated
-from workers.runtime.gguf_loader import gguf_tokenizer_problems, in_llama_cpp, load_gguf
-from workers.runtime.onnx_loader import in_onnx_runtime, load_onnx, onnx_tokenizer_problems
+from workers.runtime.loaders.gguf_loader import gguf_tokenizer_problems, in_llama_cpp, load_gguf
+from workers.runtime.loaders.mlx_loader import in_mlx, load_mlx
+from workers.runtime.loaders.onnx_loader import in_onnx_runtime, load_onnx, onnx_tokenizer_problems
+from workers.runtime.loaders.vllm_loader import in_compressed_tensors, load_for_vllm
 from workers.runtime.packed_modules import use_fast_kernels
-from workers.runtime.vllm_loader import in_compressed_tensors, load_for_vllm
 
 Problems = dict[str, list[str]]
 """kind of what is wrong -> names"""
@@ -99,6 +100,7 @@ LOADERS = {
     "gguf": ExportedLoader(load_gguf, gguf_tokenizer_problems, in_llama_cpp),
     "exl3": HUGGING_FACE,
     "onnx": ExportedLoader(load_onnx, _onnx_tokenizer_problems, in_onnx_runtime),
+    "mlx": ExportedLoader(load_mlx, tokenizer_problems, in_mlx),
     "vllm": ExportedLoader(load_for_vllm, tokenizer_problems, in_compressed_tensors),
 }
 """target -> loader"""

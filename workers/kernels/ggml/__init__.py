@@ -1,0 +1,1 @@
+"""Types of ggml: its own library, and weights out of its blocks."""

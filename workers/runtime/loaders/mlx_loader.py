@@ -1,0 +1,64 @@
+"""An MLX export in a fresh process: dense in transformers with the weights of the files, and in mlx-lm itself.
+
+mlx-lm computes in the type of the scales, 16 bits; here it is told to compute in 32, so that what is left between the
+two is how its kernels sum.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from torch import Tensor
+
+from space.inventory import ModuleInfo
+from space.plan import Plan
+from workers.devices import Device
+from workers.evaluate.quality import sequence_quality
+from workers.evaluate.teacher import Teacher
+from workers.families.family import Family
+from workers.kernels.unpack import unpack
+from workers.runtime.loaders.filled_model import filled_model
+
+_WEIGHTS = "model.safetensors"
+
+
+def load_mlx(source: Path, folder: Path, device: Device, loader: str, plan: Plan) -> tuple[Any, dict[str, list[str]]]:
+    """Return the model with the weights that the files hold, and missing and mismatched keys."""
+    with safe_open(folder / _WEIGHTS, "pt") as file:
+        stored = set(file.keys())
+
+        def tensor(name: str) -> Tensor:
+            if name not in stored:
+                raise KeyError(name)
+            found: Tensor = file.get_tensor(name)
+            return found
+
+        def read(module: ModuleInfo) -> Tensor:
+            level = plan[module.name]
+            if level.is_dense:
+                return tensor(module.weight.name)
+            stream = tensor(f"{module.prefix}.weight").view(torch.uint8)
+            rest = {name: tensor(f"{module.prefix}.{name}") for name in ("scales", "biases")}
+            return unpack({"qweight": stream, **rest}, level, module.in_features)
+
+        return filled_model(source, device, loader, read)
+
+
+def in_mlx(folder: Path, samples: Tensor, teacher: Teacher, family: Family) -> tuple[str, float] | None:
+    """Return the KL divergence of mlx-lm's own logits on (N, T) tokens."""
+    kl, _ = sequence_quality(mlx_logits(folder, samples), samples.split(1), teacher, family.loss)
+    return "MLX", sum(kl) / len(kl)
+
+
+def mlx_logits(folder: Path, tokens: Tensor) -> Iterator[Tensor]:
+    """Yield mlx-lm's (1, T, V) logits of each row of (N, T) tokens."""
+    import mlx.core as mx
+    import numpy as np
+    from mlx_lm.utils import load_model
+
+    model, _ = load_model(folder)
+    model.set_dtype(mx.float32)
+    for row in tokens.split(1):
+        yield torch.from_numpy(np.array(model(mx.array(row.numpy()))))
