@@ -85,7 +85,7 @@ def parts_told(by_part: Mapping[str, int]) -> str:
 
 
 _PART_OF = {
-    **dict.fromkeys(("scale", "scales", "weight_scale", "suh", "svh"), "scales"),
+    **dict.fromkeys(("scale", "scales", "biases", "weight_scale", "suh", "svh"), "scales"),
     "mask": "masks",
     **dict.fromkeys(("left", "right", "factor_scale"), "factors"),
 }

@@ -1,4 +1,4 @@
-"""MLX: affine integers in groups, for linear layers, embeddings and heads, as mlx-lm loads them on Apple's machines."""
+"""MLX: affine integers in groups, for linear layers, embeddings, heads and experts, as mlx-lm loads them."""
 
 from space.codings.affine_coding import AFFINE_CODINGS, GROUP_OF
 from space.codings.coding_table import CODINGS
@@ -7,12 +7,15 @@ from space.level import Level
 from space.targets.target import Target
 
 _WORD = 32
+_EXPERTS = ".mlp.experts."
+_PROJECTIONS = {"gate_up_proj": ("gate_proj", "up_proj"), "down_proj": ("down_proj",)}
+"""Parameter of transformers that holds all experts -> layers of mlx-lm"""
 ARCHITECTURES = (
     *("CohereForCausalLM", "Cohere2ForCausalLM", "Ernie4_5ForCausalLM", "GemmaForCausalLM", "Gemma2ForCausalLM"),
     *("Gemma3ForCausalLM", "Glm4ForCausalLM", "GraniteForCausalLM", "HunYuanDenseV1ForCausalLM", "LlamaForCausalLM"),
-    *("MistralForCausalLM", "NemotronForCausalLM", "Olmo2ForCausalLM", "PhiForCausalLM", "Phi3ForCausalLM"),
-    *("Qwen2ForCausalLM", "Qwen3ForCausalLM", "SeedOssForCausalLM", "SmolLM3ForCausalLM", "StableLmForCausalLM"),
-    "Starcoder2ForCausalLM",
+    *("MistralForCausalLM", "NemotronForCausalLM", "Olmo2ForCausalLM", "OlmoeForCausalLM", "PhiForCausalLM"),
+    *("Phi3ForCausalLM", "Qwen2ForCausalLM", "Qwen2MoeForCausalLM", "Qwen3ForCausalLM", "Qwen3MoeForCausalLM"),
+    *("SeedOssForCausalLM", "SmolLM3ForCausalLM", "StableLmForCausalLM", "Starcoder2ForCausalLM"),
 )
 """Models whose layers have one name in transformers and in mlx-lm, and that both compute alike."""
 
@@ -23,8 +26,27 @@ def _why_not(level: Level) -> str | None:
     return f"holds affine integers only (--kind {','.join(GROUP_OF)})"
 
 
+def paths_of(module: ModuleInfo) -> tuple[str, ...]:
+    """Return what mlx-lm calls the layers that a module is: experts are one layer for each projection.
+
+    An expert's rows are those of its parts, one part after the other.
+    """
+    if module.is_layer:
+        return (module.name,)
+    parent, _, projection = module.parameter.rpartition(_EXPERTS)
+    return tuple(f"{parent}.mlp.switch_mlp.{name}" for name in _PROJECTIONS.get(projection, ()))
+
+
 def _is_legal(module: ModuleInfo, level: Level) -> bool:
-    return module.is_layer and CODINGS[level.coding].fits(module.out_features, module.in_features)
+    return _is_held(module) and CODINGS[level.coding].fits(module.out_features, module.in_features)
+
+
+def _is_held(module: ModuleInfo) -> bool:
+    """Tell whether it is a plain layer, or all experts of a block as rows of what they are multiplied with."""
+    site = module.site
+    if site is None or site.is_layer:
+        return True
+    return site.num_experts is not None and site.expert is None and not site.transposed and bool(paths_of(module))
 
 
 def _layout(module: ModuleInfo, level: Level) -> tuple[TensorInfo, ...]:

@@ -14,10 +14,10 @@ _CHUNK_BYTES = 2**22
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A tensor to write: its new name, shape and type, and its bytes: a range of a file, or given as they are."""
+    """A tensor to write: its new name, shape and type, and its bytes: ranges of files one by one, or as they are."""
 
     info: TensorInfo
-    source: StoredTensor | bytes
+    source: StoredTensor | Sequence[StoredTensor] | bytes
 
 
 def stored_entry(name: str, tensor: StoredTensor) -> Entry:
@@ -54,12 +54,21 @@ def _copy(entry: Entry, out: BinaryIO) -> None:
         assert len(entry.source) == entry.info.size_bytes  # noqa: S101 (our own conversion)
         out.write(entry.source)
         return
-    with entry.source.file.open("rb") as source:
-        source.seek(entry.source.start)
-        left = entry.info.size_bytes
+    if isinstance(entry.source, StoredTensor):
+        _copy_range(entry.source, entry.info, out)
+        return
+    assert sum(part.info.size_bytes for part in entry.source) == entry.info.size_bytes  # noqa: S101 (our own parts)
+    for part in entry.source:
+        _copy_range(part, part.info, out)
+
+
+def _copy_range(stored: StoredTensor, info: TensorInfo, out: BinaryIO) -> None:
+    with stored.file.open("rb") as source:
+        source.seek(stored.start)
+        left = info.size_bytes
         while left:
             chunk = source.read(min(left, _CHUNK_BYTES))
             if not chunk:
-                raise OSError(f"{entry.source.file} ended before {entry.info.name} was whole")
+                raise OSError(f"{stored.file} ended before {info.name} was whole")
             out.write(chunk)
             left -= len(chunk)

@@ -13,10 +13,13 @@ def mlx_defaults(model_folder: Path) -> dict[str, Any]:
     """
     from transformers import AutoConfig
 
-    config = AutoConfig.from_pretrained(model_folder, trust_remote_code=False, local_files_only=True).to_dict()
+    known = AutoConfig.from_pretrained(model_folder, trust_remote_code=False, local_files_only=True)
+    config = known.to_dict() | {name: getattr(known, name) for name in known.attribute_map}
     rope = dict(config.pop("rope_parameters", None) or {})
     sliding = rope.pop("sliding_attention", {})
     rope = rope.pop("full_attention", rope)
+    if config.get("head_dim") is None:
+        config["head_dim"] = known.hidden_size // known.num_attention_heads
     names = ("rope_theta", "partial_rotary_factor")
     config |= {name: rope[name] for name in names if name in rope}
     config["rope_scaling"] = None if rope.get("rope_type", "default") == "default" else rope

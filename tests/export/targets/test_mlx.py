@@ -68,8 +68,8 @@ def _verified(bench: Bench, plan: Plan, out: Path) -> Verified:
 @pytest.mark.parametrize(
     "kind",
     [
-        *("llama3", "qwen2"),
-        *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("mistral", "qwen3", "granite")),
+        *("qwen2", "qwen3-moe"),
+        *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("llama3", "mistral", "qwen3", "granite")),
     ],
 )
 def test_every_architecture_is_what_was_searched(benches: Benches, tmp_path: Path, kind: DecoderKind) -> None:

@@ -1,36 +1,84 @@
 """A folder for mlx-lm: packed words, scales and biases under the model's own names, and which layer has which."""
 
 from collections import Counter
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from space.codings.affine_coding import GROUP_OF
-from space.inventory import Inventory, ModuleInfo
+from space.inventory import Inventory, ModuleInfo, TensorInfo
 from space.level import Level
 from space.plan import Plan
-from space.targets.mlx_target import MLX
+from space.targets.mlx_target import MLX, paths_of
 from tightfit.export.container import Entry, stored_entry
 from tightfit.export.targets.writer import LevelTensors, Program, Writer
 from workers.models.config_defaults import mlx_defaults
+from workers.models.headers import StoredTensor, read_header
 
+_STORED_AS = {"weight": "qweight", "scales": "scales", "biases": "biases"}
+"""tensor of a layer in the files -> in the level store"""
 _USUAL = {"group_size": 64, "bits": 4}
 
 
+@dataclass(frozen=True, slots=True)
+class MlxWriter(Writer):
+    """How an MLX folder is written: as others, but that experts are stacked, packed or dense."""
+
+    def dense_entries(self, module: ModuleInfo, stored: Mapping[str, StoredTensor]) -> list[Entry]:
+        """Return the entries of a module that stays dense; of experts each projection as one stack."""
+        paths = paths_of(module)
+        if module.is_layer or not paths:
+            return [stored_entry(name, stored[name]) for name in module.sources]
+        found = []
+        for path in paths:
+            parts = [stored[n] for n in module.sources if n.endswith(f".{path.rpartition('.')[2]}.weight")]
+            info = TensorInfo(f"{path}.weight", (len(parts), *parts[0].info.shape), parts[0].info.dtype)
+            found.append(Entry(info, parts))
+        return found
+
+    def stored_bytes(self, folder: Path, inventory: Inventory, plan: Plan) -> Mapping[str, int | None]:
+        """Return module name -> bytes of its weight in the file."""
+        sizes = {tensor.info.name: tensor.info.size_bytes for tensor in read_header(folder / self.weights)}
+        found = dict(super(MlxWriter, self).stored_bytes(folder, inventory, plan))
+        for module in inventory.modules:
+            if not module.is_layer and (paths := paths_of(module)):
+                names = [f"{path}.{name}" for path in paths for name in _STORED_AS]
+                found[module.name] = sum(sizes.get(name, 0) for name in names)
+        return found
+
+
 def _entries(module: ModuleInfo, level: Level, tensors: LevelTensors) -> list[Entry]:
-    words, *_ = MLX.layout(module, level)
-    named = {"weight": "qweight", "scales": "scales", "biases": "biases"}
-    found = {name: stored_entry(f"{module.prefix}.{name}", tensors[stored]) for name, stored in named.items()}
-    info = replace(words, name=found["weight"].info.name)
-    return [Entry(info, found["weight"].source), found["scales"], found["biases"]]
+    """Return words, scales and biases; of experts those of each projection, an expert's rows one after another's."""
+    found, paths = [], paths_of(module)
+    for layout in MLX.layout(module, level):
+        stored = tensors[_STORED_AS[layout.name]]
+        for place, path in enumerate(paths):
+            info = replace(layout, name=f"{path}.{layout.name}")
+            if module.is_layer:
+                found.append(Entry(info, stored))
+                continue
+            count = module.site.num_experts if module.site is not None and module.site.num_experts else 1
+            rows = module.out_features // count // len(paths)
+            parts = [_rows(stored, (expert * len(paths) + place) * rows, rows) for expert in range(count)]
+            found.append(Entry(replace(info, shape=(count, rows, layout.shape[1])), parts))
+    return found
+
+
+def _rows(stored: StoredTensor, start: int, count: int) -> StoredTensor:
+    """Return some rows of a stored matrix."""
+    rows, columns = stored.info.shape
+    size = stored.info.size_bytes // rows
+    return replace(stored, info=replace(stored.info, shape=(count, columns)), start=stored.start + start * size)
 
 
 def _config(inventory: Inventory, plan: Plan) -> dict[str, Any]:
     """Return each layer's bits and groups; what most weights have stands for all, as mlx-lm wants one."""
-    layers = {m.name: _settings(plan[m.name]) for m in inventory.modules if not plan[m.name].is_dense}
+    packed = [module for module in inventory.modules if not plan[module.name].is_dense]
+    layers = {path: _settings(plan[module.name]) for module in packed for path in paths_of(module)}
     weights: Counter[tuple[tuple[str, int], ...]] = Counter()
-    for module in inventory.modules:
-        if module.name in layers:
-            weights[tuple(layers[module.name].items())] += module.weight.num_elements
+    for module in packed:
+        weights[tuple(_settings(plan[module.name]).items())] += module.weight.num_elements
     usual = dict(weights.most_common(1)[0][0]) if weights else _USUAL
     return {"quantization": {**usual, "mode": "affine", **layers}}
 
@@ -55,4 +103,4 @@ print(generate(model, tokenizer, prompt="Once upon a time", max_tokens=100))
 ```"""
 
 
-MLX_WRITER = Writer(_entries, _config, keeps_digests=False, loading=_loading, library="mlx", defaults=mlx_defaults)
+MLX_WRITER = MlxWriter(_entries, _config, keeps_digests=False, loading=_loading, library="mlx", defaults=mlx_defaults)

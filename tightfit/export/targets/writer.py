@@ -160,13 +160,17 @@ class Writer:
         """Return nothing: a folder is loaded by a program."""
         return ()
 
+    def dense_entries(self, module: ModuleInfo, stored: Mapping[str, StoredTensor]) -> list[Entry]:
+        """Return the entries of a module that stays dense."""
+        return [stored_entry(name, stored[name]) for name in module.sources]
+
     def _entries(self, source: Source) -> list[Entry]:
         stored = read_headers(source.model_folder)
         entries = [stored_entry(tensor.name, stored[tensor.name]) for tensor in source.inventory.others]
         for module in source.inventory.modules:
             level: Level = source.plan[module.name]
             if level.is_dense:
-                entries += [stored_entry(name, stored[name]) for name in module.sources]
+                entries += self.dense_entries(module, stored)
             else:
                 source.levels.tensors(module.name, level)  # raises where the file is damaged
                 tensors = {t.info.name: t for t in read_header(source.levels.path(module.name, level))}

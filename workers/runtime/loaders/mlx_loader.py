@@ -14,6 +14,7 @@ from torch import Tensor
 
 from space.inventory import ModuleInfo
 from space.plan import Plan
+from space.targets.mlx_target import paths_of
 from workers.devices import Device
 from workers.evaluate.quality import sequence_quality
 from workers.evaluate.teacher import Teacher
@@ -35,13 +36,19 @@ def load_mlx(source: Path, folder: Path, device: Device, loader: str, plan: Plan
             found: Tensor = file.get_tensor(name)
             return found
 
+        def stacked(module: ModuleInfo, name: str) -> Tensor:
+            """Return a tensor of all layers that a module is: (rows, columns), or (experts, rows, columns)."""
+            parts = [tensor(f"{path}.{name}") for path in paths_of(module) or (module.name,)]
+            return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
+
         def read(module: ModuleInfo) -> Tensor:
             level = plan[module.name]
             if level.is_dense:
-                return tensor(module.weight.name)
-            stream = tensor(f"{module.prefix}.weight").view(torch.uint8)
-            rest = {name: tensor(f"{module.prefix}.{name}") for name in ("scales", "biases")}
-            return unpack({"qweight": stream, **rest}, level, module.in_features)
+                return tensor(module.weight.name) if module.is_layer else stacked(module, "weight")
+            stream = stacked(module, "weight").view(torch.uint8)
+            tensors = {"qweight": stream, "scales": stacked(module, "scales"), "biases": stacked(module, "biases")}
+            values = unpack({name: x.flatten(0, -2) for name, x in tensors.items()}, level, module.in_features)
+            return values.view(*stream.shape[:-1], module.in_features)
 
         return filled_model(source, device, loader, read)
 
