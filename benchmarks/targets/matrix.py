@@ -47,7 +47,7 @@ _INTEGERS = ("--bits", "3,4,8,16", "--group-size", "64")
 _MENUS: Mapping[str, Sequence[str]] = {
     "packed": (*_INTEGERS, "--kind", "integer", "--sparsity", "0", "--rank", "0"),
     "compressed-tensors": _INTEGERS,
-    "gguf": ("--kind", "q3_K,q4_K,q6_K,q4_0,q5_0,q8_0"),
+    "gguf": ("--kind", "q2_K,q3_K,q4_K,q6_K,q4_0,q5_0,q8_0"),
     "exl3": ("--bits", "3,4,16"),
     "onnx": ("--bits", "2,4,8,16", "--group-size", "64"),
     "mlx": ("--bits", "2,3,4,6,8,16", "--kind", "affine-g64,affine-g32"),

@@ -54,7 +54,10 @@ def test_a_device_leaves_a_budget(cli: Cli, model: str) -> None:
     least, cache = 2**29, ["--context", "64"]
     told = cli("submit", model, "--budget", "50%", *cache, "--dry-run", "--json").json
     spec = asked(cli, model, "--device-memory", f"{least + told['budget_bytes'] + told['key_value_bytes']}B", *cache)
-    assert spec.budget == f"{told['budget_bytes'] + told['key_value_bytes']}B"
+    left = f"{told['budget_bytes'] + told['key_value_bytes']}B"
+    assert spec.budget == left
+    both = asked(cli, model, "--device-memory", f"{least + int(left[:-1])}B", "--budget", "9tok/s@1GB/s", *cache)
+    assert both.budget == f"9tok/s@1GB/s,{left}"
 
 
 @pytest.mark.parametrize("preset", PRESETS)
@@ -85,11 +88,6 @@ def test_a_dry_run_prints_all_that_a_preset_sets(cli: Cli, model: str, preset: s
         ('model = "m"\nbudget = "60%"', ["--preset", "slow"], "--preset 'slow' is not known; there are quick, "),
         ('model = "m"\nbudget = "60%"', ["--like", "j1"], "There is no job 'j1'"),
         ('model = "m"', [], "--budget is missing: give one, such as 60%, or a file that has it (--config)"),
-        (
-            'model = "m"',
-            ["--device-memory", "1GiB", "--budget", "60%"],
-            "--device-memory 1GiB and --budget 60%: choose one of them",
-        ),
         ('model = "m"', ["--device-memory", "1GiB"], "say how many tokens the cache holds, too (--context)"),
         ('model = "m"', ["--device-memory", "60%", "--context", "64"], "--device-memory '60%' is no size"),
         (

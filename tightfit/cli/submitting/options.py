@@ -130,15 +130,14 @@ def spec_from_options(
 
 
 def _budget_of(device_memory: str, values: Mapping[str, Any], ground: Ground) -> str:
-    """Return the budget that a device's memory leaves. Raises UsageError, BudgetError."""
-    if values["budget"] is not None:
-        raise UsageError(f"--device-memory {device_memory} and --budget {values['budget']}: choose one of them.")
+    """Return what a device's memory leaves, beside the budget that is asked for. Raises UsageError, BudgetError."""
     if not (values["context"] or ground.values.get("context")):
         raise UsageError(f"--device-memory {device_memory}: say how many tokens the cache holds, too (--context).")
     try:
-        return f"{left_of_device(device_memory)}B"
+        left = f"{left_of_device(device_memory)}B"
     except BudgetError as error:
         raise BudgetError(f"--device-memory {error}") from error
+    return left if values["budget"] is None else f"{values['budget']},{left}"
 
 
 def _check_complete(values: Mapping[str, Any]) -> None:

@@ -21,11 +21,12 @@ def one_of(values: Sequence[str], *names: str, help: str) -> Any:  # noqa: A002 
 
 
 Model = Annotated[str | None, typer.Argument(help="A local folder, `org/name[@revision]`, or `bundled`.")]
-Budget = Annotated[str | None, typer.Option(help="`4GiB`, `3.5MB`, `60%` of dense, or `3.25bpw`.")]
+Budget = Annotated[str | None, typer.Option(help="`4GiB`, `3.5MB`, `60%` of dense, `3.25bpw`, `30tok/s@273GB/s`.")]
 DeviceMemory = Annotated[
     str | None,
     typer.Option(
-        help="In the place of --budget: `24GiB` of a device that holds weights, cache and runtime; needs --context."
+        help="`24GiB` of a device that holds weights, cache and runtime, in the place of --budget or beside it; needs "
+        "--context."
     ),
 ]
 Preset = Annotated[
