@@ -1,7 +1,10 @@
 """A search of a benchmark's home: run, or found done, and the plan that it recommends with what measures it."""
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+
+from torch import Tensor
 
 from space.inventory import Inventory
 from space.measurement import Measurement
@@ -11,8 +14,12 @@ from storage.sound_records import ground_of
 from tightfit.config import Settings
 from tightfit.searched_model import front_plans
 from tightfit.service import Service
+from workers.evaluate.quality import sequence_quality
+from workers.evaluate.teacher import read_teacher
+from workers.families.family_table import FAMILIES
+from workers.families.read_inventory import inspect_model
 from workers.models.model_files import resolve_model
-from workers.tasks import Evaluate, Workspace
+from workers.tasks import Evaluate, Teach, Workspace
 from workers.text.tokens import TokenSet
 from workers.worker import Worker
 
@@ -33,13 +40,26 @@ class Searched:
 
     def held_out(self, inventory: Inventory, plan: Plan) -> Measurement:
         """Return what a plan of the job's model loses on its held-out text; levels that are missing are built."""
-        job = self.service.store.get_job(self.job_id)
-        ground, folder = ground_of(job), resolve_model(job.spec.model)
-        worker = Worker(Workspace(str(folder), ground.cache_folder, ground.model_digest, inventory))
-        task = Evaluate(TokenSet.from_json(ground.tokens.to_json()), plan, "held_out")
+        worker, tokens = self._worker(inventory)
+        task = Evaluate(tokens, plan, "held_out")
         worker.provide(task)
         measured: Measurement = worker.run(task)
         return measured
+
+    def held_out_of(self, logits: Callable[[Tensor], Iterator[Tensor]]) -> list[float]:
+        """Return the KL of each sequence of its held-out text, of (1, T, V) logits of each row of (N, T) tokens."""
+        inventory = inspect_model(resolve_model(self.service.store.get_job(self.job_id).spec.model))
+        worker, tokens = self._worker(inventory)
+        worker.run(Teach(tokens, "held_out"))
+        teacher, rows = read_teacher(worker.teacher_path(tokens, "held_out")), tokens.load("held_out")
+        assert isinstance(rows, Tensor)  # noqa: S101 (the job is of a model of text)
+        return sequence_quality(logits(rows), rows.split(1), teacher, FAMILIES[inventory.family].loss)[0]
+
+    def _worker(self, inventory: Inventory) -> tuple[Worker, TokenSet]:
+        job = self.service.store.get_job(self.job_id)
+        ground, folder = ground_of(job), resolve_model(job.spec.model)
+        worker = Worker(Workspace(str(folder), ground.cache_folder, ground.model_digest, inventory))
+        return worker, TokenSet.from_json(ground.tokens.to_json())
 
 
 def searched(service: Service, spec: JobSpec) -> Searched:

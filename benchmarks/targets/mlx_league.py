@@ -1,0 +1,123 @@
+"""The league of MLX folders: our plans against mlx-lm's own quantizations, judged by mlx-lm's logits, at no more bytes.
+
+    python -m benchmarks.targets.mlx_league --home DIR
+
+Needs the extra `mlx`. Theirs are `mlx_lm.convert --quantize` at 3, 4 and 6 bits with groups of 64 columns, and its
+recipe `mixed_3_6`. Ours is the point that a search with their bytes as its budget recommends, exported without refit. KL
+to the dense model in float32 on the job's held-out text; both computed by mlx-lm in float32 from the weights as stored.
+"""
+
+import argparse
+import json
+import math
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+import torch
+from mlx.utils import tree_flatten
+from mlx_lm.convert import mixed_quant_predicate_builder
+from mlx_lm.utils import load_model, quantize_model
+from torch import Tensor
+
+from benchmarks.targets.input_rounding import ROOT
+from benchmarks.targets.recommended import Searched, open_home, searched
+from space.results.front import paired_interval
+from space.spec import make_spec
+from tightfit.service import Service
+from workers.models.config_defaults import mlx_defaults
+from workers.models.model_files import read_config, resolve_model
+
+RESULT = ROOT / "benchmarks" / "results" / "targets_mlx.json"
+THEIRS = {"3 bits": (3, None), "4 bits": (4, None), "6 bits": (6, None), "mixed_3_6": (3, "mixed_3_6")}
+"""name -> bits, and a recipe"""
+_GROUP = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One of their quantizations and our plan at its bytes."""
+
+    name: str
+    size_bytes: int
+    kl_divergence: float
+    our_size_bytes: int
+    our_kl_divergence: float
+    ratio: float
+    difference_ci95: tuple[float, float]
+
+
+def main() -> None:
+    """Run the league and write its JSON."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--home", type=Path, required=True)
+    parser.add_argument("--workers", type=int, default=2)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    service, rows = open_home(options.home), []
+    for name, (bits, recipe) in THEIRS.items():
+        rows.append(_row(service, options, name, _quantized(bits, recipe)))
+        print(rows[-1], flush=True)
+    RESULT.write_text(json.dumps({"model": "bundled", "rows": [*map(asdict, rows)]}, indent=1) + "\n", encoding="utf-8")
+
+
+def _quantized(bits: int, recipe: str | None) -> Any:
+    """Return the bundled model as mlx-lm quantizes it; its config says what mlx-lm must be told."""
+    source = resolve_model("bundled")
+    with tempfile.TemporaryDirectory(prefix="tightfit-mlx-") as folder:
+        for path in source.glob("*.safetensors"):
+            shutil.copy(path, folder)
+        config = {**read_config(source), **mlx_defaults(source)}
+        (Path(folder) / "config.json").write_text(json.dumps(config), encoding="utf-8")
+        model, config = load_model(Path(folder))
+        mx.eval(model.parameters())
+    predicate: Callable[..., Any] | None = None
+    if recipe is not None:
+        predicate = mixed_quant_predicate_builder(recipe, model, _GROUP)
+    return quantize_model(model, config, _GROUP, bits, quant_predicate=predicate)[0]
+
+
+def _size(model: Any) -> int:
+    return sum(int(value.nbytes) for _, value in tree_flatten(model.parameters()))
+
+
+def _logits(model: Any, tokens: Tensor) -> Iterator[Tensor]:
+    model.set_dtype(mx.float32)
+    for row in tokens.split(1):
+        yield torch.from_numpy(np.array(model(mx.array(row.numpy()))))
+
+
+def _row(service: Service, options: argparse.Namespace, name: str, theirs: Any) -> Row:
+    size = _size(theirs)
+    spec = make_spec(
+        model="bundled", budget=f"{size}B", target="mlx", calibration="python-stdlib", workers=options.workers
+    )
+    found = searched(service, spec)
+    out = options.home / "league" / name.replace(" ", "-")
+    if not out.exists():
+        service.export(found.job_id, out, point=found.point, refit=False)
+    ours, _ = load_model(out)
+    our_size = _size(ours)
+    own_kl, their_kl = (_sequence_kl(found, model) for model in (ours, theirs))
+    return Row(
+        name,
+        size,
+        math.fsum(their_kl) / len(their_kl),
+        our_size,
+        math.fsum(own_kl) / len(own_kl),
+        math.fsum(own_kl) / math.fsum(their_kl),
+        paired_interval(own_kl, their_kl),
+    )
+
+
+def _sequence_kl(found: Searched, model: Any) -> list[float]:
+    return found.held_out_of(lambda tokens: _logits(model, tokens))
+
+
+if __name__ == "__main__":
+    main()
