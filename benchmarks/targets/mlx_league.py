@@ -4,7 +4,7 @@
 
 Needs the extra `mlx`. Theirs are `mlx_lm.convert --quantize` at 3, 4 and 6 bits with groups of 64 columns, and its
 recipe `mixed_3_6`. Ours is the point that a search with their bytes as its budget recommends, exported without refit.
-KL to the dense model in float32 on the job's held-out text; both computed by mlx-lm in float32 from the weights as stored.
+KL to the dense model in float32 on the job's held-out text; mlx-lm computes both in float32.
 """
 
 import argparse

@@ -172,7 +172,8 @@ def test_loading_names_what_makes_inputs(family: str, reader: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("target", "told"), [("gguf", "-c 8192 -np 4"), ("vllm", "--max-model-len 2048 --max-num-seqs 4")]
+    ("target", "told"),
+    [("gguf", "-c 8192 -np 4"), ("mlx", "--max-kv-size 2048"), ("vllm", "--max-model-len 2048 --max-num-seqs 4")],
 )
 def test_runtimes_are_told_the_cache_that_was_counted(target: str, told: str) -> None:
     """Where a budget has a context; else nothing is said of it."""

@@ -87,12 +87,13 @@ def _settings(level: Level) -> dict[str, int]:
     return {"group_size": GROUP_OF[level.coding], "bits": level.bits or 0}
 
 
-def _loading(_: Program) -> str:
-    return """The folder is one of mlx-lm, which runs it on Apple's machines, and on any CPU that runs Linux.
+def _loading(program: Program) -> str:
+    counted = f" --max-kv-size {program.cache.context}" if program.cache.context else ""
+    return f"""The folder is one of mlx-lm, which runs it on Apple's machines, and on any CPU that runs Linux.
 
 ```
 pip install mlx-lm
-mlx_lm.generate --model "this folder" --prompt "Once upon a time"
+mlx_lm.generate --model "this folder"{counted} --prompt "Once upon a time"
 ```
 
 ```python
