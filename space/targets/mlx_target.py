@@ -6,7 +6,7 @@ from space.inventory import ModuleInfo, TensorInfo
 from space.level import Level
 from space.targets.target import Target
 
-_WORD = 32
+_WORD, _MATRIX = 32, 2
 _EXPERTS = ".mlp.experts."
 _PROJECTIONS = {"gate_up_proj": ("gate_proj", "up_proj"), "down_proj": ("down_proj",)}
 """Parameter of transformers that holds all experts -> layers of mlx-lm"""
@@ -29,24 +29,26 @@ def _why_not(level: Level) -> str | None:
 def paths_of(module: ModuleInfo) -> tuple[str, ...]:
     """Return what mlx-lm calls the layers that a module is: experts are one layer for each projection.
 
-    An expert's rows are those of its parts, one part after the other.
+    An expert's rows are those of its parts, one part after the other. It has none of what it does not store so.
     """
-    if module.is_layer:
+    site = module.site
+    if site is None or (
+        site.sources == (f"{module.name}.weight",) and len(site.shape) == _MATRIX and not site.transposed
+    ):
         return (module.name,)
     parent, _, projection = module.parameter.rpartition(_EXPERTS)
+    if not is_stack(module) or site.transposed:
+        return ()
     return tuple(f"{parent}.mlp.switch_mlp.{name}" for name in _PROJECTIONS.get(projection, ()))
 
 
+def is_stack(module: ModuleInfo) -> bool:
+    """Tell whether it is all experts of a block."""
+    return module.site is not None and module.site.num_experts is not None and module.site.expert is None
+
+
 def _is_legal(module: ModuleInfo, level: Level) -> bool:
-    return _is_held(module) and CODINGS[level.coding].fits(module.out_features, module.in_features)
-
-
-def _is_held(module: ModuleInfo) -> bool:
-    """Tell whether it is a plain layer, or all experts of a block as rows of what they are multiplied with."""
-    site = module.site
-    if site is None or site.is_layer:
-        return True
-    return site.num_experts is not None and site.expert is None and not site.transposed and bool(paths_of(module))
+    return bool(paths_of(module)) and CODINGS[level.coding].fits(module.out_features, module.in_features)
 
 
 def _layout(module: ModuleInfo, level: Level) -> tuple[TensorInfo, ...]:

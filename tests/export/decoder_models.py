@@ -7,7 +7,7 @@ import torch
 
 from tests.workers.tiny_models import VOCABULARY, save_tokenizer
 
-DecoderKind = Literal["llama3", "mistral", "qwen2", "qwen3", "qwen3-moe", "granite"]
+DecoderKind = Literal["llama3", "mistral", "qwen2", "qwen3", "qwen3-moe", "granite", "gemma2", "gemma3", "phi3"]
 
 
 def make_decoder(folder: Path, kind: DecoderKind) -> Path:
@@ -16,7 +16,7 @@ def make_decoder(folder: Path, kind: DecoderKind) -> Path:
 
     torch.manual_seed(0)
     name = _CLASSES[kind]
-    config = getattr(transformers, f"{name}Config")(**{**_SHAPE, **_OWN[kind]})
+    config = getattr(transformers, _CONFIGS.get(kind, f"{name}Config"))(**{**_SHAPE, **_OWN[kind]})
     model: Any = getattr(transformers, f"{name}ForCausalLM")(config)
     for parameter_name, parameter in model.named_parameters():
         if parameter_name.endswith("bias") or parameter.ndim == 1:
@@ -33,7 +33,11 @@ _CLASSES: dict[DecoderKind, str] = {
     "qwen3": "Qwen3",
     "qwen3-moe": "Qwen3Moe",
     "granite": "Granite",
+    "gemma2": "Gemma2",
+    "gemma3": "Gemma3",
+    "phi3": "Phi3",
 }
+_CONFIGS: dict[DecoderKind, str] = {"gemma3": "Gemma3TextConfig"}
 _SHAPE: dict[str, Any] = {
     "vocab_size": VOCABULARY,
     "num_hidden_layers": 2,
@@ -45,6 +49,7 @@ _SHAPE: dict[str, Any] = {
     "eos_token_id": 1,
 }
 _SMALL = {"hidden_size": 64, "intermediate_size": 96}
+_WINDOWS = {"head_dim": 32, "query_pre_attn_scalar": 32, "sliding_window": 8}
 _OWN: dict[DecoderKind, dict[str, Any]] = {
     "llama3": {
         "hidden_size": 256,
@@ -71,5 +76,8 @@ _OWN: dict[DecoderKind, dict[str, Any]] = {
         "norm_topk_prob": True,
         "tie_word_embeddings": True,
     },
+    "gemma2": {**_SMALL, **_WINDOWS},
+    "gemma3": {**_SMALL, **_WINDOWS},
+    "phi3": {**_SMALL, "pad_token_id": 0, "sliding_window": None},
     "granite": {**_SMALL, "embedding_multiplier": 3.0, "logits_scaling": 2.0, "residual_multiplier": 0.5},
 }

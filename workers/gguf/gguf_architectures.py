@@ -16,6 +16,9 @@ from numpy.typing import NDArray
 from space.errors import ModelError
 
 _EXPERT = re.compile(r"\.experts\.\d+\.")
+_LARGEST_GEMMAS = {"gemma2": 46, "gemma3": 62}
+"""architecture -> blocks of its model of 27 B, whose scores are scaled by other heads than its own"""
+_SLIDING_ROPE = {"rope_theta": 10000.0, "rope_type": "default"}
 _ROPE_TYPES = ("default", "linear", "yarn", "llama3")
 
 
@@ -27,20 +30,32 @@ class GgufArchitecture:
         name: as llama.cpp has it.
         pairs_neighbours: its rotary embedding turns neighbouring values, where transformers turns values that are half
             a head apart: rows of queries and keys stand in another order in the file.
+        activation: of its MLPs, as transformers calls it.
+        norms_from_one: transformers stores what norms add to one, the file what they multiply by.
+        window_of: block -> whether its attention slides; None: no window slides in llama.cpp.
 
     """
 
     name: str
-    pairs_neighbours: bool
+    pairs_neighbours: bool = False
+    activation: str = "silu"
+    norms_from_one: bool = False
+    window_of: Callable[[int], bool] | None = None
 
 
+_GEMMA = {"activation": "gelu_pytorch_tanh", "norms_from_one": True}
+_GEMMA2 = GgufArchitecture("gemma2", window_of=lambda block: block % 2 == 0, **_GEMMA)  # type: ignore[arg-type]
+_GEMMA3 = GgufArchitecture("gemma3", window_of=lambda block: block % 6 < 5, **_GEMMA)  # type: ignore[arg-type] # noqa: PLR2004
 ARCHITECTURES: Mapping[str, GgufArchitecture] = MappingProxyType(
     {
         "LlamaForCausalLM": GgufArchitecture("llama", pairs_neighbours=True),
         "MistralForCausalLM": GgufArchitecture("llama", pairs_neighbours=True),
-        "Qwen2ForCausalLM": GgufArchitecture("qwen2", pairs_neighbours=False),
-        "Qwen3ForCausalLM": GgufArchitecture("qwen3", pairs_neighbours=False),
-        "Qwen3MoeForCausalLM": GgufArchitecture("qwen3moe", pairs_neighbours=False),
+        "Qwen2ForCausalLM": GgufArchitecture("qwen2"),
+        "Qwen3ForCausalLM": GgufArchitecture("qwen3"),
+        "Qwen3MoeForCausalLM": GgufArchitecture("qwen3moe"),
+        "Gemma2ForCausalLM": _GEMMA2,
+        "Gemma3ForCausalLM": _GEMMA3,
+        "Phi3ForCausalLM": GgufArchitecture("phi3"),
     }
 )
 """transformers' class -> architecture"""
@@ -68,6 +83,7 @@ def architecture_of(folder: Path, config: Mapping[str, Any]) -> GgufArchitecture
             "Use --target packed."
         )
     rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
+    rope = rope.get("full_attention", rope)
     kind = rope.get("rope_type", rope.get("type", "default"))
     if kind not in _ROPE_TYPES:
         raise ModelError(
@@ -76,11 +92,45 @@ def architecture_of(folder: Path, config: Mapping[str, Any]) -> GgufArchitecture
         )
     if config.get("use_sliding_window"):
         raise ModelError(f"{folder}: llama.cpp runs a {named} without its sliding window. Use --target packed.")
-    if config.get("hidden_act", "silu") != "silu":
-        raise ModelError(f"{folder}: llama.cpp runs a {named} with silu, not {config['hidden_act']!r}.")
+    activation = config.get("hidden_activation") or config.get("hidden_act") or found.activation
+    if activation != found.activation:
+        raise ModelError(f"{folder}: llama.cpp runs a {named} with {found.activation}, not {activation!r}.")
     if found.name == "qwen3moe":
         _check_experts(folder, config)
     return found
+
+
+def check_attention(folder: Path, architecture: GgufArchitecture, config: Any) -> None:
+    """Refuse attention that llama.cpp does in another way: which blocks slide, how scores are scaled and capped.
+
+    Args:
+        folder: for messages.
+        architecture: of the model.
+        config: as transformers reads it.
+
+    Raises:
+        ModelError: says what differs.
+
+    """
+    name, turned = architecture.name, getattr(config, "partial_rotary_factor", None)
+    if (config.rope_parameters or {}).get("partial_rotary_factor", turned) not in (None, 1.0):
+        raise ModelError(
+            f"{folder}: only whole heads are turned in a {name} that is written here. Use --target packed."
+        )
+    if architecture.window_of is None:
+        return
+    slides = [kind == "sliding_attention" for kind in config.layer_types]
+    if slides != [architecture.window_of(block) for block in range(len(slides))]:
+        raise ModelError(f"{folder}: windows slide in other blocks of llama.cpp's {name}. Use --target packed.")
+    is_largest = config.num_hidden_layers == _LARGEST_GEMMAS[name]
+    scale = config.hidden_size // config.num_attention_heads if is_largest else config.head_dim
+    if config.query_pre_attn_scalar != scale:
+        told = f"divides scores by the root of {scale}, not of {config.query_pre_attn_scalar}"
+        raise ModelError(f"{folder}: llama.cpp's {name} {told}. Use --target packed.")
+    if (config.attn_logit_softcapping is None) != (name == "gemma3"):
+        raise ModelError(f"{folder}: llama.cpp caps scores of attention in gemma2, and not in gemma3.")
+    if name == "gemma3" and config.rope_parameters["sliding_attention"] != _SLIDING_ROPE:
+        raise ModelError(f"{folder}: llama.cpp's {name} turns sliding windows by {_SLIDING_ROPE}. Use --target packed.")
 
 
 def _check_experts(folder: Path, config: Mapping[str, Any]) -> None:

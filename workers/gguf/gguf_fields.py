@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from space.codings.ggml_types import GGML_TYPES
+from workers.gguf.gguf_architectures import GgufArchitecture
 
 _FILE_TYPES = {  # type of most bytes -> `llama_ftype` of the recipe that is named after it
     "iq1_s": 24,
@@ -36,11 +37,14 @@ _FILE_TYPES = {  # type of most bytes -> `llama_ftype` of the recipe that is nam
 assert GGML_TYPES.keys() <= _FILE_TYPES.keys()  # noqa: S101 (a type has a file type)
 
 
-def add_model_fields(writer: Any, config: Any, name: str, num_parameters: int, main_type: str) -> None:
+def add_model_fields(
+    writer: Any, architecture: GgufArchitecture, config: Any, name: str, num_parameters: int, main_type: str
+) -> None:
     """Add what a model is.
 
     Args:
         writer: `gguf.GGUFWriter` of the model's architecture.
+        architecture: the same.
         config: as transformers reads it.
         name: of the model.
         num_parameters: for its size label.
@@ -56,7 +60,7 @@ def add_model_fields(writer: Any, config: Any, name: str, num_parameters: int, m
     writer.add_file_type(_FILE_TYPES[main_type])
     writer.add_vocab_size(config.vocab_size)
     writer.add_block_count(config.num_hidden_layers)
-    writer.add_context_length(context_length(config))
+    writer.add_context_length(context_length(architecture, config))
     writer.add_embedding_length(config.hidden_size)
     writer.add_feed_forward_length(config.intermediate_size)
     writer.add_head_count(config.num_attention_heads)
@@ -69,7 +73,13 @@ def add_model_fields(writer: Any, config: Any, name: str, num_parameters: int, m
         writer.add_expert_count(experts)
         writer.add_expert_used_count(config.num_experts_per_tok)
         writer.add_expert_feed_forward_length(config.moe_intermediate_size)
-    _add_rope(writer, _rope(config))
+    if architecture.window_of is not None:
+        writer.add_sliding_window(config.sliding_window)
+    if getattr(config, "attn_logit_softcapping", None) is not None:
+        writer.add_attn_logit_softcapping(config.attn_logit_softcapping)
+    if getattr(config, "final_logit_softcapping", None) is not None:
+        writer.add_final_logit_softcapping(config.final_logit_softcapping)
+    _add_rope(writer, rope_of(config))
 
 
 def head_size(config: Any) -> int:
@@ -77,15 +87,17 @@ def head_size(config: Any) -> int:
     return int(getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads)
 
 
-def context_length(config: Any) -> int:
-    """Return how many tokens llama.cpp may take: with a sliding window, which its llama has not, no more than that."""
-    window = getattr(config, "sliding_window", None)
+def context_length(architecture: GgufArchitecture, config: Any) -> int:
+    """Return how many tokens llama.cpp may take: no more than a sliding window that it has not."""
+    window = getattr(config, "sliding_window", None) if architecture.window_of is None else None
     return int(min(config.max_position_embeddings, window or config.max_position_embeddings))
 
 
-def _rope(config: Any) -> Mapping[str, Any]:
+def rope_of(config: Any) -> Mapping[str, Any]:
+    """Return the parameters of a rotary embedding; where windows slide, of the blocks where they do not."""
     found: Mapping[str, Any] = getattr(config, "rope_parameters", None) or {}
-    return found
+    full: Mapping[str, Any] = found.get("full_attention", found)
+    return full
 
 
 def _add_rope(writer: Any, rope: Mapping[str, Any]) -> None:
@@ -107,7 +119,7 @@ def rope_factors(config: Any) -> NDArray[np.float32] | None:
 
     Slow frequencies are divided by `factor`, fast ones not at all, those between smoothly.
     """
-    rope = _rope(config)
+    rope = rope_of(config)
     if rope.get("rope_type") != "llama3":
         return None
     size, base, factor = head_size(config), rope["rope_theta"], rope["factor"]

@@ -8,6 +8,7 @@ from typing import Any
 from workers.gguf.gguf_architectures import (
     GgufArchitecture,
     architecture_of,
+    check_attention,
     load_config,
     num_heads_permuted,
     tensor_names,
@@ -35,6 +36,10 @@ class GgufModel:
         """Return of how many heads a stored tensor's rows are in another order in the file; None: in the same."""
         return num_heads_permuted(self.architecture, self.config, name)
 
+    def added(self, name: str) -> float:
+        """Return what is added to a stored tensor that is left alone."""
+        return float(self.architecture.norms_from_one and name.endswith("norm.weight"))
+
 
 def check_model(folder: Path) -> None:
     """Refuse a model that llama.cpp would run in another way, or not at all.
@@ -58,4 +63,5 @@ def gguf_model(folder: Path) -> GgufModel:
     """
     architecture = architecture_of(folder, read_config(folder))
     config = load_config(folder)
+    check_attention(folder, architecture, config)
     return GgufModel(architecture, config, tensor_names(architecture.name, config.num_hidden_layers))

@@ -50,11 +50,11 @@ def stored_tensor(name: str, tensor: StoredTensor, num_heads: int | None) -> Ggu
     return GgufTensor(name, shape, number, tensor.info.size_bytes, lambda: in_file_order(_rows(tensor), num_heads))
 
 
-def float32_tensor(name: str, tensor: StoredTensor, num_heads: int | None) -> GgufTensor:
-    """Return a tensor of a checkpoint in float32."""
+def float32_tensor(name: str, tensor: StoredTensor, num_heads: int | None, added: float = 0.0) -> GgufTensor:
+    """Return a tensor of a checkpoint in float32, something added to each value."""
 
     def load() -> NDArray[np.uint8]:
-        values = _float32(_rows(tensor), tensor.info.dtype).reshape(tensor.info.shape)
+        values = _float32(_rows(tensor), tensor.info.dtype).reshape(tensor.info.shape) + np.float32(added)
         return in_file_order(values, num_heads).view(np.uint8)
 
     size = tensor.info.num_elements * ITEM_BYTES["F32"]

@@ -48,7 +48,7 @@ def benches(tmp_path_factory: pytest.TempPathFactory, text_file: Path) -> Benche
     """Give the bench of a kind of model, made once."""
 
     def make(kind: DecoderKind) -> Bench:
-        folder = make_decoder(tmp_path_factory.mktemp(f"model-{kind}"), kind)
+        folder = make_decoder(tmp_path_factory.mktemp("model"), kind)  # llama.cpp looks at names
         return make_bench(folder, tmp_path_factory.mktemp(f"cache-{kind}"), text_file)
 
     return cache(make)
@@ -76,7 +76,10 @@ def _verified(bench: Bench, plan: Plan, folder: Path, **changes: Any) -> Verifie
 @pytest.mark.usefixtures("reload_here")
 @pytest.mark.parametrize(
     ("kind", "texts"),
-    [("llama3", WIDE), ("mistral", NARROW), ("qwen2", NARROW), ("qwen3", NARROW), ("qwen3-moe", NARROW)],
+    [
+        *(("llama3", WIDE), ("mistral", NARROW), ("qwen2", NARROW), ("qwen3", NARROW), ("qwen3-moe", NARROW)),
+        *(("gemma2", NARROW), ("gemma3", NARROW), ("phi3", NARROW)),
+    ],
 )
 def test_every_architecture_is_what_was_searched(
     benches: Benches, tmp_path: Path, kind: DecoderKind, texts: tuple[str, ...]
@@ -151,6 +154,30 @@ def test_mixtures_that_llama_cpp_runs_otherwise_are_refused(
     """By what their configs say."""
     config = json.loads((benches("qwen3-moe").folder / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps({**config, **changed}))
+    with pytest.raises(ModelError, match=told):
+        gguf_model(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("kind", "changed", "told"),
+    [
+        ("gemma2", {"query_pre_attn_scalar": 64}, "divides scores by the root of 32, not of 64"),
+        ("gemma2", {"attn_logit_softcapping": None}, "caps scores of attention in gemma2, and not in gemma3"),
+        ("gemma2", {"layer_types": ["full_attention"] * 2}, "windows slide in other blocks of llama.cpp's gemma2"),
+        ("gemma3", {"attn_logit_softcapping": 50.0}, "caps scores of attention in gemma2, and not in gemma3"),
+        ("gemma3", {"hidden_activation": "gelu"}, "with gelu_pytorch_tanh, not 'gelu'"),
+        ("phi3", {"partial_rotary_factor": 0.5}, "only whole heads are turned"),
+    ],
+)
+def test_attention_that_llama_cpp_does_otherwise_is_refused(
+    benches: Benches, tmp_path: Path, kind: DecoderKind, changed: dict[str, Any], told: str
+) -> None:
+    """By what a config comes to in transformers."""
+    config = json.loads((benches(kind).folder / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    gguf_model(tmp_path)
+    rope = {"rope_parameters": {**config["rope_parameters"], **changed}} if kind == "phi3" else {}
+    (tmp_path / "config.json").write_text(json.dumps({**config, **changed, **rope}))
     with pytest.raises(ModelError, match=told):
         gguf_model(tmp_path)
 

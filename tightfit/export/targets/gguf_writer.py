@@ -84,7 +84,7 @@ def _tensors(source: Source, model: GgufModel) -> Iterator[GgufTensor]:
     stored = read_headers(source.model_folder)
     for module in source.inventory.modules:
         weight, level = module.weight, source.plan[module.name]
-        if module.site is not None:
+        if module.site is not None and module.site.num_experts is not None:
             yield from _stacks(source, model, module, stored)
             continue
         name, heads = model.renamed(weight.name), model.num_heads_permuted(weight.name)
@@ -94,7 +94,7 @@ def _tensors(source: Source, model: GgufModel) -> Iterator[GgufTensor]:
             yield level_tensor(name, weight.shape, level.coding, heads, partial(_blocks, source, module))
     for tensor in source.inventory.others:
         heads = model.num_heads_permuted(tensor.name)
-        yield float32_tensor(model.renamed(tensor.name), stored[tensor.name], heads)
+        yield float32_tensor(model.renamed(tensor.name), stored[tensor.name], heads, model.added(tensor.name))
 
 
 def _stacks(
@@ -141,7 +141,7 @@ def _add_fields(source: Source, model: GgufModel, writer: Any) -> None:
         sizes[module.weight.dtype if level.is_dense else level.coding] += module.weight.num_elements
     (main_type, _), *_ = sizes.most_common(1)
     name, count = source.model_folder.name, source.inventory.num_parameters
-    add_model_fields(writer, model.config, name, count, main_type)
+    add_model_fields(writer, model.architecture, model.config, name, count, main_type)
     add_tokenizer_fields(writer, source.model_folder, model.config.vocab_size)
 
 

@@ -10,7 +10,7 @@ from space.codings.affine_coding import GROUP_OF
 from space.inventory import Inventory, ModuleInfo, TensorInfo
 from space.level import Level
 from space.plan import Plan
-from space.targets.mlx_target import MLX, paths_of
+from space.targets.mlx_target import MLX, is_stack, paths_of
 from tightfit.export.container import Entry, stored_entry
 from tightfit.export.targets.writer import LevelTensors, Program, Writer
 from workers.models.config_defaults import mlx_defaults
@@ -27,11 +27,10 @@ class MlxWriter(Writer):
 
     def dense_entries(self, module: ModuleInfo, stored: Mapping[str, StoredTensor]) -> list[Entry]:
         """Return the entries of a module that stays dense; of experts each projection as one stack."""
-        paths = paths_of(module)
-        if module.is_layer or not paths:
+        if not is_stack(module):
             return [stored_entry(name, stored[name]) for name in module.sources]
         found = []
-        for path in paths:
+        for path in paths_of(module):
             parts = [stored[n] for n in module.sources if n.endswith(f".{path.rpartition('.')[2]}.weight")]
             info = TensorInfo(f"{path}.weight", (len(parts), *parts[0].info.shape), parts[0].info.dtype)
             found.append(Entry(info, parts))
@@ -42,8 +41,8 @@ class MlxWriter(Writer):
         sizes = {tensor.info.name: tensor.info.size_bytes for tensor in read_header(folder / self.weights)}
         found = dict(super(MlxWriter, self).stored_bytes(folder, inventory, plan))
         for module in inventory.modules:
-            if not module.is_layer and (paths := paths_of(module)):
-                names = [f"{path}.{name}" for path in paths for name in _STORED_AS]
+            if is_stack(module) or not plan[module.name].is_dense:
+                names = [f"{path}.{name}" for path in paths_of(module) for name in _STORED_AS]
                 found[module.name] = sum(sizes.get(name, 0) for name in names)
         return found
 
@@ -55,10 +54,11 @@ def _entries(module: ModuleInfo, level: Level, tensors: LevelTensors) -> list[En
         stored = tensors[_STORED_AS[layout.name]]
         for place, path in enumerate(paths):
             info = replace(layout, name=f"{path}.{layout.name}")
-            if module.is_layer:
+            if not is_stack(module):
                 found.append(Entry(info, stored))
                 continue
-            count = module.site.num_experts if module.site is not None and module.site.num_experts else 1
+            assert module.site is not None and module.site.num_experts is not None  # noqa: S101, PT018 (it is a stack)
+            count = module.site.num_experts
             rows = module.out_features // count // len(paths)
             parts = [_rows(stored, (expert * len(paths) + place) * rows, rows) for expert in range(count)]
             found.append(Entry(replace(info, shape=(count, rows, layout.shape[1])), parts))

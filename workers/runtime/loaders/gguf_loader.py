@@ -15,17 +15,23 @@ from workers.evaluate.quality import sequence_quality
 from workers.evaluate.teacher import Teacher
 from workers.families.family import Family
 from workers.gguf.gguf_architectures import load_config
-from workers.gguf.gguf_fields import head_size
+from workers.gguf.gguf_fields import head_size, rope_of
 from workers.gguf.gguf_tokenizer import token_fields
 from workers.gguf.llama_cpp import is_installed, opened
 from workers.kernels.inputs.input_rounding import InputRounding
+
+_NOT_READ = (
+    *("layer_types", "sliding_window", "query_pre_attn_scalar", "attn_logit_softcapping", "final_logit_softcapping"),
+    "pad_token_id",
+)
+"""fields of configs that transformers does not read out of a GGUF file, or not for all architectures"""
 
 
 def load_gguf(source: Path, folder: Path, device: Device, loader: str, plan: Plan) -> tuple[Any, dict[str, list[str]]]:
     """Return the model as searches run it, and missing, unexpected and mismatched keys.
 
     Its config is that of the file's fields, but for what transformers does not read there: the size of a head, that of
-    an expert, and how a rotary embedding is scaled.
+    an expert, how a rotary embedding is scaled, and how windows slide and scores are capped.
     """
     import transformers
 
@@ -34,8 +40,11 @@ def load_gguf(source: Path, folder: Path, device: Device, loader: str, plan: Pla
     config.head_dim = head_size(searched)
     if hasattr(searched, "moe_intermediate_size"):
         config.moe_intermediate_size = searched.moe_intermediate_size
-    if searched.rope_parameters.get("rope_type", "default") != "default":
+    if rope_of(searched) is not searched.rope_parameters or rope_of(searched).get("rope_type", "default") != "default":
         config.rope_parameters = searched.rope_parameters
+    for name_of_field in _NOT_READ:
+        if hasattr(searched, name_of_field):
+            setattr(config, name_of_field, getattr(searched, name_of_field))
     model, report = getattr(transformers, loader).from_pretrained(
         folder,
         config=config,

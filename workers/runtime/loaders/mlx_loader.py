@@ -14,7 +14,7 @@ from torch import Tensor
 
 from space.inventory import ModuleInfo
 from space.plan import Plan
-from space.targets.mlx_target import paths_of
+from space.targets.mlx_target import is_stack, paths_of
 from workers.devices import Device
 from workers.evaluate.quality import sequence_quality
 from workers.evaluate.teacher import Teacher
@@ -38,13 +38,13 @@ def load_mlx(source: Path, folder: Path, device: Device, loader: str, plan: Plan
 
         def stacked(module: ModuleInfo, name: str) -> Tensor:
             """Return a tensor of all layers that a module is: (rows, columns), or (experts, rows, columns)."""
-            parts = [tensor(f"{path}.{name}") for path in paths_of(module) or (module.name,)]
+            parts = [tensor(f"{path}.{name}") for path in paths_of(module)]
             return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
 
         def read(module: ModuleInfo) -> Tensor:
             level = plan[module.name]
             if level.is_dense:
-                return tensor(module.weight.name) if module.is_layer else stacked(module, "weight")
+                return stacked(module, "weight") if is_stack(module) else tensor(module.weight.name)
             stream = stacked(module, "weight").view(torch.uint8)
             tensors = {"qweight": stream, "scales": stacked(module, "scales"), "biases": stacked(module, "biases")}
             values = unpack({name: x.flatten(0, -2) for name, x in tensors.items()}, level, module.in_features)
