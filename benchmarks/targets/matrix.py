@@ -25,7 +25,7 @@ _SMALL = ("3bpw", "4.5bpw", "6bpw")
 _WITH_DENSE_EMBEDDING = ("5bpw", "6bpw", "7.5bpw")
 BUDGETS: Mapping[str, Sequence[str]] = {
     "packed": _SMALL,
-    "compressed-tensors": _WITH_DENSE_EMBEDDING,
+    "compressed-tensors": ("5.5bpw", *_WITH_DENSE_EMBEDDING[1:]),
     "gguf": _SMALL,
     "exl3": _WITH_DENSE_EMBEDDING,
     "onnx": _SMALL,

@@ -45,14 +45,17 @@ def _check_vllm(folder: Path) -> None:
 
 
 def _check_mlx(folder: Path) -> None:
-    from space.targets.mlx_target import ARCHITECTURES
+    from space.targets.mlx_target import ARCHITECTURES, WITH_WINDOWS
+    from workers.models.config_defaults import sliding_window
 
-    found = read_config(folder).get("architectures") or ["no architecture"]
-    if found[0] not in ARCHITECTURES:
+    found = (read_config(folder).get("architectures") or ["no architecture"])[0]
+    if found not in ARCHITECTURES:
         raise SpecError(
-            f"{folder} is {found[0]}; --target mlx knows how mlx-lm calls the layers of {', '.join(ARCHITECTURES)}. "
+            f"{folder} is {found}; --target mlx knows how mlx-lm calls the layers of {', '.join(ARCHITECTURES)}. "
             + _PACKED_HOLDS
         )
+    if found not in WITH_WINDOWS and (window := sliding_window(folder)) is not None:
+        raise SpecError(f"{folder}: mlx-lm runs a {found} without its windows of {window} tokens. {_PACKED_HOLDS}")
 
 
 def _check_exl3(folder: Path) -> None:

@@ -18,6 +18,8 @@ ARCHITECTURES = (
     *("SeedOssForCausalLM", "SmolLM3ForCausalLM", "StableLmForCausalLM", "Starcoder2ForCausalLM"),
 )
 """Models whose layers have one name in transformers and in mlx-lm, and that both compute alike."""
+WITH_WINDOWS = ("Cohere2ForCausalLM", "Gemma3ForCausalLM")
+"""Of these, those whose attention mlx-lm lets slide."""
 
 
 def _why_not(level: Level) -> str | None:

@@ -77,7 +77,7 @@ _OWN: dict[DecoderKind, dict[str, Any]] = {
         "tie_word_embeddings": True,
     },
     "gemma2": {**_SMALL, **_WINDOWS},
-    "gemma3": {**_SMALL, **_WINDOWS},
+    "gemma3": {**_SMALL, **_WINDOWS, "num_hidden_layers": 6},
     "phi3": {**_SMALL, "pad_token_id": 0, "sliding_window": None},
     "granite": {**_SMALL, "embedding_multiplier": 3.0, "logits_scaling": 2.0, "residual_multiplier": 0.5},
 }

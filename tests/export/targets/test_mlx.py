@@ -18,7 +18,7 @@ from space.inventory import ModuleInfo, TensorInfo
 from space.level import DENSE, Level, parse_level
 from space.menu import Menu
 from space.plan import Plan
-from space.targets.mlx_target import ARCHITECTURES, MLX
+from space.targets.mlx_target import ARCHITECTURES, MLX, WITH_WINDOWS
 from space.targets.target_table import is_legal
 from tests.export.decoder_models import DecoderKind, make_decoder
 from tests.export.exports import reload_request, write_export
@@ -69,7 +69,10 @@ def _verified(bench: Bench, plan: Plan, out: Path) -> Verified:
     "kind",
     [
         *("qwen2", "qwen3-moe"),
-        *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("llama3", "mistral", "qwen3", "granite")),
+        *(
+            pytest.param(kind, marks=pytest.mark.slow)
+            for kind in ("llama3", "mistral", "qwen3", "granite", "gemma3", "phi3")
+        ),
     ],
 )
 def test_every_architecture_is_what_was_searched(benches: Benches, tmp_path: Path, kind: DecoderKind) -> None:
@@ -170,4 +173,10 @@ def test_models_that_mlx_lm_names_otherwise_are_refused(benches: Benches, tmp_pa
     (tmp_path / "config.json").write_text(json.dumps({**config, "architectures": ["BertForMaskedLM"]}))
     with pytest.raises(SpecError, match="is BertForMaskedLM; --target mlx knows"):
         MODEL_CHECKS["mlx"](tmp_path)
+    (tmp_path / "config.json").write_text((benches("gemma2").folder / "config.json").read_text())
+    with pytest.raises(SpecError, match="runs a Gemma2ForCausalLM without its windows of 8 tokens"):
+        MODEL_CHECKS["mlx"](tmp_path)
+    (tmp_path / "config.json").write_text(json.dumps({**config, "sliding_window": 8}))  # which a Qwen 2 does not use
+    MODEL_CHECKS["mlx"](tmp_path)
     assert len(set(ARCHITECTURES)) == len(ARCHITECTURES)
+    assert set(WITH_WINDOWS) < set(ARCHITECTURES)
