@@ -77,8 +77,8 @@ def _verified(bench: Bench, plan: Plan, folder: Path, **changes: Any) -> Verifie
 @pytest.mark.parametrize(
     ("kind", "texts"),
     [
-        *(("llama3", WIDE), ("mistral", NARROW), ("qwen2", NARROW), ("qwen3", NARROW), ("qwen3-moe", NARROW)),
-        *(("gemma2", NARROW), ("gemma3", NARROW), ("phi3", NARROW)),
+        *(("llama3", WIDE), ("qwen2", NARROW), ("qwen3-moe", NARROW), ("gemma3", NARROW), ("phi3", NARROW)),
+        *(pytest.param(kind, NARROW, marks=pytest.mark.slow) for kind in ("mistral", "qwen3", "gemma2")),
     ],
 )
 def test_every_architecture_is_what_was_searched(
