@@ -9,11 +9,11 @@ KL to the dense model in float32 on the job's held-out text; mlx-lm computes bot
 
 import argparse
 import json
-import math
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +26,7 @@ from mlx_lm.utils import load_model, quantize_model
 from torch import Tensor
 
 from benchmarks.targets.input_rounding import ROOT
-from benchmarks.targets.recommended import Searched, open_home, searched
-from space.results.front import paired_interval
+from benchmarks.targets.recommended import LeagueRow, league_row, open_home, searched
 from space.spec import make_spec
 from tightfit.service import Service
 from workers.models.config_defaults import mlx_defaults
@@ -37,19 +36,6 @@ RESULT = ROOT / "benchmarks" / "results" / "targets_mlx.json"
 THEIRS = {"3 bits": (3, None), "4 bits": (4, None), "6 bits": (6, None), "mixed_3_6": (3, "mixed_3_6")}
 """name -> bits, and a recipe"""
 _GROUP = 64
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One of their quantizations and our plan at its bytes."""
-
-    name: str
-    size_bytes: int
-    kl_divergence: float
-    our_size_bytes: int
-    our_kl_divergence: float
-    ratio: float
-    difference_ci95: tuple[float, float]
 
 
 def main() -> None:
@@ -92,7 +78,7 @@ def _logits(model: Any, tokens: Tensor) -> Iterator[Tensor]:
         yield torch.from_numpy(np.array(model(mx.array(row.numpy()))))
 
 
-def _row(service: Service, options: argparse.Namespace, name: str, theirs: Any) -> Row:
+def _row(service: Service, options: argparse.Namespace, name: str, theirs: Any) -> LeagueRow:
     size = _size(theirs)
     spec = make_spec(
         model="bundled", budget=f"{size}B", target="mlx", calibration="python-stdlib", workers=options.workers
@@ -102,21 +88,8 @@ def _row(service: Service, options: argparse.Namespace, name: str, theirs: Any) 
     if not out.exists():
         service.export(found.job_id, out, point=found.point, refit=False)
     ours, _ = load_model(out)
-    our_size = _size(ours)
-    own_kl, their_kl = (_sequence_kl(found, model) for model in (ours, theirs))
-    return Row(
-        name,
-        size,
-        math.fsum(their_kl) / len(their_kl),
-        our_size,
-        math.fsum(own_kl) / len(own_kl),
-        math.fsum(own_kl) / math.fsum(their_kl),
-        paired_interval(own_kl, their_kl),
-    )
-
-
-def _sequence_kl(found: Searched, model: Any) -> list[float]:
-    return found.held_out_of(lambda tokens: _logits(model, tokens))
+    sides = [(_size(model), found.held_out_of(partial(_logits, model))) for model in (theirs, ours)]
+    return league_row(name, *sides)
 
 
 if __name__ == "__main__":

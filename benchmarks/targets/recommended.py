@@ -1,6 +1,7 @@
 """A search of a benchmark's home: run, or found done, and the plan that it recommends with what measures it."""
 
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from torch import Tensor
 from space.inventory import Inventory
 from space.measurement import Measurement
 from space.plan import Plan
+from space.results.front import paired_interval
 from space.spec import JobSpec
 from storage.sound_records import ground_of
 from tightfit.config import Settings
@@ -22,6 +24,30 @@ from workers.models.model_files import resolve_model
 from workers.tasks import Evaluate, Teach, Workspace
 from workers.text.tokens import TokenSet
 from workers.worker import Worker
+
+
+@dataclass(frozen=True, slots=True)
+class LeagueRow:
+    """One of other people's formats and our plan at its bytes: KL on held-out text, and the paired interval."""
+
+    name: str
+    size_bytes: int
+    kl_divergence: float
+    our_size_bytes: int
+    our_kl_divergence: float
+    ratio: float
+    difference_ci95: tuple[float, float]
+
+
+Side = tuple[int, Sequence[float]]
+"""bytes, and the KL of each sequence"""
+
+
+def league_row(name: str, theirs: Side, ours: Side) -> LeagueRow:
+    """Return how two compare."""
+    (size, their_kl), (our_size, our_kl) = theirs, ours
+    means = [math.fsum(kl) / len(kl) for kl in (their_kl, our_kl)]
+    return LeagueRow(name, size, means[0], our_size, means[1], means[1] / means[0], paired_interval(our_kl, their_kl))
 
 
 def open_home(home: Path) -> Service:

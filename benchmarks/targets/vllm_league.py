@@ -9,15 +9,14 @@ to the dense model on the job's held-out text; both judged on the same sequences
 
 import argparse
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 from benchmarks.targets.input_rounding import ROOT
-from benchmarks.targets.recommended import open_home, searched
+from benchmarks.targets.recommended import LeagueRow, league_row, open_home, searched
 from space.cost import plan_bytes
 from space.level import DENSE, Level, parse_level
 from space.plan import Plan
-from space.results.front import paired_interval
 from space.spec import make_spec
 from space.targets.target_table import is_legal
 from tightfit.service import Service
@@ -27,19 +26,6 @@ from workers.models.model_files import resolve_model
 RESULT = ROOT / "benchmarks" / "results" / "targets_vllm.json"
 FORMATS = {"W4A16 g128": "b4-g128", "W8A8": "b8-gch-a8"}
 TARGET = "vllm"
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One format and our plan at its bytes."""
-
-    name: str
-    size_bytes: int
-    kl_divergence: float
-    our_size_bytes: int
-    our_kl_divergence: float
-    ratio: float
-    difference_ci95: tuple[float, float]
 
 
 def main() -> None:
@@ -55,22 +41,15 @@ def main() -> None:
     RESULT.write_text(json.dumps({"model": "bundled", "rows": [*map(asdict, rows)]}, indent=1) + "\n", encoding="utf-8")
 
 
-def _row(service: Service, name: str, level: Level, workers: int) -> Row:
+def _row(service: Service, name: str, level: Level, workers: int) -> LeagueRow:
     inventory = inspect_model(resolve_model("bundled"))
     uniform = Plan.of({m.name: level if is_legal(m, level, TARGET) else DENSE for m in inventory.modules})
     size = plan_bytes(inventory, uniform, TARGET).size_bytes
     own = {"budget": f"{size}B", "target": TARGET, "kinds": ("integer", "integer-a8"), "workers": workers}
     found = searched(service, make_spec(model="bundled", calibration="python-stdlib", **own))
     theirs, ours = (found.held_out(inventory, plan) for plan in (uniform, found.plan))
-    return Row(
-        name=name,
-        size_bytes=size,
-        kl_divergence=theirs.kl_divergence,
-        our_size_bytes=plan_bytes(inventory, found.plan, TARGET).size_bytes,
-        our_kl_divergence=ours.kl_divergence,
-        ratio=ours.kl_divergence / theirs.kl_divergence,
-        difference_ci95=paired_interval(ours.sequence_kl, theirs.sequence_kl),
-    )
+    our_size = plan_bytes(inventory, found.plan, TARGET).size_bytes
+    return league_row(name, (size, theirs.sequence_kl), (our_size, ours.sequence_kl))
 
 
 if __name__ == "__main__":

@@ -1,13 +1,16 @@
 """Tiny random decoders, such as runtimes of their own have: GGUF, ONNX; 256 wide or 64."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 
-from tests.workers.tiny_models import VOCABULARY, save_tokenizer
+from tests.workers.tiny_models import VOCABULARY, Bench, save_tokenizer
 
 DecoderKind = Literal["llama3", "mistral", "qwen2", "qwen3", "qwen3-moe", "granite", "gemma2", "gemma3", "phi3"]
+DecoderBenches = Callable[[DecoderKind], Bench]
+"""kind -> its model, levels and answers, made once"""
 
 
 def make_decoder(folder: Path, kind: DecoderKind) -> Path:

@@ -1,9 +1,7 @@
 """GGUF exports: the bytes of the levels, loaded by transformers and, where it is installed, by llama.cpp itself."""
 
 import json
-from collections.abc import Callable
 from dataclasses import replace
-from functools import cache
 from itertools import cycle
 from pathlib import Path
 from typing import Any
@@ -19,9 +17,9 @@ from space.errors import ModelError, SpecError, VerificationError
 from space.level import DENSE, Level, parse_level
 from space.plan import Plan
 from space.targets.target_table import TARGETS, is_legal
-from tests.export.decoder_models import DecoderKind, make_decoder
+from tests.export.decoder_models import DecoderBenches, DecoderKind
 from tests.export.exports import reload_request, write_export
-from tests.workers.tiny_models import Bench, make_bench
+from tests.workers.tiny_models import Bench
 from tightfit.export.early import known_target
 from tightfit.export.verify import Promise, Verified, verify_export
 from workers.gguf import llama_cpp
@@ -32,7 +30,6 @@ from workers.kernels.ggml.ggml_library import dequantize
 
 WIDE = ("q4_K", "q6_K", "iq4_xs", "q3_K", "q5_K", "iq3_s", "dense", "q2_K", "q8_0", "iq2_xxs", "q5_1")
 NARROW = ("q4_0", "q8_0", "iq4_nl", "q5_1", "dense", "q4_1", "q5_0")
-Benches = Callable[[DecoderKind], Bench]
 
 
 def _from_file_order(rows: NDArray[Any], num_heads: int | None) -> NDArray[Any]:
@@ -41,17 +38,6 @@ def _from_file_order(rows: NDArray[Any], num_heads: int | None) -> NDArray[Any]:
         return rows
     pairs = rows.reshape(num_heads, len(rows) // num_heads // 2, 2, *rows.shape[1:])
     return np.ascontiguousarray(pairs.swapaxes(1, 2)).reshape(rows.shape)
-
-
-@pytest.fixture(scope="module")
-def benches(tmp_path_factory: pytest.TempPathFactory, text_file: Path) -> Benches:
-    """Give the bench of a kind of model, made once."""
-
-    def make(kind: DecoderKind) -> Bench:
-        folder = make_decoder(tmp_path_factory.mktemp("model"), kind)  # llama.cpp looks at names
-        return make_bench(folder, tmp_path_factory.mktemp(f"cache-{kind}"), text_file)
-
-    return cache(make)
 
 
 def _plan(bench: Bench, texts: tuple[str, ...]) -> Plan:
@@ -82,7 +68,7 @@ def _verified(bench: Bench, plan: Plan, folder: Path, **changes: Any) -> Verifie
     ],
 )
 def test_every_architecture_is_what_was_searched(
-    benches: Benches, tmp_path: Path, kind: DecoderKind, texts: tuple[str, ...]
+    benches: DecoderBenches, tmp_path: Path, kind: DecoderKind, texts: tuple[str, ...]
 ) -> None:
     """Bytes as predicted, logits those of the search, every key used; the same in llama.cpp where that is here."""
     bench = benches(kind)
@@ -92,7 +78,7 @@ def test_every_architecture_is_what_was_searched(
     assert (tmp_path / "out" / "Modelfile").read_text() == "FROM ./model.gguf\n"
 
 
-def test_tensors_of_the_file_are_the_levels(benches: Benches, tmp_path: Path) -> None:
+def test_tensors_of_the_file_are_the_levels(benches: DecoderBenches, tmp_path: Path) -> None:
     """Each is read back: a level's own blocks, rows of queries and keys in llama.cpp's order, norms in float32."""
     bench = benches("llama3")
     plan, inventory = _plan(bench, WIDE), bench.workspace.inventory
@@ -117,7 +103,7 @@ def test_tensors_of_the_file_are_the_levels(benches: Benches, tmp_path: Path) ->
 
 
 @pytest.mark.usefixtures("reload_here")
-def test_experts_stand_in_tensors_of_their_own(benches: Benches, tmp_path: Path) -> None:
+def test_experts_stand_in_tensors_of_their_own(benches: DecoderBenches, tmp_path: Path) -> None:
     """Gate and up, which transformers joins, apart; all experts of one in a tensor; dense ones as in the checkpoint."""
     bench = benches("qwen3-moe")
     first, second = (f"model.layers.{block}.mlp.experts" for block in range(2))
@@ -149,7 +135,7 @@ def test_experts_stand_in_tensors_of_their_own(benches: Benches, tmp_path: Path)
     ],
 )
 def test_mixtures_that_llama_cpp_runs_otherwise_are_refused(
-    benches: Benches, tmp_path: Path, changed: dict[str, Any], told: str
+    benches: DecoderBenches, tmp_path: Path, changed: dict[str, Any], told: str
 ) -> None:
     """By what their configs say."""
     config = json.loads((benches("qwen3-moe").folder / "config.json").read_text())
@@ -170,7 +156,7 @@ def test_mixtures_that_llama_cpp_runs_otherwise_are_refused(
     ],
 )
 def test_attention_that_llama_cpp_does_otherwise_is_refused(
-    benches: Benches, tmp_path: Path, kind: DecoderKind, changed: dict[str, Any], told: str
+    benches: DecoderBenches, tmp_path: Path, kind: DecoderKind, changed: dict[str, Any], told: str
 ) -> None:
     """By what a config comes to in transformers."""
     config = json.loads((benches(kind).folder / "config.json").read_text())
@@ -200,7 +186,7 @@ def test_rows_go_there_and_back() -> None:
 
 @pytest.mark.usefixtures("reload_here")
 @pytest.mark.parametrize("damage", ["other level", "other file"])
-def test_a_wrong_file_is_found(benches: Benches, tmp_path: Path, damage: str) -> None:
+def test_a_wrong_file_is_found(benches: DecoderBenches, tmp_path: Path, damage: str) -> None:
     """Another level of a module, and a file whose tensors were exchanged."""
     bench = benches("qwen2")
     plan = _plan(bench, NARROW)
@@ -230,7 +216,7 @@ def test_a_wrong_file_is_found(benches: Benches, tmp_path: Path, damage: str) ->
     ],
 )
 def test_what_llama_cpp_would_run_otherwise_is_refused(
-    benches: Benches, tmp_path: Path, file: str, change: dict[str, Any] | None, told: str
+    benches: DecoderBenches, tmp_path: Path, file: str, change: dict[str, Any] | None, told: str
 ) -> None:
     """By name, before anything is read of the weights."""
     for name in ("config.json", "tokenizer.json", "model.safetensors"):

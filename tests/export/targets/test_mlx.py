@@ -1,8 +1,6 @@
 """MLX exports: affine integers that MLX unpacks to the same weights, run by mlx-lm itself."""
 
 import json
-from collections.abc import Callable
-from functools import cache
 from itertools import cycle
 from pathlib import Path
 
@@ -20,9 +18,9 @@ from space.menu import Menu
 from space.plan import Plan
 from space.targets.mlx_target import ARCHITECTURES, MLX, WITH_WINDOWS
 from space.targets.target_table import is_legal
-from tests.export.decoder_models import DecoderKind, make_decoder
+from tests.export.decoder_models import DecoderBenches, DecoderKind
 from tests.export.exports import reload_request, write_export
-from tests.workers.tiny_models import Bench, make_bench
+from tests.workers.tiny_models import Bench
 from tightfit.export.verify import Promise, Verified, verify_export
 from workers.compress.build import build_levels
 from workers.compress.gptq import error_energy
@@ -33,18 +31,6 @@ from workers.runtime.loaders.mlx_loader import mlx_logits
 
 LEVELS = ("b4-g32-z", "b2-g32-z", "dense", "b8-g64-z", "b3-g32-z", "b6-g64-z", "b5-g32-z")
 AFFINE = [level for kind in MLX.kinds for level in Menu(kinds=(kind,)).levels() if not level.is_dense]
-Benches = Callable[[DecoderKind], Bench]
-
-
-@pytest.fixture(scope="module")
-def benches(tmp_path_factory: pytest.TempPathFactory, text_file: Path) -> Benches:
-    """Give the bench of a kind of model, made once."""
-
-    def make(kind: DecoderKind) -> Bench:
-        folder = make_decoder(tmp_path_factory.mktemp(f"model-{kind}"), kind)
-        return make_bench(folder, tmp_path_factory.mktemp(f"cache-{kind}"), text_file)
-
-    return cache(make)
 
 
 def _plan(bench: Bench) -> Plan:
@@ -75,7 +61,7 @@ def _verified(bench: Bench, plan: Plan, out: Path) -> Verified:
         ),
     ],
 )
-def test_every_architecture_is_what_was_searched(benches: Benches, tmp_path: Path, kind: DecoderKind) -> None:
+def test_every_architecture_is_what_was_searched(benches: DecoderBenches, tmp_path: Path, kind: DecoderKind) -> None:
     """Bytes as predicted, the weights those of the search, and mlx-lm computes the same logits of them."""
     bench = benches(kind)
     plan = _plan(bench)
@@ -165,7 +151,7 @@ def test_levels_that_it_holds() -> None:
     assert all(CODINGS[f"affine-g{size}"].rate(4) == 4 + 32 / size for size in GROUP_SIZES)
 
 
-def test_models_that_mlx_lm_names_otherwise_are_refused(benches: Benches, tmp_path: Path) -> None:
+def test_models_that_mlx_lm_names_otherwise_are_refused(benches: DecoderBenches, tmp_path: Path) -> None:
     """By the name of their class, before a job exists."""
     config = json.loads((benches("qwen2").folder / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps(config))

@@ -1,8 +1,6 @@
 """ONNX exports: the bytes of the levels, run by ONNX Runtime and by onnxruntime-genai themselves."""
 
 import json
-from collections.abc import Callable
-from functools import cache
 from itertools import cycle
 from pathlib import Path
 from typing import Any
@@ -16,27 +14,15 @@ from space.level import DENSE, Level, parse_level
 from space.menu import Menu
 from space.plan import Plan
 from space.targets.target_table import is_legal
-from tests.export.decoder_models import DecoderKind, make_decoder
+from tests.export.decoder_models import DecoderBenches, DecoderKind
 from tests.export.exports import reload_request, write_export
-from tests.workers.tiny_models import Bench, make_bench
+from tests.workers.tiny_models import Bench
 from tightfit.export.source import Written
 from tightfit.export.verify import Promise, Verified, verify_export
 from workers.onnx_files.onnx_architectures import check_model
 from workers.onnx_files.onnx_runtime import runtime_logits
 
 LEVELS = ("b4-g32", "b2-g16", "dense", "b8-g32", "b4-g16", "b8-gch", "b2-gch")
-Benches = Callable[[DecoderKind], Bench]
-
-
-@pytest.fixture(scope="module")
-def benches(tmp_path_factory: pytest.TempPathFactory, text_file: Path) -> Benches:
-    """Give the bench of a kind of model, made once."""
-
-    def make(kind: DecoderKind) -> Bench:
-        folder = make_decoder(tmp_path_factory.mktemp(f"model-{kind}"), kind)
-        return make_bench(folder, tmp_path_factory.mktemp(f"cache-{kind}"), text_file)
-
-    return cache(make)
 
 
 def _plan(bench: Bench, texts: tuple[str, ...] = LEVELS) -> Plan:
@@ -64,7 +50,7 @@ def _verify(bench: Bench, plan: Plan, written: Written) -> Verified:
         *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("mistral", "qwen3", "granite")),
     ],
 )
-def test_every_architecture_is_what_was_searched(benches: Benches, tmp_path: Path, kind: DecoderKind) -> None:
+def test_every_architecture_is_what_was_searched(benches: DecoderBenches, tmp_path: Path, kind: DecoderKind) -> None:
     """Bytes as predicted, the weights those of the search, and ONNX Runtime computes the same logits of them."""
     bench = benches(kind)
     plan = _plan(bench)
@@ -80,7 +66,7 @@ def test_every_architecture_is_what_was_searched(benches: Benches, tmp_path: Pat
 
 
 @pytest.mark.usefixtures("reload_here")
-def test_a_file_of_another_plan_is_found(benches: Benches, tmp_path: Path) -> None:
+def test_a_file_of_another_plan_is_found(benches: DecoderBenches, tmp_path: Path) -> None:
     """Other bytes by their number; other values of as many bytes by what ONNX Runtime makes of them."""
     bench = benches("mistral")
     plan, other = _plan(bench), _plan(bench, ("b8-g32",))
@@ -117,7 +103,7 @@ def test_levels_that_its_operators_run() -> None:
     ],
 )
 def test_what_has_no_graph_is_refused(
-    benches: Benches, tmp_path: Path, change: dict[str, Any] | None, told: str
+    benches: DecoderBenches, tmp_path: Path, change: dict[str, Any] | None, told: str
 ) -> None:
     """By name, before anything is read of the weights."""
     for name in ("config.json", "tokenizer.json"):
