@@ -13,8 +13,11 @@ _ROWS, _COLUMNS = 64, 256
 
 
 def compile_loops(levels: Iterable[Level]) -> None:
-    """Build levels of a small random weight, one for each coding, its bits and its rotation; on a CPU."""
-    kinds = {(v.coding, v.bits, v.rotated): v for v in levels if _is_plain(v)}
+    """Build levels of a small random weight, one for each coding, its bits and its rotation; on a CPU.
+
+    Integers are always among them: dampings are chosen by these.
+    """
+    kinds = {(v.coding, v.bits, v.rotated): v for v in (*levels, Level(4, 64)) if _is_plain(v)}
     generator = torch.Generator().manual_seed(0)
     weight, inputs = (torch.randn(_ROWS, _COLUMNS, generator=generator) for _ in range(2))
     outputs = torch.randn(_ROWS, _ROWS, generator=generator)

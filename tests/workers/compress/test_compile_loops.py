@@ -30,3 +30,11 @@ def test_nothing_is_compiled_later() -> None:
     assert len(built) == 3
     assert signatures() == before
     assert min(before) == 1
+
+
+def test_integers_are_always_compiled() -> None:
+    """Dampings are chosen by them, whatever a menu has."""
+    compile_loops([parse_level("exl3-4"), parse_level("b4-g64-z")])
+    rounding, _, descent = LOOPS
+    assert rounding.signatures
+    assert descent.signatures
