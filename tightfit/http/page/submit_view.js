@@ -13,7 +13,7 @@ const FIELDS = [
   { name: "model", label: "Model", note: "A folder on the service's machine, org/name[@revision], or bundled.", value: "bundled", read: (t) => t },
   { name: "budget", label: "Memory budget", note: "4GiB, 3.5MB, 60% of dense, 3.25bpw, or 30tok/s@273GB/s.", value: "60%", read: (t) => t },
   { name: "preset", label: "How much work", options: [""], note: " ", read: (t) => t },
-  { name: "target", label: "For", options: ["packed", "compressed-tensors", "gguf", "exl3", "onnx", "vllm"], read: (t) => t },
+  { name: "target", label: "For", options: ["packed"], read: (t) => t },
   { name: "calibration", label: "Calibration text", note: "A file on the service's machine, a dataset, or python-stdlib; empty: sampled from the model.", read: (t) => t },
 ];
 const MORE = [
