@@ -8,7 +8,9 @@ import torch
 
 from tests.workers.tiny_models import VOCABULARY, Bench, save_tokenizer
 
-DecoderKind = Literal["llama3", "mistral", "qwen2", "qwen3", "qwen3-moe", "granite", "gemma2", "gemma3", "phi3"]
+DecoderKind = Literal[
+    "llama3", "mistral", "qwen2", "qwen3", "qwen3-moe", "granite", "gemma2", "gemma3", "phi3", "ernie", "hunyuan"
+]  # fmt: skip
 DecoderBenches = Callable[[DecoderKind], Bench]
 """kind -> its model, levels and answers, made once"""
 
@@ -39,6 +41,8 @@ _CLASSES: dict[DecoderKind, str] = {
     "gemma2": "Gemma2",
     "gemma3": "Gemma3",
     "phi3": "Phi3",
+    "ernie": "Ernie4_5",
+    "hunyuan": "HunYuanDenseV1",
 }
 _CONFIGS: dict[DecoderKind, str] = {"gemma3": "Gemma3TextConfig"}
 _SHAPE: dict[str, Any] = {
@@ -82,5 +86,7 @@ _OWN: dict[DecoderKind, dict[str, Any]] = {
     "gemma2": {**_SMALL, **_WINDOWS},
     "gemma3": {**_SMALL, **_WINDOWS, "num_hidden_layers": 6},
     "phi3": {**_SMALL, "pad_token_id": 0, "sliding_window": None},
+    "ernie": {**_SMALL, "head_dim": 32},
+    "hunyuan": {**_SMALL, "head_dim": 32, "pad_token_id": 0},
     "granite": {**_SMALL, "embedding_multiplier": 3.0, "logits_scaling": 2.0, "residual_multiplier": 0.5},
 }

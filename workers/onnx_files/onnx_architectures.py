@@ -36,8 +36,9 @@ def _write_encoder(model_folder: Path, folder: Path) -> None:
     write_encoder_graph(model_folder, folder)
 
 
+_DECODERS = ("Llama", "Mistral", "Qwen2", "Qwen3", "Granite", "Ernie4_5", "HunYuanDenseV1")
 DECODERS = GraphKind(
-    architectures=tuple(f"{name}ForCausalLM" for name in ("Llama", "Mistral", "Qwen2", "Qwen3", "Granite")),
+    architectures=tuple(f"{name}ForCausalLM" for name in _DECODERS),
     needed=("tokenizer.json", "which onnxruntime-genai reads"),
     write=_write_decoder,
 )

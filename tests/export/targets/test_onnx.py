@@ -22,6 +22,7 @@ from tightfit.export.verify import Promise, Verified, verify_export
 from workers.onnx_files.onnx_architectures import check_model
 from workers.onnx_files.onnx_runtime import runtime_logits
 
+_SLOW = ("mistral", "qwen3", "granite", "ernie", "hunyuan")
 LEVELS = ("b4-g32", "b2-g16", "dense", "b8-g32", "b4-g16", "b8-gch", "b2-gch")
 
 
@@ -47,7 +48,7 @@ def _verify(bench: Bench, plan: Plan, written: Written) -> Verified:
     "kind",
     [
         *("llama3", "qwen2"),
-        *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("mistral", "qwen3", "granite")),
+        *(pytest.param(kind, marks=pytest.mark.slow) for kind in _SLOW),
     ],
 )
 def test_every_architecture_is_what_was_searched(benches: DecoderBenches, tmp_path: Path, kind: DecoderKind) -> None:
