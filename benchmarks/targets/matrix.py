@@ -45,7 +45,7 @@ OWN_LOADERS: Mapping[str, str] = {
 """target -> what loads an export where no runtime of the target told a KL of its own"""
 _INTEGERS = ("--bits", "3,4,8,16", "--group-size", "64")
 _MENUS: Mapping[str, Sequence[str]] = {
-    "packed": (*_INTEGERS, "--kind", "integer", "--sparsity", "0", "--rank", "0"),
+    "packed": ("--bits", "2,3,4,8,16", "--kind", "rotated-trellis", "--sparsity", "0", "--rank", "0"),
     "compressed-tensors": _INTEGERS,
     "gguf": ("--kind", "q2_K,q3_K,q4_K,q6_K,q4_0,q5_0,q8_0"),
     "exl3": ("--bits", "3,4,16"),
