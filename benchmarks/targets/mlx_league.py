@@ -12,8 +12,10 @@ import json
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict
 from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +28,7 @@ from mlx_lm.utils import load_model, quantize_model
 from torch import Tensor
 
 from benchmarks.targets.input_rounding import ROOT
-from benchmarks.targets.recommended import LeagueRow, league_row, open_home, searched
+from benchmarks.targets.recommended import LeagueRow, Searched, league_row, open_home, searched
 from space.spec import make_spec
 from tightfit.service import Service
 from workers.models.config_defaults import mlx_defaults
@@ -45,9 +47,15 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    service, rows = open_home(options.home), []
-    for name, (bits, recipe) in THEIRS.items():
-        rows.append(_row(service, options, name, _quantized(bits, recipe)))
+    service = open_home(options.home)
+    with ProcessPoolExecutor(
+        1, get_context("spawn")
+    ) as apart:  # MLX waits for ever in a process that has run Ray since
+        sizes = list(apart.map(_their_size, THEIRS))
+    found = [_searched(service, options, size) for size in sizes]
+    rows = []
+    for name, one in zip(THEIRS, found, strict=True):
+        rows.append(_row(service, options.home / "league" / name.replace(" ", "-"), name, one))
         print(rows[-1], flush=True)
     RESULT.write_text(json.dumps({"model": "bundled", "rows": [*map(asdict, rows)]}, indent=1) + "\n", encoding="utf-8")
 
@@ -78,16 +86,19 @@ def _logits(model: Any, tokens: Tensor) -> Iterator[Tensor]:
         yield torch.from_numpy(np.array(model(mx.array(row.numpy()))))
 
 
-def _row(service: Service, options: argparse.Namespace, name: str, theirs: Any) -> LeagueRow:
-    size = _size(theirs)
-    spec = make_spec(
-        model="bundled", budget=f"{size}B", target="mlx", calibration="python-stdlib", workers=options.workers
-    )
-    found = searched(service, spec)
-    out = options.home / "league" / name.replace(" ", "-")
+def _their_size(name: str) -> int:
+    return _size(_quantized(*THEIRS[name]))
+
+
+def _searched(service: Service, options: argparse.Namespace, size: int) -> Searched:
+    text = {"calibration": "python-stdlib", "workers": options.workers}
+    return searched(service, make_spec(model="bundled", budget=f"{size}B", target="mlx", **text))
+
+
+def _row(service: Service, out: Path, name: str, found: Searched) -> LeagueRow:
     if not out.exists():
         service.export(found.job_id, out, point=found.point, refit=False)
-    ours, _ = load_model(out)
+    theirs, (ours, _) = _quantized(*THEIRS[name]), load_model(out)
     sides = [(_size(model), found.held_out_of(partial(_logits, model))) for model in (theirs, ours)]
     return league_row(name, *sides)
 
