@@ -72,14 +72,15 @@ class Searched:
         measured: Measurement = worker.run(task)
         return measured
 
-    def held_out_of(self, logits: Callable[[Tensor], Iterator[Tensor]]) -> list[float]:
-        """Return the KL of each sequence of its held-out text, of (1, T, V) logits of each row of (N, T) tokens."""
+    def held_out_of(self, logits: Callable[[Tensor], Iterator[Tensor]], count: int) -> list[float]:
+        """Return the KL of the first sequences of its held-out text, of (1, T, V) logits of each row of tokens."""
         inventory = inspect_model(resolve_model(self.service.store.get_job(self.job_id).spec.model))
         worker, tokens = self._worker(inventory)
         worker.run(Teach(tokens, "held_out"))
         teacher, rows = read_teacher(worker.teacher_path(tokens, "held_out")), tokens.load("held_out")
         assert isinstance(rows, Tensor)  # noqa: S101 (the job is of a model of text)
-        return sequence_quality(logits(rows), rows.split(1), teacher, FAMILIES[inventory.family].loss)[0]
+        some = rows[:count]
+        return sequence_quality(logits(some), some.split(1), teacher, FAMILIES[inventory.family].loss)[0]
 
     def _worker(self, inventory: Inventory) -> tuple[Worker, TokenSet]:
         job = self.service.store.get_job(self.job_id)

@@ -5,7 +5,9 @@ recorded KL, and against the searched model's own logits.
 """
 
 import json
+import math
 import sys
+from collections.abc import Sequence
 from contextlib import redirect_stdout
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -40,7 +42,8 @@ class ReloadAnswer:
         sequence_kl: the same of each sequence.
         perplexity: on held-out text.
         runtime: what the target's own runtime, where it is installed, measured on the same text: its name and the KL
-            of its logits; None where it is not.
+            of its logits (where it is slow: this one's, and what it differs by on the first sequences); None where it
+            is not.
         fast: the largest difference that fast kernels make to logits, as a share of their range, and the KL divergence
             of the plain path to them, in nats; None where nothing is packed.
 
@@ -74,8 +77,18 @@ def reload(
     fast = fast_strays(model, runner.logits, text[:_LOGIT_SEQUENCES])
     difference = float((logits.float() - searched.float()).abs().max())
     found = Measurement.of_sequences(kl, loss, teacher.num_scored, 0.0, 0.0)
-    runtime = loader.in_runtime(folder, text, teacher, family)
+    asked = loader.in_runtime(folder, text, teacher, family)
+    runtime = None if asked is None else _told(*asked, found)
     return ReloadAnswer(problems, difference, found.kl_divergence, found.sequence_kl, found.perplexity, runtime, fast)
+
+
+def _told(runtime: str, theirs: Sequence[float], own: Measurement) -> tuple[str, float]:
+    """Return a runtime's name and its KL on all text, as far as it was asked."""
+    count, whole = len(theirs), len(own.sequence_kl)
+    if count == whole:
+        return runtime, math.fsum(theirs) / whole
+    difference = math.fsum(their - ours for their, ours in zip(theirs, own.sequence_kl, strict=False)) / count
+    return f"{runtime} ({count} of {whole} sequences)", own.kl_divergence + difference
 
 
 def main() -> None:

@@ -27,6 +27,7 @@ from workers.compress.gptq import error_energy
 from workers.compress.module_statistics import Statistics
 from workers.kernels.unpack import unpack
 from workers.models.config_defaults import mlx_defaults
+from workers.runtime.loaders import mlx_loader
 from workers.runtime.loaders.mlx_loader import mlx_logits
 
 LEVELS = ("b4-g32-z", "b2-g32-z", "dense", "b8-g64-z", "b3-g32-z", "b6-g64-z", "b5-g32-z")
@@ -112,6 +113,20 @@ def test_every_class_is_computed_alike(tmp_path: Path, name: str) -> None:
     ids = torch.randint(2, 256, (1, 32), generator=torch.Generator().manual_seed(5))
     (theirs,), own = mlx_logits(tmp_path, ids), model(ids).logits.detach()
     assert (theirs - own).abs().max() < 1e-4 * (own.max() - own.min())
+
+
+@pytest.mark.usefixtures("reload_here")
+def test_a_slow_cpu_is_asked_on_the_first_sequences(
+    benches: DecoderBenches, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And the line says so; what it differs by there is told of all text."""
+    monkeypatch.setattr(mlx_loader, "_CPU_WORK", 1)
+    bench = benches("qwen2")
+    found = _verified(bench, _plan(bench), tmp_path / "out")
+    count = len(bench.tokens.load("held_out"))
+    assert found.runtime is not None
+    assert found.runtime[0] == f"MLX (1 of {count} sequences)"
+    assert found.runtime[1] == pytest.approx(found.kl_divergence, rel=1e-3)
 
 
 @pytest.mark.parametrize("has_factor", [False, True])

@@ -87,13 +87,13 @@ def gguf_tokenizer_problems(source: Path, exported: Path) -> dict[str, list[str]
     return {"tokenizer": differs} if differs else {}
 
 
-def in_llama_cpp(folder: Path, tokens: Tensor, teacher: Teacher, family: Family) -> tuple[str, float] | None:
-    """Return the KL divergence of llama.cpp's own logits on (N, T) tokens, where it is installed."""
+def in_llama_cpp(folder: Path, tokens: Tensor, teacher: Teacher, family: Family) -> tuple[str, list[float]] | None:
+    """Return the KL divergence of llama.cpp's own logits on each of (N, T) tokens, where it is installed."""
     if not is_installed():
         return None
     with opened(_file(folder), tokens.shape[1]) as runtime:
         kl, _ = sequence_quality(runtime.logits(tokens), tokens.split(1), teacher, family.loss)
-    return "llama.cpp", sum(kl) / len(kl)
+    return "llama.cpp", kl
 
 
 _PROBE = (

@@ -55,8 +55,10 @@ def _from_files(folder: Path, device: Device, loader: str, config: Any) -> tuple
     return model.eval().to(device), report
 
 
-def in_compressed_tensors(folder: Path, tokens: Tensor, teacher: Teacher, family: Family) -> tuple[str, float] | None:
-    """Return the KL divergence of the logits on (N, T) tokens with inputs rounded by compressed-tensors; None: none."""
+def in_compressed_tensors(
+    folder: Path, tokens: Tensor, teacher: Teacher, family: Family
+) -> tuple[str, list[float]] | None:
+    """Return the KL of the logits on each of (N, T) tokens with inputs rounded by compressed-tensors; None: none."""
     import torch
     import transformers
 
@@ -70,7 +72,7 @@ def in_compressed_tensors(folder: Path, tokens: Tensor, teacher: Teacher, family
     with torch.no_grad(), _steps_of_vllm():
         logits = (model(input_ids=batch, use_cache=False).logits for batch in batches)
         kl, _ = sequence_quality(logits, batches, teacher, family.loss)
-    return "compressed-tensors", sum(kl) / len(kl)
+    return "compressed-tensors", kl
 
 
 @contextmanager
