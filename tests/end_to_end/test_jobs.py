@@ -115,7 +115,7 @@ def test_export_refusals(finished: tuple[PlainService, str], tmp_path: Path) -> 
         (OutputError, "already there and not empty", lambda: service.export(job_id, tmp_path / "full")),
         (NotFoundError, "no point 'p99'; its front has p0", lambda: service.export(job_id, new, point="p99")),
         (InfeasibleBudgetError, "smallest measured one has", lambda: service.export(job_id, new, budget="1bpw")),
-        (ValueError, "--format 'mlx' is not known", lambda: service.export(job_id, new, target="mlx")),  # type: ignore[list-item]
+        (ValueError, "--format 'tflite' is not known", lambda: service.export(job_id, new, target="tflite")),  # type: ignore[list-item]
         (
             ValueError,
             "which compressed-tensors cannot hold",
