@@ -64,9 +64,9 @@ class Budgets:
 def parse_budget(text: str) -> Budget | Budgets:
     """Read a budget, or several with commas between them.
 
-    `30tok/s@273GB/s` is what memory of that bandwidth reads thirty times a second: making a token, one at a time, takes
-    reading all weights and the cache, so that no runtime is faster; how near it comes is its own affair (the roofline
-    model, Williams et al. 2009).
+    `30tok/s@273GB/s` is what memory of that bandwidth reads thirty times a second: an estimate by the roofline model
+    (Williams et al. 2009) of what a dense model that reads all its bytes for a token can reach at most. Embeddings that
+    are looked up, and experts that are not chosen, are counted though they are not read.
 
     Raises:
         BudgetError: the text is not a budget, has no unit, or is not above zero.

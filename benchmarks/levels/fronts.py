@@ -2,7 +2,7 @@ r"""Held-out KL of the fronts of two checkouts of this repository at equal bytes
 
     git worktree add BEFORE 8727642    # the menu before rounding knew of the loss
     python -m benchmarks.levels.fronts --before BEFORE [--budgets 3,2.25,2.5,3.5,4,4.5] [--homes DIR] [--out FILE]
-    python -m benchmarks.levels.fronts --before BEFORE --budgets 3,4 --at 2.25,2.5,3,3.5,4,4.5 \
+    python -m benchmarks.levels.fronts --before BEFORE --budgets 3,4,2.25,4.5,2.5,3.5 \
         --after-options="--preset thorough" --out FILE -- --num-sequences 256
 
 Each checkout runs one job a budget in one home: the first searches, later ones begin with what it found. Between two
@@ -66,7 +66,6 @@ def main() -> None:
     parser.add_argument("--before", type=Path, required=True)
     parser.add_argument("--after", type=Path, default=ROOT)
     parser.add_argument("--budgets", default="3,2.25,2.5,3.5,4,4.5", help="bits per weight")
-    parser.add_argument("--at", help="bits per weight at which fronts are compared; the budgets, if not given")
     parser.add_argument("--after-options", default="", help="options of `tightfit submit` for the newer one alone")
     parser.add_argument("--homes", type=Path)
     parser.add_argument("--out", type=Path, default=RESULT)
@@ -77,14 +76,13 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="tightfit-fronts-") as folder:
         homes = (options.homes or Path(folder)).resolve()
         found: dict[str, list[Point]] = {name: [] for name in checkouts}
-        at = (options.at or options.budgets).split(",")
         sizes: dict[str, int] = {}
         seconds: list[dict[str, Any]] = []
         for budget in options.budgets.split(","):
             for name, checkout in checkouts.items():
                 document = run_job(checkout, homes / name, budget, more[name])
                 found[name] += points_of(document)
-                sizes |= {b: round(document["budget_bytes"] * float(b) / float(budget)) for b in at}
+                sizes[budget] = document["budget_bytes"]
                 seconds.append({"menu": name, "budget": budget, "wall_seconds": document["cost"]["wall_seconds"]})
             options.out.write_text(json.dumps(_result(found, sizes, seconds), indent=1) + "\n")
 

@@ -20,9 +20,10 @@ _DTYPES = {
     "I16": torch.int16,
     "I32": torch.int32,
     "F16": torch.float16,
+    "BF16": torch.bfloat16,
     "F32": torch.float32,
 }
-_SAME_BITS = {torch.float16: torch.int16, torch.float32: torch.int32}
+_SAME_BITS = {torch.float16: torch.int16, torch.bfloat16: torch.int16, torch.float32: torch.int32}
 
 
 def packed_shapes(level: Level, rows: int, columns: int) -> dict[str, tuple[tuple[int, ...], torch.dtype]]:

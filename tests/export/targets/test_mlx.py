@@ -129,6 +129,18 @@ def test_a_slow_cpu_is_asked_on_the_first_sequences(
     assert found.runtime[1] == pytest.approx(found.kl_divergence, rel=1e-3)
 
 
+@pytest.mark.usefixtures("reload_here")
+def test_our_own_container_holds_its_levels_too(benches: DecoderBenches, tmp_path: Path) -> None:
+    """They are searched for it where they are named, so that its reader knows them."""
+    bench = benches("qwen2")
+    plan = _plan(bench)
+    bench.build(plan, "packed")
+    written = write_export(bench, plan, "packed", tmp_path / "out").written
+    promise = Promise(written.size_bytes, None)
+    found = verify_export(written, bench.workspace.inventory, plan, "packed", promise, reload_request(bench))
+    assert found.logit_difference < 1e-5
+
+
 @pytest.mark.parametrize("has_factor", [False, True])
 @pytest.mark.parametrize("level", AFFINE, ids=str)
 def test_mlx_unpacks_the_same_weight(level: Level, *, has_factor: bool) -> None:
