@@ -7,7 +7,8 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from space.inventory import CacheLayer, Inventory, ModuleInfo
+from space.codings.coding_table import CODINGS
+from space.inventory import CacheLayer, Inventory, ModuleInfo, TensorInfo
 from space.level import Level
 from space.plan import Plan
 from space.targets.target_table import TARGETS
@@ -17,7 +18,14 @@ def module_bytes(module: ModuleInfo, level: Level, target: str = "packed") -> in
     """Return the stored bytes of one module at one level, its bias aside."""
     if level.is_dense:
         return module.weight.size_bytes
-    return sum(tensor.size_bytes for tensor in TARGETS[target].layout(module, level))
+    return sum(tensor.size_bytes for tensor in _layout(module, level, target))
+
+
+def _layout(module: ModuleInfo, level: Level, target: str) -> tuple[TensorInfo, ...]:
+    """Return the tensors that hold a module in a target's files, or what its runtime holds of a cache."""
+    if level.is_of_cache:
+        return CODINGS[level.coding].layout(module.out_features, module.in_features, level.bits or 0)
+    return TARGETS[target].layout(module, level)
 
 
 def others_bytes(inventory: Inventory, target: str = "packed") -> int:

@@ -6,7 +6,6 @@ from functools import cached_property
 from itertools import product
 from math import prod
 
-from space.codings.cache_coding import CACHE
 from space.codings.coding_table import CODINGS
 from space.codings.masks import PATTERNS, UNSTRUCTURED
 from space.cost import module_bytes, others_bytes
@@ -15,7 +14,7 @@ from space.inventory import Inventory, ModuleInfo
 from space.level import DENSE, Level, kind_of
 from space.plan import Choice, Plan
 from space.targets.asked_levels import given_plan, match_pins, of_whole_items
-from space.targets.target_table import is_legal, items_of_model
+from space.targets.target_table import TARGETS, is_legal, items_of_model
 
 UNIFORM_GROUP_SIZE = 64
 
@@ -43,9 +42,9 @@ class Menu:
     cache_bits: tuple[int, ...] = (16,)
     has_kernel: Callable[[Level], bool] = lambda _: True
 
-    def cache_levels(self) -> tuple[Level, ...]:
-        """Return every level of keys and values."""
-        return tuple(DENSE if bits == 16 else Level(bits, coding=CACHE.name) for bits in self.cache_bits)  # noqa: PLR2004
+    def cache_levels(self, coding: str) -> tuple[Level, ...]:
+        """Return every level of keys and values, in the coding of a target."""
+        return tuple(DENSE if bits == 16 else Level(bits, coding=coding) for bits in self.cache_bits)  # noqa: PLR2004
 
     def levels(self) -> tuple[Level, ...]:
         """Return every level of weights."""
@@ -258,7 +257,7 @@ def build_space(
     modules = {module.name: module for module in inventory.sites}
     items = items_of_model(inventory, target)
     pinned = of_whole_items(match_pins(inventory, pins, target), items, modules, target)
-    of_weights, of_caches = menu.levels(), menu.cache_levels()
+    of_weights, of_caches = menu.levels(), menu.cache_levels(TARGETS[target].cache_coding)
     plans = tuple((name, given_plan(name, levels, modules, items, target)) for name, levels in given)
     allowed: dict[str, tuple[Level, ...]] = {}
     for names in items.values():

@@ -23,6 +23,11 @@ class Plan:
         """Return the plan of a mapping."""
         return Plan(tuple(levels.items()))
 
+    @property
+    def cache_level(self) -> Level:
+        """Return the first level of keys or values that are not in their runtime's own type; dense where all are."""
+        return next((level for _, level in self.levels if level.is_of_cache), DENSE)
+
     @staticmethod
     def dense(names: Iterable[str]) -> "Plan":
         """Return the plan that leaves all modules of some names as they are."""

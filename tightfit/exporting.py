@@ -141,7 +141,8 @@ def _write_papers(job: Job, options: ExportOptions, order: Order, made: Made) ->
 
 
 def _exported(out: Path, job: Job, options: ExportOptions, source: Source, made: Made) -> Exported:
-    inventory, cache = source.inventory, Cache(job.spec.context, job.spec.batch)
+    inventory = source.inventory
+    cache = Cache.of(job.spec.context, job.spec.batch, inventory, source.plan)
     written, verified, refitted = made.written, made.verified, made.refitted
     return Exported(
         path=str(out),

@@ -13,6 +13,7 @@ from space.model_name import model_name
 from space.plan import Plan
 from space.question import QUESTIONS, Metric
 from space.results.document import Ancestry, FrontPoint
+from space.targets.target_table import TARGETS
 from storage.records import Job
 from tightfit.export.source import Written
 from tightfit.export.targets.writer import NO_CACHE, Cache, Program
@@ -111,7 +112,7 @@ def provenance(facts: Facts) -> dict[str, Any]:
 
 
 def _cache(facts: Facts) -> Cache:
-    return Cache(facts.job.spec.context, facts.job.spec.batch)
+    return Cache.of(facts.job.spec.context, facts.job.spec.batch, facts.inventory, facts.plan)
 
 
 def _bytes(facts: Facts) -> PlanBytes:
@@ -168,6 +169,15 @@ def _told_of_cache(facts: Facts) -> str:
         return ""
     spec = facts.job.spec
     size = _bytes(facts).key_value
+    if not TARGETS[facts.target].holds_caches_apart:
+        return f"""## Key/value cache
+
+What is above was measured with keys and values of all layers in {facts.plan.cache_level.bits} bits
+(`{facts.plan.cache_level}`), which the runtime must be told as below: it then makes a cache of {size:,} bytes of
+{spec.batch} x {spec.context} tokens, beside the weights. Without being told it keeps them in its own type, in more
+memory.
+
+"""
     rows = "\n".join(f"| {name} | {level.bits} |" for name, level in held.items())
     return f"""## Key/value cache
 

@@ -75,7 +75,7 @@ def prepare(spec: JobSpec, cache_folder: Path | None = None, *, remember: bool =
         InfeasibleBudgetError: no plan is so small, or the dense model fits already.
 
     """
-    check_cache_bits(spec.cache_bits, spec.context, spec.target)
+    check_cache_bits(spec.cache_bits, spec.context, spec.target, spec.gpu_generation)
     folder = held_model(spec)
     images = is_folder(spec.calibration)
     inventory = _sites(spec, folder, read_inventory(folder, cache_folder, remember=remember, images=images))

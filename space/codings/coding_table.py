@@ -1,7 +1,7 @@
 """All codings by name."""
 
 from space.codings.affine_coding import AFFINE_CODINGS
-from space.codings.cache_coding import CACHE
+from space.codings.cache_coding import CACHE_CODINGS
 from space.codings.coding import Coding
 from space.codings.exl3_coding import EXL3
 from space.codings.float8_coding import FLOAT8
@@ -11,7 +11,7 @@ from space.codings.trellis_coding import TRELLIS
 from space.errors import SpecError
 
 CODINGS: dict[str, Coding] = {
-    coding.name: coding for coding in (INTEGER, FLOAT8, TRELLIS, EXL3, *GGML_CODINGS, *AFFINE_CODINGS, CACHE)
+    coding.name: coding for coding in (INTEGER, FLOAT8, TRELLIS, EXL3, *GGML_CODINGS, *AFFINE_CODINGS, *CACHE_CODINGS)
 }
 
 

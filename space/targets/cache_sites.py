@@ -5,6 +5,7 @@ from dataclasses import replace
 
 from space.errors import SpecError
 from space.inventory import CacheLayer, Inventory, ModuleInfo, TensorInfo, as_planned
+from space.level import Level
 from space.targets.target_table import TARGETS
 
 DENSE_CACHE = (16,)
@@ -24,6 +25,12 @@ def with_cache_sites(inventory: Inventory, context: int, batch: int, target: str
 
     """
     layers = inventory.key_value or ()
+    if not TARGETS[target].holds_caches_apart and not all(layer.is_plain for layer in layers):
+        raise SpecError(
+            f"--cache-bits: the runtime of --target {target} is told of all layers at once, and some of this model "
+            "remember something else than plain keys and values of all tokens (sliding windows, latent attention, "
+            "recurrent states), which is not measured in fewer bits; leave the option out."
+        )
     caches = tuple(site for layer in layers if layer.is_plain for site in _sites(layer, context * batch, target))
     if not caches:
         raise SpecError(
@@ -34,8 +41,8 @@ def with_cache_sites(inventory: Inventory, context: int, batch: int, target: str
     return replace(inventory, key_value=left, caches=caches)
 
 
-def check_cache_bits(bits: tuple[int, ...], context: int, target: str) -> None:
-    """Refuse bits of the cache that a target's runtime does not have, or that nothing is counted of.
+def check_cache_bits(bits: tuple[int, ...], context: int, target: str, generation: str | None) -> None:
+    """Refuse bits of the cache that a target's runtime does not have on some hardware, or that nothing is counted of.
 
     Raises:
         SpecError: says which target has them.
@@ -44,10 +51,15 @@ def check_cache_bits(bits: tuple[int, ...], context: int, target: str) -> None:
     if bits == DENSE_CACHE:
         return
     told = f"--cache-bits {','.join(map(str, bits))}"
-    if not set(bits) <= {*DENSE_CACHE, *TARGETS[target].cache_bits}:
-        able = [name for name, entry in TARGETS.items() if set(bits) <= {*DENSE_CACHE, *entry.cache_bits}]
+    entry = TARGETS[target]
+    if not set(bits) <= {*DENSE_CACHE, *entry.cache_bits}:
+        able = [name for name, other in TARGETS.items() if set(bits) <= {*DENSE_CACHE, *other.cache_bits}]
         use = f"use --target {' or '.join(able)}, or leave the option out" if able else "no target has all of them"
-        raise SpecError(f"{told}: the runtime of --target {target} cannot be told so by a plan; {use}.")
+        has = f"has {', '.join(map(str, (*entry.cache_bits, *DENSE_CACHE)))} bits" if entry.cache_bits else "has none"
+        raise SpecError(f"{told}: the runtime of --target {target} {has}; {use}.")
+    fewer = [Level(b, coding=entry.cache_coding) for b in bits if b not in DENSE_CACHE]
+    if generation is not None and not all(map(entry.generations[generation], fewer)):
+        raise SpecError(f"{told}: --target {target} has no kernel for it on --gpu-generation {generation}.")
     if not context:
         raise SpecError(f"{told}: the cache is not in the budget; say how many tokens it holds with --context.")
 

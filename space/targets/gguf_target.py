@@ -5,6 +5,7 @@ What is left alone (norms, biases) is stored in float32, since llama.cpp's kerne
 
 from dataclasses import replace
 
+from space.codings.cache_coding import GGML_CACHE
 from space.codings.coding_table import CODINGS
 from space.codings.ggml_types import GGML_TYPES
 from space.inventory import ModuleInfo, TensorInfo
@@ -37,5 +38,6 @@ GGUF = Target(
     other=lambda tensor: replace(tensor, dtype="F32"),
     kinds=(*_USUAL, *(name for name, entry in GGML_TYPES.items() if name not in _USUAL and entry.is_default)),
     cache_value_bytes=2,  # float16, whatever the weights are
+    cache_coding=GGML_CACHE.name,
     packages=("libggml", "gguf"),
 )

@@ -1,6 +1,7 @@
 """MLX: affine integers in groups, for linear layers, embeddings, heads and experts, as mlx-lm loads them."""
 
 from space.codings.affine_coding import AFFINE_CODINGS, GROUP_OF
+from space.codings.cache_coding import MLX_CACHE
 from space.codings.coding_table import CODINGS
 from space.inventory import ModuleInfo, TensorInfo
 from space.level import Level
@@ -66,5 +67,6 @@ MLX = Target(
     is_legal=_is_legal,
     layout=_layout,
     kinds=tuple(coding.name for coding in AFFINE_CODINGS),
+    cache_coding=MLX_CACHE.name,
     packages=("mlx", "mlx_lm"),
 )

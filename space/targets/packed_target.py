@@ -15,7 +15,7 @@ stands alone stores what its layout says, and nothing beside.
 
 from functools import lru_cache
 
-from space.codings.cache_coding import CACHE_BITS
+from space.codings.cache_coding import CACHE
 from space.codings.coding_table import CODINGS
 from space.codings.masks import PATTERNS
 from space.inventory import ModuleInfo, TensorInfo
@@ -60,5 +60,6 @@ PACKED = Target(
     is_legal=_is_legal,
     layout=lambda module, level: packed_layout(module.out_features, module.in_features, level),
     holds_experts_apart=True,
-    cache_bits=CACHE_BITS,
+    cache_coding=CACHE.name,
+    holds_caches_apart=True,
 )

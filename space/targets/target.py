@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from space.codings.coding_table import CODINGS
 from space.inventory import Inventory, ModuleInfo, TensorInfo
 from space.level import Level
 from space.targets.site_groups import Groups, no_groups
@@ -30,7 +31,8 @@ class Target:
             that is not dense; empty: all hardware runs what files hold.
         holds_experts_apart: experts of one stack may have different levels.
         cache_value_bytes: of a value of the key/value cache, where the runtime has a type of its own for it.
-        cache_bits: what its runtime can be told to remember keys and values in, beside its own type.
+        cache_coding: what its runtime can be told to remember keys and values in, beside its own type; empty: nothing.
+        holds_caches_apart: a plan tells it so of each layer's keys and of its values; else one option tells it of all.
         packages: what Python must be able to import for it; all of them are in the extra of its name.
 
     """
@@ -43,7 +45,13 @@ class Target:
     other: Callable[[TensorInfo], TensorInfo] = _as_it_is
     kinds: tuple[str, ...] = ("integer",)
     cache_value_bytes: int | None = None
-    cache_bits: tuple[int, ...] = ()
+    cache_coding: str = ""
+    holds_caches_apart: bool = False
     packages: tuple[str, ...] = ()
     generations: Mapping[str, Callable[[Level], bool]] = field(default_factory=dict)
     holds_experts_apart: bool = False
+
+    @property
+    def cache_bits(self) -> tuple[int, ...]:
+        """Return the bits of keys and values that its runtime can be told."""
+        return CODINGS[self.cache_coding].bits if self.cache_coding else ()

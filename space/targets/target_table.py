@@ -2,6 +2,7 @@
 
 from importlib.util import find_spec
 
+from space.codings.coding_table import CODINGS
 from space.errors import SpecError
 from space.inventory import Inventory, ModuleInfo
 from space.level import Level
@@ -43,7 +44,8 @@ def is_legal(module: ModuleInfo, level: Level, target: str) -> bool:
     """
     entry = TARGETS[target]
     if module.kind == "cache":
-        return level.is_dense or (level.is_of_cache and level.bits in entry.cache_bits)
+        is_fitting = CODINGS[level.coding].fits(module.out_features, module.in_features)
+        return level.is_dense or (level.coding == entry.cache_coding and is_fitting)
     if level.is_of_cache:
         return False
     return level.is_dense or (entry.why_not(level) is None and entry.is_legal(module, level))
@@ -51,4 +53,7 @@ def is_legal(module: ModuleInfo, level: Level, target: str) -> bool:
 
 def items_of_model(inventory: Inventory, target: str) -> dict[str, tuple[str, ...]]:
     """Return item -> its modules, or a cache: what takes one level each for a target, named by its first module."""
-    return items_of((site.name for site in inventory.sites), TARGETS[target].groups(inventory))
+    entry, caches = TARGETS[target], tuple(cache.name for cache in inventory.caches)
+    groups = entry.groups(inventory)
+    alike = (caches,) if caches and not entry.holds_caches_apart else ()
+    return items_of((site.name for site in inventory.sites), groups + alike)

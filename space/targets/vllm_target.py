@@ -7,6 +7,7 @@ its Marlin and Machete kernels take 4 and 8 bits, Humming the others, and its CP
 of compute capability 8.9.
 """
 
+from space.codings.cache_coding import FLOAT8_CACHE
 from space.inventory import Inventory, ModuleInfo, TensorInfo
 from space.level import Level
 from space.targets.compressed_tensors_target import COMPRESSED_TENSORS
@@ -67,7 +68,7 @@ def _groups(inventory: Inventory) -> Groups:
 
 
 def _has_no_floats(level: Level) -> bool:
-    return level.inputs == "" or level.coding == "integer"
+    return level.coding not in ("float8", FLOAT8_CACHE.name)
 
 
 def _is_for_cpus(level: Level) -> bool:
@@ -80,6 +81,7 @@ VLLM = Target(
     is_legal=_is_legal,
     layout=_layout,
     groups=_groups,
+    cache_coding=FLOAT8_CACHE.name,
     generations={
         "cpu": _is_for_cpus,
         "turing": _has_no_floats,

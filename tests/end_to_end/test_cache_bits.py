@@ -60,7 +60,9 @@ def _allocated(folder: Path) -> int:
     ("values", "told"),
     [
         ({"context": 0}, "say how many tokens"),
-        ({"target": "gguf"}, "use --target packed"),
+        ({"target": "onnx"}, "--target onnx has none; use --target packed or gguf"),
+        ({"target": "gguf", "cache_bits": (16, 2)}, "has 4, 5, 8, 16 bits; use --target packed or mlx"),
+        ({"target": "vllm", "gpu_generation": "ampere"}, "no kernel for it on --gpu-generation ampere"),
         ({"pins": (("keys$", "kv3"),)}, "kv3"),
         ({"pins": (("q_proj$", "kv4"),)}, "matches no module"),
     ],

@@ -8,6 +8,7 @@ its levels; what has no part that changed keeps its name, and stays known.
 from collections.abc import Iterable
 
 from space.codings.affine_coding import GROUP_OF
+from space.codings.cache_coding import CACHE_CODINGS
 from space.codings.ggml_types import GGML_TYPES
 from space.level import Level, parse_level
 
@@ -16,7 +17,7 @@ BUILDERS = {
     "float8": 7,
     "trellis": 9,
     "exl3": 3,
-    "cache": 8,
+    **dict.fromkeys((coding.name for coding in CACHE_CODINGS), 8),
     **dict.fromkeys(GGML_TYPES, 8),
     **dict.fromkeys(GROUP_OF, 9),
 }

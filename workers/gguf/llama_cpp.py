@@ -6,6 +6,7 @@ Shape legend: B sequences, T tokens, V vocabulary.
 """
 
 import ctypes
+import struct
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -19,12 +20,26 @@ from space.errors import VerificationError
 
 _CALLBACK = ctypes.CFUNCTYPE(None, ctypes.c_int, ctypes.c_char_p, ctypes.c_void_p)
 _MAX_TOKENS = 2048  # of one batch, by default
+_FLOAT16 = 1  # of `enum ggml_type`
 
 
 class _Parameters(ctypes.Structure):
     """Parameters of a model or a context; the first field of a context's is the number of positions."""
 
     _fields_ = [("num_positions", ctypes.c_uint32), ("others", ctypes.c_uint8 * 1020)]
+
+    def remember_in(self, cache_type: int) -> None:
+        """Set the type of keys and that of values, which stand behind two empty pointers and are float16 by default.
+
+        Raises:
+            VerificationError: they stand at no such place, or at more than one.
+
+        """
+        known = bytes(2 * ctypes.sizeof(ctypes.c_void_p)) + struct.pack("=ii", _FLOAT16, _FLOAT16)
+        if bytes(self).count(known) != 1:
+            raise VerificationError("this llama.cpp cannot be told here in which type it remembers keys and values")
+        at = ctypes.addressof(self) + bytes(self).index(known) + len(known) - 8
+        ctypes.memmove(at, struct.pack("=ii", cache_type, cache_type), 8)
 
 
 class _Batch(ctypes.Structure):
@@ -127,11 +142,17 @@ class LlamaCpp:
 
 
 @contextmanager
-def opened(path: Path, num_positions: int, threads: int = 1) -> Iterator[LlamaCpp]:
+def opened(path: Path, num_positions: int, threads: int = 1, cache_type: int | None = None) -> Iterator[LlamaCpp]:
     """Yield a file as llama.cpp has loaded it.
 
+    Args:
+        path: the file.
+        num_positions: room for so many tokens.
+        threads: of its kernels.
+        cache_type: of `enum ggml_type`, for keys and values; None: float16.
+
     Raises:
-        VerificationError: it cannot load the file.
+        VerificationError: it cannot load the file, or cannot remember in that type.
 
     """
     library = _library()
@@ -140,7 +161,12 @@ def opened(path: Path, num_positions: int, threads: int = 1) -> Iterator[LlamaCp
         raise VerificationError(f"llama.cpp cannot load {path.name}")
     parameters = library.llama_context_default_params()
     parameters.num_positions = num_positions
+    if cache_type is not None:
+        parameters.remember_in(cache_type)
     context = library.llama_init_from_model(model, parameters)
+    if not context:
+        library.llama_model_free(model)
+        raise VerificationError(f"llama.cpp cannot run {path.name} with what it was told of its cache")
     try:
         library.llama_set_n_threads(context, threads, threads)
         yield LlamaCpp(library, model, context)

@@ -5,15 +5,14 @@ from typing import Any
 
 from torch import Tensor
 
-from space.codings.cache_coding import CACHE
 from space.inventory import Inventory
 from space.level import Level
-from workers.kernels.key_values.key_value_codes import rounded
+from space.targets.cache_sites import KEYS, VALUES
+from workers.kernels.key_values.rounding import rounded
 from workers.model_inputs import Samples
 from workers.run.engine import Engine, no_level
 from workers.tasks import BATCH, BuildLevels
 
-_LEVELS = tuple(Level(bits, coding=CACHE.name) for bits in CACHE.bits)
 Errors = dict[tuple[str, Level], float]
 """(keys or values by name, level) -> squared error as a share of the squared values"""
 
@@ -24,23 +23,24 @@ class CacheErrors:
     def __init__(self, inventory: Inventory) -> None:
         """Know none yet."""
         self._names = [cache.name for cache in inventory.caches]
-        self._known: dict[str, Errors] = {}
+        self._known: dict[tuple[str, tuple[Level, ...]], Errors] = {}
 
     def of(self, engine: Engine, task: BuildLevels) -> dict[Level, float]:
         """Return the errors of the task's levels, the dense one aside."""
-        if (text := task.tokens.of("calibration")) not in self._known:
-            samples = task.tokens.load("calibration")[:BATCH]
-            self._known[text] = cache_errors(engine, self._names, samples)
-        found = self._known[text]
-        return {level: found[task.module_name, level] for level, _ in task.sizes if not level.is_dense}
+        levels = tuple(level for level, _ in task.sizes if not level.is_dense)
+        key = task.tokens.of("calibration"), levels
+        if key not in self._known:
+            self._known[key] = cache_errors(engine, self._names, levels, task.tokens.load("calibration")[:BATCH])
+        return {level: self._known[key][task.module_name, level] for level in levels}
 
 
-def cache_errors(engine: Engine, names: Sequence[str], samples: Samples) -> Errors:
-    """Return the relative error of keys and values at every level that a cache may have.
+def cache_errors(engine: Engine, names: Sequence[str], levels: Sequence[Level], samples: Samples) -> Errors:
+    """Return the relative error of keys and values at some levels.
 
     Args:
         engine: of the model.
         names: of keys and of values.
+        levels: of a cache, none dense.
         samples: a batch of calibration text.
 
     """
@@ -49,7 +49,7 @@ def cache_errors(engine: Engine, names: Sequence[str], samples: Samples) -> Erro
 
     def watch(owner: str) -> Any:
         def watched(_module: Any, inputs: Any, named: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
-            return inputs, {**named, "past_key_values": _Watching(owner, found)}
+            return inputs, {**named, "past_key_values": _Watching(owner, levels, found)}
 
         return modules[owner].register_forward_pre_hook(watched, with_kwargs=True)
 
@@ -66,13 +66,13 @@ def cache_errors(engine: Engine, names: Sequence[str], samples: Samples) -> Erro
 class _Watching:
     """Stands for a cache: measures what comes, and passes it on."""
 
-    def __init__(self, owner: str, found: Errors) -> None:
-        self._owner, self._found = owner, found
+    def __init__(self, owner: str, levels: Sequence[Level], found: Errors) -> None:
+        self._owner, self._levels, self._found = owner, levels, found
 
     def update(self, keys_bhtd: Tensor, values_bhtd: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
-        for part, states in (("keys", keys_bhtd), ("values", values_bhtd)):
+        for part, states in ((KEYS, keys_bhtd), (VALUES, values_bhtd)):
             whole = states.float()
-            for level in _LEVELS:
-                wrong = (rounded(whole, level.bits or 0) - whole).square().mean() / whole.square().mean()
+            for level in self._levels:
+                wrong = (rounded(whole, level, part) - whole).square().mean() / whole.square().mean()
                 self._found[f"{self._owner}.{part}", level] = float(wrong)
         return keys_bhtd, values_bhtd

@@ -77,7 +77,7 @@ def reload(
     fast = fast_strays(model, runner.logits, text[:_LOGIT_SEQUENCES])
     difference = float((logits.float() - searched.float()).abs().max())
     found = Measurement.of_sequences(kl, loss, teacher.num_scored, 0.0, 0.0)
-    asked = loader.in_runtime(folder, text, teacher, family)
+    asked = loader.in_runtime(folder, text, teacher, family, plan)
     runtime = None if asked is None else _told(*asked, found)
     return ReloadAnswer(problems, difference, found.kl_divergence, found.sequence_kl, found.perplexity, runtime, fast)
 

@@ -104,7 +104,7 @@ def test_a_walk_over_cache_levels_gives_the_bits_of_fresh_runs(folder: Path) -> 
 def test_beams_and_crops_move_all_that_is_held() -> None:
     """As transformers asks for it."""
     keys, values = (torch.randn(2, 1, 6, 8, generator=torch.Generator().manual_seed(i)) for i in range(2))
-    layer = PackedLayer(4, None)
+    layer = PackedLayer(parse_level("kv4"), None)
     layer.update(keys, values)
     layer.reorder_cache(torch.tensor([1, 0]))
     layer.crop(-2)

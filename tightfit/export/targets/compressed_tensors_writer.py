@@ -45,7 +45,7 @@ def quantization_config(
     inputs are rounded to.
     """
     by_level: dict[Level, list[str]] = {}
-    for name, level in plan.levels:
+    for name, level in ((module.name, plan[module.name]) for module in inventory.modules):
         by_level.setdefault(level, []).append(name)
     packed = [(level, names) for level, names in by_level.items() if not level.is_dense]
     groups = {

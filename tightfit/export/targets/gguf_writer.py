@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from space.codings.cache_coding import GGML_CACHE_TYPES
 from space.inventory import Inventory, ModuleInfo
 from space.plan import Plan
 from tightfit.export.source import Source
@@ -147,11 +148,26 @@ def _add_fields(source: Source, model: GgufModel, writer: Any) -> None:
 
 def _served(path: str, cache: Cache) -> str:
     """Return the command whose cache takes what was counted: `-c` is that of all sequences together."""
-    return f"llama-server -m {path} -c {cache.context * cache.batch} -np {cache.batch}"
+    name = _cache_type(cache)
+    told = f" -fa on -ctk {name} -ctv {name}" if name else ""  # values need flash attention
+    return f"llama-server -m {path} -c {cache.context * cache.batch} -np {cache.batch}{told}"
+
+
+def _cache_type(cache: Cache) -> str:
+    """Return what ggml calls the type of keys and values; empty where that is llama.cpp's own."""
+    return "" if cache.level.bits is None else GGML_CACHE_TYPES[cache.level.bits]
 
 
 def _loading(program: Program) -> str:
     run = _served(GGUF_FILE, program.cache) if program.cache.context else f"llama-cli -m {GGUF_FILE}"
+    name = _cache_type(program.cache)
+    server = (
+        ""
+        if not name
+        else f"""
+
+Its server is told the type of keys and values by `OLLAMA_FLASH_ATTENTION=1 OLLAMA_KV_CACHE_TYPE={name}`."""
+    )
     return f"""The file has its tokenizer and its chat template in it. llama.cpp, LM Studio and whatever else is made of
 llama.cpp load it as it is.
 
@@ -164,7 +180,7 @@ Ollama takes it by the Modelfile beside it:
 ```
 ollama create my-model -f Modelfile
 ollama run my-model
-```"""
+```{server}"""
 
 
 GGUF_WRITER = GgufWriter(GGUF_FILE, _loading)

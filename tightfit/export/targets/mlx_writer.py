@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from space.codings.affine_coding import GROUP_OF
+from space.codings.cache_coding import mlx_group
 from space.inventory import Inventory, ModuleInfo, TensorInfo
 from space.level import Level
 from space.plan import Plan
 from space.targets.mlx_target import MLX, is_stack, paths_of
 from tightfit.export.container import Entry, stored_entry
-from tightfit.export.targets.writer import LevelTensors, Program, Writer
+from tightfit.export.targets.writer import Cache, LevelTensors, Program, Writer
 from workers.models.config_defaults import mlx_defaults
 from workers.models.headers import StoredTensor, read_header
 
@@ -87,8 +88,19 @@ def _settings(level: Level) -> dict[str, int]:
     return {"group_size": GROUP_OF[level.coding], "bits": level.bits or 0}
 
 
+def _told(cache: Cache) -> str:
+    """Return the options that keep the cache within what was counted, or in the bits that were measured.
+
+    mlx-lm has none for both: it cannot pack a cache that forgets its oldest tokens.
+    """
+    if cache.level.is_dense:
+        return f" --max-kv-size {cache.context}" if cache.context else ""
+    group = mlx_group(cache.head_size)
+    return f" --kv-bits {cache.level.bits} --kv-group-size {group} --quantized-kv-start 0"
+
+
 def _loading(program: Program) -> str:
-    counted = f" --max-kv-size {program.cache.context}" if program.cache.context else ""
+    counted = _told(program.cache)
     return f"""The folder is one of mlx-lm, which runs it on Apple's machines, and on any CPU that runs Linux.
 
 ```

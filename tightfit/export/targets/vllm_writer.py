@@ -47,12 +47,18 @@ def _config(inventory: Inventory, plan: Plan) -> dict[str, Any]:
 
 
 def _beside(inventory: Inventory, plan: Plan) -> dict[str, dict[str, Any]]:
-    return {"vllm.json": {"command": _COMMAND, "tensor_parallel_sizes": tensor_parallel_sizes(inventory, plan)}}
+    sizes = tensor_parallel_sizes(inventory, plan)
+    return {"vllm.json": {"command": f"{_COMMAND}{_remembered(plan.cache_level)}", "tensor_parallel_sizes": sizes}}
 
 
 def _told(cache: Cache) -> str:
-    """Return the options that keep the cache within what was counted."""
-    return f" --max-model-len {cache.context} --max-num-seqs {cache.batch}" if cache.context else ""
+    """Return the options that keep the cache within what was counted, in the type that was measured."""
+    counted = f" --max-model-len {cache.context} --max-num-seqs {cache.batch}" if cache.context else ""
+    return counted + _remembered(cache.level)
+
+
+def _remembered(level: Level) -> str:
+    return "" if level.is_dense else " --kv-cache-dtype fp8_e4m3"
 
 
 def _loading(program: Program) -> str:

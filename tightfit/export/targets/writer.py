@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from space.inventory import Inventory, ModuleInfo
-from space.level import Level
+from space.level import DENSE, Level
 from space.plan import Plan
 from tightfit.export.container import Entry, stored_entry, write_container
 from tightfit.export.source import Source
@@ -24,10 +24,26 @@ LevelTensors = Mapping[str, StoredTensor]
 
 @dataclass(frozen=True, slots=True)
 class Cache:
-    """The key/value cache that a budget counted: `batch` sequences of `context` tokens; a context of 0: none."""
+    """The key/value cache that a budget counted.
+
+    Attributes:
+        context: tokens of a sequence; 0: no cache was counted.
+        batch: sequences.
+        level: of all keys and values, where the runtime must be told it.
+        head_size: values of a head.
+
+    """
 
     context: int = 0
     batch: int = 1
+    level: Level = DENSE
+    head_size: int = 0
+
+    @staticmethod
+    def of(context: int, batch: int, inventory: Inventory, plan: Plan) -> "Cache":
+        """Return what a budget counted for a plan."""
+        size = inventory.caches[0].in_features if inventory.caches else 0
+        return Cache(context, batch, plan.cache_level, size)
 
 
 NO_CACHE = Cache()

@@ -38,23 +38,24 @@ def _library() -> ctypes.CDLL:
     return library
 
 
-def quantize(weight: Tensor, type_name: str, importance: Tensor) -> Tensor:
+def quantize(weight: Tensor, type_name: str, importance: Tensor | None) -> Tensor:
     """Return (N, bytes) uint8 blocks of a weight.
 
     Args:
         weight: (N, I) float32, on the CPU and finite; blocks of the type divide I.
         type_name: of `GGML_TYPES`.
-        importance: (I,) float32, positive: the weights of squared errors (an "imatrix").
+        importance: (I,) float32, positive: the weights of squared errors (an "imatrix"); None: as keys and values are.
 
     """
     entry, library = GGML_TYPES[type_name], _library()
     assert weight.dtype == torch.float32 and weight.device.type == "cpu"  # noqa: S101, PT018 (our own callers)
-    weight, importance = weight.contiguous(), importance.float().contiguous()
+    weight, importance = weight.contiguous(), None if importance is None else importance.float().contiguous()
     rows, columns = weight.shape
     blocks = torch.empty(rows, entry.row_bytes(columns), dtype=torch.uint8)
     library.ggml_quantize_init(ctypes.c_int(entry.number))  # makes the tables of an IQ type, once: seconds for some
     written = library.ggml_quantize_chunk(
-        entry.number, weight.data_ptr(), blocks.data_ptr(), 0, rows, columns, importance.data_ptr()
+        *(entry.number, weight.data_ptr(), blocks.data_ptr(), 0, rows, columns),
+        None if importance is None else importance.data_ptr(),
     )
     assert written == blocks.numel()  # noqa: S101 (ggml's own arithmetic)
     return blocks

@@ -1,5 +1,7 @@
 """A layer of transformers' cache that holds keys and values in few bits: each token is rounded once, when it comes.
 
+At levels of other runtimes it holds what they would answer, in the model's type: bytes are counted, not saved here.
+
 Shape legend: B sequences, H heads of keys and values, T tokens, D values of a head.
 """
 
@@ -10,16 +12,20 @@ import torch
 from torch import Tensor
 from transformers.cache_utils import DynamicLayer
 
+from space.codings.cache_coding import CACHE
+from space.level import Level
+from space.targets.cache_sites import KEYS, VALUES
 from workers.kernels.key_values.key_value_codes import Codes, decode, encode
+from workers.kernels.key_values.rounding import rounded
 
 
 class PackedLayer(DynamicLayer):  # type: ignore[misc]
     """Keys and values of one layer; `keys` and `values` of its parent stay empty."""
 
-    def __init__(self, key_bits: int | None, value_bits: int | None) -> None:
+    def __init__(self, of_keys: Level | None, of_values: Level | None) -> None:
         """Hold nothing; None is the type that comes."""
         super().__init__()
-        self._bits = key_bits, value_bits
+        self._levels = of_keys, of_values
         self._held: list[tuple[Tensor, ...]] = [(), ()]
         self._widths = [0, 0]
 
@@ -28,8 +34,7 @@ class PackedLayer(DynamicLayer):  # type: ignore[misc]
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
         for part, states in enumerate((key_states, value_states)):
-            bits, before = self._bits[part], self._held[part]
-            new = (states,) if bits is None else encode(states, bits).tensors
+            before, new = self._held[part], _held(states, self._levels[part], (KEYS, VALUES)[part])
             self._widths[part] = states.shape[-1]
             self._held[part] = (
                 tuple(torch.cat(pair, dim=-2) for pair in zip(before, new, strict=True)) if before else new
@@ -37,8 +42,10 @@ class PackedLayer(DynamicLayer):  # type: ignore[misc]
         return self._whole(0), self._whole(1)
 
     def _whole(self, part: int) -> Tensor:
-        bits, held = self._bits[part], self._held[part]
-        return held[0] if bits is None else decode(Codes(*held), bits, self._widths[part], self.dtype)
+        level, held = self._levels[part], self._held[part]
+        if level is None or level.bits is None or level.coding != CACHE.name:
+            return held[0]
+        return decode(Codes(*held), level.bits, self._widths[part], self.dtype)
 
     @property
     def nbytes(self) -> int:
@@ -83,3 +90,9 @@ class PackedLayer(DynamicLayer):  # type: ignore[misc]
 
     def _all(self, change: Callable[[Tensor], Tensor]) -> None:
         self._held = [tuple(map(change, held)) for held in self._held]
+
+
+def _held(states: Tensor, level: Level | None, part: str) -> tuple[Tensor, ...]:
+    if level is None or level.bits is None:
+        return (states,)
+    return encode(states, level.bits).tensors if level.coding == CACHE.name else (rounded(states, level, part),)

@@ -11,10 +11,14 @@ from typing import Any
 from torch import Tensor, nn
 
 from space.level import Level, parse_level
-from workers.kernels.key_values.key_value_codes import rounded
+from space.plan import Plan
+from space.targets.cache_sites import KEYS, VALUES
 from workers.kernels.key_values.packed_layer import PackedLayer
+from workers.kernels.key_values.rounding import rounded
 
 _CACHE = "past_key_values"  # transformers' argument
+_Levels = tuple[Level | None, Level | None]
+"""of keys and of values; None: their own type"""
 
 
 class Remembering:
@@ -23,7 +27,7 @@ class Remembering:
     def __init__(self, attentions: Mapping[str, nn.Module]) -> None:
         """Take the modules by the name of their keys or values, such as `model.layers.0.self_attn.keys`."""
         self._attentions = attentions
-        self._bits: dict[str, int] = {}
+        self._levels: dict[str, Level] = {}
         self._hooks: dict[str, Any] = {}
 
     def begin(self, name: str, level: Level) -> None:
@@ -31,7 +35,7 @@ class Remembering:
         self.end(name)
         if level.bits is None:
             return
-        self._bits[name] = level.bits
+        self._levels[name] = level
         owner = name.rpartition(".")[0]
         if owner not in self._hooks:
             self._hooks[owner] = self._attentions[name].register_forward_pre_hook(self._hook(owner), with_kwargs=True)
@@ -39,18 +43,18 @@ class Remembering:
     def end(self, name: str) -> None:
         """Remember keys or values in their own type."""
         owner = name.rpartition(".")[0]
-        if self._bits.pop(name, None) is not None and not any(n.rpartition(".")[0] == owner for n in self._bits):
+        if self._levels.pop(name, None) is not None and not any(n.rpartition(".")[0] == owner for n in self._levels):
             self._hooks.pop(owner).remove()
 
     def _hook(self, owner: str) -> Any:
         def through_cache(
             module: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]
         ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-            bits = self._bits.get(f"{owner}.keys"), self._bits.get(f"{owner}.values")
+            levels = self._levels.get(f"{owner}.{KEYS}"), self._levels.get(f"{owner}.{VALUES}")
             cache = named.get(_CACHE)
             if cache is None:
-                return inputs, {**named, _CACHE: _Passing(*bits)}
-            _replace_layer(cache, int(module.layer_idx), bits)  # type: ignore[arg-type]
+                return inputs, {**named, _CACHE: _Passing(levels)}
+            _replace_layer(cache, int(module.layer_idx), levels)  # type: ignore[arg-type]
             return inputs, named
 
         return through_cache
@@ -64,20 +68,25 @@ def remember_as(model: nn.Module, texts: Mapping[str, str]) -> None:
         remembering.begin(name, parse_level(text))
 
 
+def remember_by(model: nn.Module, plan: Plan) -> None:
+    """Have a model remember keys and values at the levels that a plan has of them, from now on."""
+    remember_as(model, {name: level.text for name, level in plan.levels if level.is_of_cache})
+
+
 class _Passing:
     """Stands for a cache where there is none: what would be remembered is passed on, and forgotten."""
 
-    def __init__(self, key_bits: int | None, value_bits: int | None) -> None:
-        self._bits = key_bits, value_bits
+    def __init__(self, levels: _Levels) -> None:
+        self._levels = levels
 
     def update(self, keys_bhtd: Tensor, values_bhtd: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
-        key_bits, value_bits = self._bits
-        keys = keys_bhtd if key_bits is None else rounded(keys_bhtd, key_bits)
-        return keys, values_bhtd if value_bits is None else rounded(values_bhtd, value_bits)
+        of_keys, of_values = self._levels
+        keys = keys_bhtd if of_keys is None else rounded(keys_bhtd, of_keys, KEYS)
+        return keys, values_bhtd if of_values is None else rounded(values_bhtd, of_values, VALUES)
 
 
-def _replace_layer(cache: Any, index: int, bits: tuple[int | None, int | None]) -> None:
-    """Put a packed layer into transformers' cache, where its own one is and holds nothing yet."""
+def _replace_layer(cache: Any, index: int, levels: _Levels) -> None:
+    """Put a layer that rounds into transformers' cache, where its own one is and holds nothing yet."""
     from transformers.cache_utils import DynamicLayer
 
     while len(cache.layers) <= index and cache.layer_class_to_replicate is not None:
@@ -87,12 +96,12 @@ def _replace_layer(cache: Any, index: int, bits: tuple[int | None, int | None]) 
         return
     if type(layer) is not DynamicLayer or layer.get_seq_length():
         raise ValueError(
-            f"This checkpoint remembers keys and values in {_told(bits)} bits, which goes with transformers' "
+            f"This checkpoint remembers keys and values in {_told(levels)} bits, which goes with transformers' "
             f"DynamicCache alone, empty at first; layer {index} has a {type(layer).__name__}. Leave `past_key_values` "
             "and `cache_implementation` out."
         )
-    cache.layers[index] = PackedLayer(*bits)
+    cache.layers[index] = PackedLayer(*levels)
 
 
-def _told(bits: tuple[int | None, int | None]) -> str:
-    return " and ".join("16" if b is None else str(b) for b in bits)
+def _told(levels: _Levels) -> str:
+    return " and ".join("16" if level is None else str(level.bits) for level in levels)

@@ -27,15 +27,15 @@ class ExportedLoader:
         load: (searched model's folder, export, device, class of transformers, plan) -> the model, and missing,
             unexpected and mismatched keys.
         tokenizer_problems: (searched model's folder, export) -> how its tokenizer differs.
-        in_runtime: (export, samples, the dense model's answers, the family) -> the target's own runtime and the KL of
-            its logits on each sample, or on the first ones where it is slow; None where it is not installed, or is what
-            `load` loads with.
+        in_runtime: (export, samples, the dense model's answers, the family, plan) -> the target's own runtime and the
+            KL of its logits on each sample, or on the first ones where it is slow; None where it is not installed, or
+            is what `load` loads with.
 
     """
 
     load: Callable[[Path, Path, Device, str, Plan], tuple[Any, Problems]]
     tokenizer_problems: Callable[[Path, Path], Problems]
-    in_runtime: Callable[[Path, Any, Any, Family], tuple[str, list[float]] | None]
+    in_runtime: Callable[[Path, Any, Any, Family, Plan], tuple[str, list[float]] | None]
 
 
 def load_exported(folder: Path, device: Device = "cpu", loader: str = "AutoModelForCausalLM") -> tuple[Any, Problems]:

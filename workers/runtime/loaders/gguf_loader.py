@@ -9,6 +9,8 @@ from typing import Any
 
 from torch import Tensor
 
+from space.codings.cache_coding import GGML_CACHE_TYPES
+from space.codings.ggml_types import GGML_TYPES
 from space.plan import Plan
 from workers.devices import Device, compute_dtype
 from workers.evaluate.quality import sequence_quality
@@ -19,6 +21,7 @@ from workers.gguf.gguf_fields import head_size, rope_of
 from workers.gguf.gguf_tokenizer import token_fields
 from workers.gguf.llama_cpp import is_installed, opened
 from workers.kernels.inputs.input_rounding import InputRounding
+from workers.kernels.key_values.remembering import remember_by
 
 _NOT_READ = (
     *("layer_types", "sliding_window", "query_pre_attn_scalar", "attn_logit_softcapping", "final_logit_softcapping"),
@@ -57,7 +60,10 @@ def load_gguf(source: Path, folder: Path, device: Device, loader: str, plan: Pla
     model.set_experts_implementation("eager")  # whose products are followed
     modules, rounding = dict(model.named_modules()), InputRounding()
     head = model.get_output_embeddings()
+    remember_by(model, plan)
     for name, level in plan.levels:
+        if not level.is_stored:
+            continue
         owner, _, last = (name if name not in modules else f"{name}.weight").rpartition(".")
         users = [modules[owner], *([head] if name in modules and head.weight is modules[name].weight else [])]
         rounding.begin(name, [(user, last) for user in dict.fromkeys(users)], level)
@@ -87,11 +93,15 @@ def gguf_tokenizer_problems(source: Path, exported: Path) -> dict[str, list[str]
     return {"tokenizer": differs} if differs else {}
 
 
-def in_llama_cpp(folder: Path, tokens: Tensor, teacher: Teacher, family: Family) -> tuple[str, list[float]] | None:
+def in_llama_cpp(
+    folder: Path, tokens: Tensor, teacher: Teacher, family: Family, plan: Plan
+) -> tuple[str, list[float]] | None:
     """Return the KL divergence of llama.cpp's own logits on each of (N, T) tokens, where it is installed."""
     if not is_installed():
         return None
-    with opened(_file(folder), tokens.shape[1]) as runtime:
+    bits = plan.cache_level.bits
+    cache_type = None if bits is None else GGML_TYPES[GGML_CACHE_TYPES[bits]].number
+    with opened(_file(folder), tokens.shape[1], cache_type=cache_type) as runtime:
         kl, _ = sequence_quality(runtime.logits(tokens), tokens.split(1), teacher, family.loss)
     return "llama.cpp", kl
 

@@ -4,7 +4,8 @@ mlx-lm computes in the type of the scales, 16 bits; here it is told to compute i
 two is how its kernels sum.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
+from space.codings.cache_coding import mlx_group
 from space.inventory import ModuleInfo
 from space.plan import Plan
 from space.targets.mlx_target import is_stack, paths_of
@@ -19,7 +21,9 @@ from workers.devices import Device
 from workers.evaluate.quality import sequence_quality
 from workers.evaluate.teacher import Teacher
 from workers.families.family import Family
+from workers.kernels.key_values.remembering import remember_by
 from workers.kernels.unpack import unpack
+from workers.models.model_files import read_config
 from workers.runtime.loaders.filled_model import filled_model
 
 _WEIGHTS = "model.safetensors"
@@ -51,20 +55,26 @@ def load_mlx(source: Path, folder: Path, device: Device, loader: str, plan: Plan
             values = unpack({name: x.flatten(0, -2) for name, x in tensors.items()}, level, module.in_features)
             return values.view(*stream.shape[:-1], module.in_features)
 
-        return filled_model(source, device, loader, read)
+        model, problems = filled_model(source, device, loader, read)
+        remember_by(model, plan)
+        return model, problems
 
 
-def in_mlx(folder: Path, samples: Tensor, teacher: Teacher, family: Family) -> tuple[str, list[float]] | None:
+def in_mlx(
+    folder: Path, samples: Tensor, teacher: Teacher, family: Family, plan: Plan
+) -> tuple[str, list[float]] | None:
     """Return the KL of mlx-lm's own logits on each of (N, T) tokens; on a CPU, where it is slow, on the first ones."""
     model = _model(folder)
     some = samples[: _num_sequences(model, samples)]
-    kl, _ = sequence_quality(_logits(model, some), some.split(1), teacher, family.loss)
+    bits = plan.cache_level.bits
+    fresh_cache = (lambda: None) if bits is None else partial(_cache, model, bits, _head_size(folder))
+    kl, _ = sequence_quality(_logits(model, some, fresh_cache), some.split(1), teacher, family.loss)
     return "MLX", kl
 
 
 def mlx_logits(folder: Path, tokens: Tensor) -> Iterator[Tensor]:
     """Yield mlx-lm's (1, T, V) logits of each row of (N, T) tokens."""
-    return _logits(_model(folder), tokens)
+    return _logits(_model(folder), tokens, lambda: None)
 
 
 def _model(folder: Path) -> Any:
@@ -76,12 +86,33 @@ def _model(folder: Path) -> Any:
     return model
 
 
-def _logits(model: Any, tokens: Tensor) -> Iterator[Tensor]:
+def _logits(model: Any, tokens: Tensor, fresh_cache: Callable[[], Any]) -> Iterator[Tensor]:
     import mlx.core as mx
     import numpy as np
 
     for row in tokens.split(1):
-        yield torch.from_numpy(np.array(model(mx.array(row.numpy()))))
+        yield torch.from_numpy(np.array(model(mx.array(row.numpy()), cache=fresh_cache())))
+
+
+def _cache(model: Any, bits: int, head_size: int) -> list[Any]:
+    """Return mlx-lm's own cache of keys and values in so many bits, empty.
+
+    Its scales and biases are rounded to 16 bits, as they are in a model that is not told to compute in 32.
+    """
+    import mlx.core as mx
+    from mlx_lm.models.cache import QuantizedKVCache, make_prompt_cache
+
+    class Cache(QuantizedKVCache):  # type: ignore[misc]
+        def update_and_fetch(self, keys: Any, values: Any) -> Any:
+            found = super().update_and_fetch(keys, values)
+            return tuple((codes, *(x.astype(mx.bfloat16).astype(x.dtype) for x in affine)) for codes, *affine in found)
+
+    return [Cache(mlx_group(head_size), bits) for _ in make_prompt_cache(model)]
+
+
+def _head_size(folder: Path) -> int:
+    config = read_config(folder)
+    return int(config.get("head_dim") or config["hidden_size"] // config["num_attention_heads"])
 
 
 def _num_sequences(model: Any, tokens: Tensor) -> int:

@@ -76,7 +76,9 @@ def onnx_tokenizer_problems(source: Path, exported: Path) -> dict[str, list[str]
     return found
 
 
-def in_onnx_runtime(folder: Path, samples: Any, teacher: Teacher, family: Family) -> tuple[str, list[float]] | None:
+def in_onnx_runtime(
+    folder: Path, samples: Any, teacher: Teacher, family: Family, _plan: Plan
+) -> tuple[str, list[float]] | None:
     """Return the KL divergence of ONNX Runtime's own answers to each sample."""
     if is_generated(folder):
         batches = samples.split(1)

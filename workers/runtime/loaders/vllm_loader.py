@@ -20,8 +20,10 @@ from workers.evaluate.quality import sequence_quality
 from workers.evaluate.teacher import Teacher
 from workers.families.family import Family
 from workers.kernels.inputs.input_rounding import InputRounding
+from workers.kernels.key_values.remembering import remember_by
 
 _BATCH = 4
+_FLOAT8 = {"num_bits": 8, "type": "float", "symmetric": True, "strategy": "tensor", "dynamic": False}
 
 
 def load_for_vllm(_: Path, folder: Path, device: Device, loader: str, plan: Plan) -> tuple[Any, dict[str, list[str]]]:
@@ -35,8 +37,10 @@ def load_for_vllm(_: Path, folder: Path, device: Device, loader: str, plan: Plan
     config.quantization_config = settings
     model, report = _from_files(folder, device, loader, config)
     modules, rounding = dict(model.named_modules()), InputRounding()
+    remember_by(model, plan)
     for name, level in plan.levels:
-        rounding.begin(name, [(modules[name], "weight")], level)
+        if level.is_stored:
+            rounding.begin(name, [(modules[name], "weight")], level)
     return model, {kind: sorted(map(str, keys)) for kind, keys in report.items() if keys}
 
 
@@ -56,18 +60,23 @@ def _from_files(folder: Path, device: Device, loader: str, config: Any) -> tuple
 
 
 def in_compressed_tensors(
-    folder: Path, tokens: Tensor, teacher: Teacher, family: Family
+    folder: Path, tokens: Tensor, teacher: Teacher, family: Family, plan: Plan
 ) -> tuple[str, list[float]] | None:
-    """Return the KL of the logits on each of (N, T) tokens with inputs rounded by compressed-tensors; None: none."""
+    """Return the KL of the logits on each of (N, T) tokens with all that compressed-tensors rounds; None: nothing."""
     import torch
     import transformers
 
     config = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
     groups = config.quantization_config["config_groups"].values()
-    if all(group["input_activations"] is None for group in groups):
+    if plan.cache_level.is_dense and all(group["input_activations"] is None for group in groups):
         return None
+    if not plan.cache_level.is_dense:
+        config.quantization_config["kv_cache_scheme"] = _FLOAT8
     device: Device = "cpu" if tokens.device.type == "cpu" else "cuda"
     model, _ = _from_files(folder, device, "AutoModelForCausalLM", config)
+    for name, scale in model.named_parameters():
+        if name.endswith((".k_scale", ".v_scale")):
+            scale.data.fill_(1.0)  # what vLLM takes where a checkpoint has none
     batches = tokens.split(_BATCH)
     with torch.no_grad(), _steps_of_vllm():
         logits = (model(input_ids=batch, use_cache=False).logits for batch in batches)
