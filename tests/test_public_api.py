@@ -26,6 +26,7 @@ VERBS = [
         "resume",
         "run",
         "serve",
+        "speed",
         "status",
         "student",
         "study",

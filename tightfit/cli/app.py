@@ -29,6 +29,7 @@ from tightfit.cli.exports import export, exports
 from tightfit.cli.jobs import cancel, delete, describe, logs, pause, resume, status, study
 from tightfit.cli.recover_point import recover
 from tightfit.cli.serve import serve
+from tightfit.cli.show_speed import speed
 from tightfit.cli.submitting.submit_command import submit
 from tightfit.cli.upkeep import db_app, doctor, gc, work
 from tightfit.cli.upload_model import upload
@@ -136,7 +137,7 @@ def explain(
 
 
 _ABOUT_JOBS = (submit, upload, recover, export, exports, status, logs, study, pause, cancel, resume, describe)
-for command in (*_ABOUT_JOBS, convert, student, delete, serve, work, gc, doctor):
+for command in (*_ABOUT_JOBS, convert, student, speed, delete, serve, work, gc, doctor):
     app.command()(command)
 
 

@@ -117,26 +117,40 @@ class LlamaCpp:
     def logits(self, sequences: Tensor) -> Iterator[Tensor]:
         """Yield the (1, T, V) float32 logits of each of (B, T) sequences."""
         for sequence in sequences.tolist():
-            self._library.llama_memory_clear(self._library.llama_get_memory(self._context), True)
+            self.forget()
             parts = [self._run(sequence[at : at + _MAX_TOKENS], at) for at in range(0, len(sequence), _MAX_TOKENS)]
             yield torch.cat(parts).unsqueeze(0)
 
+    def forget(self) -> None:
+        """Empty the cache."""
+        self._library.llama_memory_clear(self._library.llama_get_memory(self._context), True)
+
+    def read(self, tokens: Sequence[int], first: int) -> None:
+        """Read tokens that stand from a position on, up to the answer to the last one."""
+        for at in range(0, len(tokens), _MAX_TOKENS):
+            self._decode(tokens[at : at + _MAX_TOKENS], first + at, wants_all=False)
+        self._library.llama_get_logits_ith(self._context, -1)  # waits for it
+
     def _run(self, tokens: Sequence[int], first: int) -> Tensor:
         """Return the (T, V) logits of tokens that stand from a position on."""
+        self._decode(tokens, first, wants_all=True)
+        size = self._library.llama_vocab_n_tokens(self._vocabulary)
+        rows = [self._library.llama_get_logits_ith(self._context, i) for i in range(len(tokens))]
+        return torch.stack(
+            [torch.frombuffer(bytearray(ctypes.string_at(row, 4 * size)), dtype=torch.float32) for row in rows]
+        )
+
+    def _decode(self, tokens: Sequence[int], first: int, *, wants_all: bool) -> None:
+        """Run tokens; llama.cpp computes the logits of all, or of the last one alone."""
         library, count = self._library, len(tokens)
         batch = library.llama_batch_init(count, 0, 1)
         try:
             batch.num_tokens = count
             for i, token in enumerate(tokens):
                 batch.token[i], batch.position[i], batch.num_sequences[i] = token, first + i, 1
-                batch.sequence[i][0], batch.wants_logits[i] = 0, 1
+                batch.sequence[i][0], batch.wants_logits[i] = 0, wants_all or i == count - 1
             if library.llama_decode(self._context, batch):
                 raise VerificationError("llama.cpp cannot run the file")
-            size = library.llama_vocab_n_tokens(self._vocabulary)
-            rows = [library.llama_get_logits_ith(self._context, i) for i in range(count)]
-            return torch.stack(
-                [torch.frombuffer(bytearray(ctypes.string_at(row, 4 * size)), dtype=torch.float32) for row in rows]
-            )
         finally:
             library.llama_batch_free(batch)
 

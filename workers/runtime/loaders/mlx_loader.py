@@ -67,7 +67,7 @@ def in_mlx(
     model = _model(folder)
     some = samples[: _num_sequences(model, samples)]
     bits = plan.cache_level.bits
-    fresh_cache = (lambda: None) if bits is None else partial(_cache, model, bits, _head_size(folder))
+    fresh_cache = (lambda: None) if bits is None else partial(packed_cache, model, bits, head_size(folder))
     kl, _ = sequence_quality(_logits(model, some, fresh_cache), some.split(1), teacher, family.loss)
     return "MLX", kl
 
@@ -94,10 +94,11 @@ def _logits(model: Any, tokens: Tensor, fresh_cache: Callable[[], Any]) -> Itera
         yield torch.from_numpy(np.array(model(mx.array(row.numpy()), cache=fresh_cache())))
 
 
-def _cache(model: Any, bits: int, head_size: int) -> list[Any]:
+def packed_cache(model: Any, bits: int, width: int) -> list[Any]:
     """Return mlx-lm's own cache of keys and values in so many bits, empty.
 
-    Its scales and biases are rounded to 16 bits, as they are in a model that is not told to compute in 32.
+    A head has `width` values. Scales and biases are rounded to 16 bits, as they are in a model that is not told to
+    compute in 32.
     """
     import mlx.core as mx
     from mlx_lm.models.cache import QuantizedKVCache, make_prompt_cache
@@ -107,10 +108,11 @@ def _cache(model: Any, bits: int, head_size: int) -> list[Any]:
             found = super().update_and_fetch(keys, values)
             return tuple((codes, *(x.astype(mx.bfloat16).astype(x.dtype) for x in affine)) for codes, *affine in found)
 
-    return [Cache(mlx_group(head_size), bits) for _ in make_prompt_cache(model)]
+    return [Cache(mlx_group(width), bits) for _ in make_prompt_cache(model)]
 
 
-def _head_size(folder: Path) -> int:
+def head_size(folder: Path) -> int:
+    """Return how many values a head of an export has."""
     config = read_config(folder)
     return int(config.get("head_dim") or config["hidden_size"] // config["num_attention_heads"])
 
