@@ -17,7 +17,7 @@ from space.targets.target_table import is_legal
 from workers.compress.build import build_levels
 from workers.compress.module_statistics import Need, Statistics
 from workers.kernels.unpack import unpack
-from workers.levels.dampings import CANDIDATES
+from workers.levels.dampings import CANDIDATES, USUAL
 from workers.levels.statistics import load_statistics
 from workers.run.engine import Engine
 from workers.run.held_weights import Unpack
@@ -27,6 +27,7 @@ MAX_BLOCKS = 4
 NUM_SEQUENCES = 8
 """sequences of search text that they are chosen by"""
 _GROUP_SIZE = 64
+_MARGIN = 1.05  # a few blocks on a few sequences: dampings that differ by less are told apart by chance
 Measure = Callable[[Plan, Unpack], float]
 """(plan, what gives the weights of its levels) -> KL divergence on the text to choose by"""
 
@@ -34,7 +35,9 @@ Measure = Callable[[Plan, Unpack], float]
 def choose_damping(
     engine: Engine, inventory: Inventory, folder: Path, bits: int, measure: Measure
 ) -> tuple[float | None, dict[str, float]]:
-    """Return the damping with the least KL, None where one-sided rounding has it, and the KL of what was tried.
+    """Return the damping to take, None where one-sided rounding has the least KL, and the KL of what was tried.
+
+    It is the usual one where no other is clearly better.
 
     Args:
         engine: has the dense weights.
@@ -48,20 +51,22 @@ def choose_damping(
     needs: tuple[Need, ...] = ("hessian", "output_factor")
     every = {m.name: load_statistics(folder, inventory, m.name, needs) for m in _tried(inventory, level)}
     some = {name: statistics for name, statistics in every.items() if statistics.output_factor is not None}
-    best: float | None = None
-    found: dict[str, float] = {}
+    found: dict[float | None, float] = {}
     for damping in CANDIDATES if some else ():
         plan = engine.dense_plan.replace(dict.fromkeys(some, level))
         weights = _weights(engine, some, level, damping)
         engine.release()  # a level of the same name is held with other weights
-        kl = measure(plan, partial(_unpacked, weights))
-        is_better = not found or kl < min(found.values())
-        found[str(damping)] = kl
-        if not is_better:
-            break
-        best = damping
+        found[damping] = measure(plan, partial(_unpacked, weights))
     engine.release()
-    return best, found
+    return _chosen(found), {str(damping): kl for damping, kl in found.items()}
+
+
+def _chosen(found: Mapping[float | None, float]) -> float | None:
+    """Return what to take of damping -> KL."""
+    if not found:
+        return None
+    best = min(filter(None, found), key=lambda damping: found[damping] * (1 if damping == USUAL else _MARGIN))
+    return best if found[best] < found[None] else min(found, key=lambda damping: found[damping])
 
 
 def _unpacked(weights: Mapping[str, Tensor], name: str, _level: Level, _shape: object) -> Tensor:

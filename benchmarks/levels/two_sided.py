@@ -1,20 +1,27 @@
 """Two-sided rounding against one-sided: held-out KL of uniform plans, each damping of the output factor alone.
 
-    python -m benchmarks.levels.two_sided [--kinds g64,gch-t-h] [--bits 2,3,4] [--seeds 0] [--out FILE]
+    python -m benchmarks.levels.two_sided [--kinds g64,gch-t-h] [--bits 2,3,4] [--seeds 0] [--before CHECKOUT]
 
-The arena's model and text (`benchmarks/search/arena.py`); embedding and head stay dense, so that only what is rounded
+With `--before`, a checkout of an earlier commit (8727642 rounded by GPTQ alone), its levels stand beside ours, judged
+alike. The arena's model and text (`benchmarks/search/arena.py`); embedding and head stay dense, so that only what is
+rounded
 with the factor differs. `chosen` is what a job chooses by search text. Another seed is other calibration text.
 """
 
 import argparse
 import json
+import os
+import subprocess
+import sys
+import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file
 from torch import Tensor
 
 from space.level import DENSE, Level, parse_level
@@ -34,6 +41,7 @@ from workers.text.tokens import TextRequest, TokenSet, save_tokens, tokenize
 from workers.worker import Worker
 
 RESULT = Path(__file__).resolve().parents[1] / "results" / "two_sided.json"
+BEFORE = Path(__file__).resolve().parent / "weights_before.py"
 _SEEDS = 3
 
 
@@ -105,6 +113,19 @@ def measure(bench: Bench, kind: str, bits: int, seed: int) -> list[dict[str, Any
     return rows
 
 
+def measure_before(bench: Bench, checkout: Path, levels: Sequence[Level], seed: int) -> list[dict[str, Any]]:
+    """Return the KL of levels as an earlier checkout rounds them."""
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, str(BEFORE), bench.tokens.path, folder, *map(str, levels)]
+        subprocess.run(command, check=True, env={**os.environ, "PYTHONPATH": str(checkout)})
+        rows = []
+        for level in levels:
+            kl = bench.kl_of(level, load_file(Path(folder) / f"{level}.safetensors"))
+            rows.append({"level": str(level), "seed": seed, "before": True, "kl_divergence": kl})
+            print(json.dumps(rows[-1]), flush=True)
+    return rows
+
+
 def main() -> None:
     """Measure and write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -112,6 +133,7 @@ def main() -> None:
     parser.add_argument("--bits", default="2,3,4")
     parser.add_argument("--seeds", default="0")
     parser.add_argument("--num-sequences", type=int, default=128)
+    parser.add_argument("--before", type=Path, help="a checkout of an earlier commit")
     parser.add_argument("--folder", type=Path, default=Path("results") / "two_sided")
     parser.add_argument("--out", type=Path, default=RESULT)
     options = parser.parse_args()
@@ -120,6 +142,9 @@ def main() -> None:
     for seed in map(int, options.seeds.split(",")):
         bench = Bench(options.folder, seed, options.num_sequences)
         seconds[seed] = bench.statistics_cpu_seconds
+        if options.before is not None:
+            texts = [f"b{bits}-{kind}" for kind in options.kinds.split(",") for bits in options.bits.split(",")]
+            rows += measure_before(bench, options.before.resolve(), [*map(parse_level, texts)], seed)
         for kind in options.kinds.split(","):
             for bits in map(int, options.bits.split(",")):
                 rows += measure(bench, kind, bits, seed)

@@ -14,8 +14,9 @@ from workers.whole_files import write_text
 if TYPE_CHECKING:
     from workers.compress.module_statistics import Dampings
 
-CANDIDATES = (None, 1.0, 0.3, 0.1)
-"""tried in this order, as long as they get better"""
+USUAL = 0.3
+CANDIDATES = (None, USUAL, 1.0, 0.1)
+"""in the order in which they are tried"""
 
 
 def _path(folder: Path, bits: int) -> Path:
