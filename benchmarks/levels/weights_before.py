@@ -33,7 +33,7 @@ def main() -> None:
     inventory, digest = inspect_model(model), model_digest(model)
     with tempfile.TemporaryDirectory() as folder:
         worker = Worker(Workspace(str(model), folder, digest, inventory))
-        splits = {name: tensor for name, tensor in load_file(tokens_file).items()}
+        splits = load_file(tokens_file)
         tokens = save_tokens(splits, Path(folder), "earlier")  # type: ignore[arg-type]
         worker.run(Calibrate(tokens))
         calibration = worker._calibration_folder(tokens)  # noqa: SLF001 (a benchmark)
