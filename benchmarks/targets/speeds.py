@@ -2,7 +2,7 @@
 
     python -m benchmarks.targets.speeds --home DIR [--budget 6bpw] [--threads 1] [--runs 7] [--out FILE]
 
-DIR is the home that the matrix had. Rows are what `tightfit speed --json` prints of each folder, one after the other, on
+DIR is the home that the matrix had. Rows are what `tightfit speed --json` prints of each folder, one after another, on
 an idle machine.
 """
 
