@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from benchmarks.levels.two_sided import Bench
 from space.cost import module_bytes
@@ -31,23 +32,29 @@ from workers.recover.refit import refit, refitted_tokens
 from workers.recover.training_text import NUM_SEQUENCES, training_text
 from workers.tasks import BuildLevels, Evaluate
 from workers.text.text_sources import STDLIB
-from workers.text.tokens import TextRequest
+from workers.text.tokens import TextRequest, TokenSet
 from workers.worker import Worker
 
 RESULT = Path(__file__).resolve().parents[1] / "results" / "levels_autoround.json"
 SCRIPT = Path(__file__).resolve().parents[1] / "search" / "outside" / "autoround_weights.py"
 
 
+def autoround_weights(env: Path, tokens: TokenSet, bits: int, group_size: int, iters: int) -> dict[str, Tensor]:
+    """Return the weights of the bundled model's blocks as AutoRound rounds them on a job's calibration text."""
+    with tempfile.TemporaryDirectory() as folder:
+        text, out = Path(folder) / "tokens.safetensors", Path(folder) / "weights.safetensors"
+        save_file({"calibration": tokens.load("calibration").long().contiguous()}, text)
+        command = [str(env / "bin" / "python"), str(SCRIPT), "--model", str(resolve_model("bundled", None))]
+        command += ["--tokens", str(text), "--bits", str(bits), "--group-size", str(group_size)]
+        subprocess.run([*command, "--iters", str(iters), "--out", str(out)], check=True)
+        return load_file(out)
+
+
 def peer_kl(bench: Bench, env: Path, bits: int, iters: int) -> tuple[float, float]:
     """Return the held-out KL of AutoRound's weights and the seconds that its process took."""
     started = time.monotonic()
-    with tempfile.TemporaryDirectory() as folder:
-        tokens, out = Path(folder) / "tokens.safetensors", Path(folder) / "weights.safetensors"
-        save_file({"calibration": bench.tokens.load("calibration").long().contiguous()}, tokens)
-        command = [str(env / "bin" / "python"), str(SCRIPT), "--model", str(resolve_model("bundled", None))]
-        command += ["--tokens", str(tokens), "--bits", str(bits), "--iters", str(iters), "--out", str(out)]
-        subprocess.run(command, check=True)
-        return bench.kl_of(parse_level(f"b{bits}-g64"), load_file(out)), time.monotonic() - started
+    weights = autoround_weights(env, bench.tokens, bits, 64, iters)
+    return bench.kl_of(parse_level(f"b{bits}-g64"), weights), time.monotonic() - started
 
 
 def uniform(bench: Bench, bits: int) -> Plan:

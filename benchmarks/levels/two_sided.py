@@ -113,16 +113,21 @@ def measure(bench: Bench, kind: str, bits: int, seed: int) -> list[dict[str, Any
     return rows
 
 
+def weights_before(checkout: Path, tokens: TokenSet, levels: Sequence[Level]) -> dict[Level, dict[str, Tensor]]:
+    """Return the weights of the bundled model's blocks at levels, as an earlier checkout rounds them."""
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, str(BEFORE), tokens.path, folder, *map(str, levels)]
+        subprocess.run(command, check=True, env={**os.environ, "PYTHONPATH": str(checkout.resolve())})
+        return {level: load_file(Path(folder) / f"{level}.safetensors") for level in levels}
+
+
 def measure_before(bench: Bench, checkout: Path, levels: Sequence[Level], seed: int) -> list[dict[str, Any]]:
     """Return the KL of levels as an earlier checkout rounds them."""
-    with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, str(BEFORE), bench.tokens.path, folder, *map(str, levels)]
-        subprocess.run(command, check=True, env={**os.environ, "PYTHONPATH": str(checkout)})
-        rows = []
-        for level in levels:
-            kl = bench.kl_of(level, load_file(Path(folder) / f"{level}.safetensors"))
-            rows.append({"level": str(level), "seed": seed, "before": True, "kl_divergence": kl})
-            print(json.dumps(rows[-1]), flush=True)
+    rows = []
+    for level, weights in weights_before(checkout, bench.tokens, levels).items():
+        kl = bench.kl_of(level, weights)
+        rows.append({"level": str(level), "seed": seed, "before": True, "kl_divergence": kl})
+        print(json.dumps(rows[-1]), flush=True)
     return rows
 
 
@@ -144,7 +149,7 @@ def main() -> None:
         seconds[seed] = bench.statistics_cpu_seconds
         if options.before is not None:
             texts = [f"b{bits}-{kind}" for kind in options.kinds.split(",") for bits in options.bits.split(",")]
-            rows += measure_before(bench, options.before.resolve(), [*map(parse_level, texts)], seed)
+            rows += measure_before(bench, options.before, [*map(parse_level, texts)], seed)
         for kind in options.kinds.split(","):
             for bits in map(int, options.bits.split(",")):
                 rows += measure(bench, kind, bits, seed)

@@ -1,13 +1,14 @@
 """A search of a benchmark's home: run, or found done, and the plan that it recommends with what measures it."""
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from torch import Tensor
 
 from space.inventory import Inventory
+from space.level import DENSE, Level
 from space.measurement import Measurement
 from space.plan import Plan
 from space.results.front import paired_interval
@@ -21,7 +22,7 @@ from workers.evaluate.teacher import read_teacher
 from workers.families.family_table import FAMILIES
 from workers.families.read_inventory import inspect_model
 from workers.models.model_files import resolve_model
-from workers.tasks import Evaluate, Teach, Workspace
+from workers.tasks import BATCH, Evaluate, Teach, Workspace
 from workers.text.tokens import TokenSet
 from workers.worker import Worker
 
@@ -82,11 +83,25 @@ class Searched:
         some = rows[:count]
         return sequence_quality(logits(some), some.split(1), teacher, FAMILIES[inventory.family].loss)[0]
 
+    def held_out_at(self, weights: Mapping[str, Tensor]) -> list[float]:
+        """Return the KL of each sequence of its held-out text with some modules' weights, all others dense."""
+        inventory = inspect_model(resolve_model(self.service.store.get_job(self.job_id).spec.model))
+        worker, tokens = self._worker(inventory)
+        worker.run(Teach(tokens, "held_out"))
+        teacher, batches = read_teacher(worker.teacher_path(tokens, "held_out")), tokens.load("held_out").split(BATCH)
+        plan = Plan.of({m.name: Level(8) if m.name in weights else DENSE for m in inventory.modules})  # only a name
+        logits = worker.engine.logits(plan, lambda name, *_: weights[name], batches)
+        return sequence_quality(logits, batches, teacher, FAMILIES[inventory.family].loss)[0]
+
+    @property
+    def tokens(self) -> TokenSet:
+        """Return the text of the job."""
+        return TokenSet.from_json(ground_of(self.service.store.get_job(self.job_id)).tokens.to_json())
+
     def _worker(self, inventory: Inventory) -> tuple[Worker, TokenSet]:
         job = self.service.store.get_job(self.job_id)
         ground, folder = ground_of(job), resolve_model(job.spec.model)
-        worker = Worker(Workspace(str(folder), ground.cache_folder, ground.model_digest, inventory))
-        return worker, TokenSet.from_json(ground.tokens.to_json())
+        return Worker(Workspace(str(folder), ground.cache_folder, ground.model_digest, inventory)), self.tokens
 
 
 def searched(service: Service, spec: JobSpec) -> Searched:

@@ -1,9 +1,9 @@
 """Linear layers of the blocks as Intel AutoRound rounds them (SignRound, arXiv 2309.05516), in its own formats' values.
 
-    DIR/bin/python autoround_weights.py --model FOLDER --tokens FILE --bits 2 --iters 200 --out weights.safetensors
+    DIR/bin/python autoround_weights.py --model FOLDER --tokens FILE --bits 2 [--group-size 64] [--iters 200] --out FILE
 
-Run by the interpreter that `make_env.py autoround DIR` made. Symmetric integers, groups of 64 columns, its defaults for
-all else; every sequence of the file is its calibration text. Written are float32 weights by the names of their modules.
+Run by the interpreter that `make_env.py autoround DIR` made. Symmetric integers, its defaults for all else; every
+sequence of the file is its calibration text. Written are float32 weights by the names of their modules.
 """
 
 import argparse
@@ -42,6 +42,7 @@ def main() -> None:
     parser.add_argument("--model", type=Path, required=True)
     parser.add_argument("--tokens", type=Path, required=True, help="safetensors file with (N, T) int64 `calibration`")
     parser.add_argument("--bits", type=int, required=True)
+    parser.add_argument("--group-size", type=int, default=64)
     parser.add_argument("--iters", type=int, default=200)
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
@@ -53,7 +54,7 @@ def main() -> None:
         load_model(arguments.model),
         AutoTokenizer.from_pretrained(arguments.model, local_files_only=True),
         bits=arguments.bits,
-        group_size=64,
+        group_size=arguments.group_size,
         sym=True,
         iters=arguments.iters,
         dataset=_DATASET,
