@@ -14,6 +14,7 @@ from space.inventory import Inventory, ModuleInfo
 from space.level import DENSE, Level, kind_of
 from space.plan import Choice, Plan
 from space.targets.asked_levels import given_plan, match_pins, of_whole_items
+from space.targets.cache_sites import without_own_type
 from space.targets.target_table import TARGETS, is_legal, items_of_model
 
 UNIFORM_GROUP_SIZE = 64
@@ -258,7 +259,8 @@ def build_space(
     items = items_of_model(inventory, target)
     pinned = of_whole_items(match_pins(inventory, pins, target), items, modules, target)
     of_weights, of_caches = menu.levels(), menu.cache_levels(TARGETS[target].cache_coding)
-    plans = tuple((name, given_plan(name, levels, modules, items, target)) for name, levels in given)
+    asked = [(name, without_own_type(name, levels, inventory)) for name, levels in given]
+    plans = tuple((name, given_plan(name, levels, modules, items, target)) for name, levels in asked)
     allowed: dict[str, tuple[Level, ...]] = {}
     for names in items.values():
         members = [modules[name] for name in names]

@@ -1,6 +1,6 @@
 """Where levels of the key/value cache go: the keys and the values of each layer of attention that has nothing else."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 
 from space.errors import SpecError
@@ -68,9 +68,29 @@ def as_searched(
     inventory: Inventory, names: Collection[str], context: int = 1, batch: int = 1, target: str = "packed"
 ) -> Inventory:
     """Return the inventory whose sites a plan names, its caches for so many tokens where the plan has levels of any."""
-    caches = {f"{layer.owner}.{part}" for layer in inventory.key_value or () for part in (KEYS, VALUES)} & {*names}
+    caches = _cache_names(inventory) & {*names}
     found = as_planned(inventory, {*names} - caches)
     return with_cache_sites(found, context, batch, target) if caches else found
+
+
+def without_own_type(plan: str, levels: Mapping[str, Level], inventory: Inventory) -> dict[str, Level]:
+    """Return the levels of a named plan without caches in their runtime's own type, where caches have no levels here.
+
+    Raises:
+        SpecError: it has others.
+
+    """
+    unasked = set() if inventory.caches else _cache_names(inventory) & levels.keys()
+    if fewer := sorted(name for name in unasked if not levels[name].is_dense):
+        raise SpecError(
+            f"--plan {plan}: {fewer[0]} is kept as {levels[fewer[0]]} there; search the bits of keys and values too "
+            "(--context and --cache-bits), or take these lines out."
+        )
+    return {name: level for name, level in levels.items() if name not in unasked}
+
+
+def _cache_names(inventory: Inventory) -> set[str]:
+    return {f"{layer.owner}.{part}" for layer in inventory.key_value or () for part in (KEYS, VALUES)}
 
 
 def _sites(layer: CacheLayer, tokens: int, target: str) -> Iterator[ModuleInfo]:

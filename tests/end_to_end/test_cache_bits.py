@@ -74,6 +74,20 @@ def test_refused_before_a_job_exists(tiny: Tiny, values: dict[str, Any], told: s
         prepare(small_spec(tiny("untied"), None, **spec))
 
 
+def test_plans_with_caches_beside_those_without(tiny: Tiny) -> None:
+    """A plan whose caches are in their own type goes with any request; one with fewer bits needs them searched."""
+    folder, keys = tiny("untied"), "model.layers.0.self_attn.keys"
+    own = (("ours", (("model.layers.0.mlp.up_proj", "b4-g32"), (keys, "dense"))),)
+    found = prepare(small_spec(folder, None, budget="60%", plans=own)).space.given[0][1]
+    assert str(found["model.layers.0.mlp.up_proj"]) == "b4-g32"
+    assert keys not in found.mapping
+    fewer: dict[str, Any] = {"budget": "150KB", "plans": (("ours", ((keys, "kv4"),)),)}
+    with pytest.raises(SpecError, match=r"--plan ours: model\.layers\.0\.self_attn\.keys is kept as kv4 there; search"):
+        prepare(small_spec(folder, None, **fewer))
+    searched = prepare(small_spec(folder, None, **fewer, context=512, cache_bits=(16, 4), batch=2))
+    assert str(searched.space.given[0][1][keys]) == "kv4"
+
+
 def test_nothing_changes_without_it(tiny: Tiny) -> None:
     """A request that does not ask for it has the sites, sizes and plans that it had."""
     plain = prepare(small_spec(tiny("untied"), None, budget="60%"))

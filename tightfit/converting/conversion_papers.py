@@ -7,6 +7,7 @@ from space.model_name import model_name
 from space.question import QUESTIONS
 from tightfit.converting.convert_wish import Conversion
 from tightfit.export.making import Made
+from tightfit.export.targets.writer import Cache
 from tightfit.export.targets.writer_table import WRITERS
 from tightfit.model_card import program_of, versions
 from tightfit.origin import Origin
@@ -35,6 +36,11 @@ def conversion_record(wanted: Conversion, made: Made, tokens: TokenSet, content:
     return record if verified.runtime is None else {**record, "runtime": dict([verified.runtime])}
 
 
+def cache_of(wanted: Conversion) -> Cache:
+    """Return the type of key/value cache that the plan has, of no certain size."""
+    return Cache.of(0, 1, wanted.inventory, wanted.plan)
+
+
 def conversion_card(wanted: Conversion, made: Made, origin: Origin) -> str:
     """Return README.md of a conversion."""
     size, verified, target = made.written.size_bytes, made.verified, WRITERS[wanted.spec.target]
@@ -56,5 +62,5 @@ Measured on these files, loaded again in a fresh process.
 
 ## Loading
 
-{target.loading(program_of(origin, wanted.inventory.family))}
+{target.loading(program_of(origin, wanted.inventory.family, cache_of(wanted)))}
 """

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from search.job.text_and_levels import text_source
 from search.measure.answer_keys import text_request
 from space.question import KL, QUESTIONS, Metric
-from tightfit.converting.conversion_papers import conversion_card, conversion_record
+from tightfit.converting.conversion_papers import cache_of, conversion_card, conversion_record
 from tightfit.converting.convert_wish import Conversion, ConvertWish, accepted
 from tightfit.export.checkpoint import new_folder, write_papers
 from tightfit.export.making import Order, make_export
@@ -121,7 +121,7 @@ def convert(wish: ConvertWish, cache_folder: Path, tell: Tell = lambda _: None) 
         logit_difference=verified.logit_difference,
         runtime=verified.runtime and verified.runtime[0],
         runtime_kl_divergence=verified.runtime and verified.runtime[1],
-        commands=tuple(WRITERS[wanted.spec.target].commands(wish.out)),
+        commands=tuple(WRITERS[wanted.spec.target].commands(wish.out, cache_of(wanted))),
         metric=QUESTIONS[wanted.inventory.family].metric,
     )
 

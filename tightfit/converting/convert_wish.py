@@ -8,11 +8,12 @@ from search.request.model_checks import check_loadable
 from search.request.plan_files import read_plan
 from search.request.prepare import held_model, is_folder, read_inventory
 from space.cost import plan_bytes
-from space.inventory import Inventory, as_planned
+from space.inventory import Inventory
 from space.level import parse_level
 from space.menu import build_space
 from space.plan import Plan
 from space.spec import JobSpec, make_spec, sequences_of
+from space.targets.cache_sites import as_searched
 from tightfit.export.early import check_free
 
 _UNUSED_BUDGET = "16bpw"  # a request has one; what a plan takes is what it takes
@@ -78,7 +79,7 @@ def accepted(wish: ConvertWish) -> Conversion:
     inventory = read_inventory(folder, None, images=is_folder(spec.calibration))
     check_loadable(spec.target, folder, inventory)
     levels = {name: parse_level(text) for name, text in read_plan(wish.plan, inventory).items()}
-    inventory = as_planned(inventory, list(levels))
+    inventory = as_searched(inventory, list(levels), target=spec.target)
     space = build_space(inventory, spec.menu, spec.target, (), ((wish.plan, levels),))
     check_positions(spec, folder, inventory)
     check_usable_text(spec, folder, inventory)

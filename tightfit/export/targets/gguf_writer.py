@@ -76,7 +76,7 @@ class GgufWriter:
         """Return what a user types to run the file."""
         path = quote(str(folder / self.weights))
         return (
-            _served(path, cache) if cache.context else f"llama-cli -m {path}",
+            _command(path, cache),
             f"ollama create {quote(folder.name.lower())} -f {quote(str(folder / 'Modelfile'))}",
         )
 
@@ -146,10 +146,12 @@ def _add_fields(source: Source, model: GgufModel, writer: Any) -> None:
     add_tokenizer_fields(writer, source.model_folder, model.config.vocab_size)
 
 
-def _served(path: str, cache: Cache) -> str:
+def _command(path: str, cache: Cache) -> str:
     """Return the command whose cache takes what was counted: `-c` is that of all sequences together."""
     name = _cache_type(cache)
     told = f" -fa on -ctk {name} -ctv {name}" if name else ""  # values need flash attention
+    if not cache.context:
+        return f"llama-cli -m {path}{told}"
     return f"llama-server -m {path} -c {cache.context * cache.batch} -np {cache.batch}{told}"
 
 
@@ -159,7 +161,6 @@ def _cache_type(cache: Cache) -> str:
 
 
 def _loading(program: Program) -> str:
-    run = _served(GGUF_FILE, program.cache) if program.cache.context else f"llama-cli -m {GGUF_FILE}"
     name = _cache_type(program.cache)
     server = (
         ""
@@ -172,7 +173,7 @@ Its server is told the type of keys and values by `OLLAMA_FLASH_ATTENTION=1 OLLA
 llama.cpp load it as it is.
 
 ```
-{run}
+{_command(GGUF_FILE, program.cache)}
 ```
 
 Ollama takes it by the Modelfile beside it:
