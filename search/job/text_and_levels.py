@@ -35,6 +35,7 @@ from workers.tasks import (
     Workspace,
 )
 from workers.text.excerpt import Excerpt, read_excerpt
+from workers.text.text_sources import is_sampled
 from workers.text.tokens import TextRequest, TokenSet
 
 Records = Sequence[LevelRecord]
@@ -74,7 +75,7 @@ class TextAndLevels:
         request = text_request(self._context.spec)
         folder = self._context.prepared.folder
         self._context.reporter.enter(TEXT)
-        self._context.note("reading text" if request.source is not None else "sampling text from the model itself")
+        self._context.note("sampling text from the model itself" if is_sampled(request.source) else "reading text")
         tokens: TokenSet = self._require(
             [PrepareText(request, text_source(request, self._context.prepared.inventory, folder))]
         )[0]
@@ -193,7 +194,7 @@ def text_source(request: TextRequest, inventory: Inventory, folder: Path) -> Exc
         from workers.samples.sample_table import read_samples  # makes tensors
 
         return read_samples(kind, folder, request)
-    return None if request.source is None else read_excerpt(request.source, request.num_tokens, folder)
+    return None if is_sampled(request.source) else read_excerpt(str(request.source), request.num_tokens, folder)
 
 
 def read_records(workspace: Workspace, tasks: Sequence[BuildLevels]) -> list[Records | None]:

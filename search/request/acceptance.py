@@ -7,14 +7,14 @@ from pathlib import Path
 from search.measure.answer_keys import text_request
 from search.request.prepare import Prepared, prepare
 from space.digest import digest
-from space.errors import ModelError, SpecError
+from space.errors import CalibrationError, ModelError, SpecError
 from space.inventory import Inventory
 from space.question import QUESTIONS
 from space.spec import JobSpec
 from workers.bounded_files import user_path
 from workers.models.companions import companion_files
 from workers.models.digests import file_digest
-from workers.text.text_sources import STDLIB, check_source, is_path, read_text, text_digest
+from workers.text.text_sources import SELF, STDLIB, check_source, is_path, read_text, text_digest
 
 _TEXT_VERSION = 2  # raise it when the same source gives another text or other sequences
 
@@ -68,6 +68,8 @@ def text_key(spec: JobSpec, folder: Path) -> str | None:
 def _source_digest(source: str | None) -> str | None:
     if source is None:
         return text_digest("sampled from the model itself")
+    if source == SELF:
+        return text_digest("chats of the model with itself")
     if source == STDLIB:
         return text_digest(json.dumps(read_text(source)))
     try:
@@ -123,7 +125,11 @@ def check_usable_text(spec: JobSpec, folder: Path, inventory: Inventory) -> None
     if (kind := QUESTIONS[inventory.family].samples) != "tokens":
         from workers.samples.sample_table import check_samples
 
+        if spec.calibration == SELF:
+            raise CalibrationError(f"--calibration {SELF}: models of the family {inventory.family} hold no chats.")
         check_samples(kind, folder, text_request(spec))
+    elif spec.calibration == SELF:
+        _check_chats(spec, folder, inventory)
     elif spec.calibration is None:
         start = opening_of(folder) or (inventory.first_token or 0,)
         if inventory.vocabulary is not None and max(start) >= inventory.vocabulary:
@@ -136,3 +142,16 @@ def check_usable_text(spec: JobSpec, folder: Path, inventory: Inventory) -> None
     else:
         check_source(spec.calibration)
         load_tokenizer(folder)
+
+
+def _check_chats(spec: JobSpec, folder: Path, inventory: Inventory) -> None:
+    """Refuse a model whose chat template does not go with it, or leaves no room."""
+    from workers.text.chat_text import check_room
+    from workers.text.tokenizer import load_tokenizer
+
+    turns = load_tokenizer(folder).turns()
+    check_room(text_request(spec), turns)
+    most = max((*turns.begin, *turns.answer, *turns.again))
+    if inventory.vocabulary is not None and most >= inventory.vocabulary:
+        told = f"its chat template writes the token {most}, but its embedding has {inventory.vocabulary} rows"
+        raise ModelError(f"{folder}: {told}: take the tokenizer that the model was trained with.")

@@ -22,6 +22,7 @@ from workers.models.model_files import model_digest
 from workers.pool.cache_locks import use
 from workers.recover.recovery_table import recovery_of
 from workers.tasks import Evaluate, PrepareText, Teach, Workspace
+from workers.text.text_sources import is_sampled
 from workers.text.tokens import TokenSet
 
 if TYPE_CHECKING:
@@ -128,7 +129,7 @@ def convert(wish: ConvertWish, cache_folder: Path, tell: Tell = lambda _: None) 
 
 def _text(worker: "Worker", wanted: Conversion, tell: Tell) -> TokenSet:
     request = text_request(wanted.spec)
-    tell("reading text" if request.source is not None else "sampling text from the model itself")
+    tell("sampling text from the model itself" if is_sampled(request.source) else "reading text")
     source = text_source(request, wanted.inventory, wanted.folder)
     tokens: TokenSet = worker.run(PrepareText(request, source))
     return tokens

@@ -21,6 +21,7 @@ from storage.records import Trial
 from tightfit.report.chart import format_kl, front_chart, uniform_label
 from tightfit.report.data import report_data, script_json
 from tightfit.report.history import Step, history_section, measured_points, told_of_dots
+from workers.text.text_sources import SELF
 
 _PLACEHOLDER = re.compile(r"\{\{(\w+)\}\}")
 _MINUTE = 60
@@ -85,6 +86,12 @@ def render_report(
 
 def _resource(name: str) -> str:
     return files("tightfit.report").joinpath(name).read_text(encoding="utf-8")
+
+
+def _calibration(calibration: str | None) -> str:
+    if calibration is None:
+        return "text sampled from the model itself"
+    return "chats of the model with itself" if calibration == SELF else model_name(calibration)
 
 
 def _short(text: str) -> str:
@@ -264,7 +271,7 @@ def _provenance(document: FrontDocument, spec: JobSpec) -> list[tuple[str, str]]
         ("Token forwards", f"{cost.token_forwards:,.0f}"),
         ("Wall time", f"{minutes} min {seconds} s"),
         ("Measured on", f"{document.measured_on.replace('_', '-')} text, {_sequences(document, spec)}"),
-        ("Calibration", model_name(spec.calibration) if spec.calibration else "text sampled from the model itself"),
+        ("Calibration", _calibration(spec.calibration)),
         ("Hypervolume", f"{document.hypervolume:.4f}"),
         ("Format version", str(document.schema_version)),
     ]

@@ -17,7 +17,7 @@ from space.errors import CalibrationError
 from workers.model_inputs import ModelInputs, Samples
 from workers.recover.recovery import Text
 from workers.tasks import PrepareText, Teach, Workspace
-from workers.text.text_sources import STDLIB
+from workers.text.text_sources import STDLIB, is_sampled
 from workers.text.tokens import TextRequest, TokenSet, save_samples, save_tokens
 from workers.worker import Worker
 
@@ -50,7 +50,7 @@ def training_text(
     train, selection = more.load("calibration"), more.load("search")
     if not is_own:
         selection = tokens.load("search")
-        train = torch.cat([tokens.load("calibration"), train]) if request.source is None else train
+        train = torch.cat([tokens.load("calibration"), train]) if is_sampled(request.source) else train
     train = train[unshared(train, held_out)]
     train = train[unshared(train, selection)]
     selection = selection[unshared(selection, held_out)]
@@ -68,7 +68,7 @@ def training_text(
 
 def _prepared(worker: Worker, request: TextRequest, num_sequences: int) -> TokenSet:
     """Return more of the same: a file is divided at the same places, so that its splits stay apart."""
-    if request.source is None:
+    if is_sampled(request.source):
         asked = replace(request, num_calibration=num_sequences, num_search=2, num_held_out=2)
     elif request.source == STDLIB:  # its splits lie apart, and it tells how much it has by refusing more
         with suppress(CalibrationError):
@@ -86,8 +86,14 @@ def _prepared(worker: Worker, request: TextRequest, num_sequences: int) -> Token
 
 
 def unshared(samples: Samples, others: Samples) -> Tensor:
-    """Return the (n,) indices of samples that share no run of tokens with others; padded ones are shared as wholes."""
+    """Return the (n,) indices of samples that share no run of tokens with others; padded ones are shared as wholes.
+
+    What all of them begin with, such as what a chat template writes, is nobody's text.
+    """
     rows, known = _ids(samples), _ids(others)
+    if isinstance(samples, Tensor):
+        begin = _common_begin(rows, known)
+        rows, known = rows[:, begin:], known[:, begin:]
     width = max(rows.shape[1], known.shape[1])
     run = width if isinstance(samples, ModelInputs) else min(SHARED_RUN, width)
     rows, known = (functional.pad(ids, (0, width - ids.shape[1])) for ids in (rows, known))
@@ -100,6 +106,14 @@ def _ids(samples: Samples) -> Tensor:
     if isinstance(samples, Tensor):
         return samples
     return next(tensor for name, tensor in samples.tensors.items() if name.endswith("input_ids"))
+
+
+def _common_begin(rows: Tensor, known: Tensor) -> int:
+    """Return how many tokens all rows of both begin with; none where that would be all that there is."""
+    length = min(rows.shape[1], known.shape[1])
+    both = torch.cat([rows[:, :length], known[:, :length]])
+    differs = (both != both[:1]).any(0).nonzero()
+    return int(differs[0]) if len(differs) else 0
 
 
 def _windows(rows: Tensor, run: int) -> Tensor:

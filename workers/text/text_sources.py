@@ -20,6 +20,8 @@ from workers.text.tokenizer import ChatWriter
 
 Split = Literal["calibration", "search", "held_out"]
 STDLIB = "python-stdlib"
+SELF = "self"
+"""chat turns that the model makes itself, through its own chat template"""
 _MAX_TEXT_BYTES = 512 * 2**20
 _BYTE_ORDER_MARKS = (
     *((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF32_LE, "utf-32"), (codecs.BOM_UTF32_BE, "utf-32")),
@@ -92,6 +94,11 @@ def read_text(source: str, folder: Path | None = None) -> dict[Split, str] | str
     return text
 
 
+def is_sampled(source: str | None) -> bool:
+    """Tell whether text is made by the model itself."""
+    return source in (None, SELF)
+
+
 def is_path(source: str) -> bool:
     """Tell whether a calibration source is a file, there or not, and no dataset's name."""
     path = user_path(source)
@@ -117,7 +124,7 @@ def check_source(source: str | None, folder: Path | None = None) -> None:
 
     A dataset is not read now, but what reads it must be there.
     """
-    if source is None:
+    if source is None or is_sampled(source):
         return
     if source == STDLIB or is_path(source):
         read_text(source, folder)

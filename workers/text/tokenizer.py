@@ -15,6 +15,23 @@ _NO_TOKENIZER = (
     *("generation_config", "chat_template", "modules", "sentence_bert_config"),
     *("config_sentence_transformers", "preprocessor_config", "processor_config", "video_preprocessor_config"),
 )
+_WORDS = ("Firstwords", "Secondwords", "Thirdwords")  # such as no template writes by itself
+
+
+@dataclass(frozen=True, slots=True)
+class Turns:
+    """What a chat template writes around the words of a user and of the model, in ids.
+
+    Attributes:
+        begin: before a user's first words.
+        answer: between a user's words and the answer.
+        again: between an answer and a user's next words.
+
+    """
+
+    begin: tuple[int, ...]
+    answer: tuple[int, ...]
+    again: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,17 +100,46 @@ class TextTokenizer:
         """
         return self._written(messages)
 
-    def _written(self, messages: list[Any], **options: Any) -> str:
-        if not getattr(self._tokenizer, "chat_template", None):
-            raise CalibrationError(
-                f"it holds chat turns, and {self.folder} has no chat template that could write them: give a `text`."
-            )
+    def turns(self) -> Turns:
+        """Return what the model's chat template writes around words.
+
+        Raises:
+            CalibrationError: there is no template, or it does not write words as they are, one after the other.
+
+        """
+        if not self.has_template:
+            raise CalibrationError(f"{self.folder}: it has no chat template; leave --calibration out.")
+        roles = zip(("user", "assistant", "user"), _WORDS, strict=True)
+        rest, parts = self._rendered([{"role": role, "content": words} for role, words in roles]), list[str]()
+        for words in _WORDS:
+            before, found, rest = rest.partition(words)
+            parts.append(before)
+            if not found:
+                raise CalibrationError(f"{self.folder}: its chat template changes the words of turns.")
+        begin, answer, again = (tuple(self.ids(part)) for part in parts)
+        if not answer or not again:
+            raise CalibrationError(f"{self.folder}: its chat template puts nothing between turns.")
+        return Turns(begin, answer, again)
+
+    @property
+    def has_template(self) -> bool:
+        """Tell whether the model has a chat template."""
+        return bool(getattr(self._tokenizer, "chat_template", None))
+
+    def _rendered(self, messages: list[Any], **options: Any) -> str:
         try:
-            written = str(self._tokenizer.apply_chat_template(messages, tokenize=False, **options))
+            return str(self._tokenizer.apply_chat_template(messages, tokenize=False, **options))
         except Exception as error:  # templates are programs
             raise CalibrationError(
                 f"the model's chat template cannot write its `messages`: {in_one_line(error)}."
             ) from error
+
+    def _written(self, messages: list[Any], **options: Any) -> str:
+        if not self.has_template:
+            raise CalibrationError(
+                f"it holds chat turns, and {self.folder} has no chat template that could write them: give a `text`."
+            )
+        written = self._rendered(messages, **options)
         begin = getattr(self._tokenizer, "bos_token", None)
         return written.removeprefix(begin) if begin and self.opening else written
 

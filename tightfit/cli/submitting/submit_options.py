@@ -42,8 +42,8 @@ Batch = Annotated[int, typer.Option(help="Sequences of key/value cache inside th
 Calibration = Annotated[
     str | None,
     typer.Option(
-        help="File of text, JSONL, CSV or Parquet, folder of sounds or images, `python-stdlib`, or a dataset name "
-        "[default: sampled]."
+        help="File of text, JSONL, CSV or Parquet, folder of sounds or images, `self` (chats of a chat model with "
+        "itself), `python-stdlib`, or a dataset name [default: sampled]."
     ),
 ]
 SequenceLength = Annotated[int | None, typer.Option(help="Tokens of each sequence of text [default: 256].")]
