@@ -1,8 +1,9 @@
 """Tokens per second of `packed` exports against the dense model, for each kind of level; CPU, one thread.
 
-    python -m benchmarks.packed [--kinds all] [--out FILE]
+    python -m benchmarks.packed [--kinds all] [--model bundled] [--out FILE]
+    python -m benchmarks.packed --model random-160m --out benchmarks/results/packed_160m.json
 
-The bundled model with every linear module and its embedding at one kind of level, exported and loaded as a user would:
+A model with every linear module and its embedding at one kind of level, exported and loaded as a user would:
 prefill of 256 tokens at once, and decoding one token at a time with a cache. Packed and dense run in turn, and times
 are CPU seconds of this process, so that what else a machine does matters little; ratios are medians of those pairs.
 """
@@ -14,7 +15,7 @@ import platform
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -143,11 +144,30 @@ def main() -> None:
     """Measure, print and write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kinds", default="all", help="texts of levels with commas between them")
+    parser.add_argument("--model", default="bundled", help="or random-160m, a Llama of 160 M random weights, tied")
     parser.add_argument("--out", type=Path, default=RESULT)
     options = parser.parse_args()
     torch.set_num_threads(1)
     wanted = set(KINDS.values()) if options.kinds == "all" else set(options.kinds.split(","))
-    folder = resolve_model("bundled", None)
+    with tempfile.TemporaryDirectory() as made:
+        folder = random_model(Path(made)) if options.model == "random-160m" else resolve_model(options.model, None)
+        document = measured(folder, wanted)
+    options.out.write_text(json.dumps({"model": options.model, **document}, indent=1) + "\n", encoding="utf-8")
+
+
+def random_model(folder: Path) -> Path:
+    """Save a Llama of 157 M weights, its head tied; how fast it runs does not depend on what they are."""
+    import transformers
+
+    torch.manual_seed(0)
+    shape = {"hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 14, "num_attention_heads": 12}
+    config = transformers.LlamaConfig(**shape, vocab_size=32000, tie_word_embeddings=True)
+    transformers.LlamaForCausalLM(config).to(torch.bfloat16).save_pretrained(folder)
+    return folder
+
+
+def measured(folder: Path, wanted: Collection[str]) -> dict[str, Any]:
+    """Return the speed of each kind of level that is wanted, beside the dense model's."""
     dense, ids = load_model(folder), torch.arange(PREFILL)[None] % 97 + 5
     document: dict[str, Any] = {
         "machine": {"processor": platform.processor() or platform.machine(), "threads": 1, "gpu": "not measured"},
@@ -159,7 +179,7 @@ def main() -> None:
             if text in wanted:
                 document["rows"].append(asdict(speed(kind, text, folder, dense, ids)))
                 print(document["rows"][-1], flush=True)
-    options.out.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    return document
 
 
 if __name__ == "__main__":
