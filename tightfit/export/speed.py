@@ -53,8 +53,7 @@ def speed(wish: SpeedWish) -> dict[str, Any]:
     folder = resolve_model(wish.folder, None)
     paper = _paper(folder)
     target = str(paper.get("format", ""))
-    if target in _ELSEWHERE:
-        raise UsageError(f"{wish.folder}: {_ELSEWHERE[target]}.")
+    check_runs_here(target, wish.folder)
     threads = wish.threads or len(os.sched_getaffinity(0))
     asked = {
         "folder": str(folder.resolve()),
@@ -70,6 +69,12 @@ def speed(wish: SpeedWish) -> dict[str, Any]:
         raise UsageError(answer["refused"])
     machine = {"processor": _processor(), "system": platform.system(), "threads": threads}
     return {"path": wish.folder, "format": target or None, **asdict(wish), "machine": machine, **answer}
+
+
+def check_runs_here(target: str, named: str) -> None:
+    """Refuse what is for a runtime that needs other hardware. Raises UsageError: it names that one's own program."""
+    if target in _ELSEWHERE:
+        raise UsageError(f"{named}: {_ELSEWHERE[target]}.")
 
 
 def _paper(folder: Path) -> Mapping[str, Any]:
