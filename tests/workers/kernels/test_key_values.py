@@ -15,7 +15,7 @@ from workers.compress.bit_packing import pack_bits
 from workers.families.read_inventory import inspect_model
 from workers.kernels.key_values.key_value_codes import decode, encode, rounded
 from workers.kernels.key_values.packed_layer import PackedLayer
-from workers.kernels.key_values.remembering import remember_as
+from workers.kernels.key_values.remembering import in_own_type, remember_as
 from workers.run.engine import Engine, no_level
 
 TEXTS = {
@@ -85,6 +85,19 @@ def test_generating_is_what_a_whole_forward_gives(folder: Path) -> None:
         torch.testing.assert_close(found, whole, atol=2e-5, rtol=1e-4)
         (found,) = engine.logits(engine.dense_plan, no_level, [tokens])
         torch.testing.assert_close(found, dense, atol=2e-5, rtol=1e-4)
+
+
+def test_what_is_remembered_can_be_left_alone_for_a_while(folder: Path) -> None:
+    """So that fast kernels are held against exact ones without steps of keys and values that the least of it moves."""
+    tokens, model = _tokens(), AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    with in_own_type(model):
+        dense = model(tokens, use_cache=False).logits
+    remember_as(model, TEXTS)
+    rounded_ones = model(tokens, use_cache=False).logits
+    with in_own_type(model):
+        assert torch.equal(model(tokens, use_cache=False).logits, dense)
+    assert torch.equal(model(tokens, use_cache=False).logits, rounded_ones)
+    assert not torch.allclose(rounded_ones, dense, atol=1e-2)
 
 
 def test_a_walk_over_cache_levels_gives_the_bits_of_fresh_runs(folder: Path) -> None:

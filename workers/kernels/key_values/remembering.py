@@ -5,7 +5,8 @@ kept in more bits for a while. So a forward over a whole text without a cache, i
 pass through the same rounding, gives what generating the same text token by token gives.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 from torch import Tensor, nn
@@ -17,6 +18,7 @@ from workers.kernels.key_values.packed_layer import PackedLayer
 from workers.kernels.key_values.rounding import rounded
 
 _CACHE = "past_key_values"  # transformers' argument
+_REMEMBERING = "_tightfit_remembering"
 _Levels = tuple[Level | None, Level | None]
 """of keys and of values; None: their own type"""
 
@@ -28,6 +30,7 @@ class Remembering:
         """Take the modules by the name of their keys or values, such as `model.layers.0.self_attn.keys`."""
         self._attentions = attentions
         self._levels: dict[str, Level] = {}
+        self._is_off = False
         self._hooks: dict[str, Any] = {}
 
     def begin(self, name: str, level: Level) -> None:
@@ -46,12 +49,23 @@ class Remembering:
         if self._levels.pop(name, None) is not None and not any(n.rpartition(".")[0] == owner for n in self._levels):
             self._hooks.pop(owner).remove()
 
+    @contextmanager
+    def off(self) -> Iterator[None]:
+        """Remember all in its own type for a while, in forwards that bring no cache."""
+        self._is_off = True
+        try:
+            yield
+        finally:
+            self._is_off = False
+
     def _hook(self, owner: str) -> Any:
         def through_cache(
             module: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]
         ) -> tuple[tuple[Any, ...], dict[str, Any]]:
             levels = self._levels.get(f"{owner}.{KEYS}"), self._levels.get(f"{owner}.{VALUES}")
             cache = named.get(_CACHE)
+            if self._is_off:
+                return inputs, named
             if cache is None:
                 return inputs, {**named, _CACHE: _Passing(levels)}
             _replace_layer(cache, int(module.layer_idx), levels)  # type: ignore[arg-type]
@@ -66,6 +80,13 @@ def remember_as(model: nn.Module, texts: Mapping[str, str]) -> None:
     remembering = Remembering({name: named[name.rpartition(".")[0]] for name in texts})
     for name, text in texts.items():
         remembering.begin(name, parse_level(text))
+    setattr(model, _REMEMBERING, remembering)
+
+
+def in_own_type(model: nn.Module) -> AbstractContextManager[None]:
+    """Have a model remember keys and values in their own type for a while, in forwards that bring no cache."""
+    remembering: Remembering | None = getattr(model, _REMEMBERING, None)
+    return nullcontext() if remembering is None else remembering.off()
 
 
 def remember_by(model: nn.Module, plan: Plan) -> None:
