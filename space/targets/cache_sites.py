@@ -3,6 +3,7 @@
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 
+from space.codings.coding_table import CODINGS
 from space.errors import SpecError
 from space.inventory import CacheLayer, Inventory, ModuleInfo, TensorInfo, as_planned
 from space.level import Level
@@ -37,6 +38,12 @@ def with_cache_sites(inventory: Inventory, context: int, batch: int, target: str
             "--cache-bits: no layer of this model remembers plain keys and values of all tokens (sliding windows, "
             "latent attention and recurrent states stay as they are); leave the option out."
         )
+    coding = CODINGS[TARGETS[target].cache_coding]
+    if wrong := next((cache for cache in caches if not coding.fits(cache.out_features, cache.in_features)), None):
+        raise SpecError(
+            f"--cache-bits: --target {target} keeps heads of a multiple of 32 values in fewer bits, and {wrong.name} "
+            f"has {wrong.in_features}; leave the option out."
+        )
     left = tuple(replace(layer, token_bytes=0) if layer.is_plain else layer for layer in layers)
     return replace(inventory, key_value=left, caches=caches)
 
@@ -70,7 +77,8 @@ def as_searched(
     """Return the inventory whose sites a plan names, its caches for so many tokens where the plan has levels of any."""
     caches = _cache_names(inventory) & {*names}
     found = as_planned(inventory, {*names} - caches)
-    return with_cache_sites(found, context, batch, target) if caches else found
+    can_hold = caches and TARGETS[target].cache_coding
+    return with_cache_sites(found, context, batch, target) if can_hold else found
 
 
 def without_own_type(plan: str, levels: Mapping[str, Level], inventory: Inventory) -> dict[str, Level]:

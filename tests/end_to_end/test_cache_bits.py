@@ -62,6 +62,7 @@ def _allocated(folder: Path) -> int:
         ({"context": 0}, "say how many tokens"),
         ({"target": "onnx"}, "--target onnx has none; use --target packed or gguf"),
         ({"target": "gguf", "cache_bits": (16, 2)}, "has 4, 5, 8, 16 bits; use --target packed or mlx"),
+        ({"target": "gguf"}, "keeps heads of a multiple of 32 values in fewer bits, and model"),
         ({"target": "vllm", "gpu_generation": "ampere"}, "no kernel for it on --gpu-generation ampere"),
         ({"pins": (("keys$", "kv3"),)}, "kv3"),
         ({"pins": (("q_proj$", "kv4"),)}, "matches no module"),
