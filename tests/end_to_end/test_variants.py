@@ -15,7 +15,6 @@ import transformers
 from torch import Tensor
 
 from search.request.model_checks import MODEL_CHECKS
-from space.codings.cache_coding import CACHE
 from space.codings.coding import Coding
 from space.codings.coding_table import CODINGS
 from space.codings.input_formats import INPUT_FORMATS
@@ -46,6 +45,7 @@ from workers.kernels.bit_streams import UNPACK_MASK, unpack_mask
 from workers.kernels.inputs.input_table import ROUNDED
 from workers.kernels.kernel import Kernel, Tensors
 from workers.kernels.kernel_table import KERNELS
+from workers.kernels.key_values.rounding import KEY_VALUES
 from workers.levels.level_store import LevelStore
 from workers.recover.recovery import Fitted, Lesson, Recovery, Values
 from workers.recover.recovery_table import RECOVERIES
@@ -61,7 +61,8 @@ def test_every_coding_is_whole() -> None:
     """Each has a builder and a kernel, and its mark and kinds are its own."""
     weights = {name for name, coding in CODINGS.items() if coding.holds == "weights"}
     assert weights == set(BUILDERS) == set(KERNELS)
-    assert {CACHE.name} == set(CODINGS) - weights  # rounded by workers/kernels/key_values
+    assert set(KEY_VALUES) == set(CODINGS) - weights
+    assert {target.cache_coding for target in TARGETS.values()} - {""} == set(KEY_VALUES)
     assert all(name == coding.name for name, coding in CODINGS.items())
     combining = [coding.mark for coding in CODINGS.values() if not coding.stands_alone]
     assert len(set(combining)) == len(combining)

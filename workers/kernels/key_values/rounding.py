@@ -20,7 +20,7 @@ _LEAST_SCALE = 1e-7  # of mx.quantize
 def rounded(values_bhtd: Tensor, level: Level, part: str) -> Tensor:
     """Return keys or values that were remembered at a level; `part` is "keys" or "values"."""
     assert level.bits is not None  # noqa: S101 (dense ones are not rounded)
-    return _ROUNDED[level.coding](values_bhtd, level.bits, part)
+    return KEY_VALUES[level.coding](values_bhtd, level.bits, part)
 
 
 def _in_mlx(values_bhtd: Tensor, bits: int, _: str) -> Tensor:
@@ -43,9 +43,10 @@ def _as_float8(values_bhtd: Tensor, _bits: int, _part: str) -> Tensor:
     return held.to(values_bhtd.dtype)
 
 
-_ROUNDED: dict[str, Callable[[Tensor, int, str], Tensor]] = {
+KEY_VALUES: dict[str, Callable[[Tensor, int, str], Tensor]] = {
     CACHE.name: lambda values, bits, _: key_value_codes.rounded(values, bits),
     GGML_CACHE.name: as_ggml,
     MLX_CACHE.name: _in_mlx,
     FLOAT8_CACHE.name: _as_float8,
 }
+"""coding of a cache -> (values, bits, part) -> as attention sees them"""
