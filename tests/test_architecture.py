@@ -59,7 +59,8 @@ LOADS_HEAVY = (  # importing these takes seconds; whatever else needs them impor
     *("workers.levels.statistics", "workers.made_text", "workers.model_inputs", "workers.samples"),
     *("workers.models.mapped_checkpoint", "workers.models.mxfp4", "workers.models.plausible", "workers.recover"),
     *("workers.pool.cluster", "workers.pool.ray_driver", "workers.pool.ray_pool", "workers.run", "workers.runtime"),
-    *("workers.text.sampled_text", "tightfit.export.making", "tightfit.exporting", "tightfit.jobs.recovering"),
+    *("workers.text.chat_text", "workers.text.sampled_text", "tightfit.export.making", "tightfit.exporting"),
+    *("tightfit.jobs.front_speeds", "tightfit.jobs.recovering"),
     *("tightfit.converting", "tightfit.hf"),
 )
 MAX_FILES, MAX_LINES, MAX_FUNCTION_LINES = 15, 300, 60
