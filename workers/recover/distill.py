@@ -9,7 +9,7 @@ Shape legend: B sequences, T tokens.
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -42,7 +42,8 @@ class Course:
         learning_rate: its highest; each change is in units of what is changed.
         warmup: steps in which it rises.
         judge_every: steps between two looks at the selection text.
-        patience: looks without a better one, after which training ends.
+        patience: looks without a better one, after which training ends. The start is none of them: trained values may
+            be worse at first, while the learning rate is high, and fall from look to look.
         seed: of the order of the text.
         max_seconds: of computing, over all runs together; None: as long as the steps take.
         temperature: of both distributions while training.
@@ -62,6 +63,16 @@ class Course:
     temperature: float = 1.0
     hard_labels: float = 0.0
     checkpoint_seconds: float = 30.0
+
+
+def looks_since_best(kls: Sequence[float]) -> int:
+    """Return how many looks came after the best of what was trained; the first of them is of the start.
+
+    >>> looks_since_best([1.0, 1.3, 1.2, 1.1]), looks_since_best([1.0, 0.9, 1.1, 1.2]), looks_since_best([1.0])
+    (0, 2, 0)
+    """
+    trained = kls[1:]
+    return len(trained) - 1 - trained.index(min(trained)) if trained else 0
 
 
 @dataclass(frozen=True)
@@ -186,7 +197,7 @@ class Distillation:
         return state
 
     def _is_over(self, state: TrainingState) -> bool:
-        looks = len(state.judged) - 1 - next(i for i, j in enumerate(state.judged) if j.step == state.kept_step)
+        looks = looks_since_best([judged.selection_kl for judged in state.judged])
         return state.diverged or state.step >= state.steps or looks >= self.course.patience
 
     def _stepped(self, state: TrainingState) -> TrainingState:
