@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from space.errors import InfeasibleBudgetError, LevelDamagedError
+from space.errors import InfeasibleBudgetError
 from space.plan import Plan
 from space.results.document import FrontDocument, FrontPoint
 from storage.records import Job
@@ -14,10 +14,8 @@ from storage.sound_records import ground_of
 from tightfit.export.checkpoint import write_checkpoint, write_papers
 from tightfit.export.source import Source
 from tightfit.export.speed import SpeedWish, check_runs_here, speed
-from tightfit.jobs.recovering import check_there, values_of
-from tightfit.searched_model import check_plan, searched_folder, searched_inventory
-from workers.levels.level_store import LevelStore
-from workers.text.tokens import TokenSet
+from tightfit.jobs.recovering import levels_there
+from tightfit.searched_model import check_plan, searched_inventory
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,18 +73,10 @@ def fast_enough(
 
 
 def _measured(job: Job, document: FrontDocument, point: FrontPoint, plan: Plan, wish: SpeedWish) -> PointSpeed:
-    ground, folder, inventory = ground_of(job), searched_folder(job), searched_inventory(job)
+    inventory = searched_inventory(job)
     check_plan(job.job_id, plan, inventory)
-    cache = Path(ground.cache_folder)
-    values = values_of(point, TokenSet.from_json(ground.tokens.to_json()), folder, cache)
-    levels = LevelStore(cache / "levels", ground.model_digest, values.tokens.of("calibration"))
-    check_there(point, values, levels, plan)
-    if missing := levels.missing(plan):
-        raise LevelDamagedError(
-            f"{len(missing)} levels of {point.point} are not here: `tightfit resume {job.job_id}` builds them again.",
-            missing[0][0],
-        )
-    with tempfile.TemporaryDirectory(prefix="speed-", dir=cache) as place:
+    values, levels = levels_there(job, point, plan)
+    with tempfile.TemporaryDirectory(prefix="speed-", dir=ground_of(job).cache_folder) as place:
         out = Path(place) / point.point
         out.mkdir()
         source = Source(Path(values.model_folder), inventory, levels, plan)

@@ -7,7 +7,7 @@ from typing import Any
 
 from search.measure.answer_keys import text_request
 from space.budget import format_bytes
-from space.errors import SpecError, StoreError
+from space.errors import LevelDamagedError, SpecError, StoreError
 from space.measurement import Measurement
 from space.plan import Plan
 from space.recover_options import RecoverOptions
@@ -18,7 +18,7 @@ from storage.records import Job
 from storage.sound_records import ground_of, reading
 from tightfit.export.making import Steps
 from tightfit.searched_model import searched_folder
-from workers.devices import device_here
+from workers.devices import Device, device_here
 from workers.families.read_inventory import inspect_searched
 from workers.levels.level_store import LevelStore
 from workers.recover.recovered_folder import place_of
@@ -107,6 +107,28 @@ def check_there(point: FrontPoint, values: Values, store: LevelStore, plan: Plan
             f"The values of {point.point} have gone from the cache, where task {point.recovered.task} had put them: "
             "`tightfit recover` makes them again."
         )
+
+
+def levels_there(job: Job, point: FrontPoint, plan: Plan, device: Device = "cpu") -> tuple[Values, LevelStore]:
+    """Return the values of a point and the store of its levels, all of which are here.
+
+    Raises:
+        LevelDamagedError: some are not.
+        ModelError: the searched model has gone or changed.
+        StoreError: files of a recovered point have gone.
+
+    """
+    ground, cache = ground_of(job), Path(ground_of(job).cache_folder)
+    values = values_of(point, TokenSet.from_json(ground.tokens.to_json()), searched_folder(job), cache)
+    levels = LevelStore(cache / "levels", ground.model_digest, values.tokens.of("calibration"), device)
+    check_there(point, values, levels, plan)
+    if missing := levels.missing(plan):
+        raise LevelDamagedError(
+            f"{len(missing)} levels of this point are not in {cache}, such as {missing[0][1]} of {missing[0][0]}: "
+            f"`tightfit resume {job.job_id}` builds them again.",
+            missing[0][0],
+        )
+    return values, levels
 
 
 def _recoveries(origin: _Origin, steps: Steps) -> Iterator[Recovered]:

@@ -5,7 +5,6 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from space.errors import LevelDamagedError
 from space.plan import Plan
 from space.results.document import FrontDocument, FrontPoint
 from storage.records import Job
@@ -16,7 +15,6 @@ from workers.devices import device_here
 from workers.levels.level_store import LevelStore
 from workers.runtime.prompt import Piece, Prompt
 from workers.tasks import Workspace
-from workers.text.tokens import TokenSet
 
 if TYPE_CHECKING:
     from workers.runtime.tryout import Tryout
@@ -40,19 +38,11 @@ def try_point(
 
 
 def _tryout(job: Job, point: FrontPoint, plan: Plan) -> "Tryout":
-    from tightfit.jobs.recovering import check_there, values_of
+    from tightfit.jobs.recovering import levels_there
 
     ground, folder = ground_of(job), searched_folder(job)
     cache, inventory, device = ground.cache_folder, searched_inventory(job), device_here()
-    values = values_of(point, TokenSet.from_json(ground.tokens.to_json()), folder, Path(cache))
-    levels = LevelStore(Path(cache) / "levels", ground.model_digest, values.tokens.of("calibration"), device)
-    check_there(point, values, levels, plan)
-    if missing := levels.missing(plan):
-        raise LevelDamagedError(
-            f"{len(missing)} levels of this point are not in {cache}, such as {missing[0][1]} of {missing[0][0]}: "
-            f"`tightfit resume {job.job_id}` builds them again.",
-            missing[0][0],
-        )
+    values, levels = levels_there(job, point, plan, device)
     workspace = Workspace(str(folder), cache, ground.model_digest, inventory, device=device)
     return _kept(workspace, levels, None if values.model_folder == str(folder) else Path(values.model_folder))
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from space.errors import CalibrationError
-from workers.text.sampled_text import Step
+from workers.text.sampled_text import Step, first_token
 from workers.text.text_sources import Split
 from workers.text.tokenizer import Turns
 from workers.text.tokens import SPLITS, TextRequest, TokenSet, save_tokens
@@ -91,7 +91,7 @@ def _sample(model: Any, step: Step, request: TextRequest, turns: Turns, generato
     """Return the (T,) tokens of a batch of chats."""
     device, length = next(model.parameters()).device, request.sequence_length
     chats = [Chat(turns, _ends(model), length // _SHARE) for _ in range(_BATCH)]
-    ids, cache = torch.tensor(turns.begin or (_first(model),), device=device).expand(_BATCH, -1), None
+    ids, cache = torch.tensor(turns.begin or (first_token(model),), device=device).expand(_BATCH, -1), None
     while ids.shape[1] < length + (not turns.begin):
         logits, cache = step(model, ids, cache)
         p = logits.float().softmax(-1).cpu()
@@ -108,8 +108,3 @@ def _ends(model: Any) -> set[int]:
         told = getattr(config, "eos_token_id", None)
         found.update([told] if isinstance(told, int) else told or ())
     return found
-
-
-def _first(model: Any) -> int:
-    first = model.config.get_text_config().bos_token_id
-    return first if isinstance(first, int) else 0

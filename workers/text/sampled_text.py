@@ -37,13 +37,18 @@ def sample_tokens(
     return save_tokens(chosen, out_folder, f"text: sampled from the model itself, seed {request.seed}")
 
 
+def first_token(model: Any) -> int:
+    """Return what stands before a text where the tokenizer puts nothing there."""
+    found = model.config.get_text_config().bos_token_id
+    return found if isinstance(found, int) else 0
+
+
 def _sample(
     model: Any, step: Step, count: int, request: TextRequest, opening: Sequence[int], generator: torch.Generator
 ) -> Tensor:
     """Return (count, T) sampled tokens behind the opening; without one, behind a token that is left out again."""
     device = next(model.parameters()).device
-    first = model.config.get_text_config().bos_token_id
-    start = list(opening) or [first if isinstance(first, int) else 0]
+    start = list(opening) or [first_token(model)]
     ids, cache = torch.tensor(start, device=device).expand(count, -1), None
     for _ in range(request.sequence_length - len(opening)):
         logits, cache = step(model, ids, cache)
