@@ -16,7 +16,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from space.codings.cache_coding import GGML_CACHE_TYPES
+from space.codings.ggml_types import GGML_TYPES
 from space.errors import VerificationError
+from space.level import DENSE, Level
 
 _CALLBACK = ctypes.CFUNCTYPE(None, ctypes.c_int, ctypes.c_char_p, ctypes.c_void_p)
 _MAX_TOKENS = 2048  # of one batch, by default
@@ -156,14 +159,14 @@ class LlamaCpp:
 
 
 @contextmanager
-def opened(path: Path, num_positions: int, threads: int = 1, cache_type: int | None = None) -> Iterator[LlamaCpp]:
+def opened(path: Path, num_positions: int, threads: int = 1, cache: Level = DENSE) -> Iterator[LlamaCpp]:
     """Yield a file as llama.cpp has loaded it.
 
     Args:
         path: the file.
         num_positions: room for so many tokens.
         threads: of its kernels.
-        cache_type: of `enum ggml_type`, for keys and values; None: float16.
+        cache: of keys and values; a dense one is float16.
 
     Raises:
         VerificationError: it cannot load the file, or cannot remember in that type.
@@ -175,8 +178,8 @@ def opened(path: Path, num_positions: int, threads: int = 1, cache_type: int | N
         raise VerificationError(f"llama.cpp cannot load {path.name}")
     parameters = library.llama_context_default_params()
     parameters.num_positions = num_positions
-    if cache_type is not None:
-        parameters.remember_in(cache_type)
+    if cache.bits is not None:
+        parameters.remember_in(GGML_TYPES[GGML_CACHE_TYPES[cache.bits]].number)
     context = library.llama_init_from_model(model, parameters)
     if not context:
         library.llama_model_free(model)

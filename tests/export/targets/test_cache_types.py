@@ -99,7 +99,7 @@ def test_heads_are_turned_as_in_llama_cpp(benches: DecoderBenches, tmp_path: Pat
     plan = _plan(bench, "gguf", "q8_0", "kv-q4_0")
     write_export(bench, plan, "gguf", tmp_path / "out")
     ids = bench.tokens.load("held_out")
-    with llama_cpp.opened(tmp_path / "out" / "model.gguf", ids.shape[1], cache_type=2) as runtime:
+    with llama_cpp.opened(tmp_path / "out" / "model.gguf", ids.shape[1], cache=plan.cache_level) as runtime:
         theirs = torch.cat([*runtime.logits(ids)]).log_softmax(-1)
 
     def distance() -> float:

@@ -9,8 +9,6 @@ from typing import Any
 
 from torch import Tensor
 
-from space.codings.cache_coding import GGML_CACHE_TYPES
-from space.codings.ggml_types import GGML_TYPES
 from space.plan import Plan
 from workers.devices import Device, compute_dtype
 from workers.evaluate.quality import sequence_quality
@@ -99,9 +97,7 @@ def in_llama_cpp(
     """Return the KL divergence of llama.cpp's own logits on each of (N, T) tokens, where it is installed."""
     if not is_installed():
         return None
-    bits = plan.cache_level.bits
-    cache_type = None if bits is None else GGML_TYPES[GGML_CACHE_TYPES[bits]].number
-    with opened(_file(folder), tokens.shape[1], cache_type=cache_type) as runtime:
+    with opened(_file(folder), tokens.shape[1], cache=plan.cache_level) as runtime:
         kl, _ = sequence_quality(runtime.logits(tokens), tokens.split(1), teacher, family.loss)
     return "llama.cpp", kl
 

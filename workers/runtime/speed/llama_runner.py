@@ -4,8 +4,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
 
-from space.codings.cache_coding import GGML_CACHE_TYPES
-from space.codings.ggml_types import GGML_TYPES
 from space.errors import UsageError
 from workers.gguf.llama_cpp import LlamaCpp, is_installed, opened
 from workers.runtime.speed.timing import Course
@@ -21,10 +19,8 @@ def in_llama_cpp(course: Course) -> Iterator[tuple[str, "_Runner"]]:
     """
     if not is_installed():
         raise UsageError("llama.cpp is not here: pip install 'tightfit[llama-cpp]'.")
-    bits = course.plan.cache_level.bits
-    cache_type = None if bits is None else GGML_TYPES[GGML_CACHE_TYPES[bits]].number
     path = next(course.folder.glob("*.gguf"))
-    with opened(path, course.num_positions, course.threads, cache_type) as runtime:
+    with opened(path, course.num_positions, course.threads, course.plan.cache_level) as runtime:
         yield f"llama.cpp (xllamacpp {version('xllamacpp')}) on the CPU", _Runner(runtime, course)
 
 
