@@ -40,6 +40,7 @@ class LeagueRow:
     difference_ci95: tuple[float, float]
 
 
+PLAIN_BYTES = Level(8)
 Side = tuple[int, Sequence[float]]
 """bytes, and the KL of each sequence"""
 
@@ -83,13 +84,16 @@ class Searched:
         some = rows[:count]
         return sequence_quality(logits(some), some.split(1), teacher, FAMILIES[inventory.family].loss)[0]
 
-    def held_out_at(self, weights: Mapping[str, Tensor]) -> list[float]:
-        """Return the KL of each sequence of its held-out text with some modules' weights, all others dense."""
+    def held_out_at(self, weights: Mapping[str, Tensor], level: Level = PLAIN_BYTES) -> list[float]:
+        """Return the KL of each sequence of its held-out text with some modules' weights, all others dense.
+
+        Of the level nothing counts but what it rounds inputs to.
+        """
         inventory = inspect_model(resolve_model(self.service.store.get_job(self.job_id).spec.model))
         worker, tokens = self._worker(inventory)
         worker.run(Teach(tokens, "held_out"))
         teacher, batches = read_teacher(worker.teacher_path(tokens, "held_out")), tokens.load("held_out").split(BATCH)
-        plan = Plan.of({m.name: Level(8) if m.name in weights else DENSE for m in inventory.modules})  # only a name
+        plan = Plan.of({m.name: level if m.name in weights else DENSE for m in inventory.modules})
         logits = worker.engine.logits(plan, lambda name, *_: weights[name], batches)
         return sequence_quality(logits, batches, teacher, FAMILIES[inventory.family].loss)[0]
 

@@ -4,10 +4,15 @@ vLLM makes one product of q, k and v, and one of gate and up, so that their weig
 (`find_matched_target` in its compressed_tensors/utils.py). Weights alone are `pack-quantized` integers of 2 to 8 bits:
 its Marlin and Machete kernels take 4 and 8 bits, Humming the others, and its CPU kernel 4. With rounded inputs they are
 `int-quantized` or `float-quantized`: bytes, one scale a row, and inputs rounded token by token; 8-bit floats need a GPU
-of compute capability 8.9.
+of compute capability 8.9. Floats of 4 bits are `nvfp4-pack-quantized` or `mxfp4-pack-quantized`: Marlin multiplies
+their weights with inputs as they are from 8.0 on, Blackwell's own kernels NVFP4 with inputs rounded alike.
 """
 
+from dataclasses import replace
+
 from space.codings.cache_coding import FLOAT8_CACHE
+from space.codings.coding_table import CODINGS
+from space.codings.float4_coding import FLOAT4_GROUPS, MXFP4, NVFP4_BOTH
 from space.inventory import Inventory, ModuleInfo, TensorInfo
 from space.level import Level
 from space.targets.compressed_tensors_target import COMPRESSED_TENSORS
@@ -32,11 +37,11 @@ def _why_not(level: Level) -> str | None:
     if level.is_dense:
         return None
     is_float = level.coding == "float8" and bool(level.inputs)
-    if level.is_plain and not level.rotated and (level.coding == "integer" or is_float):
+    if level.is_plain and not level.rotated and (level.coding in ("integer", *FLOAT4_GROUPS) or is_float):
         return None
     return (
-        "holds plain integers, with inputs as they are or in 8 bits, and 8-bit floats with such inputs only "
-        "(--kind integer,integer-a8,float8-af8)"
+        "holds plain integers, with inputs as they are or in 8 bits, 8-bit floats with such inputs, and 4-bit floats "
+        f"only (--kind integer,integer-a8,float8-af8,{','.join(FLOAT4_GROUPS)})"
     )
 
 
@@ -50,11 +55,25 @@ def _is_legal(module: ModuleInfo, level: Level) -> bool:
 
 
 def _layout(module: ModuleInfo, level: Level) -> tuple[TensorInfo, ...]:
+    if level.coding in FLOAT4_GROUPS:
+        return _float4_layout(module, level)
     if not level.inputs:
         return COMPRESSED_TENSORS.layout(module, level)
     rows, columns = module.out_features, module.in_features
     dtype = "F8_E4M3" if level.coding == "float8" else "I8"
     return TensorInfo("weight", (rows, columns), dtype), TensorInfo("weight_scale", (rows, 1), "F16")
+
+
+def _float4_layout(module: ModuleInfo, level: Level) -> tuple[TensorInfo, ...]:
+    """Return codes and scales, and the factors of weights and of inputs that NVFP4 has beside them."""
+    values, scale = CODINGS[level.coding].layout(module.out_features, module.in_features, level.bits or 0)
+    is_mx, rounds = level.coding == MXFP4.name, bool(level.rounded_inputs)
+    factors = () if is_mx else ("weight_global_scale", "input_global_scale")[: 1 + rounds]
+    return (
+        replace(values, name="weight_packed"),
+        TensorInfo("weight_scale", scale.shape, "U8" if is_mx else "F8_E4M3"),
+        *(TensorInfo(name, (1,), "F32") for name in factors),
+    )
 
 
 def fused_with(module_name: str) -> str | None:
@@ -68,7 +87,16 @@ def _groups(inventory: Inventory) -> Groups:
 
 
 def _has_no_floats(level: Level) -> bool:
-    return level.coding not in ("float8", FLOAT8_CACHE.name)
+    return level.coding not in ("float8", FLOAT8_CACHE.name, *FLOAT4_GROUPS)
+
+
+def _has_floats_of_four_bits(level: Level) -> bool:
+    """Tell what Ampere has: Marlin's kernels, for which inputs stay as they are."""
+    return level.coding not in ("float8", FLOAT8_CACHE.name, NVFP4_BOTH.name)
+
+
+def _rounds_no_inputs_to_four_bits(level: Level) -> bool:
+    return level.coding != NVFP4_BOTH.name
 
 
 def _is_for_cpus(level: Level) -> bool:
@@ -85,8 +113,9 @@ VLLM = Target(
     generations={
         "cpu": _is_for_cpus,
         "turing": _has_no_floats,
-        "ampere": _has_no_floats,
-        "ada": lambda _: True,
-        "hopper": lambda _: True,
+        "ampere": _has_floats_of_four_bits,
+        "ada": _rounds_no_inputs_to_four_bits,
+        "hopper": _rounds_no_inputs_to_four_bits,
+        "blackwell": lambda _: True,
     },
 )

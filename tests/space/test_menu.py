@@ -210,14 +210,15 @@ def test_uniform_levels_of_a_menu_of_kinds_that_stand_alone() -> None:
     ("hardware", "held"),
     [
         ("cpu", {"b4-g64", "b8-g64-a8"}),
-        ("ampere", {"b2-g64", "b4-g64", "b8-g64", "b8-g64-a8"}),
-        ("hopper", {"b2-g64", "b4-g64", "b8-g64", "b8-g64-a8", "b8-gch-f-af8"}),
-        (None, {"b2-g64", "b4-g64", "b8-g64", "b8-g64-a8", "b8-gch-f-af8"}),
+        ("turing", {"b2-g64", "b4-g64", "b8-g64", "b8-g64-a8"}),
+        ("ampere", {"b2-g64", "b4-g64", "b8-g64", "b8-g64-a8", "nvfp4", "mxfp4"}),
+        ("hopper", {"b2-g64", "b4-g64", "b8-g64", "b8-g64-a8", "b8-gch-f-af8", "nvfp4", "mxfp4"}),
+        (None, {"b2-g64", "b4-g64", "b8-g64", "b8-g64-a8", "b8-gch-f-af8", "nvfp4", "nvfp4-a4", "mxfp4"}),
     ],
 )
 def test_levels_without_a_kernel_are_left_out(hardware: str | None, held: set[str]) -> None:
     """Of the menu and of uniform plans; dense weights run everywhere."""
-    kinds = ("integer", "integer-a8", "float8-af8")
+    kinds = ("integer", "integer-a8", "float8-af8", "nvfp4", "nvfp4-a4", "mxfp4")
     values = {"bits": (2, 4, 8, 16), "group_sizes": (64,), "sparsities": (0.0,), "ranks": (0,), "kinds": kinds}
     spec = make_spec(model="m", budget="60%", target="vllm", gpu_generation=hardware, **values)
     assert {str(level) for level in spec.menu.levels()} == held | {"dense"}

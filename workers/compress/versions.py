@@ -9,6 +9,7 @@ from collections.abc import Iterable
 
 from space.codings.affine_coding import GROUP_OF
 from space.codings.cache_coding import CACHE_CODINGS
+from space.codings.float4_coding import FLOAT4_GROUPS
 from space.codings.ggml_types import GGML_TYPES
 from space.level import Level, parse_level
 
@@ -20,6 +21,7 @@ BUILDERS = {
     **dict.fromkeys((coding.name for coding in CACHE_CODINGS), 8),
     **dict.fromkeys(GGML_TYPES, 8),
     **dict.fromkeys(GROUP_OF, 9),
+    **dict.fromkeys(FLOAT4_GROUPS, 9),
 }
 """coding -> version of its builder and layout; of a cache, of how it is rounded"""
 SLOTS = {"transform": 1, "mask": 1, "correction": 1, "inputs": 1}

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from space.codings.float4_coding import FLOAT4_GROUPS
 from space.errors import SpecError, VerificationError
 from space.level import DENSE, parse_level
 from space.menu import Menu, build_space
@@ -26,7 +27,7 @@ MIXED = ("b4-g32", "b8-gch-a8", "b3-g32", "b2-gch", "b8-gch-a8", "dense", "b5-g3
 def _plan(bench: Bench, texts: tuple[str, ...]) -> Plan:
     """Return a plan whose items take levels in turn where all their modules can."""
     inventory, turn = bench.workspace.inventory, cycle(map(parse_level, texts))
-    space = build_space(inventory, Menu(kinds=("integer", "integer-a8", "float8-af8")), "vllm", ())
+    space = build_space(inventory, Menu(kinds=("integer", "integer-a8", "float8-af8", *FLOAT4_GROUPS)), "vllm", ())
     levels = {item: next(turn) if len(space.levels[item]) > 1 else DENSE for item in space.items}
     fit = {
         i: v if all(is_legal(inventory.module(n), v, "vllm") for n in space.items[i]) else DENSE
@@ -91,6 +92,25 @@ def test_floats_of_eight_bits_are_measured(bench: Benches, tmp_path: Path) -> No
         assert one.runtime[1] == pytest.approx(one.kl_divergence, rel=1e-3)
     settings = json.loads((tmp_path / "alone" / "config.json").read_text())["quantization_config"]
     assert settings["format"] == "float-quantized"
+
+
+@pytest.mark.usefixtures("reload_here")
+def test_floats_of_four_bits_are_measured(bench: Benches, tmp_path: Path) -> None:
+    """In files as in searches, though they are unpacked to bfloat16; inputs as compressed-tensors has them."""
+    at = bench("tied")
+    texts = ("nvfp4", "nvfp4-a4", "mxfp4")
+    found = {text: _verified(write_export(at, _plan(at, (text,)), "vllm", tmp_path / text)) for text in texts}
+    assert all(one.logit_difference <= 1e-4 for one in found.values())
+    assert found["nvfp4"].kl_divergence < found["mxfp4"].kl_divergence
+    assert found["nvfp4-a4"].kl_divergence > 1.2 * found["nvfp4"].kl_divergence
+    assert found["nvfp4"].runtime is found["mxfp4"].runtime is None
+    assert found["nvfp4-a4"].runtime is not None
+    assert found["nvfp4-a4"].runtime[1] == pytest.approx(found["nvfp4-a4"].kl_divergence, rel=0.01)
+    mixed = _plan(at, ("nvfp4-a4", "b8-gch-f-af8", "mxfp4", "b4-g32", "nvfp4"))
+    one = _verified(write_export(at, mixed, "vllm", tmp_path / "mixed"))
+    assert one.logit_difference <= 1e-4
+    assert one.runtime is not None
+    assert one.runtime[1] == pytest.approx(one.kl_divergence, rel=0.01)
 
 
 def _planted(what: str, settings: dict[str, Any]) -> None:

@@ -11,13 +11,15 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from space.codings.float4_coding import FLOAT4_GROUPS
 from space.cost import module_bytes
 from space.inventory import ModuleInfo, TensorInfo
-from space.level import Level
+from space.level import Level, parse_level
 from space.targets.target_table import is_legal
 from tests.workers.weights import correlated_hessian, random_weight
 from workers.compress.build import build_levels
 from workers.compress.module_statistics import Statistics
+from workers.kernels.inputs.float4_inputs import nearest_float4
 from workers.kernels.unpack import unpack
 from workers.levels.level_store import LevelStore
 from workers.runtime.packed_modules import install_packed
@@ -105,6 +107,28 @@ def test_floats_of_eight_bits_are_loaded_as_they_were_searched() -> None:
     assert float(found[5].abs().max()) == 0
     normal = weight.abs() > weight.abs().amax(1, keepdim=True) / 2**10
     assert float(((found - weight).abs() / weight.abs())[normal].max()) <= 2**-4
+
+
+@pytest.mark.parametrize("text", ["nvfp4", "mxfp4"])
+def test_floats_of_four_bits_are_loaded_as_they_were_searched(text: str) -> None:
+    """Groups of zeros too, and of values that no scale reaches; searched scales lose less than usual ones."""
+    level = parse_level(text)
+    assert not is_legal(_info("linear", 33, 72), level, "packed")
+    _check(level, "linear", 33, 96, 7)
+    _check(level, "embedding", 33, 96, 7)
+    weight = random_weight(64, 256, 3) * 0.05
+    weight[0], weight[1] = 0, 1e-9
+    weight[2] *= 1000
+    (built,) = build_levels(weight, Statistics(torch.eye(256)), [level])
+    found = unpack(built.tensors, level, 256)
+    assert float(found[0].abs().max()) == 0
+    assert float(found[1].abs().max()) <= 1e-6
+    assert found.isfinite().all()
+    groups, rows = weight[3:].view(61, -1, FLOAT4_GROUPS[text]), found[3:]
+    usual = groups.abs().amax(-1, keepdim=True) / 6
+    scale = usual.log2().ceil().exp2() if text == "mxfp4" else usual
+    plain = nearest_float4(groups / scale).mul(scale).view_as(rows)
+    assert float((rows - weight[3:]).square().sum()) < 0.9 * float((plain - weight[3:]).square().sum())
 
 
 @pytest.mark.parametrize("kind", ["linear", "embedding"])

@@ -2,7 +2,7 @@
 
 import re
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -41,30 +41,14 @@ def quantization_config(
 ) -> dict[str, Any]:
     """Return one config group per level, its modules named exactly; modules left dense are ignored.
 
-    `scheme` tells what a level's group has beside its weights: the format, where it is not `pack-quantized`, and what
-    inputs are rounded to.
+    `scheme` tells what a level's group has that plain integers have not: the format, where it is not `pack-quantized`,
+    what inputs are rounded to, and what of the weights differs.
     """
     by_level: dict[Level, list[str]] = {}
     for name, level in ((module.name, plan[module.name]) for module in inventory.modules):
         by_level.setdefault(level, []).append(name)
-    packed = [(level, names) for level, names in by_level.items() if not level.is_dense]
-    groups = {
-        f"group_{index}": {
-            "targets": [f"re:^{re.escape(name)}$" for name in names],
-            "weights": {
-                "num_bits": level.bits,
-                "type": "float" if level.coding == "float8" else "int",
-                "symmetric": True,
-                "strategy": "channel" if level.group_size is None else "group",
-                "group_size": level.group_size,
-                "dynamic": False,
-            },
-            "input_activations": None,
-            "output_activations": None,
-            **scheme(level),
-        }
-        for index, (level, names) in enumerate(sorted(packed, key=lambda item: str(item[0])))
-    }
+    packed = sorted((item for item in by_level.items() if not item[0].is_dense), key=lambda item: str(item[0]))
+    groups = {f"group_{index}": _group(level, names, scheme(level)) for index, (level, names) in enumerate(packed)}
     dense = [m.name for m in inventory.modules if plan[m.name].is_dense and m.kind == "linear"]
     ignored = dense + [copy for m in inventory.modules if plan[m.name].is_dense for copy in m.tied]
     formats = {scheme(level).get("format", _FORMAT) for level, _ in packed} or {_FORMAT}
@@ -75,6 +59,24 @@ def quantization_config(
         "config_groups": groups,
         "ignore": ignored,
         "kv_cache_scheme": None,
+    }
+
+
+def _group(level: Level, names: Sequence[str], scheme: Mapping[str, Any]) -> dict[str, Any]:
+    weights = {
+        "num_bits": level.bits,
+        "type": "int",
+        "symmetric": True,
+        "strategy": "channel" if level.group_size is None else "group",
+        "group_size": level.group_size,
+        "dynamic": False,
+    }
+    return {
+        "targets": [f"re:^{re.escape(name)}$" for name in names],
+        "input_activations": None,
+        "output_activations": None,
+        **scheme,
+        "weights": weights | scheme.get("weights", {}),
     }
 
 

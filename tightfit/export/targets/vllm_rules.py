@@ -1,9 +1,8 @@
 """vLLM's rules, checked on the files of an export: what its loader would refuse, or take for something else.
 
-Only `config.json` and the header of the weights are read. The rules are those of vLLM's compressed_tensors.py,
-compressed_tensors_wNa16.py, compressed_tensors_w8a8_int8.py and compressed_tensors_w8a8_fp8.py: each layer by exactly
-one group of the config or by `ignore`, fused layers by one scheme, packed words and scales of the shapes that its
-parameters have.
+Only `config.json` and the header of the weights are read. The rules are those of vLLM's compressed_tensors.py, and of
+its files for packed integers, integers and floats of 8 bits, and floats of 4: each layer by exactly one group of the
+config or by `ignore`, fused layers by one scheme, packed words and scales of the shapes that its parameters have.
 """
 
 import json
@@ -12,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from space.codings.float4_coding import FLOAT4_GROUPS, MXFP4
 from space.inventory import Inventory, ModuleInfo, TensorInfo
 from space.level import Level
 from space.plan import Plan
@@ -24,6 +24,8 @@ _BY_COLUMNS = ("o_proj", "down_proj")
 _WORD = 32
 _BYTES = {"int-quantized": "I8", "float-quantized": "F8_E4M3"}
 """format -> type of its weights, a byte each"""
+_SCALES_OF_FLOAT4 = {"nvfp4-pack-quantized": "F8_E4M3", "mxfp4-pack-quantized": "U8"}
+"""format -> type of its scales"""
 Scheme = Mapping[str, Any]
 
 
@@ -65,19 +67,27 @@ def _matches(name: str, settings: Mapping[str, Any]) -> Iterator[Scheme | None]:
 
 
 def _told(scheme: Scheme | None) -> tuple[Any, ...]:
-    """Return bits, kind of numbers, columns of a group and what inputs are rounded to, as a config has them."""
+    """Return format, bits, kind of numbers, columns of a group and how inputs are rounded, as a config has them."""
     if scheme is None:
-        return (None, None, None, None)
+        return (None,)
     weights, inputs = scheme["weights"], scheme["input_activations"]
     held = None if inputs is None else (inputs["num_bits"], inputs["type"], inputs["strategy"], inputs["dynamic"])
-    return weights["num_bits"], weights["type"], weights["group_size"], held
+    return scheme["format"], weights["num_bits"], weights["type"], weights["group_size"], held
 
 
 def _of(level: Level) -> tuple[Any, ...]:
     if level.is_dense:
-        return (None, None, None, None)
+        return (None,)
+    if level.coding in FLOAT4_GROUPS:
+        inputs = (4, "float", "tensor_group", "local") if level.rounded_inputs else None
+        return _float4_format(level), level.bits, "float", FLOAT4_GROUPS[level.coding], inputs
     kind = "float" if level.coding == "float8" else "int"
-    return level.bits, kind, level.group_size, (8, kind, "token", True) if level.inputs else None
+    name = f"{kind}-quantized" if level.inputs else "pack-quantized"
+    return name, level.bits, kind, level.group_size, (8, kind, "token", True) if level.inputs else None
+
+
+def _float4_format(level: Level) -> str:
+    return "mxfp4-pack-quantized" if level.coding == MXFP4.name else "nvfp4-pack-quantized"
 
 
 def _is_named(name: str, target: str) -> bool:
@@ -86,27 +96,39 @@ def _is_named(name: str, target: str) -> bool:
 
 def _shape_problems(module: ModuleInfo, scheme: Scheme | None, stored: Mapping[str, TensorInfo]) -> list[str]:
     """Compare the tensors of a layer with those that vLLM makes parameters for."""
-    rows, columns = module.out_features, module.in_features
     held = {n: (t.shape, t.dtype) for n in _TENSORS if (t := stored.get(f"{module.name}.{n}")) is not None}
-    wanted: dict[str, tuple[tuple[int, ...], str]]
-    if scheme is None:
-        wanted = {"weight": ((rows, columns), module.weight.dtype)}
-    else:
-        weights = scheme["weights"]
-        if scheme["format"] in _BYTES:
-            wanted = {"weight": ((rows, columns), _BYTES[scheme["format"]]), "weight_scale": ((rows, 1), "F16")}
-        else:
-            groups = columns // weights["group_size"] if weights["strategy"] == "group" else 1
-            words = -(-columns * weights["num_bits"] // _WORD)
-            wanted = {
-                "weight_packed": ((rows, words), "I32"),
-                "weight_scale": ((rows, groups), "F16"),
-                "weight_shape": ((2,), "I64"),
-            }
+    wanted = _parameters(module, scheme)
     return [] if held == wanted else [f"{module.name} is stored as {held}, vLLM's parameters are {wanted}"]
 
 
-_TENSORS = ("weight", "weight_packed", "weight_scale", "weight_shape", "weight_zero_point", "weight_g_idx")
+def _parameters(module: ModuleInfo, scheme: Scheme | None) -> dict[str, tuple[tuple[int, ...], str]]:
+    """Return name -> shape and type of what vLLM makes for a layer."""
+    rows, columns = module.out_features, module.in_features
+    if scheme is None:
+        return {"weight": ((rows, columns), module.weight.dtype)}
+    weights, name = scheme["weights"], scheme["format"]
+    if name in _BYTES:
+        return {"weight": ((rows, columns), _BYTES[name]), "weight_scale": ((rows, 1), "F16")}
+    groups = columns // weights["group_size"] if weights["group_size"] else 1
+    if name in _SCALES_OF_FLOAT4:
+        factors = [] if name.startswith("mx") else ["weight_global_scale"]
+        factors += ["input_global_scale"] if scheme["input_activations"] else []
+        return {
+            "weight_packed": ((rows, columns // 2), "U8"),
+            "weight_scale": ((rows, groups), _SCALES_OF_FLOAT4[name]),
+            **dict.fromkeys(factors, ((1,), "F32")),
+        }
+    return {
+        "weight_packed": ((rows, -(-columns * weights["num_bits"] // _WORD)), "I32"),
+        "weight_scale": ((rows, groups), "F16"),
+        "weight_shape": ((2,), "I64"),
+    }
+
+
+_TENSORS = (
+    *("weight", "weight_packed", "weight_scale", "weight_shape", "weight_zero_point", "weight_g_idx"),
+    *("input_scale", "weight_global_scale", "input_global_scale"),
+)
 
 
 def tensor_parallel_sizes(inventory: Inventory, plan: Plan) -> list[int]:
@@ -121,5 +143,5 @@ def _divides(module: ModuleInfo, plan: Plan, degree: int) -> bool:
     rows, columns = module.out_features, module.in_features
     if module.module_type not in _BY_COLUMNS:
         return rows % degree == 0
-    part = columns // degree
-    return columns % degree == 0 and part % (level.group_size or 1) == 0 and part * level.bits % _WORD == 0
+    part, size = columns // degree, level.group_size or FLOAT4_GROUPS.get(level.coding, 1)
+    return columns % degree == 0 and part % size == 0 and part * level.bits % _WORD == 0

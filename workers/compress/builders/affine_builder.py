@@ -5,7 +5,6 @@ Shape legend: O out_features, I in_features, G groups, S columns of one group, n
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -15,27 +14,15 @@ from space.level import Level
 from workers.compress.bit_packing import pack_bits
 from workers.compress.builders.builder import WholeBuilder
 from workers.compress.builders.integer_builder import INTEGER_BUILDER
-from workers.compress.gptq import error_energy, gptq
+from workers.compress.gptq import gptq
 from workers.compress.module_statistics import Statistics
 from workers.compress.rounding_inputs import Inputs
 from workers.compress.rounding_outputs import Outputs
-from workers.compress.settling.coordinate_descent import Grid, descend
-from workers.compress.settling.scale_refit import refitted_scales
-from workers.kernels.unpack import column_scale
+from workers.compress.settling.group_grids import GridFit, GroupGrids
 
 _MAX_VALUES = 16_000_000  # rounded together
-_TURNS = 2
 _COARSE_BITS = 4  # at and below this many bits clipping pays
 _LEAST = 2.0**-24
-
-
-@dataclass(frozen=True, slots=True)
-class _Fit:
-    """A weight on its way to a level: (O, I) codes from 0 on, (O, G) scales and biases in float32 that bfloat16 has."""
-
-    codes: Tensor
-    scale: Tensor
-    bias: Tensor
 
 
 def _build(weight: Tensor, statistics: Statistics, levels: Sequence[Level]) -> Mapping[Level, dict[str, Tensor]]:
@@ -49,19 +36,18 @@ def _build(weight: Tensor, statistics: Statistics, levels: Sequence[Level]) -> M
 
 
 def _rounded(weight: Tensor, inputs: Inputs, statistics: Statistics, level: Level) -> dict[str, Tensor]:
-    as_integers, outputs = _as_integers(level), Outputs(statistics)
+    as_integers, outputs, top = _as_integers(level), Outputs(statistics), 2 ** (level.bits or 0)
+    values = torch.arange(top, dtype=torch.float32, device=weight.device)
     metrics = inputs.hessian, outputs.metric_of(as_integers)
+    grids = GroupGrids(weight, as_integers, values, _stored, metrics)
     scale, bias = _searched(weight, as_integers, inputs.hessian.diagonal())
-    middle = scale * 2 ** ((level.bits or 0) - 1) + bias
+    middle = scale * (top // 2) + bias
     rounder = INTEGER_BUILDER.rounder([as_integers], len(weight), weight.device, outputs)
-    steps = _spread(scale, as_integers, weight)
-    signed = gptq(weight - _spread(middle, as_integers, weight), steps, rounder, inputs)
-    fit = _Fit(signed.long() + 2 ** ((level.bits or 0) - 1), scale, bias)
-    fit = _fitted(weight, as_integers, fit, metrics)
-    for _ in range(_TURNS):
-        fit = _fitted(weight, as_integers, _chosen_again(weight, as_integers, fit, metrics), metrics)
+    signed = gptq(weight - grids.spread(middle), grids.spread(scale), rounder, inputs)
+    fit = grids.improved(GridFit(signed.long() + top // 2, scale, bias))
+    assert fit.bias is not None  # noqa: S101 (given)
     return {
-        "qweight": pack_bits(fit.codes, level.bits or 0),
+        "qweight": pack_bits(fit.ranks, level.bits or 0),
         "scales": fit.scale.bfloat16(),
         "biases": fit.bias.bfloat16(),
     }
@@ -70,10 +56,6 @@ def _rounded(weight: Tensor, inputs: Inputs, statistics: Statistics, level: Leve
 def _as_integers(level: Level) -> Level:
     """Return the level of plain integers that has the same bits and groups."""
     return Level(level.bits, GROUP_OF[level.coding])
-
-
-def _spread(values: Tensor, level: Level, weight: Tensor) -> Tensor:
-    return column_scale(values, level, weight.shape[1]).expand_as(weight)
 
 
 def _searched(weight: Tensor, level: Level, importance: Tensor) -> tuple[Tensor, Tensor]:
@@ -104,36 +86,6 @@ def _nearest(groups_ngs: Tensor, scale: Tensor, bias: Tensor, top: int) -> Tenso
 
 def _stored(values: Tensor) -> Tensor:
     return values.bfloat16().float()
-
-
-def _chosen_again(weight: Tensor, level: Level, fit: _Fit, metrics: tuple[Tensor, Tensor | None]) -> _Fit:
-    """Choose codes on the CPU, wherever the weight is: value after value is what a GPU is slow at."""
-    values = torch.arange(2 ** (level.bits or 0), dtype=torch.float32)
-    step, offset = (_spread(x, level, weight).cpu().contiguous() for x in (fit.scale, fit.bias))
-    inner, outer = metrics
-    on_cpu = inner.cpu(), None if outer is None else outer.cpu()
-    return replace(
-        fit, codes=descend(weight.cpu(), fit.codes.cpu(), Grid(values, step, offset), on_cpu).to(weight.device)
-    )
-
-
-def _fitted(weight: Tensor, level: Level, fit: _Fit, metrics: tuple[Tensor, Tensor | None]) -> _Fit:
-    """Return scales, then biases, fitted to the codes where that makes errors cost less."""
-    values, bias = fit.codes.float(), _spread(fit.bias, level, weight)
-    rounded = values * _spread(fit.scale, level, weight)
-    scale = _stored(refitted_scales(weight - bias, rounded, fit.scale, level, metrics).float())
-    fit = _better(weight, level, fit, replace(fit, scale=scale), metrics)
-    rest = weight - values * _spread(fit.scale, level, weight)
-    found = _stored(refitted_scales(rest, bias, fit.bias, level, metrics).float())
-    return _better(weight, level, fit, replace(fit, bias=found), metrics)
-
-
-def _better(weight: Tensor, level: Level, one: _Fit, other: _Fit, metrics: tuple[Tensor, Tensor | None]) -> _Fit:
-    return min((one, other), key=lambda fit: error_energy(weight - _weight(fit, level, weight), *metrics))
-
-
-def _weight(fit: _Fit, level: Level, weight: Tensor) -> Tensor:
-    return fit.codes.float() * _spread(fit.scale, level, weight) + _spread(fit.bias, level, weight)
 
 
 def _proxy_error(weight: Tensor, level: Level, energy: Tensor) -> float:

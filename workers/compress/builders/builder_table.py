@@ -3,11 +3,13 @@
 from collections.abc import Iterable
 
 from space.codings.affine_coding import GROUP_OF
+from space.codings.float4_coding import FLOAT4_GROUPS
 from space.codings.ggml_types import GGML_TYPES
 from space.level import Level
 from workers.compress.builders.affine_builder import AFFINE_BUILDER
 from workers.compress.builders.builder import Builder, WholeBuilder
 from workers.compress.builders.exl3_builder import EXL3_BUILDER
+from workers.compress.builders.float4_builder import FLOAT4_BUILDER
 from workers.compress.builders.float8_builder import FLOAT8_BUILDER
 from workers.compress.builders.ggml_builder import GGML_BUILDER
 from workers.compress.builders.integer_builder import INTEGER_BUILDER
@@ -21,6 +23,7 @@ BUILDERS: dict[str, Builder | WholeBuilder] = {
     "exl3": EXL3_BUILDER,
     **dict.fromkeys(GGML_TYPES, GGML_BUILDER),
     **dict.fromkeys(GROUP_OF, AFFINE_BUILDER),
+    **dict.fromkeys(FLOAT4_GROUPS, FLOAT4_BUILDER),
 }
 
 

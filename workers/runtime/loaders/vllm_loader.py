@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from space.plan import Plan
@@ -23,6 +24,7 @@ from workers.kernels.inputs.input_rounding import InputRounding
 from workers.kernels.key_values.remembering import remember_by
 
 _BATCH = 4
+_OF_INPUTS = ".input_global_scale"  # no parameter where inputs are ours to round
 _FLOAT8 = {"num_bits": 8, "type": "float", "symmetric": True, "strategy": "tensor", "dynamic": False}
 
 
@@ -41,7 +43,8 @@ def load_for_vllm(_: Path, folder: Path, device: Device, loader: str, plan: Plan
     for name, level in plan.levels:
         if level.is_stored:
             rounding.begin(name, [(modules[name], "weight")], level)
-    return model, {kind: sorted(map(str, keys)) for kind, keys in report.items() if keys}
+    found = {kind: [str(key) for key in keys if not str(key).endswith(_OF_INPUTS)] for kind, keys in report.items()}
+    return model, {kind: sorted(keys) for kind, keys in found.items() if keys}
 
 
 def _from_files(folder: Path, device: Device, loader: str, config: Any) -> tuple[Any, dict[str, Any]]:
@@ -56,14 +59,26 @@ def _from_files(folder: Path, device: Device, loader: str, config: Any) -> tuple
         local_files_only=True,
         output_loading_info=True,
     )
-    return model.eval().to(device), report
+    _unpack(model)
+    return model.eval().to(device, compute_dtype(device)), report
+
+
+def _unpack(model: Any) -> None:
+    """Unpack all weights now, not at the first call: 4-bit floats come as bfloat16, whatever type the model has.
+
+    They are bfloat16 to the bit, so that nothing is lost.
+    """
+    from compressed_tensors.offload import remove_dispatch
+
+    if (quantizer := getattr(model, "hf_quantizer", None)) is not None:
+        quantizer.compressor.decompress_model(model)
+        remove_dispatch(model)
 
 
 def in_compressed_tensors(
     folder: Path, tokens: Tensor, teacher: Teacher, family: Family, plan: Plan
 ) -> tuple[str, list[float]] | None:
     """Return the KL of the logits on each of (N, T) tokens with all that compressed-tensors rounds; None: nothing."""
-    import torch
     import transformers
 
     config = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
