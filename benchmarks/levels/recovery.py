@@ -160,7 +160,7 @@ def write_page(rows: Sequence[dict[str, Any]]) -> None:
 
 
 def main() -> None:
-    """Recover, judge, print and write, row after row; the page has the tables at the end."""
+    """Recover, judge, print and write, row after row; the page has the tables of the committed result at the end."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kinds", nargs="+", default=["trellis", "searched", *PRUNED])
     parser.add_argument("--methods", nargs="+", default=list(METHODS))
@@ -180,7 +180,8 @@ def main() -> None:
             rows.append({"name": name, "kind": kind, **row})
             print({k: v for k, v in rows[-1].items() if k != "curve"}, flush=True)
             options.out.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
-    write_page(rows)
+    if options.out == RESULT:
+        write_page(rows)
 
 
 if __name__ == "__main__":

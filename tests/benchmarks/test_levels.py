@@ -1,5 +1,6 @@
 """The benchmark of levels: what it calls errors and bytes is what they are."""
 
+import json
 from functools import partial
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, cast
@@ -8,8 +9,9 @@ import pytest
 
 from benchmarks.levels.candidates import CANDIDATES
 from benchmarks.levels.matrices import Matrix
+from benchmarks.levels.recovery import PAGE, tables
+from benchmarks.levels.recovery import RESULT as RECOVERED
 from benchmarks.levels.recovery import plans as plans_to_recover
-from benchmarks.levels.recovery import tables
 from benchmarks.levels.refit import plans
 from benchmarks.levels.run import BASE, measure, summarise
 from benchmarks.levels.speed import in_turn
@@ -81,3 +83,8 @@ def test_plans_to_recover_are_trellises_integers_and_pruned_ones() -> None:
     told = tables([{**row, "cpu_seconds": 90, "curve": [[0, 0.0, 0.2, 0.2], [8, 60.0, 0.1, 0.1]]}])
     assert "| p | scales | 1 | 0.20000 | 0.10000 | 0.500 | yes | 1.5 |" in told
     assert "| p | scales | 1 | 0.0: 0.2000, 1.0: 0.1000 |" in told
+
+
+def test_the_page_of_recoveries_has_the_committed_rows() -> None:
+    """Runs with files of their own do not change it."""
+    assert tables(json.loads(RECOVERED.read_text(encoding="utf-8"))) in PAGE.read_text(encoding="utf-8")
