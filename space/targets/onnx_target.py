@@ -12,6 +12,8 @@ from space.targets.target import Target
 
 BITS = (2, 4, 8)
 _SMALLEST_BLOCK = 16
+_WHOLE = "encoder.embed_positions"
+"""what Whisper's encoder adds as it is, and looks nothing up in"""
 
 
 def _why_not(level: Level) -> str | None:
@@ -22,7 +24,8 @@ def _why_not(level: Level) -> str | None:
 
 def _is_legal(module: ModuleInfo, level: Level) -> bool:
     block = level.group_size or module.in_features
-    return module.is_layer and block >= _SMALLEST_BLOCK and block.bit_count() == 1 and not module.in_features % block
+    is_layer = module.is_layer and not module.name.endswith(_WHOLE)
+    return is_layer and block >= _SMALLEST_BLOCK and block.bit_count() == 1 and not module.in_features % block
 
 
 def _layout(module: ModuleInfo, level: Level) -> tuple[TensorInfo, ...]:

@@ -114,7 +114,8 @@ def write_checkpoint(folder: Path, source: Source, target: str) -> Written:
     writer = WRITERS[target]
     size, digests = writer.write(folder, source)
     predicted = plan_bytes(source.inventory, source.plan, target).weight_bytes
-    return Written(folder, size, (folder / writer.weights).stat().st_size, predicted, digests)
+    file_bytes = sum((folder / name).stat().st_size for name in digests)
+    return Written(folder, size, file_bytes, predicted, digests)
 
 
 def write_papers(written: Written, record: dict[str, Any], card: str) -> None:

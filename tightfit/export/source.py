@@ -20,7 +20,7 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """What was written: bytes of the tensors, of the whole weight file, what `cost` had said, and name -> sha256."""
+    """What was written: bytes of the tensors, of the whole weight files, what `cost` had said, and name -> sha256."""
 
     folder: Path
     size_bytes: int

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from space.errors import VerificationError
-from workers.onnx_files.graph_files import GRAPH_FILE, SETTINGS_FILE
+from workers.onnx_files.graph_files import DECODER_FILE, ENCODER_FILE, GRAPH_FILE, SETTINGS_FILE
 
 
 def runtime_logits(folder: Path, sequences: Tensor) -> Iterator[Tensor]:
@@ -22,7 +22,7 @@ def runtime_logits(folder: Path, sequences: Tensor) -> Iterator[Tensor]:
         VerificationError: ONNX Runtime cannot load the file.
 
     """
-    session = _session(folder)
+    session = _session(folder / GRAPH_FILE)
     names = {given.name for given in session.get_inputs()}
     empty = dict.fromkeys((name for name in names if name.startswith("past_key_values.")), _empty_cache(folder))
     for tokens in sequences.cpu().split(1):
@@ -40,7 +40,7 @@ def runtime_answers(folder: Path, batches: Iterable[Mapping[str, Tensor]]) -> It
         VerificationError: ONNX Runtime cannot load the file.
 
     """
-    session = _session(folder)
+    session = _session(folder / GRAPH_FILE)
     names = [answer.name for answer in session.get_outputs()]
     for given in batches:
         shape = next(iter(given.values())).shape
@@ -49,15 +49,36 @@ def runtime_answers(folder: Path, batches: Iterable[Mapping[str, Tensor]]) -> It
         yield dict(zip(names, map(torch.from_numpy, session.run(names, inputs)), strict=True))
 
 
-def _session(folder: Path) -> Any:
+def speech_answers(folder: Path, batches: Iterable[Mapping[str, Tensor]]) -> Iterator[dict[str, Tensor]]:
+    """Yield the logits of transcripts that are forced, (B, T) `decoder_input_ids`, on (B, mels, frames) of sound.
+
+    Raises:
+        VerificationError: ONNX Runtime cannot load the files.
+
+    """
+    encoder, decoder = (_session(folder / name) for name in (ENCODER_FILE, DECODER_FILE))
+    (sound,), answers = encoder.get_inputs(), [answer.name for answer in encoder.get_outputs()]
+    for given in batches:
+        features, tokens = (given[name].cpu().numpy() for name in ("input_features", "decoder_input_ids"))
+        heard = dict(zip(answers, encoder.run(None, {sound.name: features.astype("float32")}), strict=True))
+        inputs = {decoder.get_inputs()[0].name: tokens.astype("int32")}
+        for asked in decoder.get_inputs()[1:]:
+            known = heard.get(asked.name.replace("past_", "present_"))
+            empty = torch.zeros(len(tokens), asked.shape[1], 0, asked.shape[3])
+            inputs[asked.name] = empty.numpy() if known is None else known
+        (logits,) = decoder.run(["logits"], inputs)
+        yield {"logits": torch.from_numpy(logits)}
+
+
+def _session(graph: Path) -> Any:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     try:
-        return onnxruntime.InferenceSession(folder / GRAPH_FILE, options, providers=["CPUExecutionProvider"])
+        return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # its errors have no class of their own
-        raise VerificationError(f"ONNX Runtime cannot load {GRAPH_FILE}: {error}") from error
+        raise VerificationError(f"ONNX Runtime cannot load {graph.name}: {error}") from error
 
 
 def _empty_cache(folder: Path) -> Any:

@@ -9,7 +9,6 @@ from typing import Any
 
 from space.inventory import ITEM_BYTES, TensorInfo
 
-DATA_FILE = "model.onnx.data"
 TYPES: Mapping[str, str] = MappingProxyType(
     {"F32": "FLOAT", "F16": "FLOAT16", "BF16": "BFLOAT16", "U8": "UINT8", "I64": "INT64"}
 )

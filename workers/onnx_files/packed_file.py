@@ -4,18 +4,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from space.inventory import ModuleInfo
+from space.inventory import ModuleInfo, TensorInfo
 from space.level import Level
-from workers.onnx_files.graph_files import COMPUTED, GRAPH_FILE, SETTINGS_FILE
+from workers.onnx_files.graph_files import COMPUTED, SETTINGS_FILE, SOUND_FILE, data_file, graphs_in
 from workers.onnx_files.onnx_architectures import graph_of
-from workers.onnx_files.onnx_tensors import DATA_FILE, OnnxTensor, read_tensors, write_tensors
-from workers.onnx_files.packed_graph import use_levels
+from workers.onnx_files.onnx_tensors import OnnxTensor, read_tensors, write_tensors
+from workers.onnx_files.packed_graph import is_read, stored_names, use_levels
 
 
 def write_onnx(
     model_folder: Path, folder: Path, plan: Sequence[tuple[ModuleInfo, Level]], tensors: Sequence[OnnxTensor]
 ) -> int:
-    """Write the graph, its data and a decoder's settings of onnxruntime-genai; return the bytes of the model's tensors.
+    """Write the graphs, their data and settings of onnxruntime-genai; return the bytes of the model's tensors.
 
     What no checkpoint stores, such as tables of the rotary embedding, counts as the graph's, as its nodes do.
 
@@ -26,18 +26,29 @@ def write_onnx(
         tensors: those that hold them.
 
     """
+    with TemporaryDirectory(prefix="dense-", dir=folder) as place:
+        dense, stored = Path(place), list[TensorInfo]()
+        graph_of(model_folder).write(model_folder, dense)
+        for graph in graphs_in(dense):
+            stored += _write_graph(graph, folder / graph.name, plan, tensors)
+        for name in (SETTINGS_FILE, SOUND_FILE):
+            if (dense / name).exists():
+                (dense / name).replace(folder / name)
+    return sum(info.size_bytes for info in stored if not info.name.startswith(COMPUTED))
+
+
+def _write_graph(
+    dense: Path, out: Path, plan: Sequence[tuple[ModuleInfo, Level]], tensors: Sequence[OnnxTensor]
+) -> list[TensorInfo]:
+    """Write a graph with the modules that it reads; return the tensors that are in its data."""
     import onnx
 
-    with TemporaryDirectory(prefix="dense-", dir=folder) as place:
-        dense = Path(place)
-        graph_of(model_folder).write(model_folder, dense)
-        model = onnx.load(dense / GRAPH_FILE, load_external_data=False)
-        kept = set(use_levels(model.graph, plan))
-        kept -= {tensor.info.name for tensor in tensors}
-        others = [tensor for tensor in read_tensors(dense / GRAPH_FILE) if tensor.info.name in kept]
-        model.graph.initializer.extend(write_tensors(folder / DATA_FILE, [*tensors, *others]))
-        onnx.save(model, folder / GRAPH_FILE)
-        if (dense / SETTINGS_FILE).exists():
-            (dense / SETTINGS_FILE).replace(folder / SETTINGS_FILE)
-    counted = (tensor.info for tensor in (*tensors, *others) if not tensor.info.name.startswith(COMPUTED))
-    return sum(info.size_bytes for info in counted)
+    model = onnx.load(dense, load_external_data=False)
+    own = [(module, level) for module, level in plan if is_read(model.graph, module)]
+    names = {name for module, level in own for name in stored_names(module, level)}
+    found = [tensor for tensor in tensors if tensor.info.name in names]
+    kept = set(use_levels(model.graph, own)) - names
+    found += [tensor for tensor in read_tensors(dense) if tensor.info.name in kept]
+    model.graph.initializer.extend(write_tensors(data_file(out), found))
+    onnx.save(model, out)
+    return [tensor.info for tensor in found]

@@ -24,6 +24,12 @@ def stored_names(module: ModuleInfo, level: Level) -> tuple[str, ...]:
     return tuple(f"{module.name}.{part}" for part in parts)
 
 
+def is_read(graph: Any, module: ModuleInfo) -> bool:
+    """Tell whether a dense graph uses a module's weight, under whatever name."""
+    names = {module.parameter, *map(product_name, (module.name, *module.tied))}
+    return any(not names.isdisjoint(node.input) for node in graph.node)
+
+
 def use_levels(graph: Any, plan: Sequence[tuple[ModuleInfo, Level]]) -> list[str]:
     """Make a dense graph one of a plan, in place; return the names of the dense graph's tensors that stay.
 

@@ -1,4 +1,4 @@
-"""A folder for ONNX Runtime: the graph, its weights in one file beside it, onnxruntime-genai's settings, tokenizer."""
+"""A folder for ONNX Runtime: graphs, each with a file of its weights, onnxruntime-genai's settings, tokenizer."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -15,8 +15,8 @@ from workers.models.companions import published
 from workers.models.digests import file_digest
 from workers.models.headers import StoredTensor
 from workers.models.model_files import read_config, read_headers
-from workers.onnx_files.graph_files import GRAPH_FILE, is_generated
-from workers.onnx_files.onnx_tensors import DATA_FILE, OnnxTensor, read_tensors
+from workers.onnx_files.graph_files import data_file, graphs_in, is_generated
+from workers.onnx_files.onnx_tensors import OnnxTensor, read_tensors
 from workers.onnx_files.packed_file import write_onnx
 from workers.onnx_files.packed_graph import stored_names
 
@@ -26,13 +26,11 @@ class OnnxWriter:
     """How an ONNX folder is written.
 
     Attributes:
-        weights: the name of the file of the weights.
         loading: program -> how to load an export, in Markdown.
         library: what the hub calls what loads it.
 
     """
 
-    weights: str
     loading: Callable[[Program], str]
     library: str = "onnx"
 
@@ -43,11 +41,13 @@ class OnnxWriter:
         copy_companions(source.model_folder, folder)
         if not is_generated(folder):  # what reads an encoder's inputs, and names its classes, begins with its config
             write_json(folder / "config.json", published(read_config(source.model_folder)))
-        return size, {name: file_digest(folder / name) for name in (GRAPH_FILE, self.weights)}
+        files = [path for graph in graphs_in(folder) for path in (graph, data_file(graph))]
+        return size, {path.name: file_digest(path) for path in files}
 
     def stored_bytes(self, folder: Path, inventory: Inventory, plan: Plan) -> Mapping[str, int | None]:
         """Return module name -> bytes of its weight in the files."""
-        sizes = {tensor.info.name: tensor.info.size_bytes for tensor in read_tensors(folder / GRAPH_FILE)}
+        tensors = (tensor.info for graph in graphs_in(folder) for tensor in read_tensors(graph))
+        sizes = {tensor.name: tensor.size_bytes for tensor in tensors}
         return {
             module.name: sum(sizes.get(name, 0) for name in stored_names(module, plan[module.name]))
             for module in inventory.modules
@@ -84,7 +84,7 @@ def _bytes(tensor: StoredTensor) -> bytes:
 
 
 def _loading(program: Program) -> str:
-    return _GENERATED if program.loader == "AutoModelForCausalLM" else _encoder(program)
+    return _OF_LOADER[program.loader] if program.loader in _OF_LOADER else _encoder(program)
 
 
 def _encoder(program: Program) -> str:
@@ -131,4 +131,28 @@ print(tokenizer.decode(generator.get_sequence(0)))
 
 `model.onnx` is an ordinary graph with a key/value cache as inputs and outputs: ONNX Runtime runs it in any of its
 languages."""
-ONNX_WRITER = OnnxWriter(DATA_FILE, _loading)
+_SPOKEN_TO = """The folder is one of onnxruntime-genai, which writes down speech on servers, laptops and phones.
+
+```
+pip install onnxruntime-genai
+```
+
+```python
+import onnxruntime_genai as og
+
+model = og.Model("this folder")
+processor = model.create_multimodal_processor()
+inputs = processor(["<|startoftranscript|><|notimestamps|>"], audios=og.Audios.open("speech.wav"))
+settings = og.GeneratorParams(model)
+settings.set_search_options(max_length=448, num_beams=1, batch_size=1)
+generator = og.Generator(model, settings)
+generator.set_inputs(inputs)
+while not generator.is_done():
+    generator.generate_next_token()
+print(processor.decode(generator.get_sequence(0)))
+```
+
+Models of several languages begin with `<|startoftranscript|><|en|><|transcribe|><|notimestamps|>`, or another language.
+`encoder.onnx` and `decoder.onnx` are ordinary graphs: ONNX Runtime runs them in any of its languages."""
+_OF_LOADER = {"AutoModelForCausalLM": _GENERATED, "AutoModelForSpeechSeq2Seq": _SPOKEN_TO}
+ONNX_WRITER = OnnxWriter(_loading)

@@ -82,11 +82,6 @@ class TargetWriter(Protocol):
     """How one target's files are written."""
 
     @property
-    def weights(self) -> str:
-        """Return the name of the file of the weights."""
-        ...
-
-    @property
     def library(self) -> str:
         """Return what the hub calls the library that loads an export."""
         ...

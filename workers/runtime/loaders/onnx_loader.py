@@ -17,8 +17,8 @@ from workers.devices import Device
 from workers.evaluate.quality import sequence_quality
 from workers.evaluate.teacher import Teacher
 from workers.families.family import Family
-from workers.onnx_files.graph_files import GRAPH_FILE, is_generated
-from workers.onnx_files.onnx_runtime import generated, runtime_answers, runtime_logits
+from workers.onnx_files.graph_files import graphs_in, is_generated, is_spoken_to
+from workers.onnx_files.onnx_runtime import generated, runtime_answers, runtime_logits, speech_answers
 from workers.onnx_files.onnx_tensors import OnnxTensor, read_tensors
 from workers.onnx_files.packed_graph import stored_names
 from workers.runtime.loaders.filled_model import filled_model
@@ -32,7 +32,7 @@ _TIE = 1e-3  # by which the likeliest of two tokens may change places
 
 def load_onnx(source: Path, folder: Path, device: Device, loader: str, plan: Plan) -> tuple[Any, dict[str, list[str]]]:
     """Return the model with the weights that the files hold, and missing and mismatched keys."""
-    stored = {tensor.info.name: tensor for tensor in read_tensors(folder / GRAPH_FILE)}
+    stored = {tensor.info.name: tensor for graph in graphs_in(folder) for tensor in read_tensors(graph)}
 
     def read(module: ModuleInfo) -> Tensor:
         level = plan[module.name]
@@ -85,7 +85,8 @@ def in_onnx_runtime(
         answers = runtime_logits(folder, samples)
     else:
         batches = samples.split(BATCH)
-        given = runtime_answers(folder, map(family.inputs, batches))
+        answered = speech_answers if is_spoken_to(folder) else runtime_answers
+        given = answered(folder, map(family.inputs, batches))
         answers = (family.answers(SimpleNamespace(**found)) for found in given)
     kl, _ = sequence_quality(answers, batches, teacher, family.loss)
     return "ONNX Runtime", kl

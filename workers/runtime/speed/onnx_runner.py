@@ -19,7 +19,7 @@ def in_onnx_runtime(course: Course) -> Iterator[tuple[str, "_Runner"]]:
 
     """
     if not is_generated(course.folder):
-        raise UsageError(f"{course.folder}: an encoder's graph makes no text whose speed could be told.")
+        raise UsageError(f"{course.folder}: no decoder of text alone, whose speed could be told.")
     try:
         import onnxruntime_genai as genai
     except ImportError as error:
