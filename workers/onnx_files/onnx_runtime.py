@@ -4,7 +4,7 @@ Shape legend: B sequences, T tokens, V vocabulary, H heads of keys and values, D
 """
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -94,17 +94,51 @@ def generated(folder: Path, text: str, count: int) -> tuple[list[int], list[int]
         VerificationError: it cannot load the folder.
 
     """
+
+    def begin(_: Any, generator: Any, prompt: list[int]) -> None:
+        generator.append_tokens(prompt)
+
+    return _generated(folder, text, begin, count)
+
+
+def written_down(folder: Path, sound: Tensor, prompt: list[int], count: int) -> list[int]:
+    """Return the likeliest tokens that follow a prompt, as onnxruntime-genai hears (1, mels, frames) of sound.
+
+    Raises:
+        VerificationError: it cannot load the folder.
+
+    """
+
+    def begin(genai: Any, generator: Any, prompt: list[int]) -> None:
+        given = genai.NamedTensors()
+        given["audio_features"] = sound.numpy()
+        given["input_ids"] = torch.tensor([prompt], dtype=torch.int32).numpy()
+        generator.set_inputs(given)
+
+    return _generated(folder, prompt, begin, count, num_beams=1, batch_size=1)[1]
+
+
+def sound_shape(folder: Path) -> tuple[int, int]:
+    """Return how many mel bins and frames a graph hears."""
+    _, bins, frames = _session(folder / ENCODER_FILE).get_inputs()[0].shape
+    return bins, frames
+
+
+def _generated(
+    folder: Path, given: str | list[int], begin: Callable[[Any, Any, list[int]], None], count: int, **options: int
+) -> tuple[list[int], list[int]]:
+    """Return the ids of a prompt, by genai's own tokenizer where it is a text, and the likeliest that follow."""
     import onnxruntime_genai as genai
 
     try:
         model = genai.Model(str(folder))
-        prompt = genai.Tokenizer(model).encode(text)
+        prompt = [*map(int, genai.Tokenizer(model).encode(given))] if isinstance(given, str) else given
         parameters = genai.GeneratorParams(model)
-        parameters.set_search_options(max_length=len(prompt) + count, do_sample=False)
+        parameters.set_search_options(max_length=len(prompt) + count, do_sample=False, **options)
         generator = genai.Generator(model, parameters)
-        generator.append_tokens(prompt)
+        begin(genai, generator, prompt)
         while not generator.is_done():
             generator.generate_next_token()
     except Exception as error:  # its errors have no class of their own
         raise VerificationError(f"onnxruntime-genai cannot run the folder: {error}") from error
-    return [*map(int, prompt)], [*map(int, generator.get_sequence(0)[len(prompt) :])]
+    return prompt, [*map(int, generator.get_sequence(0)[len(prompt) :])]

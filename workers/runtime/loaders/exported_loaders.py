@@ -8,10 +8,15 @@ from typing import Any
 from space.plan import Plan
 from workers.devices import Device, compute_dtype
 from workers.families.family import Family
-from workers.onnx_files.graph_files import is_generated
+from workers.onnx_files.graph_files import is_generated, is_spoken_to
 from workers.runtime.loaders.gguf_loader import gguf_tokenizer_problems, in_llama_cpp, load_gguf
 from workers.runtime.loaders.mlx_loader import in_mlx, load_mlx
-from workers.runtime.loaders.onnx_loader import in_onnx_runtime, load_onnx, onnx_tokenizer_problems
+from workers.runtime.loaders.onnx_loader import (
+    in_onnx_runtime,
+    load_onnx,
+    onnx_speech_problems,
+    onnx_tokenizer_problems,
+)
 from workers.runtime.loaders.vllm_loader import in_compressed_tensors, load_for_vllm
 from workers.runtime.packed_modules import use_fast_kernels
 
@@ -90,8 +95,10 @@ def _load_folder(_: Path, exported: Path, device: Device, loader: str, __: Plan)
 
 
 def _onnx_tokenizer_problems(source: Path, exported: Path) -> Problems:
-    found = onnx_tokenizer_problems if is_generated(exported) else tokenizer_problems
-    return found(source, exported)
+    if is_generated(exported):
+        return onnx_tokenizer_problems(source, exported)
+    spoken = onnx_speech_problems(source, exported) if is_spoken_to(exported) else {}
+    return tokenizer_problems(source, exported) | spoken
 
 
 HUGGING_FACE = ExportedLoader(_load_folder, tokenizer_problems, lambda *_: None)

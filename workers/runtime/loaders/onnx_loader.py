@@ -18,10 +18,18 @@ from workers.evaluate.quality import sequence_quality
 from workers.evaluate.teacher import Teacher
 from workers.families.family import Family
 from workers.onnx_files.graph_files import graphs_in, is_generated, is_spoken_to
-from workers.onnx_files.onnx_runtime import generated, runtime_answers, runtime_logits, speech_answers
+from workers.onnx_files.onnx_runtime import (
+    generated,
+    runtime_answers,
+    runtime_logits,
+    sound_shape,
+    speech_answers,
+    written_down,
+)
 from workers.onnx_files.onnx_tensors import OnnxTensor, read_tensors
 from workers.onnx_files.packed_graph import stored_names
 from workers.runtime.loaders.filled_model import filled_model
+from workers.samples.teacher_forced import decoding_of
 from workers.tasks import BATCH
 
 _DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "U8": torch.uint8}
@@ -70,10 +78,26 @@ def onnx_tokenizer_problems(source: Path, exported: Path) -> dict[str, list[str]
     if prompt != searched(_PROBE)["input_ids"]:
         found["tokenizer"] = ["onnxruntime-genai splits text into other tokens"]
     (logits,) = runtime_logits(exported, torch.tensor([prompt + followed]))
-    before = logits[0, len(prompt) - 1 : -1]
+    return found | _cache_problems(logits, prompt, followed)
+
+
+def onnx_speech_problems(source: Path, exported: Path) -> dict[str, list[str]]:
+    """Return how onnxruntime-genai goes on with its cache in another way, after what it is told of a noise."""
+    bins, frames = sound_shape(exported)
+    noise = torch.randn(1, bins, frames, generator=torch.Generator().manual_seed(0))
+    prompt = [*decoding_of(source).prefix]
+    followed = written_down(exported, noise, prompt, _NEW_TOKENS)
+    given = {"input_features": noise, "decoder_input_ids": torch.tensor([prompt + followed])}
+    (answer,) = speech_answers(exported, [given])
+    return _cache_problems(answer["logits"], prompt, followed)
+
+
+def _cache_problems(logits_1tv: Tensor, prompt: list[int], followed: list[int]) -> dict[str, list[str]]:
+    """Return whether a token that followed is not the likeliest without a cache."""
+    before = logits_1tv[0, len(prompt) - 1 : -1]
     if bool((before.amax(-1) - before.gather(-1, torch.tensor(followed)[:, None])[:, 0] > _TIE).any()):
-        found["generation"] = ["onnxruntime-genai goes on in another way than the graph without its cache"]
-    return found
+        return {"generation": ["onnxruntime-genai goes on in another way than the graph without its cache"]}
+    return {}
 
 
 def in_onnx_runtime(
