@@ -18,21 +18,14 @@ from workers.compress.gptq import gptq
 from workers.compress.module_statistics import Statistics
 from workers.compress.rounding_inputs import Inputs
 from workers.compress.rounding_outputs import Outputs
-from workers.compress.settling.group_grids import GridFit, GroupGrids
+from workers.compress.settling.group_grids import GridFit, GroupGrids, build_by_rows
 
-_MAX_VALUES = 16_000_000  # rounded together
 _COARSE_BITS = 4  # at and below this many bits clipping pays
 _LEAST = 2.0**-24
 
 
 def _build(weight: Tensor, statistics: Statistics, levels: Sequence[Level]) -> Mapping[Level, dict[str, Tensor]]:
-    inputs, built = Inputs(statistics.hessian), {}
-    count = max(1, _MAX_VALUES // weight.shape[1])
-    some = [(start, start + count) for start in range(0, len(weight), count)]
-    for level in levels:
-        parts = [_rounded(weight[a:b], inputs, statistics.rows(a, b), level) for a, b in some]
-        built[level] = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
-    return built
+    return build_by_rows(weight, statistics, levels, _rounded)
 
 
 def _rounded(weight: Tensor, inputs: Inputs, statistics: Statistics, level: Level) -> dict[str, Tensor]:

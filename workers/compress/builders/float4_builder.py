@@ -19,10 +19,9 @@ from workers.compress.gptq import Rounder, gptq
 from workers.compress.module_statistics import Statistics
 from workers.compress.rounding_inputs import Inputs
 from workers.compress.rounding_outputs import Outputs
-from workers.compress.settling.group_grids import GridFit, GroupGrids
+from workers.compress.settling.group_grids import GridFit, GroupGrids, build_by_rows
 from workers.kernels.float4_kernel import group_scales, stored_scales
 
-_MAX_VALUES = 16_000_000  # rounded together
 _RISING = (*(-value for value in reversed(VALUES[1:])), *VALUES)
 _ZERO = len(VALUES) - 1  # rank of it
 _SIGN = 8  # of a code
@@ -31,14 +30,7 @@ _STEPS = {True: (0, -1, 1), False: (0, -1, 1, -2, 2, -3, 3, 4, 5)}
 
 
 def _build(weight: Tensor, statistics: Statistics, levels: Sequence[Level]) -> Mapping[Level, dict[str, Tensor]]:
-    inputs = Inputs(statistics.hessian)
-    count = max(1, _MAX_VALUES // weight.shape[1])
-    some = [(start, start + count) for start in range(0, len(weight), count)]
-    built = {}
-    for level in levels:
-        parts = [_rounded(weight[a:b], inputs, statistics.rows(a, b), level) for a, b in some]
-        built[level] = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
-    return built
+    return build_by_rows(weight, statistics, levels, _rounded)
 
 
 def _rounded(weight: Tensor, inputs: Inputs, statistics: Statistics, level: Level) -> dict[str, Tensor]:

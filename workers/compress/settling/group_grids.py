@@ -3,18 +3,37 @@
 Shape legend: O out_features, I in_features, G groups, K values that a code may stand for.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+import torch
 from torch import Tensor
 
 from space.level import Level
 from workers.compress.gptq import error_energy
+from workers.compress.module_statistics import Statistics
+from workers.compress.rounding_inputs import Inputs
 from workers.compress.settling.coordinate_descent import Grid, descend
 from workers.compress.settling.scale_refit import refitted_scales
 from workers.kernels.unpack import column_scale
 
 _TURNS = 2
+_MAX_VALUES = 16_000_000  # rounded together
+RoundRows = Callable[[Tensor, Inputs, Statistics, Level], dict[str, Tensor]]
+"""(some rows of a weight, what is known of its inputs, the statistics of these rows, level) -> tensors of these rows"""
+
+
+def build_by_rows(
+    weight: Tensor, statistics: Statistics, levels: Sequence[Level], round_rows: RoundRows
+) -> dict[Level, dict[str, Tensor]]:
+    """Return level -> the tensors of its layout, made of some rows of an (O, I) weight at a time."""
+    inputs, count = Inputs(statistics.hessian), max(1, _MAX_VALUES // weight.shape[1])
+    some = [(start, start + count) for start in range(0, len(weight), count)]
+    built = {}
+    for level in levels:
+        parts = [round_rows(weight[a:b], inputs, statistics.rows(a, b), level) for a, b in some]
+        built[level] = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+    return built
 
 
 @dataclass(frozen=True, slots=True)
