@@ -62,7 +62,8 @@ def uniform(arena: Arena, text: str) -> Plan:
     return Plan.of({m.name: level if m.kind == "linear" else embedding for m in arena.inventory.modules})
 
 
-def _lesson(arena: Arena, plan: Plan, start: Values, seed: int, minutes: float | None) -> Lesson:
+def lesson_of(arena: Arena, plan: Plan, start: Values, seed: int, minutes: float | None) -> Lesson:
+    """Return what a recovery of a plan is told."""
     request = TextRequest(STDLIB, SEQUENCE_LENGTH, NUM_CALIBRATION, NUM_CALIBRATION // 4, NUM_CALIBRATION // 2, seed)
     return Lesson(
         arena.workspace,
@@ -81,7 +82,7 @@ def _row(
     started = time.process_time()
     found = recovered()
     spent, made = time.process_time() - started, found.fitted.values
-    before, after = (_judged(arena, plan, values, judges) for values in (start, made))
+    before, after = (judged(arena, plan, values, judges) for values in (start, made))
     return {
         "size_bytes": plan_bytes(arena.inventory, plan).weight_bytes,
         "plan": plan.digest,
@@ -97,7 +98,8 @@ def _row(
     }
 
 
-def _judged(arena: Arena, plan: Plan, values: Values, judges: TokenSet) -> Any:
+def judged(arena: Arena, plan: Plan, values: Values, judges: TokenSet) -> Any:
+    """Return what a plan loses with some values on judging text."""
     named = replace(judges, digests=(values.tokens.digests[0], *judges.digests[1:]))
     return Worker(replace(arena.workspace, model_folder=values.model_folder)).run(Evaluate(named, plan, "held_out"))
 
@@ -110,7 +112,7 @@ def measure(arena: Arena, plan: Plan, decides: TokenSet, judges: TokenSet, asked
     start, done = Values(decides, str(arena.model_folder)), dict[str, Recovered]()
 
     def refit() -> Recovered:
-        done["refit"] = recover_if_better(RECOVERIES["refit"], _lesson(arena, plan, start, 0, None))
+        done["refit"] = recover_if_better(RECOVERIES["refit"], lesson_of(arena, plan, start, 0, None))
         return done["refit"]
 
     if asked.wants("refit", 0):
@@ -121,7 +123,7 @@ def measure(arena: Arena, plan: Plan, decides: TokenSet, judges: TokenSet, asked
             recovery = RECOVERIES[name]
             if name == "refit" or not recovery.can_help(arena.inventory, plan) or not asked.wants(name, seed):
                 continue
-            lesson = _lesson(arena, plan, first.values, seed, asked.minutes)
+            lesson = lesson_of(arena, plan, first.values, seed, asked.minutes)
             recover = partial(recover_if_better, recovery, lesson, first.after if first.kept else first.before)
             yield {"method": name, "seed": seed, **_row(arena, plan, recover, first.values, judges)}
 
