@@ -241,6 +241,10 @@ def spec_of(values: Mapping[str, Any], called: Callable[[str], str] = option_of)
     _check_generation(spec, called)
     levels = spec.menu.levels()  # refuses impossible combinations now, not in a worker
     if all(level.is_dense for level in levels):
+        if any(not level.is_dense for level in replace(spec.menu, has_kernel=lambda _: True).levels()):
+            asked = f"{called('kinds')} {_as_typed(spec.kinds)} at {called('bits')} {_as_typed(spec.bits)}"
+            told = f"{spec.target} has no kernel for {asked} on {spec.gpu_generation}"
+            raise SpecError(f"{told}; name others, or leave {called('gpu_generation')} out.")
         told = f"{called('bits')} {_as_typed(spec.bits)}: {_as_typed(spec.kinds)} has none of these bit-widths"
         raise SpecError(f"{told}; name others, or another {called('kinds')}.")
     pinned = [level for _, level in spec.parsed_pins]

@@ -228,6 +228,10 @@ def test_levels_without_a_kernel_are_left_out(hardware: str | None, held: set[st
 @pytest.mark.parametrize(
     ("values", "told"),
     [
+        (
+            {"target": "vllm", "gpu_generation": "hopper", "kinds": ("nvfp4-a4",), "bits": (4, 16)},
+            "no kernel for --kind nvfp4-a4 at --bits 4,16 on hopper; name others, or leave --gpu-generation out",
+        ),
         ({"target": "vllm", "gpu_generation": "volta"}, "not known to --target vllm; there are cpu, turing"),
         ({"gpu_generation": "ada"}, "holds runs on all hardware; leave it out, or use --target vllm"),
         (
@@ -240,7 +244,7 @@ def test_levels_without_a_kernel_are_left_out(hardware: str | None, held: set[st
         ),
         (
             {"target": "vllm", "gpu_generation": "cpu", "bits": (2, 3), "kinds": ("integer",)},
-            "--bits 2,3: integer has none of these",
+            "no kernel for --kind integer at --bits 2,3 on cpu; name others",
         ),
     ],
 )
