@@ -21,6 +21,7 @@ class InputFormat:
 
 _ALL = (
     InputFormat("int8", "8-bit integers, one scale a token, chosen as they come", "-a8"),
+    InputFormat("int8-block", "8-bit integers, one scale for the columns of a group", "-ab8"),
     InputFormat("float8", "8-bit floats, one scale a token, chosen as they come", "-af8"),
     InputFormat("nvfp4", "4-bit floats, one 8-bit scale for 16 columns, chosen as they come"),
     InputFormat("q8_K", "8-bit integers, one scale for 256 columns"),

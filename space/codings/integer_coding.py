@@ -2,4 +2,11 @@
 
 from space.codings.coding import BITS, Coding, bit_stream
 
-INTEGER = Coding(name="integer", mark="", bits=BITS, has_groups=True, layout=bit_stream, input_formats={"int8": (8,)})
+INTEGER = Coding(
+    name="integer",
+    mark="",
+    bits=BITS,
+    has_groups=True,
+    layout=bit_stream,
+    input_formats={"int8": (8,), "int8-block": (2, 4, 8)},
+)

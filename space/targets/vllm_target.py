@@ -21,6 +21,8 @@ from space.targets.target import Target
 
 GROUP_SIZES = (32, 64, 128, None)
 """what its kernels have"""
+_INPUTS = {"integer": ("", "int8"), "float8": ("float8",), **dict.fromkeys(FLOAT4_GROUPS, ("",))}
+"""coding -> what the inputs slot of its levels may have"""
 _CPU_BITS = 4
 _MULTIPLE = 32  # of rows and columns, so that words, groups and tiles are whole
 FUSED = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))
@@ -36,8 +38,7 @@ ARCHITECTURES = (
 def _why_not(level: Level) -> str | None:
     if level.is_dense:
         return None
-    is_float = level.coding == "float8" and bool(level.inputs)
-    if level.is_plain and not level.rotated and (level.coding in ("integer", *FLOAT4_GROUPS) or is_float):
+    if level.is_plain and not level.rotated and level.inputs in _INPUTS.get(level.coding, ()):
         return None
     return (
         "holds plain integers, with inputs as they are or in 8 bits, 8-bit floats with such inputs, and 4-bit floats "

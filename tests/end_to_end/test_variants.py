@@ -42,7 +42,7 @@ from workers.families.family import Family
 from workers.families.family_table import FAMILIES
 from workers.families.kinds.causal_decoder import CAUSAL_DECODER
 from workers.kernels.bit_streams import UNPACK_MASK, unpack_mask
-from workers.kernels.inputs.input_table import ROUNDED
+from workers.kernels.inputs.input_table import BY_GROUP, ROUNDED
 from workers.kernels.kernel import Kernel, Tensors
 from workers.kernels.kernel_table import KERNELS
 from workers.kernels.key_values.rounding import KEY_VALUES
@@ -75,7 +75,7 @@ def test_every_coding_is_whole() -> None:
 def test_every_input_format_is_whole() -> None:
     """Each is rounded by a function, and is what some coding has; marks in texts of levels are told apart."""
     used = [name for coding in CODINGS.values() for name in (coding.inputs, *coding.input_formats) if name]
-    assert set(INPUT_FORMATS) == set(ROUNDED) == set(used)
+    assert set(INPUT_FORMATS) == set(ROUNDED) | set(BY_GROUP) == set(used)
     marks = [entry.mark for entry in INPUT_FORMATS.values() if entry.mark]
     assert len(set(marks)) == len(marks)
     assert all(INPUT_FORMATS[name].mark for coding in CODINGS.values() for name in coding.input_formats)

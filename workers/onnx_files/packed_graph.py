@@ -3,7 +3,8 @@
 The operators are those of `com.microsoft` (docs/ContribOperators.md of ONNX Runtime): `bits` of 2, 4 or 8, a scale for
 each block of a power of two of columns, 16 at least, values (code - 2^(bits-1)) * scale. Their bytes are those of our
 own integers. Scales in 16 bits and dense weights in their stored type are cast where the graph begins, which ONNX
-Runtime does once, as it loads the file. Products are computed in float32 (accuracy_level 0).
+Runtime does once, as it loads the file. Products are computed in float32 (accuracy_level 0), or, where a level says so,
+in integers from inputs that are rounded to 8 bits (accuracy_level 4).
 Shape legend: N rows (out_features or vocabulary), K columns.
 """
 
@@ -16,6 +17,7 @@ from space.level import Level
 from workers.onnx_files.graph_files import product_name
 
 DOMAIN = "com.microsoft"
+_EXACT, _ROUNDED = 0, 4  # accuracy_level
 
 
 def stored_names(module: ModuleInfo, level: Level) -> tuple[str, ...]:
@@ -116,7 +118,7 @@ class _Surgery:
             N=module.out_features,
             bits=level.bits,
             block_size=_block_size(module, level),
-            accuracy_level=0,
+            accuracy_level=_ROUNDED if level.inputs else _EXACT,
         )
         node.CopyFrom(product)
 

@@ -1,6 +1,7 @@
 """ONNX exports: the bytes of the levels, run by ONNX Runtime and by onnxruntime-genai themselves."""
 
 import json
+from dataclasses import replace
 from itertools import cycle
 from pathlib import Path
 from typing import Any
@@ -80,11 +81,53 @@ def test_a_file_of_another_plan_is_found(benches: DecoderBenches, tmp_path: Path
         _verify(bench, plan, written)
 
 
+ROUNDED = ("b4-g32-ab8", "b8-g16-ab8", "b2-g32-ab8", "b4-g16", "b4-gch-ab8", "dense")
+
+
+@pytest.mark.usefixtures("reload_here")
+def test_rounded_inputs_are_measured(benches: DecoderBenches, tmp_path: Path) -> None:
+    """A mixture of levels with inputs as they are and rounded has the KL that ONNX Runtime finds with integers."""
+    bench = benches("llama3")
+    plan = _plan(bench, ROUNDED)
+    assert sum(level.inputs == "int8-block" for _, level in plan.levels) > 4
+    found = _verify(bench, plan, write_export(bench, plan, "onnx", tmp_path / "out").written)
+    assert found.logit_difference < 1e-5
+    assert found.runtime is not None
+    assert found.runtime[1] == pytest.approx(found.kl_divergence, rel=0.03)
+
+
+@pytest.mark.parametrize("name", ["layers.0.self_attn.q_proj", "embed_tokens"])
+@pytest.mark.parametrize("text", [text for text in ROUNDED if text.endswith("-ab8")])
+def test_inputs_are_rounded_as_its_kernels_round_them(
+    benches: DecoderBenches, tmp_path: Path, text: str, name: str
+) -> None:
+    """In a layer, and in the head that is tied to an embedding, but for values that lie between two steps."""
+    bench = benches("llama3")
+    ours, exact = (
+        Plan.of({m.name: v if m.name.endswith(name) else DENSE for m in bench.workspace.inventory.modules})
+        for v in (parse_level(text), replace(parse_level(text), inputs=""))
+    )
+    bench.build(ours, "onnx")
+    bench.build(exact, "onnx")
+    write_export(bench, ours, "onnx", tmp_path / "out")
+    ids = torch.randint(2, 300, (2, 24), generator=torch.Generator().manual_seed(5))
+    theirs = torch.cat([*runtime_logits(tmp_path / "out", ids)])
+    searched = [next(bench.worker.logits(plan, bench.tokens, [ids])) for plan in (ours, exact)]
+    alike, apart = ((theirs - logits).abs().mean() for logits in searched)
+    assert alike < 0.03 * apart
+
+
 def test_levels_that_its_operators_run() -> None:
     """Two, four or eight bits, a power of two of columns to a scale."""
     module = ModuleInfo("m", "linear", TensorInfo("m.weight", (8, 96), "BF16"))
     for level in (Level(4, 32), Level(2, 16), Level(8, 32), DENSE):
         assert is_legal(module, level, "onnx"), level
+    for text in ("b4-g32-ab8", "b2-g32-ab8", "b8-g16-ab8"):
+        assert is_legal(module, parse_level(text), "onnx"), text
+    assert not is_legal(module, parse_level("b2-g16-ab8"), "onnx")
+    table = ModuleInfo("e", "embedding", TensorInfo("e.weight", (8, 96), "BF16"))
+    assert not is_legal(table, parse_level("b4-g32-ab8"), "onnx")
+    assert is_legal(replace(table, tied=("head",)), parse_level("b4-g32-ab8"), "onnx")
     for level in (
         *(Level(3, 32), Level(4, 48), Level(4, 64), Level(4), Level(4, 8)),
         *(Level(4, 32, sparsity=0.5), Level(4, 32, rank=4), Level(4, coding="trellis")),

@@ -8,6 +8,7 @@ from torch import nn
 
 from space.codings.float4_coding import INPUT_UNIT
 from space.level import DENSE, parse_level
+from workers.kernels.inputs.block_inputs import block_int8
 from workers.kernels.inputs.float4_inputs import group_float4
 from workers.kernels.inputs.input_rounding import InputRounding
 from workers.kernels.inputs.token_inputs import token_float8, token_int8
@@ -37,6 +38,15 @@ def test_tokens_are_rounded_to_floats() -> None:
     found = token_float8(spread)
     assert float(((found - spread).abs() / spread.abs().amax(-1, keepdim=True)).max()) <= 2**-4
     torch.testing.assert_close(token_float8(found), found)
+
+
+def test_blocks_are_rounded_each_by_its_largest() -> None:
+    """To 127 steps on each side of zero; without a size a row is one block, and zeros stay."""
+    inputs = torch.tensor([[12.7, -0.06, 1.27, 0.004], [0.0, 0.0, -0.0127, 0.0127]])
+    rounded = block_int8(inputs, 2)
+    torch.testing.assert_close(rounded, torch.tensor([[12.7, -0.1, 1.27, 0.0], [0.0, 0.0, -0.0127, 0.0127]]))
+    torch.testing.assert_close(block_int8(inputs, None), token_int8(inputs))
+    assert block_int8(inputs.bfloat16(), 2).dtype == torch.bfloat16
 
 
 def test_groups_are_rounded_to_floats_of_four_bits() -> None:

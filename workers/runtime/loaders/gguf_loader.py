@@ -18,7 +18,7 @@ from workers.gguf.gguf_architectures import load_config
 from workers.gguf.gguf_fields import head_size, rope_of
 from workers.gguf.gguf_tokenizer import token_fields
 from workers.gguf.llama_cpp import is_installed, opened
-from workers.kernels.inputs.input_rounding import InputRounding
+from workers.kernels.inputs.input_rounding import round_inputs
 from workers.kernels.key_values.remembering import remember_by
 
 _NOT_READ = (
@@ -56,15 +56,8 @@ def load_gguf(source: Path, folder: Path, device: Device, loader: str, plan: Pla
         output_loading_info=True,
     )
     model.set_experts_implementation("eager")  # whose products are followed
-    modules, rounding = dict(model.named_modules()), InputRounding()
-    head = model.get_output_embeddings()
     remember_by(model, plan)
-    for name, level in plan.levels:
-        if not level.is_stored:
-            continue
-        owner, _, last = (name if name not in modules else f"{name}.weight").rpartition(".")
-        users = [modules[owner], *([head] if name in modules and head.weight is modules[name].weight else [])]
-        rounding.begin(name, [(user, last) for user in dict.fromkeys(users)], level)
+    round_inputs(model, plan)
     return model.eval().to(device), {kind: sorted(map(str, keys)) for kind, keys in report.items() if keys}
 
 

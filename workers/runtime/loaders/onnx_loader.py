@@ -17,6 +17,7 @@ from workers.devices import Device
 from workers.evaluate.quality import sequence_quality
 from workers.evaluate.teacher import Teacher
 from workers.families.family import Family
+from workers.kernels.inputs.input_rounding import round_inputs
 from workers.onnx_files.graph_files import graphs_in, is_generated, is_spoken_to
 from workers.onnx_files.onnx_runtime import (
     generated,
@@ -46,7 +47,9 @@ def load_onnx(source: Path, folder: Path, device: Device, loader: str, plan: Pla
         level = plan[module.name]
         return _values(module, level, *(stored[name] for name in stored_names(module, level)))
 
-    return filled_model(source, device, loader, read)
+    model, problems = filled_model(source, device, loader, read)
+    round_inputs(model, plan)
+    return model, problems
 
 
 def _values(module: ModuleInfo, level: Level, *tensors: OnnxTensor) -> Tensor:

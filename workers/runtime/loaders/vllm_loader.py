@@ -20,7 +20,7 @@ from workers.devices import Device, compute_dtype
 from workers.evaluate.quality import sequence_quality
 from workers.evaluate.teacher import Teacher
 from workers.families.family import Family
-from workers.kernels.inputs.input_rounding import InputRounding
+from workers.kernels.inputs.input_rounding import round_inputs
 from workers.kernels.key_values.remembering import remember_by
 
 _BATCH = 4
@@ -38,11 +38,8 @@ def load_for_vllm(_: Path, folder: Path, device: Device, loader: str, plan: Plan
         group["input_activations"] = None
     config.quantization_config = settings
     model, report = _from_files(folder, device, loader, config)
-    modules, rounding = dict(model.named_modules()), InputRounding()
     remember_by(model, plan)
-    for name, level in plan.levels:
-        if level.is_stored:
-            rounding.begin(name, [(modules[name], "weight")], level)
+    round_inputs(model, plan)
     found = {kind: [str(key) for key in keys if not str(key).endswith(_OF_INPUTS)] for kind, keys in report.items()}
     return model, {kind: sorted(keys) for kind, keys in found.items() if keys}
 
