@@ -69,11 +69,13 @@ class Menu:
 
         Where all kinds stand alone or round inputs it is the first kind of each bit-width.
         """
+        group = UNIFORM_GROUP_SIZE if UNIFORM_GROUP_SIZE in self.group_sizes else self.group_sizes[0]
         parts = [parts_of_kind(kind) for kind in self.kinds]
         if all(CODINGS[coding].stands_alone or inputs for coding, _, inputs in parts):
-            firsts = {level.bits: level for level in reversed(self.levels()) if level.bits is not None}
+            packed = [level for level in self.levels() if not level.is_dense and level.is_plain]
+            packed.sort(key=lambda level: (self.kinds.index(level.kind), level.group_size != group))
+            firsts = {level.bits or 0: level for level in reversed(packed)}
             return tuple(firsts[bits] for bits in sorted(firsts))
-        group = UNIFORM_GROUP_SIZE if UNIFORM_GROUP_SIZE in self.group_sizes else self.group_sizes[0]
         plain = (Level(b, group) for b in sorted(set(self.bits)) if b in CODINGS["integer"].bits)
         return tuple(filter(self.has_kernel, plain))
 

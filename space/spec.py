@@ -172,10 +172,18 @@ class JobSpec(BaseModel):
             self.group_sizes,
             tuple(v for v in self.sparsities if self._is_held("sparsities", v)) or PLAIN.sparsities,
             tuple(v for v in self.ranks if self._is_held("ranks", v)) or PLAIN.ranks,
-            tuple(v for v in self.kinds if self._is_held("kinds", v)) or TARGETS[self.target].kinds,
+            self._kinds(),
             self.cache_bits,
             self._has_kernel,
         )
+
+    def _kinds(self) -> tuple[str, ...]:
+        """Return the kinds that files can hold: the target's own where none were named, and what a preset adds."""
+        held, own = tuple(v for v in self.kinds if self._is_held("kinds", v)), TARGETS[self.target].kinds
+        usual = Menu().kinds
+        if set(usual) <= set(self.kinds):
+            return tuple(dict.fromkeys((*own, *(v for v in held if v not in usual))))
+        return held or own
 
     def _has_kernel(self, level: Level) -> bool:
         return self.gpu_generation is None or TARGETS[self.target].generations[self.gpu_generation](level)

@@ -33,13 +33,7 @@ def _is_legal(module: ModuleInfo, level: Level) -> bool:
     is_layer = module.is_layer and not module.name.endswith(_WHOLE)
     block = level.group_size or module.in_features
     is_block = block >= _SMALLEST_BLOCK and block.bit_count() == 1 and not module.in_features % block
-    return is_layer and is_block and (not level.inputs or _rounds_inputs(module, level.bits or 0, block))
-
-
-def _rounds_inputs(module: ModuleInfo, bits: int, block: int) -> bool:
-    """Tell whether a product's kernel multiplies integers; a look-up has none."""
-    is_multiplied = module.kind == "linear" or bool(module.tied)
-    return is_multiplied and block in _ROUNDED_BLOCKS[bits]
+    return is_layer and is_block and (not level.inputs or block in _ROUNDED_BLOCKS[level.bits or 0])
 
 
 def _layout(module: ModuleInfo, level: Level) -> tuple[TensorInfo, ...]:
@@ -57,6 +51,7 @@ ONNX = Target(
     why_not=_why_not,
     is_legal=_is_legal,
     layout=_layout,
+    kinds=("integer-ab8",),
     other=lambda tensor: replace(tensor, dtype="F32"),
     cache_value_bytes=4,  # the graph's are float32
     packages=("onnx", "onnx_ir", "onnxruntime", "onnxruntime_genai", "onnxscript"),

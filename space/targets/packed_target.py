@@ -59,6 +59,7 @@ PACKED = Target(
     why_not=lambda level: "rounds no inputs" if level.rounded_inputs else None,
     is_legal=_is_legal,
     layout=lambda module, level: packed_layout(module.out_features, module.in_features, level),
+    kinds=("integer", "rotated-trellis"),
     holds_experts_apart=True,
     cache_coding=CACHE.name,
     holds_caches_apart=True,

@@ -25,8 +25,8 @@ class Target:
         layout: (module, level) -> the tensors that hold a module at a level that is not dense, named within it.
         groups: a model -> its modules that must share one level, since the runtime fuses them or stores them as one.
         other: a stored tensor that is left alone -> as the files have it.
-        kinds: what a menu has where a request names nothing that the files hold; the first of a bit-width is what
-            uniform plans are made of.
+        kinds: what a menu has where a request names none, or nothing that the files hold; the first of a bit-width is
+            what uniform plans are made of.
         generations: hardware that its runtime has kernels of its own for -> whether one multiplies weights at a level
             that is not dense; empty: all hardware runs what files hold.
         holds_experts_apart: experts of one stack may have different levels.

@@ -125,9 +125,6 @@ def test_levels_that_its_operators_run() -> None:
     for text in ("b4-g32-ab8", "b2-g32-ab8", "b8-g16-ab8"):
         assert is_legal(module, parse_level(text), "onnx"), text
     assert not is_legal(module, parse_level("b2-g16-ab8"), "onnx")
-    table = ModuleInfo("e", "embedding", TensorInfo("e.weight", (8, 96), "BF16"))
-    assert not is_legal(table, parse_level("b4-g32-ab8"), "onnx")
-    assert is_legal(replace(table, tied=("head",)), parse_level("b4-g32-ab8"), "onnx")
     for level in (
         *(Level(3, 32), Level(4, 48), Level(4, 64), Level(4), Level(4, 8)),
         *(Level(4, 32, sparsity=0.5), Level(4, 32, rank=4), Level(4, coding="trellis")),
