@@ -14,7 +14,7 @@ from workers.recover.recovery import Fitted, Lesson, Recovery
 from workers.recover.train_point import fit_by_training, sequence_length, training_bytes, training_seconds
 from workers.recover.trainable_model import scaled_weight
 
-RESTORE_COURSE = Course(steps=480)
+RESTORE_COURSE = Course(steps=480, learning_rate=1e-3)
 _VERSION = 1
 
 
