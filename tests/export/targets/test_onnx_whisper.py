@@ -9,6 +9,8 @@ import pytest
 from transformers import WhisperFeatureExtractor
 
 from space.errors import ModelError
+from space.level import parse_level
+from tests.families import short_path
 from tests.families.short_path import walked
 from tests.families.zoo import make_kind
 from tests.families.zoo_sizes import SMALL
@@ -25,8 +27,9 @@ def _whisper(folder: Path) -> Path:
     return folder
 
 
-def test_whisper_is_what_was_searched(tmp_path: Path) -> None:
+def test_whisper_is_what_was_searched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Bytes as predicted, the weights those of the search, and ONNX Runtime writes down what transformers does."""
+    monkeypatch.setattr(short_path, "_LEVELS", (parse_level("b4-g32-ab8"), parse_level("b8-g32")))
     model = _whisper(tmp_path / "model")
     check_model(model)
     inventory = inspect_model(model)
