@@ -106,6 +106,10 @@ def judged(arena: Arena, plan: Plan, values: Values, judges: TokenSet) -> Any:
 
 def measure(arena: Arena, plan: Plan, decides: TokenSet, judges: TokenSet, asked: Any) -> Iterator[dict[str, Any]]:
     """Yield a row for each recovery of a plan that is not known yet; all but the refit begin with what that made."""
+    able = [name for name in asked.methods if name != "refit" and RECOVERIES[name].can_help(arena.inventory, plan)]
+    wanted = [(seed, name) for seed in asked.seeds for name in able if asked.wants(name, seed)]
+    if not wanted and not asked.wants("refit", 0):
+        return
     for module in arena.inventory.modules:
         level = plan[module.name]
         arena.worker.run(BuildLevels(arena.tokens, module.name, ((level, module_bytes(module, level)),), (level,)))
@@ -117,15 +121,13 @@ def measure(arena: Arena, plan: Plan, decides: TokenSet, judges: TokenSet, asked
 
     if asked.wants("refit", 0):
         yield {"method": "refit", "seed": 0, **_row(arena, plan, refit, start, judges)}
+    if not wanted:
+        return
     first = done.get("refit") or refit()
-    for seed in asked.seeds:
-        for name in asked.methods:
-            recovery = RECOVERIES[name]
-            if name == "refit" or not recovery.can_help(arena.inventory, plan) or not asked.wants(name, seed):
-                continue
-            lesson = lesson_of(arena, plan, first.values, seed, asked.minutes)
-            recover = partial(recover_if_better, recovery, lesson, first.after if first.kept else first.before)
-            yield {"method": name, "seed": seed, **_row(arena, plan, recover, first.values, judges)}
+    for seed, name in wanted:
+        lesson = lesson_of(arena, plan, first.values, seed, asked.minutes)
+        recover = partial(recover_if_better, RECOVERIES[name], lesson, first.after if first.kept else first.before)
+        yield {"method": name, "seed": seed, **_row(arena, plan, recover, first.values, judges)}
 
 
 class _Asked:
