@@ -67,7 +67,7 @@ class JobSpec(BaseModel):
     ranks: tuple[int, ...] = Menu().ranks
     """Ranks of the low-rank correction."""
     kinds: tuple[str, ...] = Menu().kinds
-    """Codings and rotations of the menu."""
+    """Codings, rotations and rounded inputs of the menu; as they are by default: what is usual for the target."""
     cache_bits: tuple[int, ...] = Menu().cache_bits
     """Bits of keys and values in the cache, each layer its own; 16 is the type of the runtime."""
     pins: tuple[tuple[str, str], ...] = ()

@@ -72,7 +72,8 @@ GroupSize = Annotated[str | None, typer.Option(help="Such as `32,64,channel`.")]
 Sparsity = Annotated[str | None, typer.Option(help="Such as `0,0.5,2:4`.")]
 Rank = Annotated[str | None, typer.Option(help="Such as `0,16`.")]
 Kind = Annotated[
-    str | None, typer.Option(help="Such as `integer,rotated-trellis`; also `rotated`, `trellis` (docs/levels.md).")
+    str | None,
+    typer.Option(help="Such as `integer,rotated-trellis`; left out: what is usual for the target (docs/levels.md)."),
 ]
 CacheBits = Annotated[
     str | None, typer.Option(help="Bits of keys and values to choose from, such as `16,8,4`; needs --context.")
