@@ -46,7 +46,7 @@ def training_text(
 
     """
     worker, held_out = Worker(workspace), tokens.load("held_out")
-    more = _prepared(worker, request, num_sequences)
+    more = more_text(worker, request, num_sequences)
     train, selection = more.load("calibration"), more.load("search")
     if not is_own:
         selection = tokens.load("search")
@@ -66,13 +66,19 @@ def training_text(
     return Text(named, lambda split: worker.teacher_path(named, split))
 
 
-def _prepared(worker: Worker, request: TextRequest, num_sequences: int) -> TokenSet:
-    """Return more of the same: a file is divided at the same places, so that its splits stay apart."""
+def more_text(worker: Worker, request: TextRequest, num_sequences: int) -> TokenSet:
+    """Return more of the same: a file is divided at the same places, so that its splits stay apart.
+
+    Of the standard library it is nearly all that there is, where that is less than what is asked for.
+    """
     if is_sampled(request.source):
         asked = replace(request, num_calibration=num_sequences, num_search=2, num_held_out=2)
     elif request.source == STDLIB:  # its splits lie apart, and it tells how much it has by refusing more
-        with suppress(CalibrationError):
-            return worker.prepare_text(PrepareText(replace(request, num_calibration=num_sequences)))
+        count = num_sequences
+        while count > request.num_calibration:
+            with suppress(CalibrationError):
+                return worker.prepare_text(PrepareText(replace(request, num_calibration=count)))
+            count = count * 3 // 4
         asked = request
     else:
         times = -(-num_sequences // request.num_calibration)

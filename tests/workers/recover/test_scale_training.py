@@ -23,8 +23,9 @@ from workers.recover.recovery import Fitted, Lesson, Text, Values, recover_if_be
 from workers.recover.scale_training import SCALES
 from workers.recover.train_point import fit_by_training
 from workers.recover.trainable_model import TrainableModel, scaled_weight, trainable_model
-from workers.recover.training_text import SHARED_RUN, training_text
+from workers.recover.training_text import SHARED_RUN, more_text, training_text
 from workers.tasks import Evaluate, Teach
+from workers.text.text_sources import STDLIB
 from workers.text.tokens import SPLITS, TokenSet
 from workers.worker import Worker
 
@@ -172,6 +173,14 @@ def test_text_of_its_own(bench: Callable[[TinyKind], Bench], text_file: Path) ->
     few = replace(text_request(text_file), num_calibration=3)
     with pytest.raises(CalibrationError, match="8 are needed"):
         training_text(at.workspace, at.tokens, few, 3, is_own=True)
+
+
+def test_the_standard_library_gives_what_it_has(bench: Callable[[TinyKind], Bench], text_file: Path) -> None:
+    """Where it holds less than is asked for, more than the job itself had."""
+    at = bench("untied")
+    request = replace(text_request(text_file), source=STDLIB, sequence_length=2048, num_calibration=8)
+    made = more_text(Worker(at.workspace), request, 1000)
+    assert 30 < len(made.load("calibration")) < 1000
 
 
 class _Live(TorchDispatchMode):
