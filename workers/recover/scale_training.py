@@ -12,7 +12,7 @@ from workers.recover.train_point import fit_by_training, sequence_length, traini
 from workers.recover.trainable_model import scaled_weight
 from workers.recover.trained_weights import TRAINED_WEIGHTS
 
-SCALES_COURSE = Course(steps=320)
+SCALES_COURSE = Course(steps=320, learning_rate=1e-3)
 _VERSION = 1
 
 

@@ -25,7 +25,7 @@ SHARED_RUN = 32
 """so many equal tokens in a row and a sequence is held to be the same text"""
 _LEAST_TRAINING = 8
 _MULTIPLIER = 6_364_136_223_846_793_005
-NUM_SEQUENCES = 384
+NUM_SEQUENCES = 640
 """to train on, where there are so many"""
 
 
