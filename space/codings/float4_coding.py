@@ -20,7 +20,6 @@ LARGEST = VALUES[-1]
 UNIT = 2.0**-10
 INPUT_UNIT = 2.0**-2
 """of NVFP4's scales of inputs: groups whose largest is from 0.003 to 672"""
-LARGEST_SCALE = 448.0  # of E4M3
 _BITS, _BITS_OF_SCALE = 4, 8
 
 
@@ -32,7 +31,7 @@ def _fits(size: int, _: int, columns: int) -> bool:
     return columns % size == 0
 
 
-def _coding(name: str, size: int, inputs: str = "") -> Coding:
+def _coding(name: str, size: int, inputs: str) -> Coding:
     return Coding(
         name=name,
         mark="",
@@ -46,7 +45,8 @@ def _coding(name: str, size: int, inputs: str = "") -> Coding:
     )
 
 
-NVFP4, NVFP4_BOTH, MXFP4 = _coding("nvfp4", 16), _coding("nvfp4-a4", 16, "nvfp4"), _coding("mxfp4", 32)
-FLOAT4_CODINGS = (NVFP4, NVFP4_BOTH, MXFP4)
-FLOAT4_GROUPS = {NVFP4.name: 16, NVFP4_BOTH.name: 16, MXFP4.name: 32}
+FLOAT4_GROUPS = {"nvfp4": 16, "nvfp4-a4": 16, "mxfp4": 32}
 """coding -> columns of a group"""
+_INPUTS = {"nvfp4-a4": "nvfp4"}
+FLOAT4_CODINGS = tuple(_coding(name, size, _INPUTS.get(name, "")) for name, size in FLOAT4_GROUPS.items())
+NVFP4, NVFP4_BOTH, MXFP4 = FLOAT4_CODINGS

@@ -6,7 +6,8 @@ Shape legend: n rows, I in_features, G groups.
 import torch
 from torch import Tensor
 
-from space.codings.float4_coding import FLOAT4_GROUPS, LARGEST_SCALE, MXFP4, UNIT, VALUES
+from space.codings.float4_coding import FLOAT4_GROUPS, MXFP4, UNIT, VALUES
+from space.codings.float8_coding import LARGEST as LARGEST_SCALE
 from space.level import Level
 from workers.kernels.kernel import Kernel, Tensors
 

@@ -9,7 +9,8 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from space.codings.float4_coding import INPUT_UNIT, LARGEST, LARGEST_SCALE, VALUES
+from space.codings.float4_coding import INPUT_UNIT, LARGEST, VALUES
+from space.codings.float8_coding import LARGEST as LARGEST_SCALE
 
 _SIZE = 16
 _MIDDLES = tuple((low + high) / 2 for low, high in pairwise(VALUES))
